@@ -1,0 +1,46 @@
+# The lab in two commands: `make lab` and `make test`.
+
+PORT = 8888
+PYTHON =
+NOTEBOOKS =
+
+VENV = .venv/bin/python
+NBVAL = --nbval --nbval-current-env --nbval-kernel-startup-timeout=20 --nbval-cell-timeout=60
+
+help: ## this list
+	@echo "make lab [PORT=8888] [BROWSER=no]   open the lab in JupyterLab"
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 36
+	@echo "PYTHON=/path/to/python3.12 with any of them picks the interpreter (3.11 to 3.13)."
+
+setup: ## install what requirements.lock lists into .venv; the others do it themselves
+	@PYTHON="$(PYTHON)" sh tools/setup.sh
+
+lab: setup
+	@exec env JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
+		$(VENV) -m jupyterlab --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
+
+test: setup ## check the style and types, run the tests, and every notebook from the top
+	$(VENV) -m ruff check .
+	$(VENV) -m ruff format --check .
+	$(VENV) -m mypy
+	$(VENV) -m pytest -q -n 2 --dist loadfile $(NBVAL) tests notebooks
+
+notebooks: setup ## run and save all notebooks, or NOTEBOOKS="notebooks/01_cache_aside.ipynb"
+	$(VENV) tools/notebooks.py $(NOTEBOOKS)
+
+bench: setup ## measure the labs' code and the libraries that one would use instead
+	@for file in tests/benchmarks/bench_*.py; do $(VENV) "$$file" || exit 1; done
+
+doctor: ## what is here, what is missing, and what to do about it
+	@if [ -x $(VENV) ]; then exec $(VENV) labsupport/doctor.py; \
+	else exec "$${PYTHON:-python3}" labsupport/doctor.py; fi
+
+reset: ## put the notebooks and your progress back to the start (your notebooks are kept in .lab)
+	@sh tools/reset.sh
+
+lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
+	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \
+		--upgrade --generate-hashes --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" --quiet --output-file requirements.lock
+
+.PHONY: help setup lab test notebooks bench doctor reset lock

@@ -1,0 +1,31 @@
+"""Live figures, in one style: one role has one colour and one shape wherever it is drawn."""
+
+from labsupport.charts.bars import Bars, Part
+from labsupport.charts.chart import Chart, Run, draw_comparison
+from labsupport.charts.live import LiveChart
+from labsupport.charts.panels import Panel
+from labsupport.charts.picture import Picture, png, show
+from labsupport.charts.quantiles import Quantiles
+from labsupport.charts.style import ALARM, CLIENTS, INK, MUTED, ROLES, Role, Size, style
+
+__all__ = [
+    "ALARM",
+    "CLIENTS",
+    "INK",
+    "MUTED",
+    "ROLES",
+    "Bars",
+    "Chart",
+    "LiveChart",
+    "Panel",
+    "Part",
+    "Picture",
+    "Quantiles",
+    "Role",
+    "Run",
+    "Size",
+    "draw_comparison",
+    "png",
+    "show",
+    "style",
+]

@@ -1,0 +1,95 @@
+"""A chart that draws itself while the run goes on, and costs it as little as can be."""
+
+import time
+from collections.abc import Sequence
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from labsupport.charts.chart import Chart
+from labsupport.charts.panels import Panel
+from labsupport.charts.picture import DPI, Picture, Place, frame_png
+from labsupport.charts.style import MUTED, style
+from labsupport.history import History
+
+__all__ = ["LiveChart"]
+
+_FRAMES_PER_SECOND = 12
+_LONGER = 1.25
+
+
+class LiveChart:
+    """Draws frames of a chart: what does not change is drawn once and kept as a background.
+
+    Args:
+        panels: from the top.
+        seconds: how long the time axis is at first.
+        title: what the figure is about.
+        subtitle: under which conditions.
+        text: what stands for the picture in text.
+
+    Attributes:
+        frames: how many frames were drawn.
+    """
+
+    def __init__(
+        self, panels: Sequence[Panel], *, seconds: float, title: str, subtitle: str, text: str
+    ) -> None:
+        self.frames = 0
+        self._chart = Chart(panels, seconds=seconds, title=title, subtitle=subtitle)
+        self._alt = f"{title} The run goes on."
+        self._place = Place(text)
+        self._due = 0.0
+        with style():
+            self._chart.figure.set_dpi(DPI)
+            self._canvas = FigureCanvasAgg(self._chart.figure)
+            self._now = [
+                axes.axvline(0, color=MUTED, linewidth=1) for axes in self._chart.figure.axes
+            ]
+            self._moving = [*self._now, *self._chart.artists]
+            for artist in self._moving:
+                artist.set_animated(True)
+            self._draw_background()
+        self._put()
+
+    def tick(self, history: History) -> None:
+        """Draw a frame if one is due; call it often, with a history that others `read`."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + 1 / _FRAMES_PER_SECOND
+        self.draw(history)
+
+    def draw(self, history: History) -> None:
+        """Draw a frame."""
+        rows = history.read()
+        seconds = (time.monotonic_ns() - history.origin_ns) / 1e9 if history.origin_ns else 0.0
+        with style():
+            if len(rows):
+                self._chart.add(rows, history)
+            stale = self._chart.show()
+            if seconds > self._chart.seconds:
+                self._chart.extend(max(seconds, self._chart.seconds * _LONGER))
+                stale = True
+            if stale:
+                self._draw_background()
+            self._canvas.restore_region(self._background)  # type: ignore[attr-defined]
+            for line in self._now:
+                line.set_xdata([seconds, seconds])
+            for artist in self._moving:
+                if artist.axes is not None:
+                    artist.axes.draw_artist(artist)
+        self._put()
+
+    def finish(self, figure: Figure, alt: str) -> None:
+        """Replace the last frame by the finished figure."""
+        self._place.put(Picture.of(figure, alt))
+
+    def _draw_background(self) -> None:
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(self._chart.figure.bbox)  # type: ignore[attr-defined]
+
+    def _put(self) -> None:
+        self.frames += 1
+        width, height = self._canvas.get_width_height()
+        self._place.put(Picture(frame_png(self._canvas), self._alt, width, height))

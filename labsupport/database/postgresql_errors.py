@@ -1,0 +1,75 @@
+"""What PostgreSQL says when it refuses, in the lab's words."""
+
+from sqlalchemy import make_url
+
+from labsupport.database.statements import shorten
+from labsupport.errors import (
+    ConstraintError,
+    DatabaseBusyError,
+    DatabaseUnreachableError,
+    LabError,
+    StatementError,
+)
+
+__all__ = ["explain", "explain_refusal", "locate"]
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_LOCKED = {"55P03", "40P01", "40001"}  # lock not available, deadlock, serialization failure
+_CONNECTION_GONE = ("08", "57P")
+_CONSTRAINT = "23"
+
+
+def explain(error: Exception, sql: str, closed: bool) -> LabError:
+    """The error of a statement.
+
+    Args:
+        error: what the driver raised.
+        sql: the statement.
+        closed: whether the connection is closed now.
+    """
+    state = getattr(error, "sqlstate", None) or ""
+    message = _first_line(error)
+    if closed or state.startswith(_CONNECTION_GONE):
+        return DatabaseUnreachableError(
+            f"The connection to PostgreSQL is closed: {message}.",
+            "Open the lab again, when the server is up.",
+        )
+    if state in _LOCKED:
+        return DatabaseBusyError(
+            f"Another transaction holds the lock that {shorten(sql)} needs.",
+            "Try again when that transaction has ended, or give the session more `busy_seconds`.",
+        )
+    refused = f"PostgreSQL refused {shorten(sql)}: {message}."
+    if state.startswith(_CONSTRAINT):
+        return ConstraintError(
+            refused,
+            "Nothing was changed; give values that keep the constraint, or use ON CONFLICT.",
+        )
+    return StatementError(refused, "Mend the statement and run the cell again.")
+
+
+def locate(url: str) -> str:
+    """Who connects to where, without a secret and without what is new each time."""
+    parsed = make_url(url)
+    user = f"{parsed.username}@" if parsed.username else ""
+    port = f":{parsed.port}" if parsed.port else ""
+    host = parsed.host or parsed.query.get("host") or "localhost"
+    return f"{user}{host}{port}/{parsed.database or ''}"
+
+
+def explain_refusal(url: str, error: Exception) -> DatabaseUnreachableError:
+    """The error of a connection that could not be made; without the password of `url`."""
+    parsed = make_url(url)
+    said = _first_line(getattr(error, "orig", error))
+    for secret in (parsed.password, parsed.query.get("password")):
+        if secret:  # no driver repeats it today
+            said = said.replace(str(secret), "***")
+    return DatabaseUnreachableError(
+        f"PostgreSQL at {locate(url)} does not let the lab in: {said}.",
+        "Check DATABASE_URL and that the server is up, or unset it to use SQLite.",
+    )
+
+
+def _first_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,201 @@
+"""A private copy of the shop for each lab, made from `data/`."""
+
+import contextlib
+import csv
+import hashlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from labsupport.database.postgresql import PostgreSQL, name_copy
+from labsupport.database.session import Database
+from labsupport.errors import DatabaseUnreachableError, LabError
+from labsupport.servers.reaper import discard, protect
+
+__all__ = ["BESTSELLERS", "TABLES", "open_shop"]
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Column types that mean the same in both databases; the first column is the key, and it counts
+# by itself when an INSERT leaves it out.
+TABLES = {
+    "users": "username TEXT NOT NULL, email TEXT NOT NULL, country TEXT NOT NULL,"
+    " created_at TEXT NOT NULL, version INTEGER NOT NULL DEFAULT 1",
+    "products": "name TEXT NOT NULL, price_cents INTEGER NOT NULL, stock INTEGER NOT NULL",
+    "orders": "user_id INTEGER NOT NULL, product_id INTEGER NOT NULL, quantity INTEGER NOT NULL,"
+    " price_cents INTEGER NOT NULL, created_at TEXT NOT NULL",
+    "page_views": "product_id INTEGER NOT NULL, user_id INTEGER NOT NULL, viewed_at TEXT NOT NULL",
+    "page_stats": "views INTEGER NOT NULL DEFAULT 0",
+}
+"""The shop's tables and their columns, but for the key `id`; `data/README.md` describes them."""
+
+BESTSELLERS = """
+SELECT p.id, p.name, SUM(o.quantity * o.price_cents) AS revenue_cents,
+       COUNT(DISTINCT o.user_id) AS buyers
+FROM orders o JOIN products p ON p.id = o.product_id
+GROUP BY p.id, p.name
+ORDER BY revenue_cents DESC, p.id
+LIMIT 10
+""".strip()
+"""An expensive query: the ten products with the most revenue; it reads every order."""
+
+
+def open_shop(url: str | None = None) -> Database:
+    """Open a private copy of the shop; it is removed when the session is closed.
+
+    Args:
+        url: "postgresql://user:password@host/name" for a schema of its own there; default: the
+            variable DATABASE_URL, and without that an SQLite file of its own.
+
+    Raises:
+        DatabaseUnreachableError: the URL cannot be opened.
+        LabError: the shop's data is not there.
+    """
+    url = url or os.environ.get("DATABASE_URL") or None
+    data = _find_data()
+    if url is None:
+        return _open_sqlite(data)
+    return _open_postgresql(_parse(url), data)
+
+
+def _open_sqlite(data: Path) -> Database:
+    directory = Path(tempfile.mkdtemp(prefix="labsupport-shop-"))
+    try:
+        protect(directory)  # it goes with the kernel, even when that is killed with -9
+        path = directory / "shop.sqlite"
+        shutil.copyfile(_template(data), path)
+        database = Database(str(URL.create("sqlite", database=str(path))))
+    except BaseException:
+        _discard(directory)
+        raise
+    connection = database._connection
+
+    def remove() -> None:
+        connection.close()
+        _discard(directory)
+
+    _own(database, remove)
+    return database
+
+
+def _discard(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    discard(directory)
+
+
+def _open_postgresql(url: URL, data: Path) -> Database:
+    database = Database(name_copy(url))
+    connection = database._connection
+    assert isinstance(connection, PostgreSQL)
+
+    def remove() -> None:
+        with contextlib.suppress(LabError):  # the server is gone, or locked: a later lab removes it
+            connection.remove()
+        connection.close()
+
+    _own(database, remove)
+    try:
+        connection.create(TABLES, data)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _own(database: Database, remove: Callable[[], None]) -> None:
+    """Let the data go with its session: when it is closed, collected, or at the process's end."""
+    process = os.getpid()
+
+    def remove_here() -> None:
+        if os.getpid() == process:  # a forked child must not take its parent's data away
+            remove()
+
+    database._remove = weakref.finalize(database, remove_here)
+
+
+def _template(data: Path) -> Path:
+    """The loaded database file that copies are taken from; made once for each content of `data`."""
+    digest = hashlib.blake2b(repr(TABLES).encode(), digest_size=8)
+    for table in TABLES:
+        digest.update((data / f"{table}.csv").read_bytes())
+    path = _cache() / f"shop-{digest.hexdigest()}.sqlite"
+    if not path.exists():
+        # A name of its own, then a rename: kernels that start at once do not see half a file.
+        handle, unfinished = tempfile.mkstemp(prefix="shop-", suffix=".part", dir=path.parent)
+        os.close(handle)
+        try:
+            _load(Path(unfinished), data)
+            os.replace(unfinished, path)
+        finally:
+            Path(unfinished).unlink(missing_ok=True)
+    return path
+
+
+def _load(path: Path, data: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        for table, columns in TABLES.items():
+            connection.execute(f"CREATE TABLE {table}(id INTEGER PRIMARY KEY, {columns})")
+            with (data / f"{table}.csv").open(newline="", encoding="utf-8") as file:
+                rows = csv.reader(file)
+                names = next(rows)
+                marks = ", ".join("?" * len(names))
+                connection.executemany(
+                    f"INSERT INTO {table}({', '.join(names)}) VALUES ({marks})", rows
+                )
+        connection.execute("COMMIT")
+        # Readers and a writer at once, as behind a web site; the mode is kept in the file.
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _cache() -> Path:
+    """Where the template is kept: beside the data, or in a directory of this user alone."""
+    here = _REPOSITORY / ".lab"
+    elsewhere = Path(tempfile.gettempdir()) / f"labsupport-{os.getuid()}"
+    for directory in (here, elsewhere):
+        with contextlib.suppress(OSError):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            if directory.stat().st_uid == os.getuid() and os.access(directory, os.W_OK):
+                return directory
+    raise LabError(
+        f"Neither {here} nor {elsewhere} can be written.",
+        "Make one of them writable, or set TMPDIR to a directory that is.",
+    )
+
+
+def _find_data() -> Path:
+    """The directory `data/` beside the package, as it is in a checkout."""
+    data = _REPOSITORY / "data"
+    missing = [table for table in TABLES if not (data / f"{table}.csv").is_file()]
+    if missing:
+        raise LabError(
+            f"The shop's data is not there: {data} has no {missing[0]}.csv.",
+            "Work in a checkout of the repository and install it with `pip install -e .`;"
+            " `python data/make_data.py` makes the files anew.",
+        )
+    return data
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # its message may repeat the URL, password and all
+        raise DatabaseUnreachableError(
+            "DATABASE_URL cannot be read as a URL.",
+            "Write it as postgresql://user:password@host:5432/name, special characters as %40 etc.,"
+            " or unset it to use SQLite.",
+        ) from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise DatabaseUnreachableError(
+            f"DATABASE_URL is for {parsed.get_backend_name()}, which the labs do not use.",
+            "Give a postgresql:// URL, or unset it to use an SQLite file of the lab's own.",
+        )
+    return parsed.set(drivername="postgresql+psycopg")

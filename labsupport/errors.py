@@ -1,0 +1,127 @@
+"""What can go wrong, and the remedy.
+
+Every error that the lab raises on purpose is a `LabError`: it says in one line what failed and in a
+second line what to do now. In a notebook it is shown as those two lines, without a traceback.
+"""
+
+import traceback
+
+__all__ = [
+    "ConstraintError",
+    "DatabaseBusyError",
+    "DatabaseUnreachableError",
+    "ForeignKeysError",
+    "ImplementationError",
+    "InvalidSettingError",
+    "LabError",
+    "NotDeterministicError",
+    "NotSteppableError",
+    "ServerNotFoundError",
+    "ServerTooOldError",
+    "ServerUnreachableError",
+    "StatementError",
+    "UnknownNameError",
+    "WorkerError",
+]
+
+
+class LabError(Exception):
+    """Something failed that the reader can mend.
+
+    Args:
+        problem: what failed, in one sentence, naming the setting, server or key.
+        remedy: what to do now, in one sentence.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n{self.remedy}"
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython asks an exception for this before it formats a traceback."""
+        return [f"{type(self).__name__}: {self.problem}", f"→ {self.remedy}"]
+
+
+class ServerNotFoundError(LabError):
+    """There is no redis-server to start: no wheel, none on PATH, no REDIS_URL."""
+
+
+class ServerTooOldError(LabError):
+    """The server is older than the oldest that the labs support."""
+
+
+class ServerUnreachableError(LabError):
+    """The server does not answer, or refuses the credentials."""
+
+
+class ForeignKeysError(LabError):
+    """The database holds keys that the lab did not write."""
+
+
+class DatabaseUnreachableError(LabError):
+    """DATABASE_URL cannot be opened."""
+
+
+class DatabaseBusyError(LabError):
+    """Another transaction holds the lock that this statement needs."""
+
+
+class StatementError(LabError):
+    """The database refused a SQL statement, or its parameters do not fit it."""
+
+
+class ConstraintError(StatementError):
+    """A SQL statement would have broken a constraint, e.g. a unique key; nothing was changed."""
+
+
+class InvalidSettingError(LabError):
+    """A knob or an argument is outside its range or of the wrong type."""
+
+
+class UnknownNameError(LabError):
+    """There is no lab, exercise or experiment of that name."""
+
+
+class NotSteppableError(LabError):
+    """The explorer was given code whose steps it cannot control."""
+
+
+class NotDeterministicError(LabError):
+    """The same schedule gave different steps when it was replayed."""
+
+
+class WorkerError(LabError):
+    """A worker process failed, or did not do what it was told in time."""
+
+
+class ImplementationError(LabError):
+    """The function under study raised; the original is `__cause__`.
+
+    Args:
+        where: which function, client or run it happened in.
+        error: what it raised.
+    """
+
+    def __init__(self, where: str, error: BaseException) -> None:
+        self.where = where
+        self.error = error
+        frames = traceback.extract_tb(error.__traceback__)
+        at = next(
+            (f" at line {f.lineno}: {f.line}" for f in reversed(frames) if _is_learners(f)), ""
+        )
+        super().__init__(
+            f"{where} raised {type(error).__name__}: {error}{at}",
+            "Mend the function and run the cell again; `error.__cause__` is the original.",
+        )
+        self.__cause__ = error
+
+    def __reduce__(self) -> tuple[type, tuple[str, BaseException]]:
+        return type(self), (self.where, self.error)
+
+
+def _is_learners(frame: traceback.FrameSummary) -> bool:
+    return "site-packages" not in frame.filename and "labsupport" not in frame.filename

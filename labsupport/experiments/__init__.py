@@ -1,0 +1,9 @@
+"""Experiments: real processes under load, with real faults, charted live."""
+
+from labsupport.experiments.experiment import Experiment
+from labsupport.experiments.knobs import knob
+from labsupport.experiments.result import Comparison, Result
+from labsupport.experiments.stage import Stage
+from labsupport.experiments.thundering_herd import ThunderingHerd
+
+__all__ = ["Comparison", "Experiment", "Result", "Stage", "ThunderingHerd", "knob"]

@@ -1,0 +1,184 @@
+"""The frame of every experiment: run an implementation, chart it live, judge it, compare."""
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from matplotlib.figure import Figure
+
+from labsupport.charts import Chart, LiveChart, Panel, Run, draw_comparison, show
+from labsupport.errors import InvalidSettingError
+from labsupport.experiments.knobs import check_knobs
+from labsupport.experiments.result import Comparison, Result
+from labsupport.experiments.stage import Stage
+from labsupport.history import History
+from labsupport.verdict import Claim, Verdict
+from labsupport.workers.launch import warm_up
+
+__all__ = ["Experiment", "Implementation", "Numbers"]
+
+Implementation = Callable[..., Any]
+Numbers = Mapping[str, float]
+
+
+class Experiment(ABC):
+    """A workload with its faults, its claims and its chart; subclasses are frozen dataclasses.
+
+    The fields are the knobs, made with `knob`, among them `seconds`. A subclass says what happens
+    (`conduct`), what is measured (`measure`), what that means (`judge`, `find`), and what is drawn
+    (`panels`).
+    """
+
+    parameters: ClassVar[tuple[str, ...]]
+    """The parameters of the function under study."""
+    seconds: float
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+        self.check()
+        warm_up()
+
+    def check(self) -> None:  # noqa: B027 (most have nothing more to check)
+        """Check the knobs that depend on each other; raise InvalidSettingError."""
+
+    @property
+    @abstractmethod
+    def conditions(self) -> str:
+        """The knobs in words, for the chart."""
+
+    @abstractmethod
+    def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
+        """Do it: start servers and workers, strike, and wait until all is over."""
+
+    @abstractmethod
+    def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
+        """The numbers of a run, with units in their names."""
+
+    @abstractmethod
+    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+        """What the numbers say of each claim."""
+
+    @abstractmethod
+    def find(self, name: str, numbers: Numbers) -> str:
+        """The finding in one line: the chart's title."""
+
+    @abstractmethod
+    def panels(self) -> Sequence[Panel]:
+        """New panels for a chart."""
+
+    @abstractmethod
+    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
+        """The finding of a comparison, and its claims; the first result is the one to beat."""
+
+    def run(
+        self, implementation: Implementation, *, live: bool = True, name: str | None = None
+    ) -> Result:
+        """Put an implementation to the test.
+
+        Args:
+            implementation: the function under study; it may be defined in a cell.
+            live: show the chart, drawn while the run goes on.
+            name: what to call it; default: the function's name.
+
+        Raises:
+            ImplementationError: the function raised.
+            InvalidSettingError: it is not a function of the right parameters, or cannot be sent to
+                another process.
+            WorkerError: the run could not be done.
+        """
+        self._check_parameters(implementation)
+        name = name or _name(implementation)
+        label = f"{type(self).__name__}: {name}"
+        subtitle = f"{name}: {self.conditions}"
+        chart = None
+        if live:
+            chart = LiveChart(
+                self.panels(),
+                seconds=self.seconds,
+                title=f"{name} is running …",
+                subtitle=self.conditions,
+                text=label,
+            )
+        with Stage(chart) as stage:
+            self.conduct(stage, implementation, name)
+            seconds = stage.seconds
+        numbers = self.measure(stage.history, stage.facts)
+        result = Result(
+            name,
+            Verdict(self.judge(numbers)),
+            numbers,
+            stage.history,
+            max(seconds, self.seconds),
+            functools.partial(self._draw, name, numbers, stage.history, seconds, subtitle),
+        )
+        if chart is not None:
+            chart.finish(result.figure, self._alt(result))
+        return result
+
+    def compare(self, *results: Result, live: bool = True) -> Comparison:
+        """Draw runs of this experiment on the same axes, and judge them by the first.
+
+        Args:
+            results: what `run` returned; the first is the one to beat.
+            live: show the figure.
+
+        Raises:
+            InvalidSettingError: there are fewer than two, or they are not all results.
+        """
+        if len(results) < 2 or not all(isinstance(result, Result) for result in results):
+            raise InvalidSettingError(
+                "compare needs at least two results of run.",
+                "For example herd.compare(naive, fixed), with naive = herd.run(get_user).",
+            )
+        finding, claims = self.contrast(results)
+        figure = draw_comparison(
+            [Run(result.name, result.events, self.panels()) for result in results],
+            seconds=max(result.seconds for result in results),
+            title=finding,
+            subtitle=self.conditions,
+        )
+        if live:
+            names = ", ".join(result.name for result in results)
+            alt = f"{finding}. Charts of {names} on the same axes: {self.conditions}."
+            show(figure, alt, text=f"{type(self).__name__}: {names}")
+        return Comparison(results, Verdict(claims), figure)
+
+    def _draw(
+        self, name: str, numbers: Numbers, history: History, seconds: float, subtitle: str
+    ) -> Figure:
+        chart = Chart(
+            self.panels(), seconds=max(self.seconds, seconds), title="", subtitle=subtitle
+        )
+        chart.add(history.rows(), history)
+        return chart.finish(self.find(name, numbers))
+
+    def _alt(self, result: Result) -> str:
+        shown = "; ".join(f"{panel.label}" for panel in self.panels())
+        finding = self.find(result.name, result.numbers)
+        return f"{finding}. Chart over time of {shown}: {result.name}, {self.conditions}."
+
+    def _check_parameters(self, implementation: Any) -> None:
+        form = f"({', '.join(self.parameters)})"
+        if not callable(implementation):
+            raise InvalidSettingError(
+                f"run was given {type(implementation).__name__}, not a function.",
+                f"Pass the function itself, without calling it; its parameters are {form}.",
+            )
+        with suppress(ValueError):  # a builtin without a signature
+            try:
+                inspect.signature(implementation).bind(*self.parameters)
+            except TypeError:
+                raise InvalidSettingError(
+                    f"{_name(implementation)} does not take {', '.join(self.parameters)}.",
+                    f"Give it the parameters {form}.",
+                ) from None
+
+
+def _name(implementation: Any) -> str:
+    while isinstance(implementation, functools.partial):
+        implementation = implementation.func
+    found = getattr(implementation, "__name__", type(implementation).__name__)
+    return "lambda" if found == "<lambda>" else str(found)

@@ -1,0 +1,48 @@
+"""The settings of an experiment: dataclass fields that know their range."""
+
+import dataclasses
+import math
+from typing import Any
+
+from labsupport.errors import InvalidSettingError
+
+__all__ = ["check_knobs", "knob"]
+
+
+def knob(default: float, *, low: float, high: float, step: float | None = None) -> Any:
+    """A field of an `Experiment` that can be set within a range, also by a slider.
+
+    Args:
+        default: its value if none is given; a whole number if only whole numbers will do.
+        low: the least that it can be.
+        high: the most.
+        step: of a slider; default: 1, or a hundredth of the range.
+    """
+    if step is None:
+        step = 1 if isinstance(default, int) else (high - low) / 100
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "step": step})
+
+
+def check_knobs(experiment: Any) -> None:
+    """Check the knobs of an experiment.
+
+    Raises:
+        InvalidSettingError: one is of the wrong type or outside its range.
+    """
+    for field in dataclasses.fields(experiment):
+        if "low" not in field.metadata:
+            continue
+        value, low, high = (
+            getattr(experiment, field.name),
+            field.metadata["low"],
+            field.metadata["high"],
+        )
+        whole = isinstance(field.default, int)
+        right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not right or not math.isfinite(value) or not low <= value <= high:
+            kind = "a whole number" if whole else "a number"
+            name = type(experiment).__name__
+            raise InvalidSettingError(
+                f"{field.name} is {value!r}; it must be {kind} from {low:g} to {high:g}.",
+                f"For example {name}({field.name}={field.default!r}).",
+            )

@@ -1,0 +1,77 @@
+"""What a run leaves: history, figure, verdict, numbers."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from labsupport.history import History
+from labsupport.verdict import Verdict
+
+__all__ = ["Comparison", "Result"]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One run of an experiment; as a cell's last value it shows its verdict.
+
+    Args:
+        name: of the implementation.
+        verdict: what the run says of the experiment's claims.
+        numbers: what was measured, with the unit in each name; it varies from run to run.
+        events: what happened, as the experiment's own charts read it.
+        seconds: how long the run was.
+    """
+
+    name: str
+    verdict: Verdict
+    numbers: dict[str, float]
+    events: History
+    seconds: float
+    _draw: Callable[[], Figure]
+
+    @functools.cached_property
+    def history(self) -> pd.DataFrame:
+        """What happened: columns client, process, event, start_seconds, end_seconds, value."""
+        return self.events.frame()
+
+    @functools.cached_property
+    def figure(self) -> Figure:
+        """The finished chart."""
+        return self._draw()
+
+    def __repr__(self) -> str:
+        return f"{self.name}\n{self.verdict}"
+
+    def _repr_html_(self) -> str:
+        return self.verdict._repr_html_()
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Several runs of one experiment; as a cell's last value it shows its verdict.
+
+    Args:
+        results: the runs, in the order in which they were given.
+        verdict: what they say of each other.
+        figure: all of them on the same axes.
+    """
+
+    results: Sequence[Result]
+    verdict: Verdict
+    figure: Figure
+
+    @property
+    def numbers(self) -> pd.DataFrame:
+        """What was measured, a column for each run."""
+        columns: dict[str, Any] = {result.name: result.numbers for result in self.results}
+        return pd.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        return f"{' | '.join(result.name for result in self.results)}\n{self.verdict}"
+
+    def _repr_html_(self) -> str:
+        return self.verdict._repr_html_()

@@ -1,0 +1,159 @@
+"""What an experiment's run has at its disposal, all of it gone when the run is over."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from labsupport.charts import LiveChart
+from labsupport.database import Database, open_shop
+from labsupport.history import History
+from labsupport.servers import Server, start_server
+from labsupport.workers import Crew
+
+__all__ = ["Stage"]
+
+
+class Stage:
+    """The servers, the database and the workers of one run.
+
+    Args:
+        chart: draws while the stage waits; None draws nothing.
+
+    Attributes:
+        crew: the workers.
+        history: what they have recorded.
+        facts: what `conduct` wants to tell `measure`.
+    """
+
+    def __init__(self, chart: LiveChart | None) -> None:
+        self.facts: dict[str, Any] = {}
+        self._chart = chart
+        self._closing = ExitStack()
+        self.crew = self._closing.enter_context(Crew(idle=self._idle))
+        self.history: History = self.crew.history
+
+    def server(self, **options: Any) -> Server:
+        """A server of the run's own, see `start_server`; it may be hurt."""
+        return self._closing.enter_context(start_server(**options))
+
+    def shop(self) -> Database:
+        """A session on a copy of the shop of the run's own."""
+        return self._closing.enter_context(open_shop())
+
+    def start(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        clients: int,
+        processes: int,
+        name: str | None = None,
+    ) -> None:
+        """Start clients in several processes; each calls `function(client, *args)` in a thread.
+
+        Args:
+            function: what each does; it calls `client.meet()` when it is ready to begin.
+            args: what else it is given, sent by value.
+            clients: how many in all.
+            processes: how many processes share them.
+            name: what they are called in messages, i.e. the implementation's name.
+        """
+        processes = min(processes, clients)
+        for place in range(processes):
+            share = clients // processes + (place < clients % processes)
+            self.crew.start(function, *args, clients=share, name=name)
+
+    def wait(self, condition: Callable[[], bool] | None = None, *, seconds: float) -> bool:
+        """Wait for a condition, or for a while, and draw meanwhile.
+
+        Returns:
+            True as soon as the condition holds, False when the time is over.
+        """
+        return self.crew.wait(condition, seconds=seconds)
+
+    def finish(self, *, patience_seconds: float) -> list[int]:
+        """Tell all clients to end and wait until they have, as long as anything still happens.
+
+        Args:
+            patience_seconds: how long nothing may happen before the rest is killed.
+
+        Returns:
+            the clients that had to be killed.
+        """
+        self.crew.stop()
+        workers = [worker for worker in self.crew.workers if not worker.killed]
+        self.wait_while_alive(
+            lambda: all(worker.done for worker in workers), patience_seconds=patience_seconds
+        )
+        self.history.read()
+        left = [
+            client
+            for worker in workers
+            for client in worker.clients
+            if client not in worker.results
+        ]
+        for worker in workers:
+            worker.kill()
+        self.history.read()
+        return left
+
+    def wait_while_alive(
+        self, condition: Callable[[], bool], *, patience_seconds: float
+    ) -> bool:
+        """Wait for a condition as long as the workers still record events or return.
+
+        Returns:
+            True as soon as the condition holds; False when nothing has happened for the patience.
+        """
+        seen, since = -1, time.monotonic()
+
+        def over() -> bool:
+            nonlocal seen, since
+            self.history.read()
+            signs = len(self.history) + sum(len(w.results) for w in self.crew.workers)
+            if signs != seen:
+                seen, since = signs, time.monotonic()
+            return condition() or time.monotonic() - since > patience_seconds
+
+        while not self.wait(over, seconds=60.0):
+            pass
+        return condition()
+
+    def close(self) -> None:
+        """Kill what is left and remove it, also if Interrupt is pressed again meanwhile."""
+        with _undisturbed():
+            self._closing.close()
+
+    def _idle(self) -> None:
+        if self._chart is not None:
+            self._chart.tick(self.history)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put off a KeyboardInterrupt to the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is interrupted
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if caught and callable(before):
+            before(*caught[0])

@@ -1,0 +1,95 @@
+"""Opening a lab: a Redis, a database, and a line that says what they are."""
+
+from types import TracebackType
+from typing import ClassVar, Self
+
+import redis
+from IPython.display import display
+
+from labsupport.database import Database, open_shop
+from labsupport.errors import LabError, UnknownNameError
+from labsupport.servers import open_redis
+
+__all__ = ["LABS", "Lab"]
+
+LABS = {
+    "start_here": "00 Start here",
+    "cache_aside": "01 Cache-aside",
+    "write_through": "02 Write-through",
+    "write_behind": "03 Write-behind",
+    "cache_invalidation": "04 Cache invalidation",
+    "sliding_window": "05 Sliding window",
+    "token_bucket": "06 Token bucket",
+    "distributed_lock": "07 Distributed lock",
+    "redlock": "08 Redlock",
+    "pubsub": "09 Pub/Sub",
+    "list_queue": "10 List queue",
+    "streams": "11 Streams",
+    "sessions": "12 Sessions",
+    "capstone": "13 Capstone",
+}
+"""The name that opens each lab, and its title."""
+
+
+class Lab:
+    """A lab's own Redis and its own copy of the shop's database.
+
+    Opening a lab closes the one that was open in this kernel, so a cell can be run again.
+
+    Args:
+        name: one of `LABS`, e.g. "cache_aside".
+        redis_url: a Redis to use instead of an embedded one; default: the variable REDIS_URL.
+        database_url: a database to use instead of SQLite; default: the variable DATABASE_URL.
+
+    Attributes:
+        redis: a client of the lab's Redis; replies are text.
+        db: a session on the lab's database.
+
+    Raises:
+        UnknownNameError: there is no lab of that name.
+        LabError: the Redis or the database cannot be had; the message says what to do.
+    """
+
+    _open: ClassVar["Lab | None"] = None
+
+    def __init__(
+        self, name: str, *, redis_url: str | None = None, database_url: str | None = None
+    ) -> None:
+        if name not in LABS:
+            raise UnknownNameError(
+                f"There is no lab {name!r}.", f"The labs are: {', '.join(LABS)}."
+            )
+        if Lab._open is not None:
+            Lab._open.close()
+        self.name = name
+        self._endpoint = open_redis(redis_url)
+        try:
+            self.redis: redis.Redis = self._endpoint.client()
+            self.db: Database = open_shop(database_url)
+        except LabError:
+            self._endpoint.close()
+            raise
+        Lab._open = self
+        display({"text/plain": repr(self)}, raw=True)
+
+    def __repr__(self) -> str:
+        return f"Lab {LABS[self.name]}\n  {self._endpoint.description}\n  {self.db.description}"
+
+    def close(self) -> None:
+        """Close the connections; remove what the lab wrote; stop the server if it is the lab's."""
+        if Lab._open is self:
+            Lab._open = None
+        self.redis.close()
+        self.db.close()
+        self._endpoint.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

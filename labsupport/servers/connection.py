@@ -1,0 +1,206 @@
+"""Connecting to a Redis: clients that fail at once, and errors that say what to do."""
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.retry import Retry
+
+from labsupport.errors import InvalidSettingError, ServerTooOldError, ServerUnreachableError
+
+__all__ = [
+    "MINIMUM_VERSION",
+    "check_server",
+    "check_url",
+    "connect_client",
+    "database_of",
+    "redacted",
+    "with_database",
+]
+
+MINIMUM_VERSION = (7, 0)
+"""The oldest Redis that the labs support."""
+
+_SECONDS_TO_CONNECT = 5.0
+_SECONDS_TO_ANSWER = 10.0
+_FORM = "Write it as redis://HOST:PORT, redis://:PASSWORD@HOST:PORT/DATABASE, rediss://… or unix:///PATH"
+
+
+def connect_client(url: str, **options: Any) -> redis.Redis:
+    """A client of the Redis at `url`: replies are text, and nothing is ever sent twice.
+
+    redis-py retries a command ten times by default; a command whose reply was lost is then applied
+    twice. Here an error is an error at once, as every pattern in this course needs it.
+
+    Args:
+        url: redis://, rediss:// (TLS) or unix://.
+        options: passed to `redis.Redis.from_url`; they win over the defaults of the lab.
+    """
+    defaults: dict[str, Any] = {
+        "decode_responses": True,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": _SECONDS_TO_CONNECT,
+        "socket_timeout": _SECONDS_TO_ANSWER,
+    }
+    client: redis.Redis = redis.Redis.from_url(url, **(defaults | options))
+    return client
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL that is malformed, without ever repeating it: it may hold half a password.
+
+    Raises:
+        InvalidSettingError: the URL cannot be that of a Redis.
+    """
+    try:
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query, strict_parsing=True) if parts.query else []
+        if parts.scheme == "unix":
+            whole = bool(parts.path.strip("/"))
+        else:
+            whole = parts.scheme in ("redis", "rediss") and parts.port != 0
+            whole = whole and re.fullmatch(r"(/\d*)?", parts.path) is not None
+        whole = whole and not parts.fragment and "@" not in parts.query
+        whole = whole and all(value.isdigit() for name, value in query if name == "db")
+        if whole:
+            redis.connection.parse_url(url)
+            return
+    except ValueError:
+        pass
+    # a bare # / ? or @ in a password cuts the address in the wrong place
+    raise InvalidSettingError(
+        "REDIS_URL is not the address of a Redis server.",
+        f"{_FORM}; in the password, write / as %2F, # as %23, ? as %3F and @ as %40.",
+    )
+
+
+def redacted(url: str) -> str:
+    """The URL as it may be shown: `***` stands for the password, and options are left out."""
+    parts = urlsplit(url)
+    address = parts.netloc.rpartition("@")[2]
+    if parts.scheme == "unix":
+        return urlunsplit(("unix", address, parts.path, f"db={database_of(url) or 0}", ""))
+    if parts.password is not None:
+        address = f"{parts.username or ''}:***@{address}"
+    elif parts.username:
+        address = f"{parts.username}@{address}"
+    number = database_of(url)
+    return urlunsplit((parts.scheme, address, "" if number is None else f"/{number}", "", ""))
+
+
+def database_of(url: str) -> int | None:
+    """The number of the database that the URL names, if it names one."""
+    parts = urlsplit(url)
+    in_path = parts.path.strip("/") if parts.scheme != "unix" else ""
+    number = dict(parse_qsl(parts.query)).get("db", in_path)
+    return int(number) if number else None
+
+
+def with_database(url: str, number: int) -> str:
+    """The same URL with another database."""
+    parts = urlsplit(url)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name != "db"]
+    path = f"/{number}"
+    if parts.scheme == "unix":
+        query.append(("db", str(number)))
+        path = parts.path
+    text = urlencode(query, quote_via=quote)
+    if parts.scheme == "unix" and not parts.netloc:
+        return f"unix://{path}?{text}"
+    return urlunsplit((parts.scheme, parts.netloc, path, text, ""))
+
+
+def check_server(url: str) -> str:
+    """Make sure that a Redis answers at `url` and is new enough.
+
+    Args:
+        url: a well-formed URL, see `check_url`.
+
+    Returns:
+        its version, e.g. "8.2.3".
+
+    Raises:
+        ServerUnreachableError: nothing answers, or it refuses the credentials.
+        ServerTooOldError: it is older than `MINIMUM_VERSION`.
+        InvalidSettingError: the URL has an option that redis-py does not know.
+    """
+    where = redacted(url)
+    try:
+        # protocol 2: an old server must be able to say how old it is
+        with connect_client(with_database(url, 0), protocol=2) as client:
+            version = _version(client)
+    except TypeError:
+        raise InvalidSettingError(
+            f"An option after the ? of the Redis URL {where} is unknown.",
+            "Use only options of redis.Redis.from_url, such as ssl_ca_certs.",
+        ) from None
+    except (RedisError, OSError, UnicodeError) as error:
+        raise unreachable(url, error) from None
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < MINIMUM_VERSION:
+        needed = ".".join(map(str, MINIMUM_VERSION))
+        raise ServerTooOldError(
+            f"The Redis at {where} is version {version}; the labs need {needed} or newer.",
+            "Point REDIS_URL at a newer server, or unset it to use the embedded one.",
+        )
+    return version
+
+
+def unreachable(url: str, error: Exception) -> ServerUnreachableError:
+    """What to tell of an error that came while connecting, with the remedy for this one."""
+    where = redacted(url)
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        given = urlsplit(url).password is not None or "password=" in urlsplit(url).query
+        remedy = "REDIS_URL=redis://:PASSWORD@HOST:PORT (or USER:PASSWORD@), or unset it."
+        if given:
+            problem, remedy = "refuses the user or password", f"Correct {remedy}"
+        else:
+            problem, remedy = "asks for a password", f"Set {remedy}"
+        return ServerUnreachableError(f"The Redis at {where} {problem}.", remedy)
+    if isinstance(error, NoPermissionError):
+        return ServerUnreachableError(
+            f"The Redis at {where} does not let this user run what the lab needs: {error}",
+            "Give the user +@all, ~* and &*, or unset REDIS_URL to use the embedded server.",
+        )
+    if isinstance(error, BusyLoadingError):
+        return ServerUnreachableError(
+            f"The Redis at {where} is still loading its data.", "Run the cell again in a moment."
+        )
+    if isinstance(error, ReadOnlyError):
+        return ServerUnreachableError(
+            f"The Redis at {where} is a replica, which takes no writes.",
+            "Point REDIS_URL at its primary.",
+        )
+    if isinstance(error, ResponseError):
+        return ServerUnreachableError(
+            f"The Redis at {where} refuses what the lab needs: {error}",
+            "Mend the server, or unset REDIS_URL to use the embedded one.",
+        )
+    reason = re.sub(r"\s+", " ", str(error)).strip().rstrip(".") or type(error).__name__
+    return ServerUnreachableError(
+        f"No Redis answers at {where}: {reason}.",
+        "Start it or correct REDIS_URL (rediss:// if it expects TLS), or unset REDIS_URL to use"
+        " the embedded server.",
+    )
+
+
+def _version(client: redis.Redis) -> str:
+    try:
+        found: dict[str, Any] = client.info("server")
+        return str(found["redis_version"])
+    except NoPermissionError:
+        # INFO is a command that an administrator may withhold; HELLO is not
+        reply: list[Any] = client.execute_command("HELLO")
+        return str(dict(zip(reply[::2], reply[1::2], strict=True))["version"])
+    except KeyError:
+        raise redis.InvalidResponse("what answers is not a Redis server") from None

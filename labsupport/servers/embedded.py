@@ -1,0 +1,268 @@
+"""The lab's own Redis servers: real redis-server processes that it starts, pauses and kills."""
+
+import os
+import signal
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import redis
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+
+from labsupport.errors import InvalidSettingError, ServerUnreachableError
+from labsupport.servers.binary import find_server
+from labsupport.servers.connection import connect_client
+from labsupport.servers.process import ServerProcess
+from labsupport.servers.processes import ProcessStatus, process_status, wait_for_status
+from labsupport.servers.settings import checked, file_of, free_port, refusal
+
+__all__ = ["Server", "start_masters", "start_server"]
+
+_SECONDS_TO_START = 30.0
+_SECONDS_TO_SHUT_DOWN = 10.0
+_MOST_PORTS_TRIED = 20
+
+
+class Server:
+    """A redis-server process that the lab owns; use `start_server`.
+
+    It ends with `stop()`, with the `with` block, when nothing refers to it or to a client of it any
+    more, and in any case with the kernel.
+
+    Attributes:
+        directory: its private directory, where it persists what it is configured to.
+        version: e.g. "8.2.3".
+    """
+
+    version: str
+
+    def __init__(self, *, tcp: bool = False, config: Mapping[str, str] | None = None) -> None:
+        self._config = checked(config or {})
+        self._tcp = tcp
+        self._port = 0
+        self._process = ServerProcess(find_server())
+        self._end = weakref.finalize(self, self._process.end)
+        try:
+            self._launch(on_new_port=tcp)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def directory(self) -> Path:
+        return self._process.directory
+
+    @property
+    def url(self) -> str:
+        """The address for clients, with the password if `requirepass` is set."""
+        secret = self._config.get("requirepass", "").strip("\"'")
+        if self._tcp:
+            user = f":{quote(secret, safe='')}@" if secret else ""
+            return f"redis://{user}127.0.0.1:{self._port}/0"
+        return self._socket_url
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process exists, paused or not."""
+        return self._process.alive
+
+    def status(self) -> ProcessStatus:
+        """ "running", "stopped" (paused) or "dead", as the operating system says."""
+        return process_status(self.pid) if self.alive else "dead"
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A new client, see `connect_client`."""
+        client = connect_client(self.url, **options)
+        # whoever has a client has the server
+        client.connection_pool.labsupport_server = self  # type: ignore[attr-defined]
+        return client
+
+    def pause(self) -> None:
+        """SIGSTOP: it accepts connections and commands, and answers nothing. Returns when stopped."""
+        self._send(signal.SIGSTOP, "stopped")
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on, unaware that time has passed."""
+        self._send(signal.SIGCONT, "running")
+
+    def kill(self) -> None:
+        """SIGKILL (kill -9): what it has not persisted is lost. Returns when it is gone."""
+        self._process.kill()
+
+    def restart(self) -> None:
+        """Start it again, with the same address and configuration and with what it has persisted.
+
+        One that runs or is paused is shut down in order first; one that was killed just starts.
+        """
+        if self.alive:
+            self.resume()
+            # if it cannot shut down in order, the kill below ends it
+            with connect_client(self._socket_url) as admin, suppress(RedisError):
+                admin.shutdown(now=True, force=True)
+                self._process.wait(seconds=_SECONDS_TO_SHUT_DOWN)
+        self.kill()
+        if not self._end.alive:
+            self._end = weakref.finalize(self, self._process.end)
+        self._launch(on_new_port=False)
+
+    def stop(self) -> None:
+        """End it at once and remove its directory; may be called again."""
+        self._end()
+
+    def replica(self, **config: str) -> "Server":
+        """A new server that replicates this one; returns when both ends say that the link is up.
+
+        Args:
+            config: settings of the new server, with _ for -, e.g. `appendonly="yes"`.
+        """
+        self._listen()
+        secret = self._config.get("requirepass")
+        access = {"requirepass": secret, "masterauth": secret} if secret else {}
+        replica = Server(tcp=True, config=access | config)
+        try:
+            replica._config["replicaof"] = f"127.0.0.1 {self._port}"
+            with replica._admin() as admin:
+                # by command, as one that is started as a replica waits a second before it connects
+                admin.replicaof("127.0.0.1", self._port)
+            _wait(lambda: self._sees(replica), f"{replica!r} replicates {self!r}", self, replica)
+        except BaseException:
+            replica.stop()
+            raise
+        return replica
+
+    def promote(self) -> None:
+        """REPLICAOF NO ONE: a replica becomes a primary, also after a restart."""
+        with self._admin() as admin:
+            admin.replicaof("NO", "ONE")
+        self._config.pop("replicaof", None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        version = getattr(self, "version", "?")
+        return f"<Redis {version} server of the lab, {self.status()}>"
+
+    @property
+    def _socket_url(self) -> str:
+        secret = self._config.get("requirepass", "").strip("\"'")
+        password = f"&password={quote(secret, safe='')}" if secret else ""
+        return f"unix://{quote(str(self._process.socket))}?db=0{password}"
+
+    @contextmanager
+    def _admin(self) -> Iterator[redis.Redis]:
+        try:
+            with connect_client(self._socket_url, protocol=2) as client:
+                yield client
+        except RedisError as error:
+            raise ServerUnreachableError(
+                f"{self!r} does not do what the lab asks: {error}",
+                "If it is paused, resume() it; if it is dead, restart() it.",
+            ) from error
+
+    def _send(self, number: signal.Signals, wanted: ProcessStatus) -> None:
+        if self.alive:
+            os.kill(self.pid, number)
+        if not self.alive or not wait_for_status(self.pid, wanted):
+            raise ServerUnreachableError(f"{self!r} cannot be signalled.", "restart() it.")
+
+    def _launch(self, *, on_new_port: bool) -> None:
+        for _ in range(_MOST_PORTS_TRIED if on_new_port else 1):
+            if on_new_port:
+                self._port = free_port()
+            self._process.start(file_of(self._config, port=self._port))
+            if self._becomes_ready():
+                return
+            if "Address already in use" not in self._process.last_words():
+                break
+        raise refusal(self._process.last_words())
+
+    def _becomes_ready(self) -> bool:
+        deadline = time.monotonic() + _SECONDS_TO_START
+        # protocol 2: a handshake with fewer replies that can be refused while it loads its data
+        with connect_client(self._socket_url, protocol=2) as client:
+            while self.alive and time.monotonic() < deadline:
+                try:
+                    self.version = str(client.info("server")["redis_version"])
+                    client.ping()
+                    return True
+                except (redis.ConnectionError, BusyLoadingError):
+                    time.sleep(0.001)
+                except ResponseError:
+                    return True  # e.g. a replica that serves no stale data
+        return False
+
+    def _listen(self) -> None:
+        """Open a TCP port, which replication needs, beside the socket."""
+        for _ in range(_MOST_PORTS_TRIED):
+            if self._port:
+                return
+            port = free_port()
+            with self._admin() as admin, suppress(ResponseError):
+                admin.config_set("port", port)
+                self._port = port
+        raise ServerUnreachableError(f"{self!r} found no free TCP port.", "Run the cell again.")
+
+    def _sees(self, replica: "Server") -> bool:
+        with self._admin() as here, replica._admin() as there:
+            mine, its = here.info("replication"), there.info("replication")
+        links = [mine[name] for name in mine if name.startswith("slave") and name[5:].isdigit()]
+        online = any(link["port"] == replica._port and link["state"] == "online" for link in links)
+        return online and its.get("master_link_status") == "up"
+
+
+def start_server(*, tcp: bool = False, config: Mapping[str, str] | None = None) -> Server:
+    """Start a Redis of the lab's own; it is ready when this returns.
+
+    Without `tcp` it listens only on a socket in a private directory; it writes nothing to disk
+    unless `config` says so.
+
+    Args:
+        tcp: listen on a port of 127.0.0.1 and have this in the URL.
+        config: settings as in redis.conf, e.g. {"appendonly": "yes", "appendfsync": "always"}.
+
+    Raises:
+        ServerNotFoundError: there is no redis-server to start.
+        ServerTooOldError: there is only one that is too old.
+        InvalidSettingError: it refuses the configuration.
+    """
+    return Server(tcp=tcp, config=config)
+
+
+def start_masters(
+    count: int = 5, *, tcp: bool = False, config: Mapping[str, str] | None = None
+) -> list[Server]:
+    """Start servers that know nothing of one another, as Redlock needs them."""
+    if not 1 <= count <= 100:
+        raise InvalidSettingError(
+            f"count is {count}, which is not a number of servers.", "Take 1 to 100; Redlock's is 5."
+        )
+    with ExitStack() as started:
+        servers = [started.enter_context(Server(tcp=tcp, config=config)) for _ in range(count)]
+        started.pop_all()
+        return servers
+
+
+def _wait(done: Callable[[], bool], what: str, *servers: Server) -> None:
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while not done():
+        if time.monotonic() > deadline or not all(server.alive for server in servers):
+            raise ServerUnreachableError(f"This never came true: {what}.", "Run the cell again.")
+        time.sleep(0.001)

@@ -1,0 +1,46 @@
+"""What the operating system says of a process."""
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["ProcessStatus", "process_status", "wait_for_status"]
+
+ProcessStatus = Literal["running", "stopped", "dead"]
+
+_SECONDS_TO_OBEY = 10.0
+
+
+def process_status(pid: int) -> ProcessStatus:
+    """Whether a process (not only a child) runs, is stopped by a signal in all threads, or is dead."""
+    proc = Path("/proc")
+    if (proc / "self").exists():
+        states = set()
+        try:
+            for stat in (proc / str(pid) / "task").glob("*/stat"):
+                # the name in parentheses may hold anything, a parenthesis too
+                states.add(stat.read_text().rpartition(") ")[2][:1])
+        except OSError:
+            pass  # it, or one of its threads, ended while we looked
+    else:
+        command = ["ps", "-o", "state=", "-p", str(pid)]
+        states = set(subprocess.run(command, capture_output=True, text=True).stdout.strip()[:1])
+    states -= {"Z", "X", "x"}
+    if not states:
+        return "dead"
+    return "stopped" if states <= {"T"} else "running"
+
+
+def wait_for_status(pid: int, wanted: ProcessStatus) -> bool:
+    """Wait until a process is in a state, as the operating system sees it.
+
+    Returns:
+        False if it died instead, or did not get there in ten seconds.
+    """
+    deadline = time.monotonic() + _SECONDS_TO_OBEY
+    while (status := process_status(pid)) != wanted:
+        if status == "dead" or time.monotonic() > deadline:
+            return False
+        time.sleep(0.0005)
+    return True

@@ -1,0 +1,73 @@
+"""A claim, and whether it held, broke, or was never put to the test."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from html import escape
+from typing import Literal
+
+__all__ = ["Claim", "Status", "Verdict"]
+
+Status = Literal["holds", "broken", "not exercised"]
+
+_LOOK: dict[Status, tuple[str, str, str]] = {
+    # sign, text colour, background (both themes of JupyterLab)
+    "holds": ("✓", "#ffffff", "#00654a"),
+    "broken": ("✗", "#ffffff", "#a33b00"),
+    "not exercised": ("?", "#111111", "#d9d9d9"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One statement that a run can refute.
+
+    Args:
+        text: the statement; it holds no measured number, so that it reads the same after each run.
+        status: "holds", "broken", or "not exercised" (the run never met the fault).
+        detail: the measured evidence; never part of the text that CI compares.
+    """
+
+    text: str
+    status: Status
+    detail: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{_LOOK[self.status][0]} {self.status:<13}  {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run says of its claims; shown as one line a claim."""
+
+    claims: tuple[Claim, ...]
+
+    def __init__(self, claims: Iterable[Claim]) -> None:
+        object.__setattr__(self, "claims", tuple(claims))
+
+    @property
+    def status(self) -> Status:
+        """ "broken" if a claim is; else "not exercised" if a claim is, or there is none; else "holds"."""
+        found = {claim.status for claim in self.claims}
+        if "broken" in found:
+            return "broken"
+        return "holds" if found == {"holds"} else "not exercised"
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.claims))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "".join(map(_row, self.claims))
+
+
+def _row(claim: Claim) -> str:
+    sign, colour, background = _LOOK[claim.status]
+    badge = (
+        f"display:inline-block;min-width:8.5em;padding:.1em .6em;margin-right:.8em;"
+        f"border-radius:.3em;font-weight:600;color:{colour};background:{background}"
+    )
+    return (
+        f'<div style="margin:.25em 0;font-size:1.1em">'
+        f'<span style="{badge}">{sign} {claim.status}</span>{escape(claim.text)}</div>'
+    )

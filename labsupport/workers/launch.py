@@ -1,0 +1,134 @@
+"""Starting worker processes: a fork server, and functions sent to it by value."""
+
+import functools
+import inspect
+import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import signal
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from labsupport.errors import InvalidSettingError
+from labsupport.workers.client import Job, serve
+
+__all__ = ["launch", "pack", "warm_up"]
+
+_PRELOADED = [
+    "labsupport.database",
+    "labsupport.servers",
+    "labsupport.workers.client",
+    "redis",
+    "sqlalchemy.dialects.sqlite",
+]
+
+
+def warm_up() -> None:
+    """Start the fork server, if it is not there yet; it imports what workers need meanwhile.
+
+    A fork of the kernel itself would carry over locks that its other threads hold; the fork server
+    has no threads.
+    """
+    multiprocessing.forkserver.set_forkserver_preload(_PRELOADED)
+    # this one unblocks SIGINT when it starts, so it comes first
+    multiprocessing.resource_tracker.ensure_running()
+    # Blocked in the fork server and so in each worker from its first moment on: JupyterLab's
+    # Interrupt reaches them too, and they would print a traceback each.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def launch(job: Job) -> tuple[ForkServerProcess, Connection]:
+    """Start a process that does the job; the connection is the lab's end of a pipe to it."""
+    warm_up()
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(theirs, job), daemon=True)
+    try:
+        process.start()
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, ours
+
+
+def pack(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+    """Pickle a function with its arguments so that it works where its module is not known.
+
+    Raises:
+        InvalidSettingError: it uses something that only exists in this process.
+    """
+    modules = {_module_by_value(item) for item in (function, *args) if callable(item)}
+    with _by_value(module for module in modules if module):
+        try:
+            return bytes(cloudpickle.dumps((function, args)))
+        except Exception as error:
+            raise _explain((function, *args), error) from None
+
+
+def _module_by_value(item: Callable[..., Any]) -> ModuleType | None:
+    """The module of a function if it is the learner's or an experiment's, not a library's."""
+    while isinstance(item, functools.partial):
+        item = item.func
+    module = sys.modules.get(getattr(item, "__module__", None) or "")
+    path = getattr(module, "__file__", None)
+    if module is None or path is None or module.__name__ in ("__main__", "__mp_main__"):
+        return None  # cloudpickle takes __main__ by value as it is
+    if module.__name__.startswith("labsupport.") and ".experiments." not in module.__name__:
+        return None
+    libraries = (sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+    return None if any(Path(path).is_relative_to(library) for library in libraries) else module
+
+
+@contextmanager
+def _by_value(modules: Iterator[ModuleType]) -> Iterator[None]:
+    registered = [
+        module
+        for module in modules
+        if module.__name__ not in cloudpickle.list_registry_pickle_by_value()
+    ]
+    for module in registered:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in registered:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _explain(items: tuple[Any, ...], error: Exception) -> InvalidSettingError:
+    """Find the function that cannot be sent, and the name in it that is the cause."""
+    for item in items:
+        if not _can_be_sent(item):
+            name = getattr(item, "__name__", type(item).__name__)
+            used = inspect.getclosurevars(item) if inspect.isfunction(item) else None
+            names = {**used.globals, **used.nonlocals} if used else {}
+            guilty = next((f"`{key}`" for key, value in names.items() if not _can_be_sent(value)), "")
+            what = f"{guilty}, which " if guilty else "something that "
+            return InvalidSettingError(
+                f"{name} uses {what}cannot be sent to another process: {error}.",
+                "Use only what the function is given (its `redis` and `db`), or make it inside.",
+            )
+    return InvalidSettingError(f"The workers' task cannot be sent: {error}.", "Simplify it.")
+
+
+def _can_be_sent(item: Any) -> bool:
+    try:
+        cloudpickle.dumps(item)
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,43 @@
+"""Opening a lab."""
+
+import pytest
+
+from labsupport import Lab, LabError
+from labsupport.errors import UnknownNameError
+
+
+def test_a_lab_has_a_redis_and_the_shop(capsys):
+    """Opening a lab says what it is connected to, and both answer."""
+    with Lab("cache_aside") as lab:
+        assert lab.redis.ping()
+        assert lab.db.fetch_one("SELECT username FROM users WHERE id = 1") == {"username": "ada"}
+        shown = capsys.readouterr().out
+        assert "01 Cache-aside" in shown
+        assert "Redis" in shown
+        assert "SQLite" in shown
+
+
+def test_opening_again_starts_afresh():
+    """A cell that is run twice leaves one lab open, with nothing of the first."""
+    first = Lab("start_here")
+    first.redis.set("left", 1)
+    second = Lab("start_here")
+    assert second.redis.exists("left") == 0
+    with pytest.raises(Exception, match=r".+"):
+        first.redis.ping()
+    second.close()
+    second.close()  # idempotent
+
+
+def test_an_unknown_lab_lists_those_there_are():
+    """A wrong name is answered with the right ones."""
+    with pytest.raises(UnknownNameError, match="cache_aside"):
+        Lab("cashe_aside")
+
+
+def test_a_database_that_cannot_be_opened_leaves_no_server(monkeypatch):
+    """The error is short, names no password, and the Redis that was started is stopped."""
+    with pytest.raises(LabError) as caught:
+        Lab("start_here", database_url="postgresql://me:secret@127.0.0.1:1/none")
+    assert "secret" not in str(caught.value)
+    assert Lab._open is None

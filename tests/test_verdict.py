@@ -1,0 +1,39 @@
+"""Claims and verdicts."""
+
+import pytest
+
+from labsupport.verdict import Claim, Verdict
+
+
+@pytest.mark.parametrize(
+    ("statuses", "overall"),
+    [
+        (["holds", "holds"], "holds"),
+        (["holds", "broken"], "broken"),
+        (["holds", "not exercised"], "not exercised"),
+        (["not exercised", "broken"], "broken"),
+        ([], "not exercised"),
+    ],
+)
+def test_status_of_all(statuses, overall):
+    """One broken claim breaks the verdict; one that was not put to the test keeps it from holding."""
+    assert Verdict(Claim("c", status) for status in statuses).status == overall
+
+
+def test_text_is_the_claims_without_the_numbers():
+    """The text that CI compares has the sign, the status and the claim, and no measured detail."""
+    verdict = Verdict([Claim("nothing is lost", "holds", detail="0 of 1,037")])
+    assert str(verdict) == repr(verdict) == "✓ holds          nothing is lost"
+    assert "1,037" not in verdict._repr_html_()
+
+
+def test_html_escapes_what_a_claim_says():
+    """A claim with angle brackets is shown as it is."""
+    html = Verdict([Claim("a < b & c", "broken")])._repr_html_()
+    assert "a &lt; b &amp; c" in html
+
+
+def test_the_same_claims_are_equal_whatever_was_measured():
+    """The detail is no part of a claim's identity."""
+    assert Claim("c", "holds", "1") == Claim("c", "holds", "2")
+    assert Claim("c", "holds") != Claim("c", "broken")
