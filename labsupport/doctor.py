@@ -31,6 +31,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 """The names by which the browser's test looks for a Chromium on PATH."""
 
 _SET_UP = "make setup"
+_IMPORTING = ("Packages", "Redis server", "Redis in use", "Database in use")
 _MARKS = {"ok": "✓", "note": "·", "missing": "✗"}
 
 
@@ -61,7 +62,11 @@ def examine() -> dict[str, Finding]:
         "Browser": _browser,
         "Port 8888": _port,
     }
-    return {what: _careful(check) for what, check in checks.items()}
+    findings = {what: _careful(check) for what, check in checks.items()}
+    if findings["Python"].status == "missing":  # then what its imports raised says nothing
+        unseen = Finding("missing", "not looked at: this Python cannot")
+        findings.update(dict.fromkeys(_IMPORTING, unseen))
+    return findings
 
 
 def main() -> int:

@@ -9,14 +9,17 @@ import mmap
 import os
 import struct
 import threading
+import time
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from labsupport.errors import InvalidSettingError, WorkerError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["History", "Recorder", "Rows"]
 
@@ -39,7 +42,9 @@ _SLOT = np.dtype(
     ]
 )
 _ROW = np.dtype([*_SLOT.descr[:-1], ("process", "i4")])
-_READ_AHEAD = 4096
+_COMMON = [name for name, _ in _SLOT.descr[:-1]]
+_READ_AHEAD = 128  # slots; more at once when there is more
+_MOST_AHEAD = 8192
 _pack = _PACKING.pack_into
 
 Rows: TypeAlias = NDArray[np.void]
@@ -108,6 +113,7 @@ class History:
 
     def __init__(self) -> None:
         self.origin_ns = 0
+        self._over_ns = 0
         self._rings: list[_Ring] = []
         self._numbers: dict[str, int] = {}
         self._chunks: list[Rows] = []
@@ -141,6 +147,21 @@ class History:
             self._chunks = [np.concatenate([np.empty(0, _ROW), *self._chunks])]
         return self._chunks[0]
 
+    def __len__(self) -> int:
+        return sum(map(len, self._chunks))
+
+    @property
+    def elapsed_ns(self) -> int:
+        """How long the run has gone on, or went on; 0 before it."""
+        if not self.origin_ns:
+            return 0
+        return (self._over_ns or time.monotonic_ns()) - self.origin_ns
+
+    def end(self) -> None:
+        """The run is over: what comes now is no longer part of it."""
+        self.read()
+        self._over_ns = time.monotonic_ns()
+
     def number(self, event: str) -> int:
         """The number that stands for an event's name in `Rows`."""
         return self._numbers.setdefault(event, len(self._numbers))
@@ -149,18 +170,21 @@ class History:
         """The rows of one kind of event, in the order in which they began."""
         rows = self.rows()
         chosen = rows[rows["event"] == self.number(event)]
-        return chosen[np.argsort(chosen["start_ns"], kind="stable")]
+        ordered: Rows = chosen[np.argsort(chosen["start_ns"], kind="stable")]
+        return ordered
 
     def seconds(self, times_ns: NDArray[np.int64]) -> NDArray[np.float64]:
         """Times in seconds since the start of the run."""
         return np.asarray((times_ns - self.origin_ns) / 1e9)
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """All events in the order in which they ended.
 
         Returns:
             columns client, process, event, start_seconds, end_seconds, value.
         """
+        import pandas as pd  # not above: the workers import this module, and never need it
+
         rows = self.rows()
         rows = rows[np.argsort(rows["end_ns"], kind="stable")]
         return pd.DataFrame(
@@ -181,6 +205,7 @@ class _Ring:
     def __init__(self, path: Path, process: int, capacity: int) -> None:
         self._map = _open(path, capacity, mmap.ACCESS_READ)
         self._slots: Rows = np.frombuffer(self._map, _SLOT, offset=_HEADER_BYTES)
+        self._sequences: NDArray[np.int64] = self._slots["sequence"]
         self._process = process
         self._next = 0
         self._holes: list[int] = []  # slots that a thread has taken and not yet finished
@@ -188,43 +213,39 @@ class _Ring:
 
     def read(self, numbers: dict[str, int]) -> Rows:
         """What was written since the last call."""
-        found = []
-        wanted = np.array(self._holes, "i8")
-        self._holes = []
-        if len(wanted):
-            found.append(self._take(wanted))
+        found = [self._take(np.array(self._holes, "i8"))] if self._holes else []
+        ahead = _READ_AHEAD
         while True:
-            rows = self._take(np.arange(self._next, self._next + _READ_AHEAD))
+            rows = self._take(np.arange(self._next, self._next + ahead))
             found.append(rows)
-            if len(rows) == 0:
+            if len(rows) < ahead // 2:
                 break
-        body = np.concatenate(found)
-        rows = np.empty(len(body), _ROW)
-        for name in _SLOT.names[:-1] if _SLOT.names else ():
-            rows[name] = body[name]
-        rows["process"] = self._process
+            ahead = min(2 * ahead, _MOST_AHEAD)
+        rows = np.empty(sum(map(len, found)), _ROW)
         if len(rows):
+            body = np.concatenate(found)
+            for name in _COMMON:
+                rows[name] = body[name]
+            rows["process"] = self._process
             rows["event"] = np.array(self._translation(numbers))[body["event"]]
         return rows
 
     def _take(self, wanted: NDArray[np.int64]) -> Rows:
         """The valid slots among the wanted ones; holes before the last of them are kept for later."""
         places = wanted % len(self._slots)
-        before = self._slots["sequence"][places]
-        body = self._slots[places]
-        # a slot that was overwritten while it was copied has another number now
-        after = self._slots["sequence"][places]
-        if (after > wanted + 1).any():
+        valid = self._sequences[places] == wanted + 1
+        taken: Rows = self._slots[places[valid]]
+        # a slot that was overwritten, even while it was copied, has a higher number now
+        if (self._sequences[places] > wanted + 1).any():
             raise WorkerError(
                 "The workers recorded more than the lab could read; events are missing.",
                 "Run it again with fewer clients.",
             )
-        valid = (before == wanted + 1) & (after == wanted + 1)
         done = np.flatnonzero(valid)
         if len(done):
             self._next = max(self._next, int(wanted[done[-1]]) + 1)
+        self._holes = [hole for hole in self._holes if hole not in wanted]
         self._holes += [int(hole) for hole in wanted[~valid] if hole < self._next]
-        taken: Rows = body[valid]
         return taken
 
     def _translation(self, numbers: dict[str, int]) -> list[int]:

@@ -462,6 +462,46 @@ class TestWaiting:
         report = explore({"a": critical, "b": critical}, invariant=lambda r, d: r.get("n") == "2")
         assert (report.exhausted, report.violations) == (True, 0)
 
+    def test_a_loop_of_several_steps_ends_too(self):
+        """A waiter that looks for the value and tries for the lock in turn is explored in full."""
+
+        def once(redis, db):
+            while redis.get("value") is None:
+                if redis.set("lock", secrets.token_hex(), nx=True):
+                    redis.set("value", redis.incr("loads"))
+                time.sleep(1)
+
+        report = explore({"a": once, "b": once}, invariant=lambda r, d: r.get("loads") == "1")
+        assert (report.exhausted, report.violations) == (True, 0)
+
+    def test_a_script_that_refuses_is_waited_for(self):
+        """A script that replies with nothing but nil and 0 was in vain, whatever it may write."""
+        script = """
+        local value = redis.call('GET', KEYS[1])
+        return {value, redis.call('SET', KEYS[2], ARGV[1], 'NX') and 1 or 0}
+        """
+
+        def once(redis, db):
+            granted = 0
+            while not granted:
+                value, granted = redis.eval(script, 2, "value", "lock", secrets.token_hex())
+                if value is not None:
+                    return
+            redis.set("value", redis.incr("loads"))
+
+        report = explore({"a": once, "b": once}, invariant=lambda r, d: r.get("loads") == "1")
+        assert (report.exhausted, report.violations) == (True, 0)
+
+    def test_a_loop_over_keys_is_no_wait(self):
+        """Reads of one key after another, all missing, are steps like any other."""
+
+        def read(redis, db):
+            for number in range(3):
+                redis.get(f"key:{number}")
+
+        report = explore({"a": read, "b": read}, invariant=always)
+        assert report.interleavings == math.comb(6, 3)
+
     def test_a_bounded_wait_gives_up(self):
         """A loop of ten attempts in vain goes on to what follows it."""
 

@@ -37,7 +37,7 @@ def run(path: Path) -> nbformat.NotebookNode:
         TimeoutError: a cell hung.
         RuntimeError: the kernel did not start, or it died.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
     # In /tmp, because a socket's path may be no longer than some 100 characters.
     with tempfile.TemporaryDirectory(prefix="lab-", dir="/tmp") as directory:
         # Not the reader's own progress: what hint() shows depends on it.

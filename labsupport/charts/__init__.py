@@ -1,11 +1,13 @@
 """Live figures, in one style: one role has one colour and one shape wherever it is drawn."""
 
+from labsupport.charts.bar_chart import bar_chart
 from labsupport.charts.bars import Bars, Part
 from labsupport.charts.chart import Chart, Run, draw_comparison
 from labsupport.charts.live import LiveChart
 from labsupport.charts.panels import Panel
 from labsupport.charts.picture import Picture, png, show
 from labsupport.charts.quantiles import Quantiles
+from labsupport.charts.spans import count_per_span, most_at_once
 from labsupport.charts.style import ALARM, CLIENTS, INK, MUTED, ROLES, Role, Size, style
 
 __all__ = [
@@ -24,7 +26,10 @@ __all__ = [
     "Role",
     "Run",
     "Size",
+    "bar_chart",
+    "count_per_span",
     "draw_comparison",
+    "most_at_once",
     "png",
     "show",
     "style",

@@ -1,4 +1,4 @@
-"""How many events there were in each short span of time."""
+"""How many there were in each short span of time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,31 +16,31 @@ from labsupport.history import History, Rows
 
 __all__ = ["Bars", "Part"]
 
-_ROOM = 1.22  # above the highest bar, for its label
+_ROOM = 1.32  # above the highest bar, for its label
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One kind of event, a layer of each bar.
+    """A layer of each bar.
 
     Args:
         name: what it is called in the direct label, e.g. "needless".
         role: one of `ROLES`.
-        times: from a history to the times of the events, in nanoseconds.
+        heights: from a history and the length of a span in nanoseconds to the number in each span.
     """
 
     name: str
     role: str
-    times: Callable[[History], NDArray[np.int64]]
+    heights: Callable[[History, int], NDArray[np.int64]]
 
 
 class Bars(Panel):
-    """Events per span of time, as stacked bars.
+    """Numbers per span of time, as stacked bars.
 
     Args:
-        label: what is counted, with the span, e.g. "database loads per 50 ms".
+        label: what is counted, with the span, e.g. "messages sent per 50 ms".
         parts: the layers, from the bottom.
-        noun: what one event is called, and several, e.g. ("load", "loads").
+        noun: what one is called, and several, for the label of the highest bar.
         per_seconds: the span.
         top: how high the axis is at the least.
     """
@@ -64,7 +64,7 @@ class Bars(Panel):
     def prepare(self, axes: Axes) -> Sequence[Artist]:
         self._axes = axes
         axes.set_ylim(0, self._top * _ROOM)
-        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
         self._layers = [self._layer(axes, ROLES[part.role]) for part in self._parts]
         self._note = axes.text(
             0, 0, "", fontsize=Size.LABEL, fontweight="bold", color=INK, va="bottom"
@@ -75,23 +75,19 @@ class Bars(Panel):
         # the hatch is white on the colour: it must not look like a lighter colour
         layer = axes.stairs([0.0], [0.0, self._per], baseline=0.0, fill=True)
         layer.set(facecolor=role.colour, edgecolor="white", hatch=role.hatch, linewidth=0.0)
+        layer.set_hatch_linewidth(1.2)
         return layer
 
     def add(self, rows: Rows, history: History) -> None:
-        spans = [
-            np.floor_divide(part.times(history) - history.origin_ns, int(self._per * 1e9))
-            for part in self._parts
-        ]
-        last = max((int(span.max(initial=0)) for span in spans), default=0)
-        self._counts = np.stack(
-            [np.bincount(np.maximum(span, 0), minlength=last + 1) for span in spans]
-        )
+        heights = [part.heights(history, int(self._per * 1e9)) for part in self._parts]
+        spans = max(map(len, heights))
+        self._counts = np.stack([np.pad(one, (0, spans - len(one))) for one in heights])
 
     def show(self) -> bool:
         edges = np.arange(self._counts.shape[1] + 1) * self._per
         below = np.zeros(self._counts.shape[1])
         for layer, counts in zip(self._layers, self._counts, strict=True):
-            layer.set_data(below + counts, edges, below)
+            layer.set_data(below + counts, edges, below)  # type: ignore[arg-type]
             below = below + counts
         self._name_peak(below)
         if below.max(initial=0) <= self._top:
@@ -101,20 +97,23 @@ class Bars(Panel):
         return True
 
     def _name_peak(self, totals: NDArray[np.float64]) -> None:
-        """Say at the highest bar how high it is; of several, the last one has room to its right."""
+        """Say at the first of the highest bars how high it is."""
         highest = int(totals.max(initial=0))
         if not highest:
             return
-        at = int(np.flatnonzero(totals == highest)[0])
-        text = f"{highest} {self._noun[highest != 1]}"
+        peaks = np.flatnonzero(totals == highest)
+        text = f"{highest:,} {self._noun[highest != 1]}"
         extra = [
-            f"{int(count)} {part.name}"
-            for part, count in zip(self._parts[1:], self._counts[1:, at], strict=True)
+            f"{int(count):,} {part.name}"
+            for part, count in zip(self._parts[1:], self._counts[1:, peaks[0]], strict=True)
             if count
         ]
         self._note.set_text(", ".join([text, *extra]))
-        self._note.set_position(((at + 1.3) * self._per, highest * 0.97))
-        self._note.set_va("top" if highest > self._top / 3 else "bottom")
+        # as far to the left as it goes, so that it does not run out of the axes
+        at = float(peaks[0]) * self._per
+        late = at > 0.6 * self._axes.get_xlim()[1]
+        self._note.set_position((at + self._per if late else at, highest + self._top * 0.04))
+        self._note.set_horizontalalignment("right" if late else "left")
 
     def finish(self) -> None:
         self._axes.axhline(0, color=MUTED, linewidth=1.0)

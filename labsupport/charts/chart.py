@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from labsupport.charts.panels import Panel
 from labsupport.charts.style import INK, MUTED, Size, style
@@ -52,6 +54,8 @@ class Chart:
             self.artists: list[Artist] = []
             for panel, axes in zip(panels, self._axes, strict=True):
                 axes.set_xlim(0, seconds)
+                axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 axes.tick_params(axis="x", labelbottom=axes is self._axes[-1])
                 panel.dress(axes)
                 self.artists += panel.prepare(axes)
@@ -64,7 +68,7 @@ class Chart:
 
     def show(self) -> bool:
         """Let all panels show what was added; True when the background has to be drawn again."""
-        return any([panel.show() for panel in self.panels])
+        return any([panel.show() for panel in self.panels])  # noqa: C419 (each one has to)
 
     def extend(self, seconds: float) -> None:
         """Make the time axis longer."""
@@ -100,8 +104,7 @@ class Run:
 def draw_comparison(runs: Sequence[Run], *, seconds: float, title: str, subtitle: str) -> Figure:
     """Draw several runs below one another, a column for each panel, all on the same axes."""
     columns = len(runs[0].panels)
-    row, gap = 1.35, 0.42
-    width = 12.8
+    row, gap, width = 1.35, 0.42, 11.0
     height = _TOP + 0.3 + _BOTTOM + row * len(runs) + gap * (len(runs) - 1)
     with style():
         figure = Figure(figsize=(width, height), facecolor="white")
@@ -110,22 +113,26 @@ def draw_comparison(runs: Sequence[Run], *, seconds: float, title: str, subtitle
         grid = figure.subplots(len(runs), columns, sharex=True, sharey="col", squeeze=False)
         figure.subplots_adjust(
             left=_LEFT / width,
-            right=1 - _RIGHT / width,
+            right=1 - (_RIGHT + 0.1) / width,
             bottom=_BOTTOM / height,
             top=1 - (_TOP + 0.3) / height,
-            wspace=0.16,
+            wspace=0.2,
             hspace=gap / row,
         )
         for run, line in zip(runs, grid, strict=True):
             for panel, axes in zip(run.panels, line, strict=True):
                 axes.set_xlim(0, seconds)
+                axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 if run is runs[0]:
                     panel.dress(axes)
                     axes.yaxis.set_label_coords(0.0, 1.28)
                 panel.prepare(axes)
+            line[0].set_title(run.name, loc="left", fontsize=Size.LABEL, fontweight="bold")
+        for run in runs:
+            for panel in run.panels:
                 panel.add(run.history.rows(), run.history)
                 panel.show()
-            line[0].set_title(run.name, loc="left", fontsize=Size.LABEL, fontweight="bold")
         for run in runs:
             for panel in run.panels:
                 panel.finish()
@@ -134,9 +141,7 @@ def draw_comparison(runs: Sequence[Run], *, seconds: float, title: str, subtitle
     return figure
 
 
-def _write(
-    figure: Figure, text: str, inches: float, size: float, colour: str, weight: str
-) -> Artist:
+def _write(figure: Figure, text: str, inches: float, size: float, colour: str, weight: str) -> Text:
     height = figure.get_size_inches()[1]
     width = figure.get_size_inches()[0]
     return figure.text(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,6 +16,8 @@ from labsupport.history import History
 __all__ = ["LiveChart"]
 
 _FRAMES_PER_SECOND = 12
+_SHARE = 0.12  # of one core, at most, unless that would be less than
+_LONGEST_SECONDS = 0.2
 _LONGER = 1.25
 
 
@@ -40,54 +43,61 @@ class LiveChart:
         self._alt = f"{title} The run goes on."
         self._place = Place(text)
         self._due = 0.0
+        self._seen = 0
+        self._held = False
         with style():
             self._chart.figure.set_dpi(DPI)
-            self._canvas = FigureCanvasAgg(self._chart.figure)
+            self._canvas: Any = FigureCanvasAgg(self._chart.figure)
             self._now = [
                 axes.axvline(0, color=MUTED, linewidth=1) for axes in self._chart.figure.axes
             ]
             self._moving = [*self._now, *self._chart.artists]
             for artist in self._moving:
                 artist.set_animated(True)
-            self._draw_background()
+        self._draw_background()
         self._put()
 
     def tick(self, history: History) -> None:
-        """Draw a frame if one is due; call it often, with a history that others `read`."""
-        now = time.monotonic()
-        if now < self._due:
+        """Draw a frame if one is due; call it often, with a history that was `read`."""
+        if time.monotonic() < self._due:
             return
-        self._due = now + 1 / _FRAMES_PER_SECOND
+        begin, used = time.monotonic(), time.thread_time()
         self.draw(history)
+        used = time.thread_time() - used
+        self._due = begin + max(1 / _FRAMES_PER_SECOND, min(used / _SHARE, _LONGEST_SECONDS))
 
     def draw(self, history: History) -> None:
         """Draw a frame."""
-        rows = history.read()
-        seconds = (time.monotonic_ns() - history.origin_ns) / 1e9 if history.origin_ns else 0.0
-        with style():
-            if len(rows):
-                self._chart.add(rows, history)
-            stale = self._chart.show()
-            if seconds > self._chart.seconds:
-                self._chart.extend(max(seconds, self._chart.seconds * _LONGER))
-                stale = True
-            if stale:
-                self._draw_background()
-            self._canvas.restore_region(self._background)  # type: ignore[attr-defined]
-            for line in self._now:
-                line.set_xdata([seconds, seconds])
-            for artist in self._moving:
-                if artist.axes is not None:
-                    artist.axes.draw_artist(artist)
+        rows = history.rows()[self._seen :]
+        self._seen += len(rows)
+        seconds = history.elapsed_ns / 1e9
+        self._chart.add(rows, history)
+        stale = self._chart.show()
+        if seconds > self._chart.seconds and not self._held:
+            self._chart.extend(max(seconds, self._chart.seconds * _LONGER))
+            stale = True
+        if stale:
+            self._draw_background()
+        self._canvas.restore_region(self._background)
+        for line in self._now:
+            line.set_xdata([seconds, seconds])
+        for artist in self._moving:
+            if artist.axes is not None:
+                artist.axes.draw_artist(artist)
         self._put()
+
+    def hold(self) -> None:
+        """The run is being ended: the time axis is long enough."""
+        self._held = True
 
     def finish(self, figure: Figure, alt: str) -> None:
         """Replace the last frame by the finished figure."""
         self._place.put(Picture.of(figure, alt))
 
     def _draw_background(self) -> None:
-        self._canvas.draw()
-        self._background = self._canvas.copy_from_bbox(self._chart.figure.bbox)  # type: ignore[attr-defined]
+        with style():
+            self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(self._chart.figure.bbox)
 
     def _put(self) -> None:
         self.frames += 1

@@ -31,8 +31,8 @@ def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
     return buffer.getvalue()
 
 
-def frame_png(canvas: FigureCanvasAgg) -> bytes:
-    """What is on the canvas now, as PNG bytes.
+def frame_png(canvas: Any) -> bytes:
+    """What is on a `FigureCanvasAgg` now, as PNG bytes.
 
     Written here, since Pillow tries the five filters of PNG on each line: on a chart's flat areas
     that takes three times as long, and the file is larger.
@@ -93,7 +93,7 @@ class Place:
     def __init__(self, text: str) -> None:
         self._text = text
         self._handle: DisplayHandle | None = None
-        shell = get_ipython()  # type: ignore[no-untyped-call]
+        shell = get_ipython()
         self._visible = getattr(shell, "kernel", None) is not None
 
     def put(self, picture: Picture) -> None:
@@ -102,10 +102,10 @@ class Place:
             return
         data, metadata = picture.bundle(self._text)
         if self._handle is None:
-            self._handle = DisplayHandle()  # type: ignore[no-untyped-call]
-            self._handle.display(data, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
+            self._handle = DisplayHandle()
+            self._handle.display(data, raw=True, metadata=metadata)
         else:
-            self._handle.update(data, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
+            self._handle.update(data, raw=True, metadata=metadata)
 
 
 def show(figure: Figure, alt: str, *, text: str) -> None:

@@ -58,14 +58,18 @@ class Quantiles(Panel):
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", length=0)
         self._lines = []
-        for _, _, name in _LINES:
+        for width, (_, _, name) in zip((2, 5), _LINES, strict=True):  # both are seen if equal
             role = ROLES[name]
             (line,) = axes.plot(
-                [], [], color=role.colour, linestyle=role.dashes, linewidth=3, marker=role.marker
+                [],
+                [],
+                color=role.colour,
+                linestyle=role.dashes,
+                linewidth=width,
+                zorder=3 - width / 9,
             )
-            line.set(markersize=6, markeredgecolor="white", markeredgewidth=0.8)
             self._lines.append(line)
-        return self._lines
+        return self._lines[::-1]
 
     def add(self, rows: Rows, history: History) -> None:
         rows = rows[rows["event"] == history.number(self._event)]
@@ -128,7 +132,7 @@ class Quantiles(Panel):
 
     def _apart(self, values: NDArray[np.float64]) -> list[float]:
         """Heights of the labels as a share of the axis, far enough apart to be read."""
-        low, high = np.log10(self._limits)
+        low, high = np.log10(self._axes.get_ylim())
         upper, lower = (float((np.log10(max(v, 1e-9)) - low) / (high - low)) for v in values)
         gap = 0.17 - (upper - lower)
         if gap > 0:

@@ -48,12 +48,12 @@ class Role:
 
 
 ROLES = {
-    "alarm": Role(ALARM, "X", "-", "////"),
+    "alarm": Role(ALARM, "X", "-", "//"),
     "work": Role(_BLUE, "o"),
     "good": Role(_GREEN, "^"),
     "waiting": Role(_ORANGE, "s", ":", "...."),
     "median": Role(_BLUE, "o", "-"),
-    "tail": Role(_PURPLE, "D", "--"),
+    "tail": Role(INK, "D", "--"),
     "limit": Role(INK, "", ":"),
 }
 """What charts of all experiments share: a role, and its look."""
@@ -78,7 +78,6 @@ def style() -> Iterator[None]:
             "font.size": Size.NOTE,
             "grid.color": "#e3e3e3",
             "grid.linewidth": 0.8,
-            "hatch.linewidth": 1.6,
             "lines.solid_capstyle": "round",
             "savefig.facecolor": "white",
             "svg.hashsalt": "labsupport",

@@ -181,7 +181,6 @@ class PostgreSQL:
         with cursor.copy(f"COPY {table}({names}) FROM STDIN (FORMAT csv, HEADER)") as copy:
             copy.write(content)
         self.plain(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))")
-        self.plain(f"ANALYZE {table}")
 
     def _lock(self, schema: str) -> bool:
         return bool(self.plain(f"SELECT pg_try_advisory_lock({_number(schema)})")[0][0])

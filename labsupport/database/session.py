@@ -11,7 +11,7 @@ from labsupport.database.postgresql import PostgreSQL
 from labsupport.database.postgresql_errors import locate
 from labsupport.database.sqlite import SQLite
 from labsupport.database.statements import Result
-from labsupport.errors import DatabaseUnreachableError, InvalidSettingError
+from labsupport.errors import DatabaseUnreachableError, InvalidSettingError, LabError
 
 __all__ = ["Connection", "Database"]
 
@@ -171,6 +171,7 @@ class Database:
             DatabaseBusyError: another session is.
         """
         self._refuse_inside("snapshot")
+        self._snapshot = False
         self._connection.snapshot()
         self._snapshot = True
 
@@ -207,8 +208,12 @@ class Database:
 
     def _statement(self, sql: str, params: dict[str, Any]) -> Result:
         if self._inside and not self._begun:
-            self._connection.begin()
-            self._begun = True
+            self._begun = True  # first, so that an interrupt in `begin` is followed by a rollback
+            try:
+                self._connection.begin()
+            except LabError:
+                self._begun = False
+                raise
         return self._connection.run(sql, params, inside=self._begun)
 
     def _commit(self) -> None:

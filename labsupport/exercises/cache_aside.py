@@ -300,8 +300,17 @@ def _check_fetch_once(answer: Answer) -> Outcome:
 
         return invariant
 
-    def survivors_told(redis: Any, db: Any) -> bool:
-        """whoever did not crash is told"""
+    def nothing_for_ever(redis: Any, db: Any) -> bool:
+        """a crash leaves nothing that stays for ever"""
+        _require_ttl(redis)
+        return True
+
+    def crashed(redis: Any, db: Any) -> None:
+        forget(redis, db)
+        redis.set(_LOCK, "of one who crashed", px=500)
+
+    def survivor_told(redis: Any, db: Any) -> bool:
+        """once the lock has expired, the next caller is told"""
         all_told(redis, db, 1)
         return True
 
@@ -346,13 +355,18 @@ def _check_fetch_once(answer: Answer) -> Outcome:
                 prune=True,
             ),
             Trial(
-                situation="A caller who may crash, and one who waits",
-                clients=two,
+                situation="A caller who may crash",
+                clients={"ada": two["ada"]},
                 given=forget,
-                invariant=survivors_told,
-                crashes={"ada"},
+                invariant=nothing_for_ever,
+                crashes=True,
+            ),
+            Trial(
+                situation="A caller who comes after a crash",
+                clients={"bob": two["bob"]},
+                given=crashed,
+                invariant=survivor_told,
                 expires=[_LOCK],
-                prune=True,
             ),
             Trial(
                 situation="A lock that is outlived, and taken by somebody else",

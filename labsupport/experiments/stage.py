@@ -27,10 +27,12 @@ class Stage:
         crew: the workers.
         history: what they have recorded.
         facts: what `conduct` wants to tell `measure`.
+        seconds: how long the run was, until the clients were told to end.
     """
 
     def __init__(self, chart: LiveChart | None) -> None:
         self.facts: dict[str, Any] = {}
+        self.seconds = 0.0
         self._chart = chart
         self._closing = ExitStack()
         self.crew = self._closing.enter_context(Crew(idle=self._idle))
@@ -84,11 +86,13 @@ class Stage:
             the clients that had to be killed.
         """
         self.crew.stop()
+        self.seconds = self.history.elapsed_ns / 1e9
+        if self._chart is not None:
+            self._chart.hold()
         workers = [worker for worker in self.crew.workers if not worker.killed]
         self.wait_while_alive(
             lambda: all(worker.done for worker in workers), patience_seconds=patience_seconds
         )
-        self.history.read()
         left = [
             client
             for worker in workers
@@ -97,12 +101,10 @@ class Stage:
         ]
         for worker in workers:
             worker.kill()
-        self.history.read()
+        self.history.end()
         return left
 
-    def wait_while_alive(
-        self, condition: Callable[[], bool], *, patience_seconds: float
-    ) -> bool:
+    def wait_while_alive(self, condition: Callable[[], bool], *, patience_seconds: float) -> bool:
         """Wait for a condition as long as the workers still record events or return.
 
         Returns:
@@ -112,7 +114,6 @@ class Stage:
 
         def over() -> bool:
             nonlocal seen, since
-            self.history.read()
             signs = len(self.history) + sum(len(w.results) for w in self.crew.workers)
             if signs != seen:
                 seen, since = signs, time.monotonic()
@@ -128,6 +129,7 @@ class Stage:
             self._closing.close()
 
     def _idle(self) -> None:
+        self.history.read()
         if self._chart is not None:
             self._chart.tick(self.history)
 

@@ -3,14 +3,14 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Bars, Panel, Part, Quantiles
+from labsupport.charts import Bars, Panel, Part, Quantiles, most_at_once
 from labsupport.database import BESTSELLERS, Database
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
@@ -28,6 +28,7 @@ _KEY = "bestsellers"
 _SPAN_SECONDS = 0.05
 _REST_SECONDS = 0.02  # a client's mean pause, so that p99 is that of a user and not of a loop
 _LEAST_PATIENCE_SECONDS = 3.0
+_SECONDS_TO_SETTLE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,7 @@ class ThunderingHerd(Experiment):
         begin = time.monotonic()
         expected = shop.fetch_all(BESTSELLERS)
         # All loads of a herd at once on one core, four times over: the machine may be busy.
-        patience = max(
-            _LEAST_PATIENCE_SECONDS, 4 * self.clients * (time.monotonic() - begin)
-        )
+        patience = max(_LEAST_PATIENCE_SECONDS, 4 * self.clients * (time.monotonic() - begin))
         stage.start(
             _read,
             implementation,
@@ -86,18 +85,179 @@ class ThunderingHerd(Experiment):
         stage.crew.begin()
         stage.wait(seconds=self.seconds)
         stage.wait_while_alive(
-            lambda: self._expiries(stage.history) or self._in_vain(stage.history),
+            lambda: self._expiry_met(stage.history) or self._in_vain(stage.history),
             patience_seconds=patience,
         )
-        stage.facts["unanswered"] = len(stage.finish(patience_seconds=patience))
-        wrong = [answer for worker in stage.crew.workers for answer in worker.results.values()]
-        stage.facts["wrong"] = next((answer for answer in wrong if answer), "")
+        # and what the expiry has set off, so that the chart does not end in the middle of it
+        stage.wait(lambda: not self._loading(stage.history), seconds=_SECONDS_TO_SETTLE)
+        stage.facts["never_answered"] = len(stage.finish(patience_seconds=patience))
 
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
         requests = history.select("request")
-        loads = len(history.select("load began"))
+        began = history.select("load began")["start_ns"]
+        at_once = _under_way(history)
         took = (requests["end_ns"] - requests["start_ns"]) / 1e6
         p50, p99 = np.percentile(took, [50, 99]) if len(took) else (np.nan, np.nan)
-        ...
+        return {
+            "requests": len(requests),
+            "wrong_answers": int((requests["value"] == 0).sum()),
+            "never_answered": facts["never_answered"],
+            "loads": len(began),
+            "needless_loads": int((at_once > 1).sum()),
+            "most_loads_at_once": int(at_once.max(initial=0)),
+            "expiry_met": int(self._expiry_met(history)),
+            "p50_ms": float(p50),
+            "p99_ms": float(p99),
+        }
 
-    def _expiries(self, history: History) -> bool: ...
+    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+        met = bool(numbers["expiry_met"])
+        at_once = numbers["most_loads_at_once"]
+        bad = numbers["wrong_answers"] + numbers["never_answered"]
+        return (
+            Claim(
+                "The key expires while the clients read it",
+                "holds" if met else "not exercised",
+                f"{numbers['loads']:.0f} loads",
+            ),
+            Claim(
+                "A missing key costs one database load at a time",
+                "broken" if at_once > 1 else _if(met and at_once == 1),
+                f"up to {at_once:.0f} at once",
+            ),
+            Claim(
+                "Every request gets the value",
+                "broken" if bad else _if(numbers["requests"] > 0),
+                f"{numbers['wrong_answers']:.0f} of {numbers['requests']:,.0f} answers wrong,"
+                f" {numbers['never_answered']:.0f} clients without an answer",
+            ),
+        )
+
+    def find(self, name: str, numbers: Numbers) -> str:
+        if numbers["never_answered"]:
+            return f"{numbers['never_answered']:.0f} of {self.clients} clients never get an answer"
+        if numbers["wrong_answers"]:
+            return f"{numbers['wrong_answers']:,.0f} answers are not the value that was loaded"
+        at_once = numbers["most_loads_at_once"]
+        if not numbers["expiry_met"]:
+            return "The key never expired: nothing was put to the test"
+        if at_once > 1:
+            who = "All" if at_once == self.clients else f"{at_once:.0f} of"
+            return f"{who} {self.clients} clients query the database at once"
+        return f"One load at a time, though {self.clients} clients want the value"
+
+    def panels(self) -> Sequence[Panel]:
+        return (
+            Bars(
+                "database loads at once, per 50 ms",
+                (
+                    Part("needed", "work", lambda *run: np.minimum(_loads(*run), 1)),
+                    Part("needless", "alarm", lambda *run: np.maximum(_loads(*run) - 1, 0)),
+                ),
+                noun=("load at a time", "loads at once"),
+                per_seconds=_SPAN_SECONDS,
+                top=self.clients,
+            ),
+            Quantiles(
+                "latency of requests under way (ms)",
+                "request",
+                per_seconds=_SPAN_SECONDS,
+                top_ms=2000.0,
+            ),
+        )
+
+    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
+        first, *others = results
+        peak = first.numbers["most_loads_at_once"]
+        claims = []
+        for other in others:
+            exercised = first.numbers["expiry_met"] and other.numbers["expiry_met"]
+            fewer = peak >= 5 * other.numbers["most_loads_at_once"] > 0
+            claims.append(
+                Claim(
+                    f"{other.name} makes at most a fifth as many loads at once as {first.name}",
+                    ("holds" if fewer else "broken") if exercised else "not exercised",
+                    f"{other.numbers['most_loads_at_once']:.0f} against {peak:.0f}",
+                )
+            )
+        told = ", ".join(
+            f"{result.numbers['most_loads_at_once']:.0f} with {result.name}" for result in results
+        )
+        return f"Database loads at once: {told}", claims
+
+    def _expiry_met(self, history: History) -> bool:
+        """Whether the value was loaded again, when what was loaded first had had its time.
+
+        An early recomputation counts, and so does a TTL that was shortened by a quarter for jitter.
+        """
+        began, ended = history.select("load began")["start_ns"], history.select("load")["end_ns"]
+        if len(ended) == 0:
+            return False
+        return bool(began.max() >= ended.min() + 0.75e9 * self.ttl_seconds)
+
+    def _in_vain(self, history: History) -> bool:
+        """Whether the value ought to have expired long ago."""
+        loads = history.select("load")["end_ns"]
+        last = int(loads.max(initial=history.origin_ns))
+        long_ago = time.monotonic_ns() > last + int((3 * self.ttl_seconds + 1) * 1e9)
+        return long_ago and not self._loading(history)
+
+    def _loading(self, history: History) -> bool:
+        """Whether a load is under way."""
+        return len(history.select("load began")) > len(history.select("load"))
+
+
+def _read(
+    client: Client,
+    get: Implementation,
+    url: str,
+    shop: Database,
+    expected: list[dict[str, Any]],
+    ttl: float,
+) -> str:
+    """Be a client: read the key again and again; returns a wrong answer, if there was one."""
+    redis = connect_client(url)
+    sessions = threading.local()  # one more if the function loads in a thread of its own
+    pauses = random.Random(client.number)
+    wrong = ""
+
+    def load() -> list[dict[str, Any]]:
+        if not hasattr(sessions, "mine"):
+            sessions.mine = shop.session()
+        session: Database = sessions.mine
+        client.note("load began")
+        with client.timed("load"):
+            return session.fetch_all(BESTSELLERS)
+
+    redis.ping()
+    sessions.mine = shop.session()
+    client.meet()
+    while client.running:
+        start = time.monotonic_ns()
+        answer = get(redis, _KEY, load, ttl)
+        right = answer == expected
+        client.record("request", start, time.monotonic_ns(), float(right))
+        if not right and not wrong:
+            wrong = repr(answer)[:80]
+        client.rest(pauses.uniform(0, 2 * _REST_SECONDS))
+    return wrong
+
+
+def _under_way(history: History) -> NDArray[np.int64]:
+    """For each load, in the order in which they began: how many were under way then, with it."""
+    began = history.select("load began")["start_ns"]
+    ended = np.sort(history.select("load")["end_ns"])
+    return np.arange(1, len(began) + 1) - np.searchsorted(ended, began, side="right")
+
+
+def _loads(history: History, span_ns: int) -> NDArray[np.int64]:
+    return most_at_once(
+        history.select("load began")["start_ns"] - history.origin_ns,
+        history.select("load")["end_ns"] - history.origin_ns,
+        span_ns=span_ns,
+        until_ns=history.elapsed_ns,
+    )
+
+
+def _if(exercised: bool) -> Status:
+    return "holds" if exercised else "not exercised"

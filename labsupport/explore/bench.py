@@ -139,8 +139,10 @@ class Bench:
         """The keys of a command and what it does to each, as the server sees it."""
         known = self._keys.get(args)
         if known is None:
+            connection = self.redis.connection
             try:
-                found = self.redis.execute_command("COMMAND GETKEYSANDFLAGS", *args)
+                connection.send_command("COMMAND", "GETKEYSANDFLAGS", *args)
+                found = connection.read_response()
             except ResponseError:  # the command has no keys
                 found = []
             known = self._keys[args] = [(str(key), list(flags)) for key, flags in found]
@@ -148,7 +150,7 @@ class Bench:
 
     def vain(self, operation: Operation) -> bool:
         """True when a step that was taken changed nothing: it only read, or it was refused."""
-        if operation.replies in ([None], [0], [False], [[]]):
+        if operation.refused:
             return True
         effects = operation.effects(self.keys_of)
         return not effects.writes and not effects.everything

@@ -71,8 +71,8 @@ class Actor:
         # a client that repeats a step in vain is parked until something else has moved
         self.parked = False
         self.last: Operation | None = None
-        self._spin = 0  # where it repeats a step
-        self.alone = True  # nothing else has moved since its last step
+        self._taken: list[Operation] = []
+        self.alone = 0  # how many steps it took since anything else has moved
         self.busy = False
         self.waiting: tuple[Any, int, bool] | None = None  # blocked: connection, its id, a timeout
         self._hub: greenlet | None = None
@@ -136,7 +136,7 @@ class Actor:
         """Note a step that was taken, and its reply."""
         operation.replies = [reply]
         self.last = operation
-        self.alone = True
+        self.alone += 1
 
     def block(self, operation: Operation, connection: Any, number: int, timeout: bool) -> None:
         """Return when `connection`, the server's client `number`, has a reply."""
@@ -175,15 +175,23 @@ class Actor:
         return "b" in flags.split()[0]
 
     def _mind(self, operation: Operation) -> None:
-        """Notice a client that only spins: the same step, from the same place, again in vain."""
-        last = self.last
-        if last is None or not operation.repeats(last) or not self._vain(last):
-            self._spin = 0
-            self.parked = False
+        """Notice a client that only spins: it went twice round a loop in vain, and begins again."""
+        taken = self._taken
+        if self.last is not None and not (taken and taken[-1] is self.last):
+            taken.append(self.last)
+        self.parked = False
+        length = next((i for i, step in enumerate(reversed(taken), 1) if operation.repeats(step)), 0)
+        if not length:
             return
-        site = _site()
-        self.parked = self.alone and self._spin == site
-        self._spin = operation.site = site
+        operation.site = _site()
+        latest, before = taken[-length:], taken[-2 * length : -length]
+        self.parked = (
+            self.alone >= length
+            and latest[0].site == operation.site
+            and len(before) == length
+            and all(map(Operation.repeats, latest, before))
+            and all(map(self._vain, latest + before))
+        )
 
     def _main(self) -> None:
         try:

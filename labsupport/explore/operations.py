@@ -120,15 +120,18 @@ class Operation:
             total |= command_effects(args, get_keys)
         return total
 
+    @property
+    def refused(self) -> bool:
+        """True when it was taken, and the server or the script said nothing, no or 0."""
+        return bool(self.replies) and all(map(_is_nothing, self.replies))
+
     def repeats(self, other: "Operation") -> bool:
         """True when this is `other` once more, or another attempt after a reply of nothing."""
         if self.commands == other.commands:
             return True
-        return (
-            self.kind == other.kind == "redis"
-            and other.replies in ([None], [0], [False])
-            and [args[:2] for args in self.commands] == [args[:2] for args in other.commands]
-        )
+        return self.kind == other.kind == "redis" and other.refused and [
+            args[:2] for args in self.commands
+        ] == [args[:2] for args in other.commands]
 
 
 class Move(NamedTuple):
@@ -171,7 +174,7 @@ class Names:
             return shorten(self.of(_inline(" ".join(sql.split()), params)), 72)
         if operation.transaction == "multi":
             inner = "; ".join(self._command(args) for args in operation.commands)
-            return f"MULTI {shorten(inner, 80)} EXEC"
+            return f"MULTI {shorten(inner, 80)} EXEC" if inner else "MULTI EXEC"
         return self._command(operation.commands[0])
 
     def reply(self, operation: Operation) -> str:
@@ -203,6 +206,12 @@ class Names:
             shown, rest = [name, *args[1:2]], args[2:]
         parts = [shorten(self.of(part), 40) for part in shown]
         return " ".join([*parts, *(shorten(self.of(part), 16) for part in rest)])[:90]
+
+
+def _is_nothing(reply: Any) -> bool:
+    if isinstance(reply, list | tuple):
+        return all(map(_is_nothing, reply))
+    return reply is None or reply is False or (isinstance(reply, int) and reply == 0)
 
 
 def _row(row: Sequence[Any]) -> str:

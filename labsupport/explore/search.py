@@ -279,7 +279,7 @@ class Search:
         waiting = False
         for actor in self._all:
             if actor is not mover:
-                actor.alone = actor.parked = False
+                actor.alone, actor.parked = 0, False
             waiting = waiting or actor.waiting is not None
         if not waiting:
             return
@@ -308,7 +308,8 @@ class Search:
         operation = actor.pending or actor.last
         if not actor.live or operation is None:
             return "-"
-        return f"{move.kind} {operation.commands[0][0]}"
+        name = operation.commands[0][0] if operation.commands else "MULTI"  # EXEC of nothing
+        return f"{move.kind} {name}"
 
     def _expect(self, choice: Choice) -> None:
         """Note what the chosen move is when it is new; when it is replayed, see that it is the same."""

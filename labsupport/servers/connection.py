@@ -2,7 +2,7 @@
 
 import re
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -89,14 +89,14 @@ def redacted(url: str) -> str:
     """The URL as it may be shown: `***` stands for the password, and options are left out."""
     parts = urlsplit(url)
     address = parts.netloc.rpartition("@")[2]
+    number = database_of(url)
     if parts.scheme == "unix":
-        return urlunsplit(("unix", address, parts.path, f"db={database_of(url) or 0}", ""))
+        return f"unix://{address}{parts.path}" + ("" if number is None else f"?db={number}")
     if parts.password is not None:
         address = f"{parts.username or ''}:***@{address}"
     elif parts.username:
         address = f"{parts.username}@{address}"
-    number = database_of(url)
-    return urlunsplit((parts.scheme, address, "" if number is None else f"/{number}", "", ""))
+    return f"{parts.scheme}://{address}" + ("" if number is None else f"/{number}")
 
 
 def database_of(url: str) -> int | None:
@@ -115,10 +115,8 @@ def with_database(url: str, number: int) -> str:
     if parts.scheme == "unix":
         query.append(("db", str(number)))
         path = parts.path
-    text = urlencode(query, quote_via=quote)
-    if parts.scheme == "unix" and not parts.netloc:
-        return f"unix://{path}?{text}"
-    return urlunsplit((parts.scheme, parts.netloc, path, text, ""))
+    options = f"?{urlencode(query, quote_via=quote)}" if query else ""
+    return f"{parts.scheme}://{parts.netloc}{path}{options}"
 
 
 def check_server(url: str) -> str:

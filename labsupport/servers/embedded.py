@@ -17,7 +17,7 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from labsupport.errors import InvalidSettingError, ServerUnreachableError
 from labsupport.servers.binary import find_server
 from labsupport.servers.connection import connect_client
-from labsupport.servers.process import ServerProcess
+from labsupport.servers.process import ServerProcess, uninterrupted
 from labsupport.servers.processes import ProcessStatus, process_status, wait_for_status
 from labsupport.servers.settings import checked, file_of, free_port, refusal
 
@@ -116,7 +116,8 @@ class Server:
 
     def stop(self) -> None:
         """End it at once and remove its directory; may be called again."""
-        self._end()
+        with uninterrupted():
+            self._end()
 
     def replica(self, **config: str) -> "Server":
         """A new server that replicates this one; returns when both ends say that the link is up.

@@ -1,16 +1,20 @@
 """The process and the directory behind a `Server`."""
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from labsupport.servers.reaper import discard, protect, release, spawn
 
-__all__ = ["ServerProcess"]
+__all__ = ["ServerProcess", "uninterrupted"]
 
 _LONGEST_SOCKET_PATH = 99  # macOS takes 103 bytes, Linux 107
 
@@ -22,14 +26,13 @@ class ServerProcess:
     """
 
     def __init__(self, program: Path) -> None:
-        self._program = program
+        self._program = program.absolute()
         self._owner = os.getpid()
         self._child: subprocess.Popen[bytes] | None = None
-        base = tempfile.gettempdir()
-        if len(os.fsencode(f"{base}/labsupport-12345678/redis.sock")) > _LONGEST_SOCKET_PATH:
-            base = "/tmp"
-        self.directory = Path(tempfile.mkdtemp(prefix="labsupport-", dir=base))  # mode 0700
-        protect(self.directory)
+        name = f"labsupport-{secrets.token_hex(6)}"
+        self.directory = Path(tempfile.gettempdir(), name).absolute()
+        if len(os.fsencode(self.socket)) > _LONGEST_SOCKET_PATH:
+            self.directory = Path("/tmp", name)
 
     @property
     def socket(self) -> Path:
@@ -43,19 +46,23 @@ class ServerProcess:
     def alive(self) -> bool:
         if self._child is None or self._owner != os.getpid():
             return False
-        return self._child.poll() is None
+        if self._child.poll() is None:
+            return True
+        release(self._child.pid)  # the number may be given to another process now
+        return False
 
     def start(self, settings: str) -> None:
         """Start the program, which need not be ready yet; the directory comes back if it is gone."""
+        self.kill()
         if not self.directory.exists():
-            self.directory.mkdir(mode=0o700)
+            # before it exists: there is no moment at which it could be left
             protect(self.directory)
-        if self._child is not None:
-            release(self._child.pid)
+            self.directory.mkdir(mode=0o700)
         (self.directory / "redis.conf").write_text(settings)
         self._log.unlink(missing_ok=True)
         command = [str(self._program), "redis.conf"]
-        self._child = spawn(command, directory=self.directory, log=self._log)
+        with uninterrupted():
+            self._child = spawn(command, directory=self.directory, log=self._log)
 
     def wait(self, *, seconds: float) -> bool:
         """Wait for its end."""
@@ -93,3 +100,20 @@ class ServerProcess:
     @property
     def _log(self) -> Path:
         return self.directory / "redis.log"
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off an Interrupt until a process that has been started is known, or is ended."""
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    late: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda number, frame: late.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if late:
+            usual(signal.SIGINT, late[-1])

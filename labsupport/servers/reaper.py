@@ -126,6 +126,8 @@ _THE_REAPER = _Reaper()
 
 def adopt(pid: int) -> None:
     """Have a process killed with -9 as soon as this kernel is gone, however it goes."""
+    if pid <= 1:
+        raise ValueError(f"{pid} is not a process to be killed")
     _THE_REAPER.keep(str(pid))
 
 
@@ -136,6 +138,8 @@ def release(pid: int) -> None:
 
 def protect(directory: Path) -> None:
     """Have a directory removed as soon as this kernel is gone."""
+    if not directory.is_absolute() or directory == Path("/") or "\n" in str(directory):
+        raise ValueError(f"{directory} is not a directory to be removed")
     _THE_REAPER.keep(str(directory))
 
 

@@ -75,7 +75,7 @@ class Crew:
         self.history.add(ring, process=number, capacity=_CAPACITY)
         process, connection = launch(Job(blob, numbers, number, gated, ring, _CAPACITY))
         worker = Worker(
-            name or getattr(function, "__name__", "a worker"),
+            name or str(getattr(function, "__name__", "a worker")),
             numbers,
             process,
             connection,

@@ -5,6 +5,7 @@ import inspect
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
+import multiprocessing.util
 import signal
 import sys
 import sysconfig
@@ -19,6 +20,7 @@ from typing import Any
 import cloudpickle
 
 from labsupport.errors import InvalidSettingError
+from labsupport.servers import protect
 from labsupport.workers.client import Job, serve
 
 __all__ = ["launch", "pack", "warm_up"]
@@ -38,6 +40,7 @@ def warm_up() -> None:
     A fork of the kernel itself would carry over locks that its other threads hold; the fork server
     has no threads.
     """
+    protect(Path(multiprocessing.util.get_temp_dir()))  # where the fork server listens
     multiprocessing.forkserver.set_forkserver_preload(_PRELOADED)
     # this one unblocks SIGINT when it starts, so it comes first
     multiprocessing.resource_tracker.ensure_running()
@@ -117,7 +120,9 @@ def _explain(items: tuple[Any, ...], error: Exception) -> InvalidSettingError:
             name = getattr(item, "__name__", type(item).__name__)
             used = inspect.getclosurevars(item) if inspect.isfunction(item) else None
             names = {**used.globals, **used.nonlocals} if used else {}
-            guilty = next((f"`{key}`" for key, value in names.items() if not _can_be_sent(value)), "")
+            guilty = next(
+                (f"`{key}`" for key, value in names.items() if not _can_be_sent(value)), ""
+            )
             what = f"{guilty}, which " if guilty else "something that "
             return InvalidSettingError(
                 f"{name} uses {what}cannot be sent to another process: {error}.",

@@ -1,0 +1,158 @@
+"""The way back to a snapshot in SQLite: an undo log, and a copy for when the tables changed.
+
+Triggers write the log, so that the way back costs what was changed and not what is stored
+(https://www.sqlite.org/undoredo.html). Where triggers cannot see a change (the schema is another,
+a table has no rowid), the pages of a full copy are written back.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Undo"]
+
+_LOG = "labsupport_undo"
+_LONGEST_LOG = 2_000  # beyond it, the pages of the full copy are written back sooner
+
+# The tables, and whether triggers are not enough for one: no rowid, virtual, or AUTOINCREMENT's
+# counters, which are kept in sqlite_sequence.
+_TABLES = """
+SELECT name, wr OR type <> 'table' OR name = 'sqlite_sequence' FROM pragma_table_list
+WHERE schema = 'main' AND type <> 'view'
+AND name <> 'sqlite_schema' AND name NOT LIKE 'sqlite_stat%'
+"""
+
+
+class Undo:
+    """A snapshot of one database file.
+
+    Args:
+        run: runs a statement and returns its rows; its errors are the lab's.
+        driver: the connection that `run` uses.
+    """
+
+    def __init__(
+        self, run: Callable[[str], list[tuple[Any, ...]]], driver: sqlite3.Connection
+    ) -> None:
+        self._run = run
+        self._driver = driver
+        self._copy: sqlite3.Connection | None = None
+        self._schema = -1
+        self._logged = False
+        self._inverses: list[tuple[str, int]] = []  # statements, and how many values each takes
+
+    def snapshot(self) -> None:
+        """Keep the present state."""
+        self.forget()
+        tables = self._run(_TABLES)
+        # A learner's own trigger would run once more in the replay.
+        triggers = self._run("SELECT 1 FROM sqlite_master WHERE type = 'trigger'")
+        logged = not triggers and not any(odd for _, odd in tables)
+        if logged:
+            self._together(lambda: self._watch([name for name, _ in tables]))
+        self._logged = logged
+        self._copy = sqlite3.connect(":memory:", check_same_thread=False)
+        self._driver.backup(self._copy)
+        self._schema = self._schema_version()
+
+    def restore(self) -> None:
+        """Go back to it."""
+        if self._together(self._replay):
+            return
+        assert self._copy is not None  # `Database` has asked for a snapshot first
+        self._copy.backup(self._driver)
+        self._schema = self._schema_version()
+
+    def forget(self) -> None:
+        """Drop it: writes are no longer logged."""
+        if self._copy is None:
+            return
+        if self._logged:
+            self._together(self._unwatch)
+        self._logged = False
+        self._copy.close()
+        self._copy = None
+
+    def _together(self, action: Callable[[], object]) -> bool:
+        """Do something in one transaction; False, and nothing is done, when it returns False.
+
+        One around all, since each lock and unlock costs as much as a statement.
+        """
+        self._run("BEGIN IMMEDIATE")
+        try:
+            if action() is not False:
+                self._run("COMMIT")
+                return True
+            return False
+        finally:
+            if self._driver.in_transaction:  # also after an interrupt
+                self._run("ROLLBACK")
+
+    def _replay(self) -> bool:
+        """Take back what was logged; False when it cannot, or would take too long."""
+        if not self._logged or self._schema_version() != self._schema:
+            return False
+        execute = self._driver.execute
+        changes = execute(f"SELECT * FROM {_LOG} ORDER BY seq DESC LIMIT {_LONGEST_LOG + 1}")
+        found = changes.fetchall()
+        if len(found) > _LONGEST_LOG:
+            return False
+        try:
+            for _, which, *values in found:
+                sql, count = self._inverses[which]
+                execute(sql, values[:count])
+        except sqlite3.Error:  # the copy will do
+            return False
+        if found:
+            execute(f"DELETE FROM {_LOG}")  # what the replay logged, too
+        return True
+
+    def _schema_version(self) -> int:
+        return int(self._run("PRAGMA schema_version")[0][0])
+
+    def _watch(self, tables: list[str]) -> None:
+        """Log, for each change of a row, which statement takes it back, and its values.
+
+        Values and not the statement's text: the driver prepares each statement once, which takes
+        longer than to run it.
+        """
+        self._inverses = []
+        triggers = []
+        for table in tables:
+            name = _quote(table)
+            columns = ["rowid"] + [
+                _quote(column)
+                for column, hidden in self._driver.execute(
+                    "SELECT name, hidden FROM pragma_table_xinfo(?)", (table,)
+                )
+                if not hidden  # 2 and 3: generated columns, which compute themselves
+            ]
+            old = [f"OLD.{column}" for column in columns]
+            marks = ", ".join("?" * len(columns))
+            sets = ", ".join(f"{column} = ?" for column in columns)
+            for event, inverse, values in (
+                ("INSERT", f"DELETE FROM {name} WHERE rowid = ?", ["NEW.rowid"]),
+                ("DELETE", f"INSERT INTO {name}({', '.join(columns)}) VALUES ({marks})", old),
+                ("UPDATE", f"UPDATE {name} SET {sets} WHERE rowid = ?", [*old, "NEW.rowid"]),
+            ):
+                triggers.append((event, table, len(self._inverses), values))
+                self._inverses.append((inverse, len(values)))
+        width = max((count for _, count in self._inverses), default=1)
+        logged = [f"v{at}" for at in range(width)]  # no type: each value is kept as it is
+        self._run(f"CREATE TABLE {_LOG}(seq INTEGER PRIMARY KEY, which, {', '.join(logged)})")
+        for event, table, which, values in triggers:
+            self._run(
+                f"CREATE TRIGGER {_quote(f'{_LOG}_{event}_{table}')} AFTER {event} ON"
+                f" {_quote(table)} BEGIN INSERT INTO {_LOG}(which,"
+                f" {', '.join(logged[: len(values)])}) VALUES ({which}, {', '.join(values)}); END"
+            )
+
+    def _unwatch(self) -> None:
+        ours = f"SELECT name FROM sqlite_master WHERE type = 'trigger' AND name GLOB '{_LOG}_*'"
+        for (name,) in self._run(ours):
+            self._run(f"DROP TRIGGER {_quote(name)}")
+        self._run(f"DROP TABLE IF EXISTS {_LOG}")
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,315 @@
+"""Charts: the numbers that are drawn are right, and they can be read by everyone."""
+
+import io
+import itertools
+import random
+import time
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from labsupport import charts
+from labsupport.charts import (
+    ROLES,
+    Bars,
+    Chart,
+    LiveChart,
+    Panel,
+    Part,
+    Picture,
+    Quantiles,
+    Run,
+    count_per_span,
+    draw_comparison,
+    most_at_once,
+    png,
+    style,
+)
+from labsupport.charts.picture import frame_png
+from labsupport.history import History, Recorder
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[Recorder, History]:
+    recorder, history = Recorder(tmp_path / "0"), History()
+    history.add(tmp_path / "0", process=0)
+    history.origin_ns = time.monotonic_ns()
+    return recorder, history
+
+
+def request(run: tuple[Recorder, History], start_ms: float, took_ms: float) -> None:
+    recorder, history = run
+    start = history.origin_ns + int(start_ms * MS)
+    recorder.record("request", 0, start, start + int(took_ms * MS), 1.0)
+
+
+def panels() -> list[Panel]:
+    def loads(history: History, span_ns: int) -> np.ndarray:
+        starts = history.select("request")["start_ns"] - history.origin_ns
+        return count_per_span(starts, span_ns=span_ns, until_ns=history.elapsed_ns)
+
+    def most(history: History, span_ns: int) -> np.ndarray:
+        return np.maximum(loads(history, span_ns) - 1, 0)
+
+    def one(history: History, span_ns: int) -> np.ndarray:
+        return np.minimum(loads(history, span_ns), 1)
+
+    parts = (Part("needed", "work", one), Part("needless", "alarm", most))
+    return [
+        Bars("loads per 50 ms", parts, noun=("load", "loads"), top=4),
+        Quantiles("latency (ms)", "request"),
+    ]
+
+
+def test_most_at_once_is_what_a_sweep_finds() -> None:
+    """For random intervals, some of them open, each span has its highest moment."""
+    chance = random.Random(1)
+    for _ in range(50):
+        starts = [chance.randrange(200) for _ in range(chance.randrange(12))]
+        ends = [start + chance.randrange(1, 60) for start in starts if chance.random() < 0.8]
+        opened = starts[len(ends) :]
+        closed = sorted(zip(starts, ends, strict=False))
+        found = most_at_once(
+            np.array(starts, "i8"), np.array(ends, "i8"), span_ns=20, until_ns=300
+        )
+        level = [
+            sum(start <= t for start in starts) - sum(end <= t for end in ends)
+            for t in range(len(found) * 20)
+        ]
+        assert found.tolist() == [max(span) for span in itertools.batched(level, 20)]
+        assert len(opened) + len(closed) == len(starts)
+
+
+def test_intervals_that_touch_do_not_overlap() -> None:
+    """One load after another is one at a time."""
+    times = np.arange(0, 100, 10)
+    found = most_at_once(times, times + 10, span_ns=25, until_ns=99)
+    assert set(found.tolist()) == {1}
+
+
+def test_counts_per_span_reach_to_the_end() -> None:
+    """A span without events counts none."""
+    found = count_per_span(np.array([0, 49, 50, 120]), span_ns=50, until_ns=200)
+    assert found.tolist() == [2, 1, 1, 0, 0]
+
+
+def test_quantiles_grow_to_the_same_lines(run: tuple[Recorder, History]) -> None:
+    """Taking events in bit by bit draws what taking them in at once does; long ones fill spans."""
+    live, whole = Quantiles("latency (ms)", "request"), Quantiles("latency (ms)", "request")
+    for panel in (live, whole):
+        panel.prepare(Figure().add_subplot())
+    chance = random.Random(2)
+    for _ in range(30):
+        for _ in range(20):
+            request(run, chance.uniform(0, 900), chance.choice([1, 3, 5, 170]))
+        live.add(run[1].read(), run[1])
+        live.show()
+    whole.add(run[1].rows(), run[1])
+    whole.show()
+    for one, other in zip(live._lines, whole._lines, strict=True):
+        np.testing.assert_array_equal(one.get_xydata(), other.get_xydata())
+    frame = run[1].frame()
+    inside = frame[(frame.start_seconds < 0.35) & (frame.end_seconds >= 0.3)]
+    took = (inside.end_seconds - inside.start_seconds) * 1000
+    at = np.argmin(np.abs(np.asarray(whole._lines[1].get_xdata()) - 0.325))
+    assert whole._lines[1].get_ydata()[at] == pytest.approx(took.median())  # type: ignore[index]
+
+
+def test_a_slow_answer_shows_while_nothing_else_happens(run: tuple[Recorder, History]) -> None:
+    """A request counts in each span that it touches, so a standstill is no gap."""
+    panel = Quantiles("latency (ms)", "request")
+    panel.prepare(Figure().add_subplot())
+    request(run, 0, 1000)
+    panel.add(run[1].read(), run[1])
+    panel.show()
+    assert np.asarray(panel._lines[0].get_ydata()).tolist() == [1000.0] * 21
+
+
+@pytest.fixture
+def figures(run: tuple[Recorder, History]) -> list[Figure]:
+    chance = random.Random(3)
+    for _ in range(300):
+        request(run, chance.uniform(0, 1900), chance.choice([0.5, 1, 800]))
+    history = run[1]
+    history.read()
+    chart = Chart(panels(), seconds=2, title="", subtitle="naive: 40 clients")
+    chart.add(history.rows(), history)
+    finished = chart.finish("All 40 clients query the database at once")
+    runs = [Run(name, history, panels()) for name in ("naive", "single_flight")]
+    both = draw_comparison(runs, seconds=2, title="40 and 1 at once", subtitle="40 clients")
+    return [finished, both]
+
+
+def test_text_has_three_sizes_and_stays_in_the_figure(figures: list[Figure]) -> None:
+    """No more than three sizes, none small, nothing cut off."""
+    for figure in figures:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        texts = [
+            text
+            for text in figure.findobj(Text)
+            if isinstance(text, Text) and text.get_text() and text.get_visible()
+        ]
+        sizes = {text.get_fontsize() for text in texts}
+        assert len(sizes) <= 3
+        assert min(sizes) >= 11
+        width, height = canvas.get_width_height()
+        for axes in figure.axes:
+            for label in (*axes.texts, axes.yaxis.label, axes.xaxis.label, axes.title):
+                box = label.get_window_extent()
+                assert box.x0 >= 0, label
+                assert box.x1 <= width, label
+                assert box.y0 >= 0, label
+                assert box.y1 <= height, label
+
+
+def test_axes_are_labelled_with_units(figures: list[Figure]) -> None:
+    """Each panel says what it shows; the time axis says seconds."""
+    finished, both = figures
+    assert [axes.get_ylabel() for axes in finished.axes] == ["loads per 50 ms", "latency (ms)"]
+    assert finished.axes[-1].get_xlabel() == "seconds since the start"
+    assert [axes.get_ylabel() for axes in both.axes[:2]] == ["loads per 50 ms", "latency (ms)"]
+
+
+def test_a_comparison_has_the_same_axes_for_all(figures: list[Figure]) -> None:
+    """Each column shares its limits."""
+    axes = figures[1].axes
+    for one, other in ((0, 2), (1, 3)):
+        assert axes[one].get_xlim() == axes[other].get_xlim()
+        assert axes[one].get_ylim() == axes[other].get_ylim()
+
+
+def test_the_highest_bar_says_its_number(figures: list[Figure], run: object) -> None:
+    """The direct label holds the total and the needless part."""
+    label = next(text.get_text() for text in figures[0].axes[0].texts)
+    total, needless = (int(word) for word in label.replace(",", "").split() if word.isdigit())
+    assert total == needless + 1
+    assert label.endswith("needless")
+
+
+def test_pictures_are_opaque_white(figures: list[Figure]) -> None:
+    """They can be read in a dark theme."""
+    image = np.asarray(Image.open(io.BytesIO(png(figures[0], dpi=50))).convert("RGBA"))
+    assert image[..., 3].min() == 255
+    assert image[0, 0].tolist() == [255, 255, 255, 255]
+
+
+def test_a_frame_is_the_canvas_pixel_for_pixel(figures: list[Figure]) -> None:
+    """The lab's own PNG writer loses nothing."""
+    canvas = FigureCanvasAgg(figures[0])
+    canvas.draw()
+    image = Image.open(io.BytesIO(frame_png(canvas)))
+    image.load()
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(canvas.buffer_rgba()))
+
+
+def test_a_picture_carries_its_alt_text_and_size(figures: list[Figure]) -> None:
+    """Twice the pixels on the same room, a sentence for screen readers, stable text for CI."""
+    picture = Picture.of(figures[0], "All clients query at once.")
+    data, metadata = picture.bundle("ThunderingHerd: naive")
+    assert data["text/plain"] == "ThunderingHerd: naive"
+    assert metadata["image/png"]["alt"] == "All clients query at once."
+    image = Image.open(io.BytesIO(picture.data))
+    assert image.width == 2 * metadata["image/png"]["width"]
+
+
+def test_roles_have_a_second_cue() -> None:
+    """Nothing is told by colour alone: lines differ in dashes, areas in hatch."""
+    assert ROLES["median"].dashes != ROLES["tail"].dashes
+    assert ROLES["work"].hatch != ROLES["alarm"].hatch
+    looks = {(role.colour, role.marker, role.dashes, role.hatch) for role in ROLES.values()}
+    assert len(looks) >= len(ROLES) - 1
+
+
+@pytest.mark.parametrize("colour", [charts.INK, charts.MUTED, ROLES["median"].colour])
+def test_text_has_contrast_on_white(colour: str) -> None:
+    """At least 4.5 : 1, as WCAG 2.1 asks of text (1.4.3)."""
+    parts = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    luminance = np.dot([0.2126, 0.7152, 0.0722], parts)
+    assert 1.05 / (luminance + 0.05) >= 4.5
+
+
+def test_style_gives_back_what_was_set() -> None:
+    """The learner's own plots look as before."""
+    before = dict(matplotlib.rcParams)
+    with style():
+        pass
+    assert dict(matplotlib.rcParams) == before
+
+
+def live(history: History) -> LiveChart:
+    return LiveChart(panels(), seconds=2, title="naive is running …", subtitle="", text="naive")
+
+
+def pixels(chart: LiveChart) -> np.ndarray:
+    return np.asarray(chart._canvas.buffer_rgba()).copy()
+
+
+def test_a_live_chart_moves(run: tuple[Recorder, History]) -> None:
+    """Each frame shows the new events and where the run is."""
+    chart = live(run[1])
+    empty = pixels(chart)
+    request(run, 10, 300)
+    run[1].read()
+    chart.draw(run[1])
+    first = pixels(chart)
+    for _ in range(3):
+        request(run, 900, 30)
+    run[1].read()
+    chart.draw(run[1])
+    assert (empty != first).any()
+    assert (first != pixels(chart)).any()
+    assert chart.frames == 3
+
+
+def test_a_live_chart_takes_its_time(run: tuple[Recorder, History]) -> None:
+    """However often it is asked, it draws a dozen frames a second at the most."""
+    chart = live(run[1])
+    begin = time.monotonic()
+    while time.monotonic() < begin + 0.5:
+        chart.tick(run[1])
+    assert chart.frames <= 2 + 12 * (time.monotonic() - begin)
+
+
+def test_a_live_frame_is_what_a_full_drawing_shows(run: tuple[Recorder, History]) -> None:
+    """The kept background hides nothing and leaves nothing behind."""
+    chart = live(run[1])
+    for at in range(0, 1500, 100):
+        request(run, at, 40)
+        run[1].read()
+        chart.draw(run[1])
+    blitted = pixels(chart)
+    for artist in chart._moving:
+        artist.set_animated(False)
+    chart._canvas.draw()
+    differing = (blitted != pixels(chart)).any(axis=2).mean()
+    assert differing < 0.01  # only what is drawn over or under the axes' lines
+
+
+def test_the_time_axis_grows_with_a_long_run(run: tuple[Recorder, History]) -> None:
+    """It is never too short while the run goes on, and stays as it is when it is being ended."""
+    chart = live(run[1])
+    run[1].origin_ns -= 3_000_000_000
+    chart.draw(run[1])
+    assert chart._chart.seconds >= 3
+    chart.hold()
+    run[1].origin_ns -= 30_000_000_000
+    chart.draw(run[1])
+    assert chart._chart.seconds < 30
+
+
+def test_nothing_is_displayed_outside_a_notebook(
+    run: tuple[Recorder, History], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a script or a test a live chart is silent."""
+    live(run[1]).draw(run[1])
+    assert capsys.readouterr().out == ""
