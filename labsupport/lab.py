@@ -1,7 +1,7 @@
 """Opening a lab: a Redis, a database, and a line that says what they are."""
 
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import redis
 from IPython.display import display
@@ -74,6 +74,14 @@ class Lab:
 
     def __repr__(self) -> str:
         return f"Lab {LABS[self.name]}\n  {self._endpoint.description}\n  {self.db.description}"
+
+    def client(self, **options: Any) -> redis.Redis:
+        """One more client of the lab's Redis.
+
+        Args:
+            options: passed to `redis.Redis.from_url`, e.g. `decode_responses=False`.
+        """
+        return self._endpoint.client(**options)
 
     def close(self) -> None:
         """Close the connections; remove what the lab wrote; stop the server if it is the lab's."""

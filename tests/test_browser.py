@@ -1,5 +1,6 @@
 """A reader's first minutes: JupyterLab as `make lab` starts it, a real Chromium, lab 01 run through."""
 
+import contextlib
 import json
 import os
 import re
@@ -90,24 +91,29 @@ class Lab:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         command = ["make", "-o", "setup", "lab", f"VENV={sys.executable}", f"PORT={self.port}"]
-        self.process = subprocess.Popen(
-            [*command, "BROWSER=no"],
-            cwd=self.directory,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        said = []
-        for line in self.process.stdout:
-            said.append(line)
-            found = re.search(r"http://127\.0\.0\.1:\d+/lab\S*\?token=\w{20,}", line)
-            if found:
-                self.url = found.group()
-                break
-        else:
-            raise AssertionError("JupyterLab did not start:\n" + "".join(said))
+        self.log = directory / "jupyterlab.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, "BROWSER=no"],
+                cwd=self.directory,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.url = ""
+        try:
+            _wait(self._tells_address, "the address of JupyterLab")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _tells_address(self):
+        said = self.log.read_text()
+        assert self.process.poll() is None, f"JupyterLab did not start:\n{said}"
+        found = re.search(r"http://127\.0\.0\.1:\d+/lab\S*\?token=\w{20,}", said)
+        self.url = found.group() if found else ""
+        return self.url
 
     def address(self, path):
         """The page of a notebook, with the token, and without the tabs of the test before."""
@@ -120,8 +126,9 @@ class Lab:
         return {one.pid for one in found if one.status() != psutil.STATUS_ZOMBIE}
 
     def stop(self):
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.communicate(timeout=PATIENCE)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -359,6 +359,8 @@ class TestWrongStatements:
         other.close()
         with pytest.raises(DatabaseUnreachableError, match="closed"):
             other.fetch_one(GET, id=1)
+        with pytest.raises(DatabaseUnreachableError, match="closed"), other.transaction():
+            other.fetch_one(GET, id=1)
 
 
 class TestTransactions:
@@ -446,6 +448,37 @@ class TestTransactions:
                 with pytest.raises(StatementError):
                     db.execute("SELEC 1")
             assert (db.fetch_one(GET, id=1) or {})["username"] == "ada"
+
+    def test_an_interrupt_at_any_moment_leaves_no_lock(self, sqlite_db: Database) -> None:
+        """Wherever a learner's Interrupt arrives, the session's next statement is on its own."""
+        interrupts = itertools.count()
+
+        def interrupt(*_: object) -> None:
+            next(interrupts)
+            raise KeyboardInterrupt
+
+        db = sqlite_db
+        db.snapshot()
+        earlier = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            for at in range(100):
+                with contextlib.suppress(KeyboardInterrupt):
+                    signal.setitimer(signal.ITIMER_REAL, 0.000_2 + at * 0.000_02)
+                    for _ in range(5_000):  # it does not come this far, unless one gets lost
+                        with db.transaction():
+                            db.execute(RENAME, id=1, name="grace")
+                            db.execute(RENAME, id=2, name="hedy")
+                        db.restore()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                db.execute("UPDATE users SET version = 9 WHERE id = 3")
+                with db.session(busy_seconds=0) as other:
+                    assert other.execute("UPDATE users SET version = 9 WHERE id = 3") == 1
+                db.restore()
+                versions = db.fetch_all("SELECT version FROM users WHERE id < 4")
+                assert versions == [{"version": 1}] * 3
+        finally:
+            signal.signal(signal.SIGALRM, earlier)
+        assert next(interrupts) > 50
 
     def test_everything_goes_through_three_methods(self, db: Database) -> None:
         """A subclass that overrides _statement, _commit and _rollback sees each step, once."""

@@ -17,6 +17,13 @@ def test_a_lab_has_a_redis_and_the_shop(capsys):
         assert "SQLite" in shown
 
 
+def test_one_more_client():
+    """A lab hands out more clients of the same Redis, with other options."""
+    with Lab("cache_aside") as lab:
+        lab.redis.set("n", 1)
+        assert lab.client(decode_responses=False).get("n") == b"1"
+
+
 def test_opening_again_starts_afresh():
     """A cell that is run twice leaves one lab open, with nothing of the first."""
     first = Lab("start_here")

@@ -277,16 +277,15 @@ class TestFaults:
 
     def test_a_server_that_loads_its_data_is_waited_for(self):
         """restart() returns when the data is there, not before."""
-        config = ALWAYS | {"appendfsync": "no", "key-load-delay": "2000"}
-        config |= {"loading-process-events-interval-bytes": "1024"}
+        config = {"appendonly": "yes", "appendfsync": "no", "key-load-delay": "100"}
         with start_server(config=config) as server:
             with server.client() as client, client.pipeline(transaction=False) as pipeline:
-                for number in range(100):
+                for number in range(2_000):
                     pipeline.set(f"key:{number}", "x" * 100)
                 pipeline.execute()
             server.restart()
             with server.client() as client:
-                assert client.dbsize() == 100
+                assert client.dbsize() == 2_000
 
 
 class TestReplica:
@@ -294,6 +293,8 @@ class TestReplica:
         """Writes reach the replica; killed primary, promoted replica, and it takes writes."""
         with server.replica() as replica:
             with server.client() as client, replica.client() as copy:
+                assert client.info("replication")["slave0"]["state"] == "online"
+                assert copy.info("replication")["master_link_status"] == "up"
                 client.set("name", "ada")
                 assert client.wait(1, 10_000) == 1
                 assert copy.get("name") == "ada"

@@ -229,10 +229,11 @@ class TestClaims:
 
     def test_what_another_has_taken_is_left(self, server, base):
         """close() removes nothing from a database whose mark is no longer the lab's."""
+        fill(f"{base}/0", theirs=1)
         endpoint = open_redis(base)
         fill(endpoint.url, **{OWNER_KEY: "somebody", "theirs": "1"})
         endpoint.close()
-        assert keyspace(server) == {"db1": 2}
+        assert keyspace(server) == {"db0": 1, "db1": 2}
 
     def test_a_server_that_is_gone_at_the_end(self, server, base):
         """close() is no error when there is nothing to clean any more."""

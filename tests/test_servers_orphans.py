@@ -87,7 +87,9 @@ def kernel():
     yield start
     for child in started:
         child.kill()
-        child.communicate()
+        child.wait()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            pipe.close()
 
 
 @pytest.fixture
@@ -182,6 +184,7 @@ class TestInterrupted:
         code += "except KeyboardInterrupt:\n    print('end', flush=True)\n"
         child = kernel(code)
         pids, directories = told(child)
+        assert os.getpgid(pids[0]) == pids[0]
         os.killpg(child.pid, signal.SIGINT)
         assert child.stdout.readline() == "True\n"
         os.killpg(child.pid, signal.SIGINT)
@@ -239,33 +242,37 @@ class TestEnded:
         all_gone(*found)
 
 
-class TestReaper:
-    def test_released(self):
-        """What was released is left alone; what was adopted twice is released at once."""
-        reaper = _Reaper()
-        with (
-            subprocess.Popen(["sleep", "1000"]) as kept,
-            subprocess.Popen(["sleep", "1000"]) as not_,
-        ):
-            for pid in (kept.pid, not_.pid, kept.pid):
-                reaper.keep(str(pid))
-            reaper.drop(str(kept.pid))
-            reaper._finish(os.getpid())
-            wait_until(lambda: not_.poll() is not None, "the adopted one lives")
-            assert kept.poll() is None
-            kept.kill()
+@pytest.fixture
+def sleepers():
+    """Two processes that sleep."""
+    sleepers = [subprocess.Popen(["sleep", "1000"]) for _ in range(2)]
+    yield sleepers
+    for sleeper in sleepers:
+        sleeper.kill()
+        sleeper.wait()
 
-    def test_a_reaper_that_was_killed(self):
+
+class TestReaper:
+    def test_released(self, sleepers):
+        """What was released is left alone, also if it was adopted twice."""
+        reaper = _Reaper()
+        released, kept = sleepers
+        for sleeper in (released, kept, released):
+            reaper.keep(str(sleeper.pid))
+        reaper.drop(str(released.pid))
+        reaper._finish(os.getpid())
+        wait_until(lambda: kept.poll() is not None, "the adopted one lives")
+        assert released.poll() is None
+
+    def test_a_reaper_that_was_killed(self, sleepers):
         """Another takes over everything."""
         reaper = _Reaper()
-        with subprocess.Popen(["sleep", "1000"]) as child:
-            reaper.keep(str(child.pid))
-            reaper._process.kill()
-            reaper._process.wait()
-            reaper.drop("0")
-            reaper.keep("/nonexistent")
-            reaper._finish(os.getpid())
-            wait_until(lambda: child.poll() is not None, "the second reaper did not know of it")
+        reaper.keep(str(sleepers[0].pid))
+        reaper._process.kill()
+        reaper._process.wait()
+        reaper.keep(str(sleepers[1].pid))
+        reaper._finish(os.getpid())
+        wait_until(lambda: all(s.poll() is not None for s in sleepers), "one was not known")
 
     def test_unknown(self, tmp_path):
         """Releasing what was never adopted is no error; what is dead already is none either."""

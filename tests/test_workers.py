@@ -131,7 +131,7 @@ def test_an_order_to_a_paused_worker_waits(crew: Crew) -> None:
 def test_a_point_that_is_never_reached_is_an_error(crew: Crew) -> None:
     """The message says which points there were."""
     worker = crew.start(stepped, gated=True)
-    with pytest.raises(WorkerError, match="ended without reaching the point 'raed'; .*'write'"):
+    with pytest.raises(WorkerError, match=r"ended without reaching the point 'raed'; .*'write'"):
         worker.until("raed")
 
 

@@ -3,9 +3,10 @@
 from labsupport.charts.bar_chart import bar_chart
 from labsupport.charts.bars import Bars, Part
 from labsupport.charts.chart import Chart, Run, draw_comparison
+from labsupport.charts.dot_chart import dot_chart
 from labsupport.charts.live import LiveChart
 from labsupport.charts.panels import Panel
-from labsupport.charts.picture import Picture, png, show
+from labsupport.charts.picture import LabFigure, Picture, png, show
 from labsupport.charts.quantiles import Quantiles
 from labsupport.charts.spans import count_per_span, most_at_once
 from labsupport.charts.style import ALARM, CLIENTS, INK, MUTED, ROLES, Role, Size, style
@@ -18,6 +19,7 @@ __all__ = [
     "ROLES",
     "Bars",
     "Chart",
+    "LabFigure",
     "LiveChart",
     "Panel",
     "Part",
@@ -28,6 +30,7 @@ __all__ = [
     "Size",
     "bar_chart",
     "count_per_span",
+    "dot_chart",
     "draw_comparison",
     "most_at_once",
     "png",

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
+from labsupport.charts.picture import LabFigure
 from labsupport.charts.style import INK, MUTED, ROLES, Size, style
 
 __all__ = ["bar_chart"]
@@ -11,17 +10,21 @@ __all__ = ["bar_chart"]
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM, _ROW = 9.6, 3.3, 0.9, 0.8, 0.75, 0.5
 
 
-def bar_chart(bars: Sequence[tuple[str, float, str]], *, title: str, label: str) -> Figure:
+def bar_chart(
+    bars: Sequence[tuple[str, float, str]], *, title: str, label: str, alt: str
+) -> LabFigure:
     """Draw values that belong together, from the top.
 
     Args:
         bars: name, value and role (see `ROLES`) of each.
         title: the finding.
         label: what is measured, with the unit.
+        alt: what the figure shows, in a full sentence.
     """
     height = _TOP + _BOTTOM + _ROW * len(bars)
     with style():
-        figure = Figure(figsize=(_WIDTH, height), facecolor="white")
+        figure = LabFigure(figsize=(_WIDTH, height), facecolor="white")
+        figure.alt = alt
         axes = figure.add_axes(
             (
                 _LEFT / _WIDTH,

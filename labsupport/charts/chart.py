@@ -9,6 +9,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from labsupport.charts.panels import Panel
+from labsupport.charts.picture import LabFigure
 from labsupport.charts.style import INK, MUTED, Size, style
 from labsupport.history import History, Rows
 
@@ -37,7 +38,7 @@ class Chart:
         self.seconds = seconds
         height = _TOP + _BOTTOM + _PANEL * len(panels) + _BETWEEN * (len(panels) - 1)
         with style():
-            self.figure = Figure(figsize=(_WIDTH, height), facecolor="white")
+            self.figure = LabFigure(figsize=(_WIDTH, height), facecolor="white")
             self._axes = [
                 self.figure.add_axes(
                     (
@@ -76,13 +77,14 @@ class Chart:
         for axes in self._axes:
             axes.set_xlim(0, seconds)
 
-    def finish(self, title: str) -> Figure:
-        """Write the finding and the direct labels."""
+    def finish(self, title: str, alt: str) -> LabFigure:
+        """Write the finding and the direct labels; `alt` is the figure in a sentence."""
         with style():
             self._title.set_text(title)
             self.show()
             for panel in self.panels:
                 panel.finish()
+        self.figure.alt = alt
         return self.figure
 
 
@@ -101,13 +103,23 @@ class Run:
     panels: Sequence[Panel]
 
 
-def draw_comparison(runs: Sequence[Run], *, seconds: float, title: str, subtitle: str) -> Figure:
-    """Draw several runs below one another, a column for each panel, all on the same axes."""
+def draw_comparison(
+    runs: Sequence[Run], *, seconds: float, title: str, subtitle: str, alt: str
+) -> LabFigure:
+    """Draw several runs below one another, a column for each panel, all on the same axes.
+
+    Args:
+        runs: the rows.
+        seconds: how long the time axis is.
+        title: the finding.
+        subtitle: under which conditions.
+        alt: what the figure shows, in a full sentence.
+    """
     columns = len(runs[0].panels)
     row, gap, width = 1.35, 0.42, 11.0
     height = _TOP + 0.3 + _BOTTOM + row * len(runs) + gap * (len(runs) - 1)
     with style():
-        figure = Figure(figsize=(width, height), facecolor="white")
+        figure = LabFigure(figsize=(width, height), facecolor="white")
         _write(figure, title, 0.18, Size.TITLE, INK, "bold")
         _write(figure, subtitle, 0.56, Size.LABEL, MUTED, "normal")
         grid = figure.subplots(len(runs), columns, sharex=True, sharey="col", squeeze=False)
@@ -138,6 +150,7 @@ def draw_comparison(runs: Sequence[Run], *, seconds: float, title: str, subtitle
                 panel.finish()
         for axes in grid[-1]:
             axes.set_xlabel(_TIME, fontsize=Size.LABEL)
+    figure.alt = alt
     return figure
 
 

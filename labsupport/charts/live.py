@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from labsupport.charts.chart import Chart
 from labsupport.charts.panels import Panel
-from labsupport.charts.picture import DPI, Picture, Place, frame_png
+from labsupport.charts.picture import DPI, LabFigure, Picture, Place, frame_png
 from labsupport.charts.style import MUTED, style
 from labsupport.history import History
 
@@ -90,9 +89,9 @@ class LiveChart:
         """The run is being ended: the time axis is long enough."""
         self._held = True
 
-    def finish(self, figure: Figure, alt: str) -> None:
+    def finish(self, figure: LabFigure) -> None:
         """Replace the last frame by the finished figure."""
-        self._place.put(Picture.of(figure, alt))
+        self._place.put(Picture.of(figure, figure.alt))
 
     def _draw_background(self) -> None:
         with style():

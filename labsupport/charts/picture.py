@@ -12,14 +12,16 @@ from IPython import get_ipython
 from IPython.display import DisplayHandle
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from labsupport.charts.style import style
 
-__all__ = ["DPI", "Picture", "Place", "frame_png", "png", "show"]
+__all__ = ["DPI", "LabFigure", "Picture", "Place", "frame_png", "png", "show"]
 
 DPI = 100
 """Dots per inch as shown on the page; final pictures hold twice as many, for projectors."""
 _SHARPER = 2
+_COLOURS = 128
 
 
 def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
@@ -28,7 +30,11 @@ def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
     with style():
         FigureCanvasAgg(figure)
         figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", transparent=False)
-    return buffer.getvalue()
+    # a chart has few colours: with a palette of them it takes a third of the room in the notebook
+    small = io.BytesIO()
+    with Image.open(buffer) as picture:
+        picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(small, "png")
+    return small.getvalue()
 
 
 def frame_png(canvas: Any) -> bytes:
@@ -83,6 +89,19 @@ class Picture:
         return {"image/png": encoded, "text/plain": text}, {"image/png": look}
 
 
+class LabFigure(Figure):
+    """A figure that shows itself as a cell's last value, also without pyplot.
+
+    Attributes:
+        alt: what it shows, in a full sentence.
+    """
+
+    alt: str = ""
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return Picture.of(self, self.alt).bundle(repr(self))
+
+
 class Place:
     """A place in the output of the cell, whose picture can be replaced; nothing outside a notebook.
 
@@ -108,12 +127,11 @@ class Place:
             self._handle.update(data, raw=True, metadata=metadata)
 
 
-def show(figure: Figure, alt: str, *, text: str) -> None:
+def show(figure: LabFigure, *, text: str) -> None:
     """Show a figure below the cell.
 
     Args:
-        figure: what to show.
-        alt: what it shows, in a full sentence.
+        figure: what to show, with its alt text.
         text: what stands for it in text; nothing that varies.
     """
-    Place(text).put(Picture.of(figure, alt))
+    Place(text).put(Picture.of(figure, figure.alt))

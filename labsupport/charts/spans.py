@@ -30,10 +30,14 @@ def most_at_once(starts_ns: Times, ends_ns: Times, *, span_ns: int, until_ns: in
     """
     times = np.concatenate([ends_ns, starts_ns])
     steps = np.repeat([-1, 1], [len(ends_ns), len(starts_ns)])
-    order = np.argsort(times, kind="stable")  # an end comes before a start of the same time
+    order = np.argsort(times, kind="stable")
     times, levels = times[order], np.cumsum(steps[order])
+    last = np.append(times[1:] != times[:-1], True)[
+        : len(times)
+    ]  # what comes at once counts at once
+    times, levels = times[last], levels[last]
     spans = max(until_ns, int(times.max(initial=0))) // span_ns + 1
-    before = np.searchsorted(times, np.arange(spans) * span_ns)
+    before = np.searchsorted(times, np.arange(spans) * span_ns, side="right")
     most: Times = np.concatenate([[0], levels])[before]  # what each span begins with
     np.maximum.at(most, np.maximum(times // span_ns, 0), levels)
     return most

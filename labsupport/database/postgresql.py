@@ -66,6 +66,8 @@ class PostgreSQL:
         prepared = prepare(sql, self._dialect)
         if params or prepared.names:
             check_params(sql, prepared.names, params)
+        if not inside:
+            self.rollback()  # of what an interrupt, in the midst of BEGIN or ROLLBACK, has left
         savepoint = inside and self._savepoints
         if savepoint:
             self.plain("SAVEPOINT labsupport")
@@ -75,9 +77,9 @@ class PostgreSQL:
                 return Result((), [], max(cursor.rowcount, 0))
             rows = cursor.fetchall()
         except self._driver_error as error:
-            if savepoint and not self._driver.closed:
+            if savepoint and not self._lost:
                 self.plain("ROLLBACK TO labsupport")
-            raise explain(error, sql, self._driver.closed) from error
+            raise explain(error, sql, self._lost) from error
         return Result(tuple([column[0] for column in cursor.description]), rows, len(rows))
 
     def plain(self, sql: str) -> list[tuple[Any, ...]]:
@@ -86,10 +88,11 @@ class PostgreSQL:
             cursor = self._driver.execute(sql)
             return cursor.fetchall() if cursor.description else []
         except self._driver_error as error:
-            raise explain(error, sql, self._driver.closed) from error
+            raise explain(error, sql, self._lost) from error
 
     def begin(self) -> None:
         """Begin a transaction."""
+        self.rollback()
         self.plain("BEGIN")
 
     def commit(self) -> None:
@@ -108,7 +111,7 @@ class PostgreSQL:
 
     def rollback(self) -> None:
         """Roll back, if there is something to."""
-        if self._driver.info.transaction_status.name != "IDLE":
+        if self._driver.pgconn.transaction_status:  # 0 is idle
             self.plain("ROLLBACK")
 
     def close(self) -> None:
@@ -169,6 +172,11 @@ class PostgreSQL:
     def _driver_error(self) -> type[Exception]:
         error: type[Exception] = self._dialect.loaded_dbapi.Error
         return error
+
+    @property
+    def _lost(self) -> bool:
+        """True when the connection is closed, or an interrupt left it in the midst of an answer."""
+        return bool(self._driver.closed or self._driver.pgconn.transaction_status == 1)
 
     def _load(self, table: str, columns: str, path: Path) -> None:
         content = path.read_bytes()

@@ -19,19 +19,19 @@ _CONNECTION_GONE = ("08", "57P")
 _CONSTRAINT = "23"
 
 
-def explain(error: Exception, sql: str, closed: bool) -> LabError:
+def explain(error: Exception, sql: str, lost: bool) -> LabError:
     """The error of a statement.
 
     Args:
         error: what the driver raised.
         sql: the statement.
-        closed: whether the connection is closed now.
+        lost: whether the connection can no longer be used.
     """
     state = getattr(error, "sqlstate", None) or ""
     message = _first_line(error)
-    if closed or state.startswith(_CONNECTION_GONE):
+    if lost or state.startswith(_CONNECTION_GONE):
         return DatabaseUnreachableError(
-            f"The connection to PostgreSQL is closed: {message}.",
+            f"The connection to PostgreSQL is closed or was interrupted: {message}.",
             "Open the lab again, when the server is up.",
         )
     if state in _LOCKED:

@@ -48,13 +48,15 @@ class SQLite:
                 "It is removed when the lab that opened it is closed: open the lab again.",
             ) from None
         self._driver: sqlite3.Connection = driver
-        self._undo = Undo(self.plain, driver)
+        self._undo = Undo(self, driver)
 
     def run(self, sql: str, params: dict[str, Any], *, inside: bool) -> Result:
         """Run one statement and take all its rows."""
         prepared = prepare(sql, self._dialect)
         if params or prepared.names:
             check_params(sql, prepared.names, params)
+        if not inside:
+            self.rollback()  # of what an interrupt, in the midst of BEGIN or ROLLBACK, has left
         try:
             cursor = self._driver.execute(prepared.text, params)
             if cursor.description is None:
@@ -73,6 +75,7 @@ class SQLite:
 
     def begin(self) -> None:
         """Begin a transaction that holds the lock for writing: no other can come between."""
+        self.rollback()
         self.plain("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -81,8 +84,11 @@ class SQLite:
 
     def rollback(self) -> None:
         """Roll back; nothing to do where an error did it already."""
-        if self._driver.in_transaction:
-            self.plain("ROLLBACK")
+        try:
+            if self._driver.in_transaction:
+                self._driver.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise _explain(error, "ROLLBACK") from error
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""

@@ -7,7 +7,7 @@ a table has no rowid), the pages of a full copy are written back.
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 __all__ = ["Undo"]
 
@@ -23,18 +23,24 @@ AND name <> 'sqlite_schema' AND name NOT LIKE 'sqlite_stat%'
 """
 
 
+class _Connection(Protocol):
+    def plain(self, sql: str) -> list[tuple[Any, ...]]: ...
+    def begin(self) -> None: ...
+    def rollback(self) -> None: ...
+
+
 class Undo:
     """A snapshot of one database file.
 
     Args:
-        run: runs a statement and returns its rows; its errors are the lab's.
-        driver: the connection that `run` uses.
+        connection: runs statements; its errors are the lab's.
+        driver: the driver's own connection beneath it.
     """
 
-    def __init__(
-        self, run: Callable[[str], list[tuple[Any, ...]]], driver: sqlite3.Connection
-    ) -> None:
-        self._run = run
+    def __init__(self, connection: _Connection, driver: sqlite3.Connection) -> None:
+        self._run = connection.plain
+        self._begin = connection.begin
+        self._rollback = connection.rollback
         self._driver = driver
         self._copy: sqlite3.Connection | None = None
         self._schema = -1
@@ -78,15 +84,14 @@ class Undo:
 
         One around all, since each lock and unlock costs as much as a statement.
         """
-        self._run("BEGIN IMMEDIATE")
         try:
+            self._begin()
             if action() is not False:
                 self._run("COMMIT")
                 return True
             return False
         finally:
-            if self._driver.in_transaction:  # also after an interrupt
-                self._run("ROLLBACK")
+            self._rollback()
 
     def _replay(self) -> bool:
         """Take back what was logged; False when it cannot, or would take too long."""

@@ -178,7 +178,7 @@ def _check_get_product(answer: Answer) -> Outcome:
         def client(redis: Any, db: Any) -> None:
             for _ in range(3):
                 told.append(answer(redis, _Counted(db, statements), product))
-                left.extend(redis.pttl(key) for key in redis.keys() if key != OWNER_KEY)
+                left.extend(redis.pttl(key) for key in redis.keys("*") if key != OWNER_KEY)
                 for key in redis.keys(f"product:{product}"):
                     redis.pexpire(key, 5_000, lt=True)
 
@@ -241,7 +241,7 @@ def _check_get_product(answer: Answer) -> Outcome:
 
 
 def _require_ttl(redis: Any) -> None:
-    for key in sorted(redis.keys()):
+    for key in sorted(redis.keys("*")):
         if key != OWNER_KEY:
             require(redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
 

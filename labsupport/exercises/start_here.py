@@ -102,10 +102,10 @@ def _put_through(trials: Iterable[_Trial]) -> Outcome:
         )
         orders += report.interleavings
         if report.violations:
-            share = "this does not hold"
+            share = "already"
             if report.interleavings > 1:
-                share = f"{report.violations:,} of {report.interleavings:,} orders break this"
-            reason = f"{trial.situation}: {share}: {trial.invariant.__doc__}."
+                share = f"in {report.violations:,} of {report.interleavings:,} orders"
+            reason = f"{trial.situation}: it fails {share}.\nIt must hold that {trial.invariant.__doc__}."
             return Outcome(False, reason, report)
         if not report.exhausted:
             reason = f"{trial.situation}: an order does not end, because {report.given_up}"

@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from matplotlib.figure import Figure
-
-from labsupport.charts import Chart, LiveChart, Panel, Run, draw_comparison, show
+from labsupport.charts import Chart, LabFigure, LiveChart, Panel, Run, draw_comparison, show
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.knobs import check_knobs
 from labsupport.experiments.result import Comparison, Result
@@ -89,10 +87,8 @@ class Experiment(ABC):
                 another process.
             WorkerError: the run could not be done.
         """
-        self._check_parameters(implementation)
         name = name or _name(implementation)
-        label = f"{type(self).__name__}: {name}"
-        subtitle = f"{name}: {self.conditions}"
+        self._check_parameters(implementation, name)
         chart = None
         if live:
             chart = LiveChart(
@@ -100,22 +96,22 @@ class Experiment(ABC):
                 seconds=self.seconds,
                 title=f"{name} is running …",
                 subtitle=self.conditions,
-                text=label,
+                text=f"{type(self).__name__}: {name}",
             )
         with Stage(chart) as stage:
             self.conduct(stage, implementation, name)
-            seconds = stage.seconds
+            seconds = max(stage.seconds, self.seconds)
         numbers = self.measure(stage.history, stage.facts)
         result = Result(
             name,
             Verdict(self.judge(numbers)),
             numbers,
             stage.history,
-            max(seconds, self.seconds),
-            functools.partial(self._draw, name, numbers, stage.history, seconds, subtitle),
+            seconds,
+            functools.partial(self._draw, name, numbers, stage.history, seconds),
         )
         if chart is not None:
-            chart.finish(result.figure, self._alt(result))
+            chart.finish(result.figure)
         return result
 
     def compare(self, *results: Result, live: bool = True) -> Comparison:
@@ -134,33 +130,27 @@ class Experiment(ABC):
                 "For example herd.compare(naive, fixed), with naive = herd.run(get_user).",
             )
         finding, claims = self.contrast(results)
+        names = ", ".join(result.name for result in results)
         figure = draw_comparison(
             [Run(result.name, result.events, self.panels()) for result in results],
             seconds=max(result.seconds for result in results),
             title=finding,
             subtitle=self.conditions,
+            alt=f"{finding}. Charts of {names} on the same axes: {self.conditions}.",
         )
         if live:
-            names = ", ".join(result.name for result in results)
-            alt = f"{finding}. Charts of {names} on the same axes: {self.conditions}."
-            show(figure, alt, text=f"{type(self).__name__}: {names}")
+            show(figure, text=f"{type(self).__name__}: {names}")
         return Comparison(results, Verdict(claims), figure)
 
-    def _draw(
-        self, name: str, numbers: Numbers, history: History, seconds: float, subtitle: str
-    ) -> Figure:
-        chart = Chart(
-            self.panels(), seconds=max(self.seconds, seconds), title="", subtitle=subtitle
-        )
+    def _draw(self, name: str, numbers: Numbers, history: History, seconds: float) -> LabFigure:
+        panels, finding = self.panels(), self.find(name, numbers)
+        chart = Chart(panels, seconds=seconds, title="", subtitle=f"{name}: {self.conditions}")
         chart.add(history.rows(), history)
-        return chart.finish(self.find(name, numbers))
+        shown = "; ".join(panel.label for panel in panels)
+        alt = f"{finding}. Chart over time of {shown}: {name}, {self.conditions}."
+        return chart.finish(finding, alt)
 
-    def _alt(self, result: Result) -> str:
-        shown = "; ".join(f"{panel.label}" for panel in self.panels())
-        finding = self.find(result.name, result.numbers)
-        return f"{finding}. Chart over time of {shown}: {result.name}, {self.conditions}."
-
-    def _check_parameters(self, implementation: Any) -> None:
+    def _check_parameters(self, implementation: Any, name: str) -> None:
         form = f"({', '.join(self.parameters)})"
         if not callable(implementation):
             raise InvalidSettingError(
@@ -172,7 +162,7 @@ class Experiment(ABC):
                 inspect.signature(implementation).bind(*self.parameters)
             except TypeError:
                 raise InvalidSettingError(
-                    f"{_name(implementation)} does not take {', '.join(self.parameters)}.",
+                    f"{name} does not take {', '.join(self.parameters)}.",
                     f"Give it the parameters {form}.",
                 ) from None
 

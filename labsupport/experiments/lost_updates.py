@@ -187,14 +187,13 @@ class _Tally(Panel):
             return
         self._top = max(len(self._ends), 1.0)
         self._raise_limit()
-        made, counter = float(len(self._ends)), float(self._numbers[-1])
-        apart = 0.16 * self._axes.get_ylim()[1]
-        if made - counter < apart:
-            made, counter = made + apart / 2, counter - apart / 2
-        for name, role, height in (("made", "limit", made), ("counted", "work", counter)):
+        height = self._axes.get_ylim()[1]
+        counter = max(float(self._numbers[-1]), 0.1 * height)
+        made = max(float(len(self._ends)), counter + 0.16 * height)
+        for name, role, place in (("made", "limit", made), ("counted", "work", counter)):
             self._axes.annotate(
                 name,
-                (self._seconds[-1], height),
+                (self._seconds[-1], place),
                 xytext=(8, 0),
                 textcoords="offset points",
                 fontsize=Size.LABEL,

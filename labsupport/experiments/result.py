@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
+from labsupport.charts import LabFigure
 from labsupport.history import History
 from labsupport.verdict import Verdict
 
@@ -31,7 +31,7 @@ class Result:
     numbers: dict[str, float]
     events: History
     seconds: float
-    _draw: Callable[[], Figure]
+    _draw: Callable[[], LabFigure]
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
@@ -39,7 +39,7 @@ class Result:
         return self.events.frame()
 
     @functools.cached_property
-    def figure(self) -> Figure:
+    def figure(self) -> LabFigure:
         """The finished chart."""
         return self._draw()
 
@@ -62,7 +62,7 @@ class Comparison:
 
     results: Sequence[Result]
     verdict: Verdict
-    figure: Figure
+    figure: LabFigure
 
     @property
     def numbers(self) -> pd.DataFrame:

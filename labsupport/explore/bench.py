@@ -139,7 +139,7 @@ class Bench:
         """The keys of a command and what it does to each, as the server sees it."""
         known = self._keys.get(args)
         if known is None:
-            connection = self.redis.connection
+            connection: Any = self.redis.connection
             try:
                 connection.send_command("COMMAND", "GETKEYSANDFLAGS", *args)
                 found = connection.read_response()

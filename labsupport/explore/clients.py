@@ -180,7 +180,9 @@ class Actor:
         if self.last is not None and not (taken and taken[-1] is self.last):
             taken.append(self.last)
         self.parked = False
-        length = next((i for i, step in enumerate(reversed(taken), 1) if operation.repeats(step)), 0)
+        length = next(
+            (i for i, step in enumerate(reversed(taken), 1) if operation.repeats(step)), 0
+        )
         if not length:
             return
         operation.site = _site()

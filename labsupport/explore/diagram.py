@@ -1,5 +1,6 @@
 """The sequence diagram of a counterexample: a lane for each client, Redis and the database."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ __all__ = ["draw"]
 _STORES = {"redis": "Redis", "database": "Database"}
 _ROW_INCHES = 0.46
 _HEAD_INCHES = 1.35
+_WIDEST_REASON = 88  # characters in a line
 
 
 def draw(steps: Sequence["Step"], clients: Sequence[str], title: str, reason: str) -> Figure:
@@ -31,13 +33,15 @@ def draw(steps: Sequence["Step"], clients: Sequence[str], title: str, reason: st
     """
     stores = [name for name in _STORES if any(step.store == name for step in steps)]
     lanes = [*clients, *stores]
-    height = _HEAD_INCHES + _ROW_INCHES * (len(steps) + 1)
+    told = textwrap.wrap(reason, _WIDEST_REASON, max_lines=3, placeholder=" …")
+    rows = len(steps) + 0.6 * (max(len(told), 1) - 1)
+    height = _HEAD_INCHES + _ROW_INCHES * (rows + 1)
     with style():
         figure = Figure(figsize=(10, height), facecolor="white", layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(title, loc="left", fontsize=Size.TITLE, fontweight="bold", color=INK)
         axes.set_xlim(-0.5, len(lanes) - 0.4)
-        axes.set_ylim(len(steps) + 0.5, -1.6)
+        axes.set_ylim(rows + 0.5, -1.6)
         axes.axis("off")
         _heads(axes, clients, stores, len(steps), steps)
         fatal = _fatal(steps)
@@ -45,14 +49,14 @@ def draw(steps: Sequence["Step"], clients: Sequence[str], title: str, reason: st
             _step(axes, row, step, lanes, list(clients), alarm=row in fatal)
         axes.text(
             -0.45,
-            len(steps) + 0.15,
-            reason,
+            len(steps) - 0.15,
+            "\n".join(told),
             fontsize=Size.LABEL,
             color=ALARM,
             fontweight="bold",
-            va="center",
+            va="top",
             parse_math=False,
-        )
+        ).set_in_layout(False)  # a long sentence must not squeeze the lanes
     return figure
 
 
@@ -102,7 +106,7 @@ def _step(
     weight = "bold" if alarm else "normal"
     note: dict[str, Any] = {
         "fontsize": Size.NOTE,
-        "color": colour,
+        "color": ALARM if alarm else INK,  # the clients' colours are too light for small text
         "fontweight": weight,
         "parse_math": False,
         "path_effects": [withStroke(linewidth=4, foreground="white")],

@@ -129,9 +129,11 @@ class Operation:
         """True when this is `other` once more, or another attempt after a reply of nothing."""
         if self.commands == other.commands:
             return True
-        return self.kind == other.kind == "redis" and other.refused and [
-            args[:2] for args in self.commands
-        ] == [args[:2] for args in other.commands]
+        return (
+            self.kind == other.kind == "redis"
+            and other.refused
+            and [args[:2] for args in self.commands] == [args[:2] for args in other.commands]
+        )
 
 
 class Move(NamedTuple):

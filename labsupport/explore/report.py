@@ -125,4 +125,6 @@ class Report:
         if figure is None:
             return bundle
         bundle["image/png"] = png(figure)
-        return bundle, {"image/png": {"alt": f"Sequence diagram. {self.headline}. {self.reason}"}}
+        return bundle, {
+            "image/png": {"alt": f"Sequence diagram. {self.headline}. {self.reason.rstrip('.')}."}
+        }

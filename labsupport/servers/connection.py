@@ -2,10 +2,11 @@
 
 import re
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.credentials import UsernamePasswordCredentialProvider
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -53,6 +54,12 @@ def connect_client(url: str, **options: Any) -> redis.Redis:
         "socket_connect_timeout": _SECONDS_TO_CONNECT,
         "socket_timeout": _SECONDS_TO_ANSWER,
     }
+    address, username, password = _credentials(url)
+    if password is not None and "credential_provider" not in options:
+        # not among the arguments that a client shows as its repr, which older redis-py does
+        provider = UsernamePasswordCredentialProvider(username, password)
+        defaults["credential_provider"] = provider
+        url = address
     client: redis.Redis = redis.Redis.from_url(url, **(defaults | options))
     return client
 
@@ -190,6 +197,19 @@ def unreachable(url: str, error: Exception) -> ServerUnreachableError:
         "Start it or correct REDIS_URL (rediss:// if it expects TLS), or unset REDIS_URL to use"
         " the embedded server.",
     )
+
+
+def _credentials(url: str) -> tuple[str, str | None, str | None]:
+    """The URL without user and password, the user, and the password; None where there is none."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query)
+    given = dict(query)
+    user = unquote(parts.username) if parts.username else given.get("username")
+    password = unquote(parts.password) if parts.password else given.get("password")
+    rest = [(name, value) for name, value in query if name not in ("username", "password")]
+    options = f"?{urlencode(rest, quote_via=quote)}" if rest else ""
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}{options}", user, password
 
 
 def _version(client: redis.Redis) -> str:

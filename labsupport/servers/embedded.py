@@ -12,7 +12,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import redis
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from labsupport.errors import InvalidSettingError, ServerUnreachableError
 from labsupport.servers.binary import find_server
@@ -204,7 +204,7 @@ class Server:
                     self.version = str(client.info("server")["redis_version"])
                     client.ping()
                     return True
-                except (redis.ConnectionError, BusyLoadingError):
+                except redis.ConnectionError:  # not there yet, or still loading its data
                     time.sleep(0.001)
                 except ResponseError:
                     return True  # e.g. a replica that serves no stale data
