@@ -17,7 +17,7 @@ setup: ## install what requirements.lock lists into .venv; the others do it them
 
 lab: setup
 	@exec env JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
-		$(VENV) -m jupyterlab --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
+		"$(VENV)" -m jupyterlab --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
 
 test: setup ## check the style and types, run the tests, and every notebook from the top
 	$(VENV) -m ruff check .

@@ -18,7 +18,7 @@ _APART = 0.085  # the most that dots of a stack are apart
 
 
 def dot_chart(
-    rows: Sequence[tuple[str, Sequence[float], str, str]], *, title: str, label: str
+    rows: Sequence[tuple[str, Sequence[float], str, str]], *, title: str, label: str, alt: str
 ) -> LabFigure:
     """Draw distributions that belong together, from the top; (nearly) equal values are stacked.
 
@@ -26,6 +26,7 @@ def dot_chart(
         rows: name, values, role (see `ROLES`) and a remark for the right-hand side of each.
         title: the finding.
         label: what is measured, with the unit.
+        alt: what the figure shows, in a full sentence.
     """
     height = _TOP + _BOTTOM + _ROW * len(rows)
     everything = np.concatenate([np.asarray(values, dtype=float) for _, values, _, _ in rows])
@@ -85,4 +86,5 @@ def dot_chart(
             color=INK,
             va="top",
         )
+    figure.alt = alt
     return figure

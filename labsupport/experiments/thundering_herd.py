@@ -180,10 +180,9 @@ class ThunderingHerd(Experiment):
                     f"{other.numbers['most_loads_at_once']:.0f} against {peak:.0f}",
                 )
             )
-        told = ", ".join(
-            f"{result.numbers['most_loads_at_once']:.0f} with {result.name}" for result in results
-        )
-        return f"Database loads at once: {told}", claims
+        most = max(other.numbers["most_loads_at_once"] for other in others)
+        rest = others[0].name if len(others) == 1 else f"the other {len(others)}"
+        return f"Database loads at once: {peak:.0f} with {first.name}, {most:.0f} with {rest}", claims
 
     def _expiry_met(self, history: History) -> bool:
         """Whether the value was loaded again, when what was loaded first had had its time.

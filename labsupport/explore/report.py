@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from labsupport.charts import png
+from labsupport.charts import Picture
 from labsupport.explore.diagram import draw
 from labsupport.explore.operations import shorten
 from labsupport.verdict import Verdict
@@ -120,11 +120,8 @@ class Report:
         return draw(self.counterexample, self.clients, self.headline, self.reason)
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
-        bundle: dict[str, Any] = {"text/plain": str(self)}
         figure = self.figure
         if figure is None:
-            return bundle
-        bundle["image/png"] = png(figure)
-        return bundle, {
-            "image/png": {"alt": f"Sequence diagram. {self.headline}. {self.reason.rstrip('.')}."}
-        }
+            return {"text/plain": str(self)}
+        alt = f"Sequence diagram. {self.headline}. {self.reason.rstrip('.')}."
+        return Picture.of(figure, alt).bundle(str(self))

@@ -226,7 +226,13 @@ class Search:
         self.moves += 1
         if move.kind == "expire":
             self._trace.append((move, None))
-            self.bench.expire(self._keys[move.who])
+            key = self._keys.get(move.who)
+            if key is None:
+                raise NotDeterministicError(
+                    f"{move.who} expired by itself while the orders were explored.",
+                    "Give it a TTL of some seconds; it is the explorer that decides when it is over.",
+                )
+            self.bench.expire(key)
             self._moved(None)
             return None
         actor = self._actors[move.who]

@@ -67,7 +67,9 @@ if __name__ == "__main__":
     two = {"reader": get_user, "writer": update_user}
     three = {**two, "second reader": get_user}
     explore(two, invariant=fresh)
-    print(f"bare round trip, two cores {round_trip(False):.0f} µs, one core {round_trip(True):.0f} µs")
+    print(
+        f"bare round trip, two cores {round_trip(False):.0f} µs, one core {round_trip(True):.0f} µs"
+    )
     measure("cache-aside, reader and writer", two, 60)
     measure("cache-aside, two readers and a writer", three, 9)
     measure("the same, pruned", three, 9, prune=True)
