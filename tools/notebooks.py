@@ -6,6 +6,7 @@ Without arguments: every notebook of the course, one after the other, because th
 save are measurements. A notebook that fails keeps its old content; the exit status then is 1.
 """
 
+import base64
 import os
 import re
 import sys
@@ -21,6 +22,7 @@ from traitlets.config import Config
 __all__ = ["clean", "main", "problems", "run"]
 
 ROOT = Path(__file__).resolve().parents[1]
+PICTURE = ROOT / "docs" / "herd.png"
 SECONDS = 120
 """A cell that takes longer than this has hung."""
 
@@ -113,6 +115,7 @@ def main(arguments: list[str]) -> int:
             failed = True
         else:
             _save(notebook, path)
+            _save_picture(notebook)
     return int(failed)
 
 
@@ -121,6 +124,17 @@ def _save(notebook: nbformat.NotebookNode, path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     nbformat.write(notebook, unfinished)
     unfinished.replace(path)
+
+
+def _save_picture(notebook: nbformat.NotebookNode) -> None:
+    """The README shows the picture of the cell that is tagged for it."""
+    for cell in notebook.cells:
+        if "readme-picture" not in cell.metadata.get("tags", []):
+            continue
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                PICTURE.parent.mkdir(exist_ok=True)
+                PICTURE.write_bytes(base64.b64decode(output.data["image/png"]))
 
 
 def _machine_path(output: Any) -> str | None:

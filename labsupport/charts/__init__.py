@@ -3,7 +3,7 @@
 from labsupport.charts.bar_chart import bar_chart
 from labsupport.charts.bars import Bars, Part
 from labsupport.charts.chart import Chart, Run, draw_comparison
-from labsupport.charts.dot_chart import dot_chart
+from labsupport.charts.histograms import histograms
 from labsupport.charts.live import LiveChart
 from labsupport.charts.panels import Panel
 from labsupport.charts.picture import LabFigure, Picture, png, show
@@ -30,8 +30,8 @@ __all__ = [
     "Size",
     "bar_chart",
     "count_per_span",
-    "dot_chart",
     "draw_comparison",
+    "histograms",
     "most_at_once",
     "png",
     "show",

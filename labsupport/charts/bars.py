@@ -112,7 +112,7 @@ class Bars(Panel):
         # as far to the left as it goes, so that it does not run out of the axes
         at = float(peaks[0]) * self._per
         late = at > 0.6 * self._axes.get_xlim()[1]
-        self._note.set_position((at + self._per if late else at, highest + self._top * 0.04))
+        self._note.set_position((at + self._per * (1 if late else 0.3), highest + self._top * 0.04))
         self._note.set_horizontalalignment("right" if late else "left")
 
     def finish(self) -> None:

@@ -58,7 +58,7 @@ class Quantiles(Panel):
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", length=0)
         self._lines = []
-        for width, (_, _, name) in zip((2, 5), _LINES, strict=True):  # both are seen if equal
+        for width, (_, _, name) in zip((2, 4.5), _LINES, strict=True):  # both are seen if equal
             role = ROLES[name]
             (line,) = axes.plot(
                 [],

@@ -6,24 +6,15 @@
 import json
 import secrets
 import time
-from collections.abc import Callable
-from typing import Any
 
-from labsupport.exercises import Exercise, Outcome
-from labsupport.exercises.trials import Trial, put_through, require
-from labsupport.experiments import ThunderingHerd
-from labsupport.servers import OWNER_KEY
+from labsupport.exercises import Exercise
+from labsupport.exercises.cache_aside_checks import (
+    check_fetch_once,
+    check_get_product,
+    check_user_cache,
+)
 
 __all__ = ["EXERCISES"]
-
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], Any]
-
-_KEY = "product:1"
-_LOCK = "product:1:lock"
-_TTL_SECONDS = 60  # only the explorer decides when it is over
-_PRODUCT = "SELECT * FROM products WHERE id = :id"
-_USER = "SELECT * FROM users WHERE id = :id"
 
 
 def get_product_stub(redis, db, product_id):
@@ -143,360 +134,6 @@ def user_cache_solution():
     return get_user, update_user
 
 
-class _Counted:
-    """A session that counts the statements sent through it."""
-
-    def __init__(self, db: Any, statements: list[str]) -> None:
-        self._db = db
-        self._statements = statements
-
-    def __getattr__(self, name: str) -> Any:
-        if name in {"execute", "fetch_one", "fetch_all"}:
-            self._statements.append(name)
-        return getattr(self._db, name)
-
-
-def _check_get_product(answer: Answer) -> Outcome:
-    told: list[Any] = []
-    statements: list[str] = []
-    left: list[tuple[str, int]] = []  # key and TTL in ms, after each look-up
-
-    def forget(redis: Any, db: Any) -> None:
-        for seen in (told, statements, left):
-            seen.clear()
-
-    def warm(product: int) -> Client:
-        def given(redis: Any, db: Any) -> None:
-            forget(redis, db)
-            answer(redis, db, product)
-
-        return given
-
-    def ask(product: int) -> Client:
-        return lambda redis, db: told.append(answer(redis, db, product))
-
-    def ask_thrice(product: int) -> Client:
-        def client(redis: Any, db: Any) -> None:
-            for _ in range(3):
-                told.append(answer(redis, _Counted(db, statements), product))
-                for key in _keys(redis):
-                    left.append((key, redis.pttl(key)))
-                    redis.pexpire(key, 5_000)
-
-        return client
-
-    def right(product: int, most_seconds: int) -> Client:
-        def invariant(redis: Any, db: Any) -> bool:
-            """the row is right, cached with a TTL, and not asked for twice"""
-            row = db.fetch_one(_PRODUCT, id=product)
-            for reply in told:
-                require(reply == row, f"A caller was told {reply!r:.60}.")
-            for key, ttl in left:
-                require(ttl >= 0, f"{key} has no TTL: it stays for ever.")
-            asked = f"The database was asked {len(statements)} times for three look-ups."
-            require(len(statements) <= 1, asked)
-            cached = row is None or redis.exists(f"product:{product}") == 1
-            require(cached, f"product:{product} is not in Redis.")
-            longest = max((ttl for _, ttl in left), default=0) / 1000
-            require(longest <= most_seconds, f"A key lives for {longest:.0f} seconds.")
-            first = {key: ttl for key, ttl in reversed(left)}
-            longer = [key for key, ttl in left if ttl > 5_000 and ttl != first[key]]
-            require(not longer, f"A hit prolonged the TTL of {''.join(longer[:1])}.")
-            return True
-
-        return invariant
-
-    def right_row(product: int) -> Client:
-        def invariant(redis: Any, db: Any) -> bool:
-            """the row is right, and no key is without a TTL"""
-            row = db.fetch_one(_PRODUCT, id=product)
-            require(all(reply == row for reply in told), f"A caller was told {told!r:.60}.")
-            _require_ttl(redis)
-            return True
-
-        return invariant
-
-    return put_through(
-        trial
-        for product, kind, most in ((1, "a product", 3600), (0, "a product that is not there", 60))
-        for trial in (
-            Trial(
-                situation=f"Three look-ups of {kind}",
-                clients={"ada": ask_thrice(product)},
-                given=forget,
-                invariant=right(product, most),
-            ),
-            Trial(
-                situation=f"A look-up of {kind} that may crash",
-                clients={"ada": ask(product)},
-                given=forget,
-                invariant=right_row(product),
-                crashes=True,
-            ),
-            Trial(
-                situation=f"A look-up of {kind} whose key may expire",
-                clients={"ada": ask(product)},
-                given=warm(product),
-                invariant=right_row(product),
-                expires="*",
-            ),
-        )
-    )
-
-
-def _keys(redis: Any) -> list[str]:
-    return sorted(key for key in redis.keys("*") if key != OWNER_KEY)
-
-
-def _require_ttl(redis: Any) -> None:
-    for key in _keys(redis):
-        require(redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
-
-
-class _NoStockError(Exception):
-    """Raised by a load that fails."""
-
-
-def _check_fetch_once(answer: Answer) -> Outcome:
-    told: dict[str, Any] = {}
-    loads: list[str] = []
-
-    def forget(redis: Any, db: Any) -> None:
-        told.clear()
-        loads.clear()
-
-    def caller(name: str, product: int = 1) -> Client:
-        def client(redis: Any, db: Any) -> None:
-            def load() -> Any:
-                loads.append(name)
-                return db.fetch_one(_PRODUCT, id=product)
-
-            told[name] = answer(redis, _KEY, load, _TTL_SECONDS)
-
-        return client
-
-    def failing(redis: Any, db: Any) -> None:
-        def load() -> Any:
-            raise _NoStockError("the database is away")
-
-        try:
-            told["ada"] = answer(redis, _KEY, load, _TTL_SECONDS)
-        except _NoStockError:
-            told["ada"] = _NoStockError
-
-    def other(redis: Any, db: Any) -> None:
-        """Somebody else with a lock of their own, which they keep."""
-        if redis.set(_LOCK, "of somebody else", nx=True):
-            redis.set(_KEY, json.dumps(db.fetch_one(_PRODUCT, id=1)), ex=_TTL_SECONDS)
-            told["other"] = True
-
-    def all_told(redis: Any, db: Any, product: int) -> None:
-        row = db.fetch_one(_PRODUCT, id=product)
-        for name, reply in told.items():
-            require(reply == row, f"{name} was told {reply!r:.60}.")
-
-    def one_load(product: int) -> Client:
-        def invariant(redis: Any, db: Any) -> bool:
-            """one caller loads, and all are told"""
-            all_told(redis, db, product)
-            require(len(loads) == 1, f"There were {len(loads)} loads, by {' and '.join(loads)}.")
-            ttl = redis.pttl(_KEY)
-            fits = 0 < ttl <= _TTL_SECONDS * 1000
-            require(fits, f"With ttl={_TTL_SECONDS}, {_KEY} has a TTL of {ttl} ms.")
-            require(not redis.exists(_LOCK), f"{_LOCK} is still held.")
-            return True
-
-        return invariant
-
-    def nothing_for_ever(redis: Any, db: Any) -> bool:
-        """a crash leaves nothing that stays for ever"""
-        _require_ttl(redis)
-        return True
-
-    def crashed(redis: Any, db: Any) -> None:
-        forget(redis, db)
-        redis.set(_LOCK, "of one who crashed", ex=10)
-
-    def survivor_told(redis: Any, db: Any) -> bool:
-        """once the lock has expired, the next caller is told"""
-        all_told(redis, db, 1)
-        return True
-
-    def lock_freed(redis: Any, db: Any) -> bool:
-        """an error in load reaches its caller and frees the lock"""
-        require(told.get("ada") is _NoStockError, f"The caller was told {told.get('ada')!r:.60}.")
-        require(not redis.exists(_LOCK), f"{_LOCK} is still held.")
-        return True
-
-    def lock_kept(redis: Any, db: Any) -> bool:
-        """nobody frees a lock that is not theirs"""
-        return "other" not in told or redis.get(_LOCK) == "of somebody else"
-
-    two = {"ada": caller("ada"), "bob": caller("bob")}
-    nothing = {"ada": caller("ada", 0), "bob": caller("bob", 0)}
-    found = put_through(
-        (
-            Trial(
-                situation="One caller alone",
-                clients={"ada": two["ada"]},
-                given=forget,
-                invariant=one_load(1),
-            ),
-            Trial(
-                situation="A load that fails",
-                clients={"ada": failing},
-                given=forget,
-                invariant=lock_freed,
-            ),
-            Trial(
-                situation="Two callers at once",
-                clients=two,
-                given=forget,
-                invariant=one_load(1),
-                prune=True,
-            ),
-            Trial(
-                situation="Two callers, and nothing there",
-                clients=nothing,
-                given=forget,
-                invariant=one_load(0),
-                prune=True,
-            ),
-            Trial(
-                situation="A caller who may crash",
-                clients={"ada": two["ada"]},
-                given=forget,
-                invariant=nothing_for_ever,
-                crashes=True,
-            ),
-            Trial(
-                situation="A caller who comes after a crash",
-                clients={"bob": two["bob"]},
-                given=crashed,
-                invariant=survivor_told,
-                expires=[_LOCK],
-            ),
-            Trial(
-                situation="A lock that is outlived, and taken by somebody else",
-                clients={"ada": two["ada"], "other": other},
-                given=forget,
-                invariant=lock_kept,
-                expires=[_LOCK],
-            ),
-        )
-    )
-    return _under_load(answer) if found.passed else found
-
-
-def _under_load(answer: Answer) -> Outcome:
-    """What only time and several processes show."""
-    herd = ThunderingHerd(clients=8, processes=2, seconds=0.5, ttl_seconds=0.3)
-    result = herd.run(answer, live=False)
-    for claim in result.verdict.claims:
-        if claim.status != "holds":
-            reason = f"Eight callers in two processes: {claim.status}: {claim.text!r}."
-            return Outcome(False, reason, result)
-    return Outcome(True, "it withstood crashes, expiries and a herd in two processes.", result)
-
-
-def _check_user_cache(answer: Answer) -> Outcome:
-    told: dict[str, Any] = {}
-    statements: list[str] = []
-
-    def forget(redis: Any, db: Any) -> None:
-        told.clear()
-        statements.clear()
-
-    functions = answer()
-    if not (isinstance(functions, tuple) and len(functions) == 2):
-        return Outcome(False, "user_cache() does not return two functions: get_user, update_user.")
-    get_user, update_user = functions
-
-    def warm(redis: Any, db: Any) -> None:
-        forget(redis, db)
-        get_user(redis, db, 1)
-
-    def reader(name: str) -> Client:
-        def client(redis: Any, db: Any) -> None:
-            told[name] = get_user(redis, db, 1)
-
-        return client
-
-    def writer(redis: Any, db: Any) -> None:
-        update_user(redis, db, 1, "grace")
-
-    def in_sequence(redis: Any, db: Any) -> None:
-        get_user(redis, db, 1)
-        told["the second look-up"] = get_user(redis, _Counted(db, statements), 1)["username"]
-        update_user(redis, db, 1, "grace")
-        told["a look-up after the update"] = get_user(redis, db, 1)["username"]
-
-    def cached_and_updated(redis: Any, db: Any) -> bool:
-        """a hit does not ask the database, and an update is seen by the next reader"""
-        require(not statements, "The second look-up asked the database again.")
-        due = {"the second look-up": "ada", "a look-up after the update": "grace"}
-        for look_up, name in due.items():
-            require(told[look_up] == name, f"{look_up} returned {told[look_up]!r}, not {name!r}.")
-        return fresh(redis, db)
-
-    def fresh(redis: Any, db: Any) -> bool:
-        """no old row is in the cache"""
-        row = db.fetch_one(_USER, id=1)
-        for name, reply in told.items():
-            known = isinstance(reply, str) or reply in (row, row | {"username": "ada"})
-            require(known, f"{name} was told {reply!r:.60}.")
-        cached = redis.get("user:1")
-        return cached is None or json.loads(cached) == row
-
-    one, two = {"reader": reader("reader")}, {"second": reader("second")}
-    rivals = {"first": reader("first"), **two}
-    return put_through(
-        (
-            Trial(
-                situation="One after the other",
-                clients={"ada": in_sequence},
-                given=forget,
-                invariant=cached_and_updated,
-            ),
-            Trial(
-                situation="A reader and a writer",
-                clients={**one, "writer": writer},
-                given=forget,
-                invariant=fresh,
-            ),
-            Trial(
-                situation="A reader and a writer of a cached row",
-                clients={**one, "writer": writer},
-                given=warm,
-                invariant=fresh,
-            ),
-            Trial(
-                situation="A reader who crashed, and one who comes after",
-                clients=rivals,
-                given=forget,
-                invariant=fresh,
-                crashes={"first"},
-                prune=True,
-            ),
-            Trial(
-                situation="A reader, a writer, and a pause longer than any TTL",
-                clients={**one, "writer": writer},
-                given=forget,
-                invariant=fresh,
-                expires="*",
-            ),
-            Trial(
-                situation="Two readers and a writer",
-                clients={**rivals, "writer": writer},
-                given=forget,
-                invariant=fresh,
-                prune=True,
-                sample=8_000,
-            ),
-        )
-    )
-
-
 EXERCISES: tuple[Exercise, ...] = (
     Exercise(
         number="01.1",
@@ -511,7 +148,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`json.dumps(None)` is the text `null`: not None, so `cached is not None` is a hit, and "
             "`json.loads` gives None back. Set it with `ex=60`, and rows with `ex=3600`.",
         ),
-        check=_check_get_product,
+        check=check_get_product,
     ),
     Exercise(
         number="01.2",
@@ -527,7 +164,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`try`: `GET` again, `load()`, `SET` with `px=int(ttl * 1000)`; in `finally` the script "
             "that deletes the lock only if it holds the token.",
         ),
-        check=_check_fetch_once,
+        check=check_fetch_once,
     ),
     Exercise(
         number="01.3",
@@ -543,6 +180,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "script: if pass is still my token, `SET` the row and `DEL` the pass. The writer: "
             "UPDATE, then one `DEL` of row and pass.",
         ),
-        check=_check_user_cache,
+        check=check_user_cache,
     ),
 )

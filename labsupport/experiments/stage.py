@@ -1,11 +1,9 @@
 """What an experiment's run has at its disposal, all of it gone when the run is over."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from types import FrameType, TracebackType
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
 from typing import Any, Self
 
 from labsupport.charts import LiveChart
@@ -13,6 +11,7 @@ from labsupport.database import Database, open_shop
 from labsupport.history import History
 from labsupport.servers import Server, start_server
 from labsupport.workers import Crew
+from labsupport.workers.interrupt import undisturbed
 
 __all__ = ["Stage"]
 
@@ -125,7 +124,7 @@ class Stage:
 
     def close(self) -> None:
         """Kill what is left and remove it, also if Interrupt is pressed again meanwhile."""
-        with _undisturbed():
+        with undisturbed():
             self._closing.close()
 
     def _idle(self) -> None:
@@ -143,19 +142,3 @@ class Stage:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Put off a KeyboardInterrupt to the end of the block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is interrupted
-        return
-    caught: list[tuple[int, FrameType | None]] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if caught and callable(before):
-            before(*caught[0])

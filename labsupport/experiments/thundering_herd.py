@@ -162,7 +162,7 @@ class ThunderingHerd(Experiment):
                 "latency of requests under way (ms)",
                 "request",
                 per_seconds=_SPAN_SECONDS,
-                top_ms=2000.0,
+                top_ms=3000.0,
             ),
         )
 
@@ -182,7 +182,10 @@ class ThunderingHerd(Experiment):
             )
         most = max(other.numbers["most_loads_at_once"] for other in others)
         rest = others[0].name if len(others) == 1 else f"the other {len(others)}"
-        return f"Database loads at once: {peak:.0f} with {first.name}, {most:.0f} with {rest}", claims
+        return (
+            f"Database loads at once: {peak:.0f} with {first.name}, {most:.0f} with {rest}",
+            claims,
+        )
 
     def _expiry_met(self, history: History) -> bool:
         """Whether the value was loaded again, when what was loaded first had had its time.
@@ -213,12 +216,11 @@ def _read(
     shop: Database,
     expected: list[dict[str, Any]],
     ttl: float,
-) -> str:
-    """Be a client: read the key again and again; returns a wrong answer, if there was one."""
+) -> None:
+    """Be a client: read the key again and again."""
     redis = connect_client(url)
     sessions = threading.local()  # one more if the function loads in a thread of its own
     pauses = random.Random(client.number)
-    wrong = ""
 
     def load() -> list[dict[str, Any]]:
         if not hasattr(sessions, "mine"):
@@ -234,12 +236,11 @@ def _read(
     while client.running:
         start = time.monotonic_ns()
         answer = get(redis, _KEY, load, ttl)
-        right = answer == expected
-        client.record("request", start, time.monotonic_ns(), float(right))
-        if not right and not wrong:
-            wrong = repr(answer)[:80]
+        end = time.monotonic_ns()
+        # the type first: == of an array, for one, is not a yes or no
+        right = isinstance(answer, list) and answer == expected
+        client.record("request", start, end, float(right))
         client.rest(pauses.uniform(0, 2 * _REST_SECONDS))
-    return wrong
 
 
 def _under_way(history: History) -> NDArray[np.int64]:

@@ -137,8 +137,10 @@ class Client:
     def timed(self, event: str) -> Iterator[None]:
         """Record how long a `with` block takes."""
         start = time.monotonic_ns()
-        yield
-        self._recorder.record(event, self.number, start, time.monotonic_ns())
+        try:
+            yield
+        finally:
+            self._recorder.record(event, self.number, start, time.monotonic_ns())
 
     def _pass(self, name: str) -> None:
         self.note(name)

@@ -13,12 +13,13 @@ from labsupport.errors import InvalidSettingError, WorkerError
 from labsupport.history import History
 from labsupport.servers.reaper import discard, protect
 from labsupport.workers.client import Job
+from labsupport.workers.interrupt import undisturbed
 from labsupport.workers.launch import launch, pack
 from labsupport.workers.worker import Worker
 
 __all__ = ["Crew"]
 
-_TICK_SECONDS = 0.01
+_TICK_SECONDS = 0.02
 _SECONDS_TO_MEET = 60.0
 _CAPACITY = 1 << 17
 
@@ -73,15 +74,11 @@ class Crew:
         blob = pack(function, args)
         ring = self._directory / f"{number}.ring"
         self.history.add(ring, process=number, capacity=_CAPACITY)
-        process, connection = launch(Job(blob, numbers, number, gated, ring, _CAPACITY))
-        worker = Worker(
-            name or str(getattr(function, "__name__", "a worker")),
-            numbers,
-            process,
-            connection,
-            tick=self._tick,
-        )
-        self.workers.append(worker)
+        job = Job(blob, numbers, number, gated, ring, _CAPACITY)
+        name = name or str(getattr(function, "__name__", "a worker"))
+        with undisturbed():  # between the start and the list it would be nobody's
+            worker = Worker(name, numbers, *launch(job), tick=self._tick)
+            self.workers.append(worker)
         self._next_client += clients
         return worker
 

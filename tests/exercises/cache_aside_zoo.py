@@ -158,7 +158,9 @@ def an_empty_text(redis, db, product_id):
     return row
 
 
-@wrong("01.1", situation="Three look-ups of a product", because="A hit prolonged the TTL of product:1")
+@wrong(
+    "01.1", situation="Three look-ups of a product", because="A hit prolonged the TTL of product:1"
+)
 def young_for_ever(redis, db, product_id):
     cached = redis.getex(f"product:{product_id}", ex=3600)
     if cached is not None:

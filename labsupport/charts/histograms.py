@@ -1,6 +1,5 @@
-"""A few distributions below each other, every value a dot."""
+"""A few distributions below each other, on the same axis and to the same scale."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,18 +8,17 @@ from matplotlib.ticker import MaxNLocator
 from labsupport.charts.picture import LabFigure
 from labsupport.charts.style import INK, MUTED, ROLES, Size, style
 
-__all__ = ["dot_chart"]
+__all__ = ["histograms"]
 
-_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM, _ROW = 9.6, 1.9, 2.2, 0.85, 0.75, 1.05
-_COLUMNS = 70  # of dots side by side
-_HIGHEST = 0.84  # of a stack, as a part of its row
-_APART = 0.085  # the most that dots of a stack are apart
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM, _ROW = 9.6, 1.3, 2.3, 0.7, 0.75, 0.95
+_BINS = 70  # of values that are not whole numbers
+_HIGHEST = 0.84  # of a bar, as a part of its row
 
 
-def dot_chart(
+def histograms(
     rows: Sequence[tuple[str, Sequence[float], str, str]], *, title: str, label: str, alt: str
 ) -> LabFigure:
-    """Draw distributions that belong together, from the top; (nearly) equal values are stacked.
+    """Draw distributions that belong together, from the top; whole numbers have a bar each.
 
     Args:
         rows: name, values, role (see `ROLES`) and a remark for the right-hand side of each.
@@ -30,10 +28,11 @@ def dot_chart(
     """
     height = _TOP + _BOTTOM + _ROW * len(rows)
     everything = np.concatenate([np.asarray(values, dtype=float) for _, values, _, _ in rows])
+    most = float(np.max(everything, initial=0.0))
     whole = bool(np.all(everything == np.round(everything)))
-    width = 1.0 if whole else float(np.max(everything)) / _COLUMNS
-    stacks = [Counter(round(value / width) for value in values) for _, values, _, _ in rows]
-    apart = min(_APART, _HIGHEST / max(1, *(max(stack.values(), default=1) for stack in stacks)))
+    edges = np.arange(-0.5, most + 1) if whole else np.linspace(0, most, _BINS + 1)
+    counts = [np.histogram(values, edges)[0] for _, values, _, _ in rows]
+    scale = _HIGHEST / max(1, *(int(found.max()) for found in counts))
     with style():
         figure = LabFigure(figsize=(_WIDTH, height), facecolor="white")
         axes = figure.add_axes(
@@ -44,32 +43,35 @@ def dot_chart(
                 _ROW * len(rows) / height,
             )
         )
-        for place, ((_, _, role, remark), stack) in enumerate(zip(rows, stacks, strict=True)):
+        for place, ((_, _, role, remark), found) in enumerate(zip(rows, counts, strict=True)):
             look = ROLES[role]
-            dots = [
-                (column * width, place + 0.45 - apart * (level + 0.5))
-                for column, count in stack.items()
-                for level in range(count)
-            ]
-            if dots:
-                axes.plot(*zip(*dots, strict=True), look.marker, color=look.colour, markersize=4.5)
-            axes.axhline(place + 0.45, color=MUTED, linewidth=0.8)
+            axes.bar(
+                (edges[:-1] + edges[1:]) / 2,
+                -found * scale,  # the axis points down
+                np.diff(edges) * (0.5 if whole else 0.85),
+                bottom=place,
+                facecolor=look.colour,
+                edgecolor="white",
+                hatch=look.hatch,
+                linewidth=0,
+            )
+            axes.axhline(place, color=MUTED, linewidth=1)
             axes.annotate(
                 remark,
-                (1, place + 0.2),
+                (1, place - 0.2),
                 xycoords=("axes fraction", "data"),
-                xytext=(10, 0),
+                xytext=(12, 0),
                 textcoords="offset points",
                 fontsize=Size.LABEL,
                 color=INK,
                 va="center",
             )
         axes.set_yticks(
-            [place + 0.2 for place in range(len(rows))],
+            [place - 0.2 for place in range(len(rows))],
             [name for name, _, _, _ in rows],
             fontsize=Size.LABEL,
         )
-        axes.set_ylim(len(rows) - 0.54, -0.5)
+        axes.set_ylim(len(rows) - 1, -1)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         axes.set_xlabel(label, fontsize=Size.LABEL)
