@@ -370,8 +370,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(("number", "live"), [(signal.SIGINT, True), (signal.SIGKILL, False)])
 def test_no_end_leaves_anything(tmp_path: Path, number: signal.Signals, live: bool) -> None:
     """Interrupted (the whole process group, as by JupyterLab, and twice) or killed: all is gone."""
-    mark, flag = tmp_path / "mark", tmp_path / "flag"
-    mark.mkdir()
+    # short, because the path of a socket below it may have some 100 characters
+    mark, flag = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp")), tmp_path / "flag"
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(flag=str(flag), live=live))
     process = subprocess.Popen(
@@ -392,6 +392,7 @@ def test_no_end_leaves_anything(tmp_path: Path, number: signal.Signals, live: bo
     assert said == ("start\ninterrupted\n" if number == signal.SIGINT else "start\n")
     wait_for(lambda: not marked(str(mark)))
     wait_for(lambda: list(mark.iterdir()) == [])
+    mark.rmdir()
 
 
 CELLS = [

@@ -92,10 +92,13 @@ def test_a_kernel_killed_in_mid_run_leaves_nothing(kernel, attempt):
 def test_an_interrupted_run_leaves_the_lab_usable(kernel):
     """Interrupt ends the run's own processes; the lab's server answers in the next cell."""
     manager, client, mark = kernel
-    client.execute(OPEN)
+    request = client.execute(OPEN)
     wait_until(lambda: workers_run(mark), "the experiment did not start")
     manager.interrupt_kernel()
-    reply = client.get_shell_msg(timeout=60)
+    while True:  # a kernel that was slow to start has been asked for its name more than once
+        reply = client.get_shell_msg(timeout=60)
+        if reply["parent_header"]["msg_id"] == request:
+            break
     assert reply["content"]["ename"] == "KeyboardInterrupt"
     reply = client.execute_interactive(
         "assert lab.redis.ping(); lab.close()", timeout=60, output_hook=lambda message: None

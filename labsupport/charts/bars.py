@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from labsupport.charts.panels import Panel
-from labsupport.charts.style import INK, MUTED, ROLES, Role, Size
+from labsupport.charts.style import MUTED, ROLES, Role, Size
 from labsupport.history import History, Rows
 
 __all__ = ["Bars", "Part"]
@@ -66,10 +66,7 @@ class Bars(Panel):
         axes.set_ylim(0, self._top * _ROOM)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
         self._layers = [self._layer(axes, ROLES[part.role]) for part in self._parts]
-        self._note = axes.text(
-            0, 0, "", fontsize=Size.LABEL, fontweight="bold", color=INK, va="bottom"
-        )
-        return [*self._layers, self._note]
+        return self._layers
 
     def _layer(self, axes: Axes, role: Role) -> StepPatch:
         # the hatch is white on the colour: it must not look like a lighter colour
@@ -89,15 +86,19 @@ class Bars(Panel):
         for layer, counts in zip(self._layers, self._counts, strict=True):
             layer.set_data(below + counts, edges, below)  # type: ignore[arg-type]
             below = below + counts
-        self._name_peak(below)
         if below.max(initial=0) <= self._top:
             return False
         self._top = float(below.max())
         self._axes.set_ylim(0, self._top * _ROOM)
         return True
 
-    def _name_peak(self, totals: NDArray[np.float64]) -> None:
-        """Say at the first of the highest bars how high it is."""
+    def finish(self) -> None:
+        """Say at the first of the highest bars how high it is.
+
+        Only at the end: to draw a text takes as long as all the rest of a frame.
+        """
+        self._axes.axhline(0, color=MUTED, linewidth=1.0)
+        totals = self._counts.sum(axis=0)
         highest = int(totals.max(initial=0))
         if not highest:
             return
@@ -108,12 +109,15 @@ class Bars(Panel):
             for part, count in zip(self._parts[1:], self._counts[1:, peaks[0]], strict=True)
             if count
         ]
-        self._note.set_text(", ".join([text, *extra]))
         # as far to the left as it goes, so that it does not run out of the axes
         at = float(peaks[0]) * self._per
         late = at > 0.6 * self._axes.get_xlim()[1]
-        self._note.set_position((at + self._per * (1 if late else 0.3), highest + self._top * 0.04))
-        self._note.set_horizontalalignment("right" if late else "left")
-
-    def finish(self) -> None:
-        self._axes.axhline(0, color=MUTED, linewidth=1.0)
+        self._axes.text(
+            at + self._per * (1 if late else 0.3),
+            highest + self._top * 0.04,
+            ", ".join([text, *extra]),
+            fontsize=Size.LABEL,
+            fontweight="bold",
+            ha="right" if late else "left",
+            va="bottom",
+        )

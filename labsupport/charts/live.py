@@ -4,18 +4,21 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.lines import Line2D
 
 from labsupport.charts.chart import Chart
+from labsupport.charts.frames import FrameEncoder
 from labsupport.charts.panels import Panel
-from labsupport.charts.picture import DPI, LabFigure, Picture, Place, frame_png
-from labsupport.charts.style import MUTED, style
+from labsupport.charts.picture import DPI, LabFigure, Picture, Place
+from labsupport.charts.style import INK, style
 from labsupport.history import History
 
 __all__ = ["LiveChart"]
 
 _FRAMES_PER_SECOND = 12
-_SHARE = 0.12  # of one core, at most, unless that would be less than
+_SHARE = 0.1  # of one core, at most, unless that would be less than
 _LONGEST_SECONDS = 0.2
 _LONGER = 1.25
 
@@ -41,15 +44,14 @@ class LiveChart:
         self._chart = Chart(panels, seconds=seconds, title=title, subtitle=subtitle)
         self._alt = f"{title} The run goes on."
         self._place = Place(text)
+        self._encoder = FrameEncoder()
         self._due = 0.0
         self._seen = 0
         self._held = False
         with style():
             self._chart.figure.set_dpi(DPI)
             self._canvas: Any = FigureCanvasAgg(self._chart.figure)
-            self._now = [
-                axes.axvline(0, color=MUTED, linewidth=1) for axes in self._chart.figure.axes
-            ]
+            self._now = [_hand(axes) for axes in self._chart.figure.axes]
             self._moving = [*self._now, *self._chart.artists]
             for artist in self._moving:
                 artist.set_animated(True)
@@ -79,7 +81,7 @@ class LiveChart:
             self._draw_background()
         self._canvas.restore_region(self._background)
         for line in self._now:
-            line.set_xdata([seconds, seconds])
+            line.set_xdata([min(seconds, self._chart.seconds)])
         for artist in self._moving:
             if artist.axes is not None:
                 artist.axes.draw_artist(artist)
@@ -101,4 +103,12 @@ class LiveChart:
     def _put(self) -> None:
         self.frames += 1
         width, height = self._canvas.get_width_height()
-        self._place.put(Picture(frame_png(self._canvas), self._alt, width, height))
+        self._place.put(Picture(self._encoder.encode(self._canvas), self._alt, width, height))
+
+
+def _hand(axes: Axes) -> Line2D:
+    """Where the run is, on the time axis; a line across would change every line of the picture."""
+    (hand,) = axes.plot([0], [0], marker="^", markersize=10, color=INK, clip_on=False)
+    hand.set_transform(axes.get_xaxis_transform())
+    hand.set_zorder(5)
+    return hand

@@ -2,12 +2,9 @@
 
 import base64
 import io
-import struct
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from IPython import get_ipython
 from IPython.display import DisplayHandle
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,7 +13,7 @@ from PIL import Image
 
 from labsupport.charts.style import style
 
-__all__ = ["DPI", "LabFigure", "Picture", "Place", "frame_png", "png", "show"]
+__all__ = ["DPI", "LabFigure", "Picture", "Place", "png", "show"]
 
 DPI = 100
 """Dots per inch as shown on the page; final pictures hold twice as many, for projectors."""
@@ -35,24 +32,6 @@ def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
     with Image.open(buffer) as picture:
         picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(small, "png")
     return small.getvalue()
-
-
-def frame_png(canvas: Any) -> bytes:
-    """What is on a `FigureCanvasAgg` now, as PNG bytes.
-
-    Written here, since Pillow tries the five filters of PNG on each line: on a chart's flat areas
-    that takes three times as long, and the file is larger.
-    """
-    pixels = np.asarray(canvas.buffer_rgba())
-    height, width, _ = pixels.shape
-    lines = np.zeros((height, 1 + width * 4), np.uint8)  # each line begins with its filter: none
-    lines[:, 1:] = pixels.reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
