@@ -42,7 +42,7 @@ _SLOT = np.dtype(
     ]
 )
 _ROW = np.dtype([*_SLOT.descr[:-1], ("process", "i4")])
-_COMMON = [name for name, _ in _SLOT.descr[:-1]]
+_COMMON = list(_SLOT.names or ())[:-1]
 _READ_AHEAD = 128  # slots; more at once when there is more
 _MOST_AHEAD = 8192
 _pack = _PACKING.pack_into

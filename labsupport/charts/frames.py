@@ -42,7 +42,7 @@ class FrameEncoder:
                 if not np.array_equal(lines[band], self._lines[band]):
                     self._bands[number] = _compressed(lines[band])
         self._lines = lines
-        end = _LAST_BLOCK + struct.pack(">I", zlib.adler32(lines))
+        end = _LAST_BLOCK + struct.pack(">I", zlib.adler32(lines.data))
         head = struct.pack(">IIBBBBB", width, height, 8, _RGBA, 0, 0, 0)
         return b"".join(
             (
@@ -59,7 +59,7 @@ class FrameEncoder:
 def _compressed(band: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     """A chunk of its own for some lines, whatever comes before it."""
     deflate = zlib.compressobj(1, zlib.DEFLATED, -15)
-    return _chunk(b"IDAT", deflate.compress(band) + deflate.flush(zlib.Z_FULL_FLUSH))
+    return _chunk(b"IDAT", deflate.compress(band.data) + deflate.flush(zlib.Z_FULL_FLUSH))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
