@@ -771,6 +771,18 @@ class TestBadInput:
         with pytest.raises(NotDeterministicError):
             explore({"a": client, "b": client}, invariant=always)
 
+    def test_a_key_that_is_gone_before_its_expiry_is_a_move(self):
+        """A TTL so short that it is over by itself is an error that names the key."""
+        calls = []
+
+        def client(redis, db):
+            calls.append(1)
+            redis.set("lock", "x", ex=60 if len(calls) == 1 else None)
+            redis.ping()
+
+        with pytest.raises(NotDeterministicError, match="lock expired by itself"):
+            explore({"a": client}, invariant=always, expires="lock")
+
     def test_tokens_and_times_read_the_same_each_time(self):
         """A random token or a time is named, so that the report's text does not change."""
 
