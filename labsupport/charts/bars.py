@@ -88,7 +88,7 @@ class Bars(Panel):
             below = below + counts
         if below.max(initial=0) <= self._top:
             return False
-        self._top = float(below.max())
+        self._top = float(below.max()) * self.growth
         self._axes.set_ylim(0, self._top * _ROOM)
         return True
 

@@ -21,6 +21,7 @@ _FRAMES_PER_SECOND = 12
 _SHARE = 0.1  # of one core, at most, unless that would be less than
 _LONGEST_SECONDS = 0.2
 _LONGER = 1.25
+_GROWTH = 2.0
 
 
 class LiveChart:
@@ -41,6 +42,8 @@ class LiveChart:
         self, panels: Sequence[Panel], *, seconds: float, title: str, subtitle: str, text: str
     ) -> None:
         self.frames = 0
+        for panel in panels:
+            panel.growth = _GROWTH
         self._chart = Chart(panels, seconds=seconds, title=title, subtitle=subtitle)
         self._alt = f"{title} The run goes on."
         self._place = Place(text)

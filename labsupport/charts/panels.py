@@ -19,7 +19,13 @@ class Panel(ABC):
 
     Args:
         label: what the y axis shows, with its unit.
+
+    Attributes:
+        growth: by how much a limit that has become too low is raised beyond what is needed; more
+            than 1 while the chart is live, since each new limit costs a new background.
     """
+
+    growth: float = 1.0
 
     def __init__(self, label: str) -> None:
         self.label = label

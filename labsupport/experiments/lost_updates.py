@@ -177,7 +177,7 @@ class _Tally(Panel):
         self._gap.set_xy(np.concatenate([np.column_stack([seconds, made]), below]))
         if total <= self._top:
             return False
-        self._top = total * 1.3  # with room to grow: a new limit costs a new background
+        self._top = total * self.growth
         self._raise_limit()
         return True
 
