@@ -126,7 +126,7 @@ class Search:
         while self._one():
             runs += 1
             if runs >= self._max_runs:
-                self.given_up = (
+                self.given_up = self.given_up or (
                     f"more than {self._max_runs:,} orders; explore fewer clients or steps, "
                     "or set prune=True."
                 )
