@@ -17,6 +17,7 @@ import pytest
 from labsupport.errors import ImplementationError, InvalidSettingError, StatementError, WorkerError
 from labsupport.servers.processes import process_status
 from labsupport.workers import Client, Crew, point
+from labsupport.workers.launch import warm_up
 
 LOCK = threading.Lock()
 
@@ -301,6 +302,7 @@ def test_interrupt_does_not_reach_workers(crew: Crew) -> None:
 
 def test_closing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Busy, stopped or waiting: all processes and files are gone, the history stays."""
+    warm_up()  # the fork server has a directory of its own, as long as this process lives
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def work(client: Client) -> None:

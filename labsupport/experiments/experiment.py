@@ -91,6 +91,14 @@ class Experiment(ABC):
         """
         name = name or _name(implementation)
         self._check_parameters(implementation, name)
+        try:
+            return self._run(implementation, live, name)
+        except KeyboardInterrupt:
+            # IPython then shows the cell that was interrupted, and little more
+            __tracebackhide__ = True
+            raise KeyboardInterrupt from None
+
+    def _run(self, implementation: Implementation, live: bool, name: str) -> Result:
         chart = None
         if live:
             chart = LiveChart(

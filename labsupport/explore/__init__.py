@@ -84,7 +84,12 @@ def explore(
             prune=prune,
             max_runs=max_runs,
         )
-        _run(search, [*clients.values(), given, invariant])
+        try:
+            _run(search, [*clients.values(), given, invariant])
+        except KeyboardInterrupt:
+            # IPython then shows the cell that was interrupted, and little more
+            __tracebackhide__ = True
+            raise KeyboardInterrupt from None
     return _report(search, tuple(clients), claim, prune, time.perf_counter() - begin)
 
 
