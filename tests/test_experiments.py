@@ -28,7 +28,6 @@ from labsupport.history import History
 from labsupport.verdict import Claim
 from labsupport.workers import Client
 from labsupport.workers.launch import warm_up
-from labsupport.workers.launch import warm_up
 
 EXPIRES, ONE_LOAD, ANSWERED = (
     "The key expires while the clients read it",
@@ -73,7 +72,6 @@ def statuses(result: Result) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def _nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Every test leaves no file, and no process that knows of its directory."""
-    warm_up()  # the fork server's own directory stays for as long as this process does
     warm_up()  # the fork server has a directory of its own, as long as this process lives
     place = tmp_path / "t"
     place.mkdir()
