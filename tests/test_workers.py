@@ -300,6 +300,17 @@ def test_interrupt_does_not_reach_workers(crew: Crew) -> None:
     assert worker.finish() == "written"
 
 
+def test_interrupt_is_kept_off_from_the_first_moment(crew: Crew) -> None:
+    """It is blocked before the worker's own code runs, and ignored after."""
+
+    def work(client: Client) -> tuple[bool, bool]:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        return signal.SIGINT in blocked, signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+    worker = crew.start(work)
+    assert worker.finish() == (True, True)
+
+
 def test_closing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Busy, stopped or waiting: all processes and files are gone, the history stays."""
     warm_up()  # the fork server has a directory of its own, as long as this process lives
