@@ -15,9 +15,13 @@ from IPython.display import Markdown
 from labsupport.errors import ImplementationError, InvalidSettingError, LabError, UnknownNameError
 from labsupport.explore import Report
 
-__all__ = ["Exercise", "Outcome", "check", "exercise", "hint", "solution"]
+__all__ = ["MODULES", "Exercise", "Outcome", "check", "exercise", "hint", "solution"]
 
-_MODULES = {"00": "start_here", "01": "cache_aside"}
+MODULES = {
+    "00": "start_here",
+    "01": "cache_aside",
+}
+"""The module with the exercises of each lab, by the lab's number."""
 _PROGRESS = ".progress.json"
 
 
@@ -101,7 +105,7 @@ def exercise(number: str) -> Exercise:
         UnknownNameError: there is none; the message lists those that there are.
     """
     known: list[str] = []
-    for module in _MODULES.values():
+    for module in MODULES.values():
         found = importlib.import_module(f"labsupport.exercises.{module}").EXERCISES
         for one in found:
             if one.number == number:

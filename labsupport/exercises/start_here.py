@@ -3,19 +3,16 @@
 # Stubs and solutions are shown to the reader as they stand here, and notebooks carry no annotations.
 # mypy: allow-untyped-defs, allow-untyped-calls
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from labsupport.exercises import Exercise, Outcome
-from labsupport.explore import explore
+from labsupport.exercises.trials import Trial, put_through, require
 
 __all__ = ["EXERCISES"]
 
 Answer = Callable[..., Any]
 Client = Callable[[Any, Any], None]
-
-_MAX_RUNS = 3_000
 
 
 def count_visit_stub(redis, page):
@@ -74,61 +71,15 @@ def buy_solution(redis, product, customer):
     return bool(redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer))
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """One question to the explorer; the invariant's docstring is the claim that must hold."""
-
-    situation: str
-    clients: Mapping[str, Client]
-    given: Client
-    invariant: Callable[[Any, Any], bool]
-    expires: str = ""
-    """Keys that may expire at any moment while they have a time to live."""
-    crashes: Collection[str] = ()
-    """Who may crash at each step."""
-
-
-def _put_through(trials: Iterable[_Trial]) -> Outcome:
-    """The first trial that breaks the answer, or a pass."""
-    orders = 0
-    for trial in trials:
-        report = explore(
-            trial.clients,
-            given=trial.given,
-            invariant=trial.invariant,
-            crashes=trial.crashes,
-            expires=trial.expires or (),
-            max_runs=_MAX_RUNS,
-        )
-        orders += report.interleavings
-        if report.violations:
-            share = "already"
-            if report.interleavings > 1:
-                share = f"in {report.violations:,} of {report.interleavings:,} orders"
-            reason = f"{trial.situation}: it fails {share}.\nIt must hold that {trial.invariant.__doc__}."
-            return Outcome(False, reason, report)
-        if not report.exhausted:
-            reason = f"{trial.situation}: an order does not end, because {report.given_up}"
-            return Outcome(False, reason, report)
-    reason = f"it withstood all {orders:,} orders, with crashes and expiries at every step."
-    return Outcome(True, reason, report)
-
-
 def _together(
     who: str, clients: Mapping[str, Client], given: Client, invariant: Callable[[Any, Any], bool]
-) -> list[_Trial]:
+) -> list[Trial]:
     """All orders; then with pauses that outlast every time to live; then with crashes, too."""
     return [
-        _Trial(who, clients, given, invariant),
-        _Trial(f"{who}, a long pause", clients, given, invariant, expires="*"),
-        _Trial(f"{who}, a crash", clients, given, invariant, expires="*", crashes=["ada"]),
+        Trial(who, clients, given, invariant),
+        Trial(f"{who}, a long pause", clients, given, invariant, expires="*"),
+        Trial(f"{who}, a crash", clients, given, invariant, expires="*", crashes=["ada"]),
     ]
-
-
-def _require(held: bool, otherwise: str) -> None:
-    """Fail with what is wrong; the explorer shows it below the schedule."""
-    if not held:
-        raise AssertionError(otherwise)
 
 
 def _check_count_visit(answer: Answer) -> Outcome:
@@ -150,22 +101,22 @@ def _check_count_visit(answer: Answer) -> Outcome:
     def each_counted(redis: Any, db: Any) -> bool:
         """every visit counts once, and has a number of its own"""
         for name, number in numbers.items():
-            _require(type(number) is int, f"{name} was given {number!r}, which is not a number.")
+            require(type(number) is int, f"{name} was given {number!r}, which is not a number.")
         counter = int(redis.get("visits:home") or 0)
         # a visitor who crashed may have been counted or not
         low, high = 41 + len(numbers), 41 + len(came)
         due = f"{low}" if low == high else f"{low} or {high}"
-        _require(low <= counter <= high, f"The counter says {counter} where {due} is due.")
+        require(low <= counter <= high, f"The counter says {counter} where {due} is due.")
         given_out = sorted(numbers.values())
         shown = " and ".join(map(str, given_out))
-        _require(len(set(given_out)) == len(given_out), f"Two visitors were given {shown}.")
-        _require(set(given_out) <= {*range(42, high + 1)}, f"After 41 came number {shown}.")
+        require(len(set(given_out)) == len(given_out), f"Two visitors were given {shown}.")
+        require(set(given_out) <= {*range(42, high + 1)}, f"After 41 came number {shown}.")
         return True
 
     both = {"ada": visitor("ada"), "bob": visitor("bob")}
-    return _put_through(
+    return put_through(
         [
-            _Trial("One visitor alone", {"ada": both["ada"]}, given, each_counted),
+            Trial("One visitor alone", {"ada": both["ada"]}, given, each_counted),
             *_together("Two visitors at once", both, given, each_counted),
         ]
     )
@@ -192,8 +143,8 @@ def _check_move_credit(answer: Answer) -> Outcome:
         """no cent is lost or made, and a transfer that was made is there"""
         credit = {name: int(redis.get(f"credit:{name}") or 0) for name in start}
         lost = sum(start.values()) - sum(credit.values())
-        _require(lost <= 0, f"{lost} cents are gone.")
-        _require(lost == 0, f"{-lost} cents came from nowhere.")
+        require(lost <= 0, f"{lost} cents are gone.")
+        require(lost == 0, f"{-lost} cents came from nowhere.")
         possible = [start]
         for giver, done in came.items():
             receiver, cents = transfers[giver]
@@ -202,15 +153,15 @@ def _check_move_credit(answer: Answer) -> Outcome:
             ]
             possible = after if done else possible + after
         shown = ", ".join(f"{name} {cents}" for name, cents in credit.items())
-        _require(credit in possible, f"The cents in the end: {shown}.")
+        require(credit in possible, f"The cents in the end: {shown}.")
         return True
 
     both = {"ada": mover("ada"), "bob": mover("bob")}
     one = {"ada": both["ada"]}
-    return _put_through(
+    return put_through(
         [
-            _Trial("One transfer alone", one, given, balanced),
-            _Trial("One transfer that may crash", one, given, balanced, crashes=["ada"]),
+            Trial("One transfer alone", one, given, balanced),
+            Trial("One transfer that may crash", one, given, balanced, crashes=["ada"]),
             *_together("Two transfers at once", both, given, balanced),
         ]
     )
@@ -237,28 +188,28 @@ def _check_buy(answer: Answer) -> Outcome:
         def invariant(redis: Any, db: Any) -> bool:
             """every piece is in stock or with one buyer, and every reply is true"""
             for name, reply in replies.items():
-                _require(type(reply) is bool, f"{name} was told {reply!r}, not True or False.")
+                require(type(reply) is bool, f"{name} was told {reply!r}, not True or False.")
             left = int(redis.get("stock:7") or 0)
             buyers = redis.lrange("buyers:7", 0, -1)
             count = f"Of {stock}, {left} in stock and {len(buyers)} with buyers."
-            _require(left >= 0 and left + len(buyers) == stock, count)
-            _require(len(set(buyers)) == len(buyers), f"The buyers are {', '.join(buyers)}.")
+            require(left >= 0 and left + len(buyers) == stock, count)
+            require(len(set(buyers)) == len(buyers), f"The buyers are {', '.join(buyers)}.")
             for name, reply in replies.items():
                 told = f"{name} was told {reply}"
-                _require(reply == (name in buyers), f"{told}; the buyers: {', '.join(buyers)}.")
-                _require(reply or left == 0, f"{told}, and {left} is left.")
+                require(reply == (name in buyers), f"{told}; the buyers: {', '.join(buyers)}.")
+                require(reply or left == 0, f"{told}, and {left} is left.")
             return True
 
         return invariant
 
     both = {"ada": customer("ada"), "bob": customer("bob")}
     one = {"ada": both["ada"]}
-    return _put_through(
+    return put_through(
         [
-            _Trial("One customer, three items", one, given(3), sold_once(3)),
-            _Trial("One customer, no item left", one, given(0), sold_once(0)),
-            _Trial("One customer, no such product", one, given(None), sold_once(0)),
-            _Trial("Two customers, two items", both, given(2), sold_once(2)),
+            Trial("One customer, three items", one, given(3), sold_once(3)),
+            Trial("One customer, no item left", one, given(0), sold_once(0)),
+            Trial("One customer, no such product", one, given(None), sold_once(0)),
+            Trial("Two customers, two items", both, given(2), sold_once(2)),
             *_together("Two customers, one item", both, given(1), sold_once(1)),
         ]
     )

@@ -1,7 +1,7 @@
 """Putting an answer to the explorer: one situation after the other, until one breaks it."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from labsupport.exercises import Outcome
@@ -12,15 +12,15 @@ __all__ = ["Trial", "put_through", "require"]
 Function = Callable[[Any, Any], Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One question to the explorer; the arguments are those of `explore`.
 
     Args:
         situation: what is tried, in a few words.
         clients: name and function of each.
+        given: sets the state before each run, or None.
         invariant: what must hold; its docstring is the claim. `require` in it gives the reason.
-        given: sets the state before each run.
         crashes: who may crash.
         expires: keys that may expire at any moment.
         prune: run one order of each class of equivalent ones.
@@ -29,8 +29,9 @@ class Trial:
 
     situation: str
     clients: Mapping[str, Function]
+    given: Function | None
     invariant: Function
-    given: Function | None = None
+    _: KW_ONLY
     crashes: bool | Collection[str] = False
     expires: Collection[str] = ()
     prune: bool = False

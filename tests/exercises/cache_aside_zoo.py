@@ -6,30 +6,15 @@ import time
 from contextlib import suppress
 
 from redis.exceptions import WatchError
+from zoo import Zoo
 
-ZOO = []
+ZOO = Zoo()
+wrong = ZOO.wrong
 
 PRODUCT = "SELECT * FROM products WHERE id = :id"
 USER = "SELECT * FROM users WHERE id = :id"
 RENAME = "UPDATE users SET username = :name WHERE id = :id"
 RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
-
-
-def wrong(number, *, situation, because, schedule=None):
-    """Put a wrong answer in the zoo.
-
-    Args:
-        number: the exercise.
-        situation: how the reason begins.
-        because: a part of what is wrong in the end, or of the reason.
-        schedule: the counterexample, e.g. "GET GET SET SET"; None when it does not matter.
-    """
-
-    def keep(function):
-        ZOO.append((number, function, situation, because, schedule))
-        return function
-
-    return keep
 
 
 # 01.1: those refused because of a crash or an expiry pass every test in sequence
@@ -39,6 +24,7 @@ def wrong(number, *, situation, because, schedule=None):
     "01.1",
     situation="Three look-ups of a product that is not there",
     because="asked 3 times",
+    sequential=True,
 )
 def forgets_what_is_not_there(redis, db, product_id):
     cached = redis.get(f"product:{product_id}")
@@ -106,6 +92,7 @@ def looks_before_it_leaps(redis, db, product_id):
     "01.1",
     situation="Three look-ups of a product that is not there",
     because="A key lives for 3600 seconds",
+    sequential=True,
 )
 def nothing_for_an_hour(redis, db, product_id):
     cached = redis.get(f"product:{product_id}")
@@ -120,6 +107,7 @@ def nothing_for_an_hour(redis, db, product_id):
     "01.1",
     situation="Three look-ups of a product that is not there",
     because="product:0 has no TTL",
+    sequential=True,
 )
 def nothing_for_ever(redis, db, product_id):
     cached = redis.get(f"product:{product_id}")
@@ -134,6 +122,7 @@ def nothing_for_ever(redis, db, product_id):
     "01.1",
     situation="Three look-ups of a product that is not there",
     because="A caller was told {}",
+    sequential=True,
 )
 def an_empty_row(redis, db, product_id):
     cached = redis.get(f"product:{product_id}")
@@ -148,6 +137,7 @@ def an_empty_row(redis, db, product_id):
     "01.1",
     situation="Three look-ups of a product that is not there",
     because="asked 3 times",
+    sequential=True,
 )
 def an_empty_text(redis, db, product_id):
     cached = redis.get(f"product:{product_id}")
@@ -159,7 +149,10 @@ def an_empty_text(redis, db, product_id):
 
 
 @wrong(
-    "01.1", situation="Three look-ups of a product", because="A hit prolonged the TTL of product:1"
+    "01.1",
+    situation="Three look-ups of a product",
+    because="A hit prolonged the TTL of product:1",
+    sequential=True,
 )
 def young_for_ever(redis, db, product_id):
     cached = redis.getex(f"product:{product_id}", ex=3600)
@@ -170,7 +163,12 @@ def young_for_ever(redis, db, product_id):
     return row
 
 
-@wrong("01.1", situation="Three look-ups of a product", because="product:1 is not in Redis")
+@wrong(
+    "01.1",
+    situation="Three look-ups of a product",
+    because="product:1 is not in Redis",
+    sequential=True,
+)
 def in_this_process_only(redis, db, product_id, rows={}):  # noqa: B006
     redis.ping()
     if product_id not in rows:
@@ -273,7 +271,9 @@ def lock_then_expire(redis, key, load, ttl):
     return locked(acquire, free)(redis, key, load, ttl)
 
 
-@wrong("01.2", situation="A load that fails", because="product:1:lock is still held")
+@wrong(
+    "01.2", situation="A load that fails", because="product:1:lock is still held", sequential=True
+)
 def no_finally(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
     while (cached := redis.get(key)) is None:
@@ -376,7 +376,7 @@ def does_not_wait(redis, key, load, ttl):
     return cached and json.loads(cached)
 
 
-@wrong("01.2", situation="A load that fails", because="The caller was told None")
+@wrong("01.2", situation="A load that fails", because="The caller was told None", sequential=True)
 def swallows_the_error(redis, key, load, ttl):
     def quiet():
         with suppress(Exception):
@@ -385,7 +385,7 @@ def swallows_the_error(redis, key, load, ttl):
     return locked(take, free)(redis, key, quiet, ttl)
 
 
-@wrong("01.2", situation="", because="raised ResponseError: invalid expire time")
+@wrong("01.2", situation="", because="raised ResponseError: invalid expire time", sequential=True)
 def whole_seconds(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
     while (cached := redis.get(key)) is None:
@@ -400,7 +400,7 @@ def whole_seconds(redis, key, load, ttl):
     return json.loads(cached)
 
 
-@wrong("01.2", situation="One caller alone", because="has a TTL of -1 ms")
+@wrong("01.2", situation="One caller alone", because="has a TTL of -1 ms", sequential=True)
 def a_value_for_ever(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
     while (cached := redis.get(key)) is None:
@@ -660,7 +660,7 @@ def readers_wait_for_one_another():
     return get_user, update_user
 
 
-@wrong("01.3", situation="One after the other", because="asked the database again")
+@wrong("01.3", situation="One after the other", because="asked the database again", sequential=True)
 def caches_nothing():
     def get_user(redis, db, user_id):
         return cached_row(redis, user_id) or db.fetch_one(USER, id=user_id)
@@ -672,7 +672,7 @@ def caches_nothing():
     return get_user, update_user
 
 
-@wrong("01.3", situation="One after the other", because="'ada', not 'grace'")
+@wrong("01.3", situation="One after the other", because="'ada', not 'grace'", sequential=True)
 def trusts_the_ttl():
     def update_user(redis, db, user_id, name):
         db.execute(RENAME, id=user_id, name=name)
@@ -680,6 +680,6 @@ def trusts_the_ttl():
     return plain_reader, update_user
 
 
-@wrong("01.3", situation="", because="does not return two functions")
+@wrong("01.3", situation="", because="does not return two functions", sequential=True)
 def one_function():
     return plain_reader

@@ -4,25 +4,10 @@ import time
 from contextlib import suppress
 
 from redis.exceptions import WatchError
+from zoo import Zoo
 
-ZOO = []
-
-
-def wrong(number, *, situation, because, schedule=None):
-    """Put a wrong answer in the zoo.
-
-    Args:
-        number: the exercise.
-        situation: how the reason begins.
-        because: a part of what is wrong in the end, or of the reason.
-        schedule: the counterexample, e.g. "GET GET SET SET"; None when it does not matter.
-    """
-
-    def keep(function):
-        ZOO.append((number, function, situation, because, schedule))
-        return function
-
-    return keep
+ZOO = Zoo()
+wrong = ZOO.wrong
 
 
 # 00.1: those refused only when two visitors come at once pass every test with one
@@ -46,7 +31,7 @@ def multi_around_the_write_only(redis, page):
     "00.1",
     situation="Two visitors at once",
     because="Two visitors were given 43 and 43",
-    schedule="INCR INCR GET GET",
+    schedule="INCRBY INCRBY GET GET",
 )
 def increment_then_read(redis, page):
     redis.incr(f"visits:{page}")
@@ -57,7 +42,7 @@ def increment_then_read(redis, page):
     "00.1",
     situation="Two visitors at once",
     because="Two visitors were given 43 and 43",
-    schedule="INCR INCR GET GET",
+    schedule="INCRBY INCRBY GET GET",
 )
 def pipeline_without_multi(redis, page):
     with redis.pipeline(transaction=False) as pipe:
@@ -139,19 +124,28 @@ def lock_with_a_time_to_live(redis, page):
     return number
 
 
-@wrong("00.1", situation="One visitor alone", because="The counter says 1 where 42 is due")
+@wrong(
+    "00.1",
+    situation="One visitor alone",
+    because="The counter says 1 where 42 is due",
+    sequential=True,
+)
 def counts_in_python(redis, page, counts={}):  # noqa: B006
     counts[page] = 1
     redis.set(f"visits:{page}", counts[page])
     return counts[page]
 
 
-@wrong("00.1", situation="One visitor alone", because="'42', which is not a number")
+@wrong(
+    "00.1", situation="One visitor alone", because="'42', which is not a number", sequential=True
+)
 def replies_with_text(redis, page):
     return str(redis.incr(f"visits:{page}"))
 
 
-@wrong("00.1", situation="One visitor alone", because="None, which is not a number")
+@wrong(
+    "00.1", situation="One visitor alone", because="None, which is not a number", sequential=True
+)
 def forgets_to_return(redis, page):
     redis.incr(f"visits:{page}")
 
@@ -281,7 +275,7 @@ def one_lock_for_all_transfers(redis, giver, receiver, cents):
     redis.delete("lock:credit")
 
 
-@wrong("00.2", situation="One transfer alone", because="ada 1300, bob 200, cyd 0")
+@wrong("00.2", situation="One transfer alone", because="ada 1300, bob 200, cyd 0", sequential=True)
 def wrong_way_round(redis, giver, receiver, cents):
     with redis.pipeline(transaction=True) as pipe:
         pipe.incrby(f"credit:{giver}", cents)
@@ -303,7 +297,7 @@ def multi_after_the_check(redis, product, customer):
     return True
 
 
-@wrong("00.3", situation="One customer, no item left", because="Of 0, -1 in stock")
+@wrong("00.3", situation="One customer, no item left", because="Of 0, -1 in stock", sequential=True)
 def takes_first_and_looks_then(redis, product, customer):
     if redis.decr(f"stock:{product}") < 0:
         return False
@@ -392,7 +386,7 @@ def script_that_forgets_the_buyer(redis, product, customer):
     return True
 
 
-@wrong("00.3", situation="One customer, no such product", because="raised")
+@wrong("00.3", situation="One customer, no such product", because="raised", sequential=True)
 def script_that_trips_over_a_missing_key(redis, product, customer):
     script = """
     if tonumber(redis.call('GET', KEYS[1])) < 1 then return 0 end
@@ -418,7 +412,9 @@ def sells_under_a_lock_that_expires(redis, product, customer):
         return multi_after_the_check(redis, product, customer)
 
 
-@wrong("00.3", situation="One customer, three items", because="1, not True or False")
+@wrong(
+    "00.3", situation="One customer, three items", because="1, not True or False", sequential=True
+)
 def replies_with_a_number(redis, product, customer):
     script = """
     if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
