@@ -4,6 +4,8 @@ from labsupport.charts.bar_chart import bar_chart
 from labsupport.charts.bars import Bars, Part
 from labsupport.charts.chart import Chart, Run, draw_comparison
 from labsupport.charts.histograms import histograms
+from labsupport.charts.lanes import Bar, Lanes, Mark, overlaps
+from labsupport.charts.lines import Line, Lines
 from labsupport.charts.live import LiveChart
 from labsupport.charts.panels import Panel
 from labsupport.charts.picture import LabFigure, Picture, png, show
@@ -17,10 +19,15 @@ __all__ = [
     "INK",
     "MUTED",
     "ROLES",
+    "Bar",
     "Bars",
     "Chart",
     "LabFigure",
+    "Lanes",
+    "Line",
+    "Lines",
     "LiveChart",
+    "Mark",
     "Panel",
     "Part",
     "Picture",
@@ -33,6 +40,7 @@ __all__ = [
     "draw_comparison",
     "histograms",
     "most_at_once",
+    "overlaps",
     "png",
     "show",
     "style",

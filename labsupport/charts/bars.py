@@ -10,7 +10,7 @@ from matplotlib.patches import StepPatch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel
+from labsupport.charts.panels import Panel, name_at_right, name_inches
 from labsupport.charts.style import MUTED, ROLES, Role, Size
 from labsupport.history import History, Rows
 
@@ -40,7 +40,8 @@ class Bars(Panel):
     Args:
         label: what is counted, with the span, e.g. "messages sent per 50 ms".
         parts: the layers, from the bottom.
-        noun: what one is called, and several, for the label of the highest bar.
+        noun: what one is called, and several, for the label of the highest bar; None names each
+            part at its right end instead, e.g. for what is in each of several states.
         per_seconds: the span.
         top: how high the axis is at the least.
     """
@@ -50,7 +51,7 @@ class Bars(Panel):
         label: str,
         parts: Sequence[Part],
         *,
-        noun: tuple[str, str],
+        noun: tuple[str, str] | None,
         per_seconds: float = 0.05,
         top: float = 1.0,
     ) -> None:
@@ -60,6 +61,8 @@ class Bars(Panel):
         self._per = per_seconds
         self._top = top
         self._counts = np.zeros((len(parts), 1))
+        if noun is None:
+            self.right_inches = name_inches([part.name for part in parts], values=True)
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:
         self._axes = axes
@@ -93,11 +96,14 @@ class Bars(Panel):
         return True
 
     def finish(self) -> None:
-        """Say at the first of the highest bars how high it is.
+        """Say at the first of the highest bars how high it is, or name the parts.
 
         Only at the end: to draw a text takes as long as all the rest of a frame.
         """
         self._axes.axhline(0, color=MUTED, linewidth=1.0)
+        if self._noun is None:
+            self._name_parts()
+            return
         totals = self._counts.sum(axis=0)
         highest = int(totals.max(initial=0))
         if not highest:
@@ -121,3 +127,13 @@ class Bars(Panel):
             ha="right" if late else "left",
             va="bottom",
         )
+
+    def _name_parts(self) -> None:
+        high = self._axes.get_ylim()[1]
+        last = self._counts[:, -1]
+        middles = (np.cumsum(last) - last / 2) / high
+        names = [
+            (f"{part.name} {int(count):,}", float(middle), ROLES[part.role].colour)
+            for part, count, middle in zip(self._parts, last, middles, strict=True)
+        ]
+        name_at_right(self._axes, names, inches=self.inches)

@@ -17,7 +17,8 @@ __all__ = ["Chart", "Run", "draw_comparison"]
 
 _WIDTH = 9.6
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.75, 1.35, 1.25, 0.62
-_PANEL, _BETWEEN = 1.6, 0.5
+_NARROWEST = 3.8  # a column of a comparison
+_BETWEEN = 0.5
 _TIME = "seconds since the start"
 
 
@@ -36,19 +37,22 @@ class Chart:
     ) -> None:
         self.panels = panels
         self.seconds = seconds
-        height = _TOP + _BOTTOM + _PANEL * len(panels) + _BETWEEN * (len(panels) - 1)
+        inches = [panel.inches for panel in panels]
+        height = _TOP + _BOTTOM + sum(inches) + _BETWEEN * (len(panels) - 1)
+        left = max(panel.left_inches for panel in panels)
+        right = max(_RIGHT, *(panel.right_inches for panel in panels))
         with style():
             self.figure = LabFigure(figsize=(_WIDTH, height), facecolor="white")
             self._axes = [
                 self.figure.add_axes(
                     (
-                        _LEFT / _WIDTH,
-                        (_BOTTOM + (_PANEL + _BETWEEN) * place) / height,
-                        1 - (_LEFT + _RIGHT) / _WIDTH,
-                        _PANEL / height,
+                        left / _WIDTH,
+                        (_BOTTOM + sum(one + _BETWEEN for one in inches[place + 1 :])) / height,
+                        1 - (left + right) / _WIDTH,
+                        inches[place] / height,
                     )
                 )
-                for place in reversed(range(len(panels)))
+                for place in range(len(panels))
             ]
             self._title = _write(self.figure, title, 0.18, Size.TITLE, INK, "bold")
             _write(self.figure, subtitle, 0.56, Size.LABEL, MUTED, "normal")
@@ -115,22 +119,24 @@ def draw_comparison(
         subtitle: under which conditions.
         alt: what the figure shows, in a full sentence.
     """
-    columns = len(runs[0].panels)
-    row, gap, width = 1.35, 0.42, 11.0
+    columns = runs[0].panels
+    row, gap = 0.85 * max(panel.inches for panel in columns), 0.42
+    margins = sum(panel.left_inches + panel.right_inches for panel in columns)
+    width = max(11.0, margins + _NARROWEST * len(columns))
+    across = (width - margins) / len(columns)
     height = _TOP + 0.3 + _BOTTOM + row * len(runs) + gap * (len(runs) - 1)
     with style():
         figure = LabFigure(figsize=(width, height), facecolor="white")
         _write(figure, title, 0.18, Size.TITLE, INK, "bold")
         _write(figure, subtitle, 0.56, Size.LABEL, MUTED, "normal")
-        grid = figure.subplots(len(runs), columns, sharex=True, sharey="col", squeeze=False)
-        figure.subplots_adjust(
-            left=_LEFT / width,
-            right=1 - (_RIGHT + 0.1) / width,
-            bottom=_BOTTOM / height,
-            top=1 - (_TOP + 0.3) / height,
-            wspace=0.2,
-            hspace=gap / row,
-        )
+        grid = figure.subplots(len(runs), len(columns), sharex=True, sharey="col", squeeze=False)
+        for place, line in enumerate(grid):
+            bottom = _BOTTOM + (row + gap) * (len(runs) - 1 - place)
+            left = 0.0
+            for panel, axes in zip(columns, line, strict=True):
+                left += panel.left_inches
+                axes.set_position((left / width, bottom / height, across / width, row / height))
+                left += across + panel.right_inches
         for run, line in zip(runs, grid, strict=True):
             for panel, axes in zip(run.panels, line, strict=True):
                 axes.set_xlim(0, seconds)
@@ -138,7 +144,7 @@ def draw_comparison(
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 if run is runs[0]:
                     panel.dress(axes)
-                    axes.yaxis.set_label_coords(0.0, 1.28)
+                    axes.yaxis.set_label_coords(0.0, 1 + 0.38 / row)
                 panel.prepare(axes)
             line[0].set_title(run.name, loc="left", fontsize=Size.LABEL, fontweight="bold")
         for run in runs:

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel
-from labsupport.charts.style import ROLES, Size
+from labsupport.charts.panels import Panel, name_at_right
+from labsupport.charts.style import ROLES
 from labsupport.history import History, Rows
 
 __all__ = ["Quantiles"]
@@ -31,6 +31,8 @@ class Quantiles(Panel):
         bottom_ms: where the logarithmic axis begins.
         top_ms: where it ends at the least.
     """
+
+    right_inches = 1.35
 
     def __init__(
         self,
@@ -115,29 +117,16 @@ class Quantiles(Panel):
         if not self._all:
             return
         values = np.percentile(np.concatenate(self._all), [q for _, q, _ in _LINES])
-        heights = self._apart(values)
-        for (name, _, role), value, height in zip(_LINES, values, heights, strict=True):
-            self._axes.annotate(
-                f"{name} {_short(value)}",
-                (1.0, height),
-                xycoords="axes fraction",
-                xytext=(8, 0),
-                textcoords="offset points",
-                fontsize=Size.LABEL,
-                fontweight="bold",
-                color=ROLES[role].colour,
-                va="center",
-                annotation_clip=False,
-            )
-
-    def _apart(self, values: NDArray[np.float64]) -> list[float]:
-        """Heights of the labels as a share of the axis, far enough apart to be read."""
         low, high = np.log10(self._axes.get_ylim())
-        upper, lower = (float((np.log10(max(v, 1e-9)) - low) / (high - low)) for v in values)
-        gap = 0.17 - (upper - lower)
-        if gap > 0:
-            upper, lower = upper + gap / 2, lower - gap / 2
-        return [min(upper, 1.0), max(lower, 0.0)]
+        names = [
+            (
+                f"{name} {_short(value)}",
+                float((np.log10(max(value, 1e-9)) - low) / (high - low)),
+                ROLES[role].colour,
+            )
+            for (name, _, role), value in zip(_LINES, values, strict=True)
+        ]
+        name_at_right(self._axes, names, inches=self.inches)
 
 
 def _short(milliseconds: float) -> str:

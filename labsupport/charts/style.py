@@ -55,6 +55,8 @@ ROLES = {
     "median": Role(_BLUE, "o", "-"),
     "tail": Role(INK, "D", "--"),
     "limit": Role(INK, "", ":"),
+    "second": Role(_PURPLE, "D", "-.", "\\\\"),
+    "gone": Role(MUTED, "v", ":", "xx"),
 }
 """What charts of all experiments share: a role, and its look."""
 

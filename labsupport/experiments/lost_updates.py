@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.patches import Polygon
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from numpy.typing import NDArray
 
-from labsupport.charts import ROLES, Panel, Size
+from labsupport.charts import Line, Lines, Panel
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
 from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
-from labsupport.history import History, Rows
+from labsupport.history import History
 from labsupport.servers import connect_client
 from labsupport.verdict import Claim, Status
 from labsupport.workers import Client
@@ -25,7 +22,6 @@ __all__ = ["LostUpdates"]
 
 _KEY = "visits"
 _PATIENCE_SECONDS = 5.0
-_MOST_POINTS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +112,8 @@ class LostUpdates(Experiment):
         return f"All {numbers['visits']:,.0f} visits are counted"
 
     def panels(self) -> Sequence[Panel]:
-        return (_Tally("visits"),)
+        lines = (Line("made", "limit", _made), Line("counted", "work", _counted))
+        return (Lines("visits", lines, gap=("made", "counted", "alarm")),)
 
     def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
         first, *others = results
@@ -130,84 +127,6 @@ class LostUpdates(Experiment):
         return f"Visits lost: {lost}", claims
 
 
-class _Tally(Panel):
-    """Visits that were made, and what the counter said at each; between them, what is lost."""
-
-    def __init__(self, label: str, *, top: float = 1000.0) -> None:
-        super().__init__(label)
-        self._top = top
-        self._ends = np.empty(0, "i8")
-        self._numbers = np.empty(0)
-        self._seconds = np.empty(0)
-
-    def prepare(self, axes: Axes) -> Sequence[Artist]:
-        self._axes = axes
-        self._raise_limit()
-        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        alarm = ROLES["alarm"]
-        # the hatch is white on the colour: it must not look like a lighter colour
-        self._gap = Polygon(np.zeros((1, 2)), closed=True, linewidth=0.0)
-        axes.add_patch(self._gap).set(facecolor=alarm.colour, edgecolor="white", hatch=alarm.hatch)
-        self._lines = []
-        for name, above in (("limit", 4), ("work", 3)):
-            role = ROLES[name]
-            (line,) = axes.plot([], [], color=role.colour, linestyle=role.dashes, linewidth=3)
-            line.set_zorder(above)
-            self._lines.append(line)
-        return [self._gap, *self._lines]
-
-    def add(self, rows: Rows, history: History) -> None:
-        rows = rows[rows["event"] == history.number("visit")]
-        ends = np.concatenate([self._ends, rows["end_ns"]])
-        order = np.argsort(ends, kind="stable")
-        self._ends = ends[order]
-        self._numbers = np.concatenate([self._numbers, np.nan_to_num(rows["value"])])[order]
-        self._seconds = history.seconds(self._ends)
-
-    def show(self) -> bool:
-        total = len(self._ends)
-        if total == 0:
-            return False
-        at = np.unique(np.linspace(0, total - 1, _MOST_POINTS).astype(int))
-        seconds, made, numbers = self._seconds[at], at + 1, self._numbers[at]
-        self._lines[0].set_data(seconds, made)
-        self._lines[1].set_data(seconds, numbers)
-        below = np.column_stack([seconds[::-1], np.minimum(numbers, made)[::-1]])
-        self._gap.set_xy(np.concatenate([np.column_stack([seconds, made]), below]))
-        if total <= self._top:
-            return False
-        self._top = total * self.growth
-        self._raise_limit()
-        return True
-
-    def finish(self) -> None:
-        """Name each line at its right end."""
-        if len(self._ends) == 0:
-            return
-        self._top = max(len(self._ends), 1.0)
-        self._raise_limit()
-        height = self._axes.get_ylim()[1]
-        counter = max(float(self._numbers[-1]), 0.1 * height)
-        made = max(float(len(self._ends)), counter + 0.16 * height)
-        for name, role, place in (("made", "limit", made), ("counted", "work", counter)):
-            self._axes.annotate(
-                name,
-                (self._seconds[-1], place),
-                xytext=(8, 0),
-                textcoords="offset points",
-                fontsize=Size.LABEL,
-                fontweight="bold",
-                color=ROLES[role].colour,
-                va="center",
-                annotation_clip=False,
-            )
-
-    def _raise_limit(self) -> None:
-        # other runs may share the axes
-        self._axes.set_ylim(0, max(self._top * 1.05, self._axes.get_ylim()[1]))
-
-
 def _visit(client: Client, count: Implementation, url: str) -> None:
     """Be a client: count one visit after the other."""
     redis = connect_client(url)
@@ -218,6 +137,19 @@ def _visit(client: Client, count: Implementation, url: str) -> None:
         number = count(redis, _KEY)
         whole = isinstance(number, int) and not isinstance(number, bool)
         client.record("visit", start, time.monotonic_ns(), float(number) if whole else np.nan)
+
+
+def _made(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """How many visits were made, whenever one was."""
+    ends = np.sort(history.select("visit")["end_ns"])
+    return ends - history.origin_ns, np.arange(1.0, len(ends) + 1)
+
+
+def _counted(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What the counter said, whenever a visit was made."""
+    visits = history.select("visit")
+    visits = visits[np.argsort(visits["end_ns"], kind="stable")]
+    return visits["end_ns"] - history.origin_ns, np.nan_to_num(visits["value"])
 
 
 def _overlapping(history: History) -> int:

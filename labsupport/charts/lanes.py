@@ -1,0 +1,191 @@
+"""A timeline: a row for each process, node or subscriber, and bars for what it was doing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from labsupport.charts.panels import Panel, name_inches
+from labsupport.charts.style import ROLES, Size
+from labsupport.history import History, Rows
+
+__all__ = ["Bar", "Lanes", "Mark", "overlaps"]
+
+Spans = NDArray[np.int64]
+Points = NDArray[np.int64]
+
+_ROW_INCHES = 0.36
+_LEAST_INCHES = 0.9
+_MOST_INCHES = 3.2
+_THICK = 0.64  # of a bar, as a part of its row
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One kind of stretch of time in a timeline.
+
+    Args:
+        name: what it is called in the key, e.g. "holds the lock".
+        role: one of `ROLES`.
+        spans: from a history to an array (n, 3): row, start and end in ns since the start of the
+            run. What has not ended ends now: `history.elapsed_ns`.
+    """
+
+    name: str
+    role: str
+    spans: Callable[[History], Spans]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One kind of moment in a timeline.
+
+    Args:
+        name: what it is called in the key, e.g. "killed".
+        role: one of `ROLES`.
+        points: from a history to an array (n, 2): row, and ns since the start of the run.
+    """
+
+    name: str
+    role: str
+    points: Callable[[History], Points]
+
+
+class Lanes(Panel):
+    """A row for each actor, the first one at the top.
+
+    Args:
+        label: what the bars say, e.g. "who believes that it holds the lock".
+        rows: the names of the rows.
+        bars: kinds of stretches; later ones are drawn over earlier ones.
+        marks: kinds of moments, drawn over all bars.
+    """
+
+    def __init__(
+        self, label: str, rows: Sequence[str], *, bars: Sequence[Bar], marks: Sequence[Mark] = ()
+    ) -> None:
+        super().__init__(label)
+        self._rows = rows
+        self._bars = bars
+        self._marks = marks
+        self._spans: list[Spans] = [np.empty((0, 3), "i8") for _ in bars]
+        self._points: list[Points] = [np.empty((0, 2), "i8") for _ in marks]
+        self.left_inches = max(0.75, name_inches(rows) - 0.1)
+        kinds: list[Bar | Mark] = [*bars, *marks]
+        self._looks = {kind.name: ROLES[kind.role] for kind in kinds}
+        self.right_inches = 0.35 + name_inches(list(self._looks))
+        self.inches = float(np.clip(_ROW_INCHES * len(rows), _LEAST_INCHES, _MOST_INCHES))
+
+    def prepare(self, axes: Axes) -> Sequence[Artist]:
+        self._axes = axes
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(self._rows) - 0.45, -0.55)
+        axes.set_yticks(range(len(self._rows)), self._rows, fontsize=Size.NOTE)
+        axes.grid(visible=False)
+        axes.spines["left"].set_visible(False)
+        for row in range(len(self._rows)):
+            axes.axhline(row, color="#e3e3e3", linewidth=1, zorder=0)
+        self._boxes = [self._box(axes, bar, place) for place, bar in enumerate(self._bars)]
+        self._dots = [self._dot(axes, mark) for mark in self._marks]
+        return [*self._boxes, *self._dots]
+
+    def _box(self, axes: Axes, bar: Bar, place: int) -> PolyCollection:
+        role = ROLES[bar.role]
+        # the hatch is white on the colour: it must not look like a lighter colour
+        box = PolyCollection([], facecolors=role.colour, edgecolors="white", hatch=role.hatch)
+        box.set(linewidth=0.6, zorder=2 + 0.1 * place)
+        axes.add_collection(box, autolim=False)
+        return box
+
+    def _dot(self, axes: Axes, mark: Mark) -> Line2D:
+        role = ROLES[mark.role]
+        (dot,) = axes.plot([], [], linestyle="", marker=role.marker, color=role.colour)
+        dot.set(markersize=11, markeredgecolor="white", zorder=4)
+        return dot
+
+    def add(self, rows: Rows, history: History) -> None:
+        self._spans = [np.asarray(bar.spans(history)).reshape(-1, 3) for bar in self._bars]
+        self._points = [np.asarray(mark.points(history)).reshape(-1, 2) for mark in self._marks]
+
+    def show(self) -> bool:
+        for box, spans in zip(self._boxes, self._spans, strict=True):
+            box.set_verts(list(_corners(spans)))
+        for dot, points in zip(self._dots, self._points, strict=True):
+            dot.set_data(points[:, 1] / 1e9, points[:, 0])
+        return False
+
+    def finish(self) -> None:
+        """Name the kinds that there are, at the right."""
+        found: list[Artist] = [
+            Patch(facecolor=role.colour, edgecolor="white", hatch=role.hatch, label=bar.name)
+            for bar, spans in zip(self._bars, self._spans, strict=True)
+            if len(spans) and (role := ROLES[bar.role])
+        ]
+        for mark, dot, points in zip(self._marks, self._dots, self._points, strict=True):
+            if len(points):
+                dot.set_label(mark.name)
+                found.append(dot)
+        if not found:
+            return
+        key = self._axes.legend(
+            handles=found,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            frameon=False,
+            fontsize=Size.LABEL,
+            handlelength=1.2,
+            handletextpad=0.6,
+            borderaxespad=0.4,
+        )
+        for text in key.get_texts():
+            text.set(color=self._looks[text.get_text()].colour, fontweight="bold")
+
+
+def overlaps(spans: Spans) -> Spans:
+    """The parts of spans during which a span of another row is open as well.
+
+    Args:
+        spans: an array (n, 3): row, start and end.
+
+    Returns:
+        an array of the same form, each row's parts in the order of time.
+    """
+    spans = np.asarray(spans).reshape(-1, 3)
+    if len(spans) == 0:
+        return spans
+    rows, edges = np.unique(spans[:, 0]), np.unique(spans[:, 1:])
+    begins = edges[:-1]
+    open_at = np.array([_open_at(begins, spans[spans[:, 0] == row]) for row in rows])
+    shared = np.pad(open_at & (open_at.sum(axis=0) > 1), ((0, 0), (1, 1)))
+    found = []
+    for row, line in zip(rows, shared, strict=True):
+        places = np.flatnonzero(np.diff(line.astype(int))).reshape(-1, 2)
+        found += [(row, edges[first], edges[last]) for first, last in places]
+    return np.array(found, "i8").reshape(-1, 3)
+
+
+def _open_at(moments: NDArray[np.int64], spans: Spans) -> NDArray[np.bool_]:
+    """Whether one of the spans has begun and not ended, at each moment."""
+    begun = np.searchsorted(np.sort(spans[:, 1]), moments, side="right")
+    return np.asarray(begun > np.searchsorted(np.sort(spans[:, 2]), moments, side="right"))
+
+
+def _corners(spans: Spans) -> NDArray[np.float64]:
+    """The four corners of each bar: (n, 4, 2)."""
+    rows, starts, ends = spans[:, 0].astype(float), spans[:, 1] / 1e9, spans[:, 2] / 1e9
+    up, down = rows - _THICK / 2, rows + _THICK / 2
+    return np.stack(
+        [
+            np.stack([starts, up], 1),
+            np.stack([ends, up], 1),
+            np.stack([ends, down], 1),
+            np.stack([starts, down], 1),
+        ],
+        1,
+    )
