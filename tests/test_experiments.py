@@ -23,7 +23,8 @@ from nbclient import NotebookClient
 
 from labsupport.charts import Bars, Panel, Part, count_per_span
 from labsupport.errors import ImplementationError, InvalidSettingError, StatementError
-from labsupport.experiments import Experiment, Result, Stage, ThunderingHerd, knob
+from labsupport.experiments import Experiment, Result, Stage, ThunderingHerd, choice, knob
+from labsupport.experiments.knobs import check_knobs
 from labsupport.history import History
 from labsupport.verdict import Claim
 from labsupport.workers import Client
@@ -302,6 +303,23 @@ def test_knobs_know_their_range() -> None:
     """This is what a slider is made from."""
     clients = next(f for f in dataclasses.fields(ThunderingHerd) if f.name == "clients")
     assert {"low", "high", "step"} <= clients.metadata.keys()
+
+
+class TestChoice:
+    @dataclass(frozen=True)
+    class Knobs:
+        colour: str = choice("red", among=("red", "blue"))
+
+    @pytest.mark.parametrize("colour", ["red", "blue"])
+    def test_one_of_them(self, colour: str) -> None:
+        """What is among the choices is taken."""
+        check_knobs(self.Knobs(colour))
+
+    @pytest.mark.parametrize("colour", ["Red", "", None, 1, ["red"]], ids=repr)
+    def test_none_of_them(self, colour: Any) -> None:
+        """The message lists them all."""
+        with pytest.raises(InvalidSettingError, match="it must be one of 'red', 'blue'"):
+            check_knobs(self.Knobs(colour))
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "naive", [naive]])

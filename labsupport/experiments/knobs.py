@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from labsupport.errors import InvalidSettingError
 
-__all__ = ["check_knobs", "knob"]
+__all__ = ["check_knobs", "choice", "knob"]
 
 
 def knob(default: float, *, low: float, high: float, step: float | None = None) -> Any:
@@ -23,13 +24,30 @@ def knob(default: float, *, low: float, high: float, step: float | None = None) 
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "step": step})
 
 
+def choice(default: str, *, among: Sequence[str]) -> Any:
+    """A field of an `Experiment` that is one of a few words, also by a list to choose from.
+
+    Args:
+        default: its value if none is given.
+        among: all that it can be, in the order in which they are offered.
+    """
+    return dataclasses.field(default=default, metadata={"choices": tuple(among)})
+
+
 def check_knobs(experiment: Any) -> None:
     """Check the knobs of an experiment.
 
     Raises:
-        InvalidSettingError: one is of the wrong type or outside its range.
+        InvalidSettingError: one is of the wrong type, outside its range, or not among its choices.
     """
     for field in dataclasses.fields(experiment):
+        choices = field.metadata.get("choices", ())
+        if choices and getattr(experiment, field.name) not in choices:
+            raise InvalidSettingError(
+                f"{field.name} is {getattr(experiment, field.name)!r}; it must be one of"
+                f" {', '.join(map(repr, choices))}.",
+                f"For example {type(experiment).__name__}({field.name}={field.default!r}).",
+            )
         if "low" not in field.metadata:
             continue
         value, low, high = (
