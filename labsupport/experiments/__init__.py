@@ -6,6 +6,7 @@ from labsupport.experiments.lost_updates import LostUpdates
 from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.stage import Stage
 from labsupport.experiments.thundering_herd import ThunderingHerd
+from labsupport.experiments.write_behind_crash import WriteBehindCrash
 
 __all__ = [
     "Comparison",
@@ -14,6 +15,7 @@ __all__ = [
     "Result",
     "Stage",
     "ThunderingHerd",
+    "WriteBehindCrash",
     "choice",
     "knob",
 ]

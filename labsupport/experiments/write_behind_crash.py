@@ -1,0 +1,320 @@
+"""Page views are acknowledged in Redis and persisted later: what does a kill -9 take?"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labsupport.charts import INK, Bars, Line, Lines, Panel, Part, Size
+from labsupport.errors import ImplementationError, InvalidSettingError
+from labsupport.experiments.experiment import Experiment, Implementation, Numbers
+from labsupport.experiments.knobs import choice, knob
+from labsupport.experiments.page_viewers import PAGE, POLL_SECONDS, flush, visit, watch
+from labsupport.experiments.result import Result
+from labsupport.experiments.stage import Stage
+from labsupport.history import History
+from labsupport.servers import Server
+from labsupport.verdict import Claim, Status
+from labsupport.workers import Worker
+
+__all__ = ["WriteBehindCrash"]
+
+_OUTAGE_SECONDS, _PATIENCE_SECONDS = 0.12, 8.0
+_LEAST_BEFORE, _LEAST_AFTER, _LEAST_BACKLOG = 400, 200, 50
+_IN_STEP = 0.8  # the share of the views that the flusher has persisted before it is held up
+_SHARE_AFTER = 0.6  # of the views before the kill: a count that starts again must not catch up
+_HUNDRED, _TAIL = 100, 50
+_AOF = {"no": "No AOF", "everysec": "AOF every second", "always": "AOF always"}
+
+Polls = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteBehindCrash(Experiment):
+    """Visitors view a page; half-way the Redis that counts them is killed with -9, and restarted.
+
+    The function under study takes nothing and returns the functions of the pattern by name.
+    `view(redis, db, page)` counts a view; when it returns, the view is acknowledged.
+    `tell(redis, db, page)` returns the count that visitors are shown. If the pattern has them,
+    `start(redis, db)` is called at the start and after each restart of Redis, and `flush(redis, db)`
+    persists what there is and returns how much; a process of its own repeats it. That one is held
+    up for a moment (SIGSTOP) before the kill, so that there is a backlog. What counts as persisted
+    is `page_stats.views` in the database, which starts at 0.
+
+    Args:
+        persistence: no append-only file (AOF), one that is synced every second, or always.
+        processes: how many processes view the page.
+        seconds: how long; they go on until there was enough on both sides of the kill.
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    persistence: str = choice("no", among=("no", "everysec", "always"))
+    processes: int = knob(3, low=1, high=16)
+    seconds: float = knob(1.2, low=0.2, high=60.0, step=0.2)
+
+    @property
+    def conditions(self) -> str:
+        several = "process views" if self.processes == 1 else "processes view"
+        return f"{self.processes} {several} a page; Redis is killed with -9 and restarted"
+
+    def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
+        functions = _functions(implementation, name)
+        policy = {"appendonly": "yes", "appendfsync": self.persistence}
+        server = stage.server(config=policy if self.persistence != "no" else {"appendonly": "no"})
+        shop, crew = stage.shop(), stage.crew
+        shop.execute("UPDATE page_stats SET views = 0 WHERE id = :page", page=PAGE)
+        place = (implementation, server.url, shop)
+        stage.start(visit, *place, clients=self.processes, processes=self.processes, name=name)
+        visitors = list(crew.workers)
+        flusher = crew.start(flush, *place, name=name) if "flush" in functions else None
+        crew.start(watch, *place, name=name)
+        crew.begin()
+        self._count_before(stage, flusher)
+        self._strike(stage, server, visitors, flusher)
+        self._count_after(stage)
+        _end(stage, visitors)
+        # not at a round number, at which a flush by the hundred happens to have lost nothing
+        few = (_TAIL - _count(stage.history, "view")) % _HUNDRED
+        _end(stage, [crew.start(visit, *place, few, name=name)])
+        _end(stage, [flusher] if flusher else [])
+        stage.finish(patience_seconds=_PATIENCE_SECONDS)
+
+    def _count_before(self, stage: Stage, flusher: Worker | None) -> None:
+        """Let them count until there is enough to lose; then let a backlog grow."""
+        enough, history = time.monotonic() + 0.5 * self.seconds, stage.history
+
+        def ready() -> bool:
+            views = _count(history, "view")
+            late = time.monotonic() > enough and views >= _LEAST_BEFORE
+            share = _IN_STEP if flusher else 0.0
+            return bool(late and _latest(history, "persisted") >= share * views)
+
+        def behind() -> bool:
+            return _count(history, "view") - _latest(history, "persisted") >= _LEAST_BACKLOG
+
+        stage.wait(ready, seconds=0.5 * self.seconds + _PATIENCE_SECONDS)
+        if flusher is not None:
+            flusher.pause()
+            stage.wait(behind, seconds=_PATIENCE_SECONDS)
+
+    def _strike(
+        self, stage: Stage, server: Server, visitors: list[Worker], flusher: Worker | None
+    ) -> None:
+        """Kill the server under load, restart it, and see what is left before anybody adds to it."""
+        server.kill()
+        for worker in visitors:
+            worker.pause()
+        if flusher is not None:
+            flusher.resume()
+        stage.wait(seconds=_OUTAGE_SECONDS)
+        stage.facts["before"] = _count(stage.history, "view")
+        seen = _count(stage.history, "shown")
+        server.restart()
+
+        def settled() -> bool:
+            shown = stage.history.select("shown")["value"][seen:]
+            return len(shown) >= 3 and len(set(shown[-3:])) == 1
+
+        if stage.wait(settled, seconds=_PATIENCE_SECONDS):
+            stage.facts["recovered"] = _latest(stage.history, "shown")
+        for worker in visitors:
+            worker.resume()
+
+    def _count_after(self, stage: Stage) -> None:
+        enough, before = time.monotonic() + 0.45 * self.seconds, stage.facts["before"]
+
+        def over() -> bool:
+            after = _count(stage.history, "view") - before
+            late = time.monotonic() > enough or after >= _SHARE_AFTER * before
+            return late and after >= _LEAST_AFTER
+
+        stage.wait(over, seconds=0.5 * self.seconds + _PATIENCE_SECONDS)
+
+    def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
+        views, before = _count(history, "view"), facts["before"]
+        recovered, persisted = facts.get("recovered", np.nan), history.select("persisted")["value"]
+        polls = _polls(history)
+        return {
+            "acknowledged": views,
+            "acknowledged_before_the_kill": before,
+            "recovered": recovered,
+            "lost_by_the_kill": max(before - recovered, 0.0),
+            "unanswered": _count(history, "unanswered"),
+            "persisted": _latest(history, "persisted"),
+            "lost": max(views - _latest(history, "persisted"), 0.0),
+            "went_back_by": float(np.max(-np.diff(persisted), initial=0.0)) + 0.0,
+            "largest_backlog": float(np.max(_backlog(polls), initial=0.0)),
+            "stuck": facts["stuck"],
+        }
+
+    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+        views, before = numbers["acknowledged"], numbers["acknowledged_before_the_kill"]
+        met = before >= _LEAST_BEFORE and views - before >= _LEAST_AFTER
+        told = met and not np.isnan(numbers["recovered"])
+        doubled = numbers["persisted"] > views + numbers["unanswered"]
+        incomplete = numbers["lost"] > 0 or numbers["stuck"] > 0
+        return (
+            Claim("Redis is killed while views are counted, and restarted", _status(met)),
+            Claim(
+                "Every acknowledged view survives the restart",
+                _status(told, broken=numbers["lost_by_the_kill"] > 0),
+                f"{numbers['recovered']:,.0f} of {before:,.0f} are recovered",
+            ),
+            Claim(
+                "Every acknowledged view is in the database in the end",
+                _status(met, broken=incomplete),
+                f"{numbers['persisted']:,.0f} for {views:,.0f}",
+            ),
+            Claim("No view is counted twice", _status(met, broken=doubled)),
+            Claim(
+                "The count in the database never goes back",
+                _status(met, broken=numbers["went_back_by"] > 0),
+                f"by {numbers['went_back_by']:,.0f}",
+            ),
+        )
+
+    def find(self, name: str, numbers: Numbers) -> str:
+        views, taken = numbers["acknowledged"], numbers["lost_by_the_kill"]
+        before = numbers["acknowledged_before_the_kill"]
+        if numbers["stuck"]:
+            found = f"{numbers['stuck']:.0f} of the processes never came back"
+        elif taken:
+            who = "all" if taken == before else f"{taken:,.0f} of"
+            back = ", and the count goes back" * (numbers["went_back_by"] > 0)
+            found = f"the kill takes {who} {before:,.0f} views{back}"
+        elif numbers["lost"]:
+            found = f"{numbers['lost']:,.0f} of {views:,.0f} views are never persisted"
+        elif numbers["persisted"] > views + numbers["unanswered"]:
+            found = f"{numbers['persisted'] - views:,.0f} views are counted twice"
+        else:
+            found = f"all {views:,.0f} views reach the database"
+        return f"{_AOF[self.persistence]}: {found}"
+
+    def panels(self) -> Sequence[Panel]:
+        waiting = Bars(
+            "backlog: views shown, and not persisted",
+            (Part("waiting", "waiting", _backlog_per_span),),
+            noun=("view", "views"),
+            per_seconds=POLL_SECONDS,
+            top=100.0,
+        )
+        waiting.inches = 1.0
+        return _Counts(), waiting
+
+    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
+        first, *others = (one.numbers for one in results)
+        claims = []
+        for other, result in zip(others, results[1:], strict=True):
+            met = min(one["acknowledged_before_the_kill"] for one in (first, other))
+            more = not 0 < first["lost"] >= 2 * other["lost"]
+            text = f"{result.name} loses at most half as many views as {results[0].name}"
+            claims.append(Claim(text, _status(met >= _LEAST_BEFORE, broken=more)))
+        lost = ", ".join(f"{one.name} {one.numbers['lost']:,.0f}" for one in results)
+        return f"Views lost: {lost}", claims
+
+
+class _Counts(Lines):
+    """What was acknowledged, is shown and is persisted, and when the server was killed."""
+
+    inches = 2.4
+
+    def __init__(self) -> None:
+        lines = (
+            _line("acknowledged", "limit", lambda polls: polls[:, 1]),
+            _line("shown", "work", lambda polls: polls[:, 2]),
+            _line("persisted", "good", lambda polls: polls[:, 3]),
+        )
+        super().__init__("page views", lines, top=100.0, gap=("acknowledged", "shown", "alarm"))
+
+    def add(self, rows: Any, history: History) -> None:
+        super().add(rows, history)
+        self._killed = history.seconds(history.select("outage")["start_ns"][:1])
+
+    def finish(self) -> None:
+        super().finish()
+        for moment in self._killed:
+            self._axes.axvline(moment, color=INK, linewidth=1.5, linestyle=":")
+            self._axes.text(
+                moment - 0.01 * self._axes.get_xlim()[1],
+                0.97 * self._axes.get_ylim()[1],
+                "kill -9",
+                fontsize=Size.LABEL,
+                fontweight="bold",
+                ha="right",
+                va="top",
+            )
+
+
+def _functions(implementation: Implementation, name: str) -> Mapping[str, Callable[..., Any]]:
+    try:
+        functions = implementation()
+    except Exception as error:
+        raise ImplementationError(name, error) from error
+    known = {"start", "view", "tell", "flush"}
+    if not isinstance(functions, dict) or not {"view", "tell"} <= functions.keys() <= known:
+        raise InvalidSettingError(
+            f"{name} does not return the functions of a pattern by name.",
+            'Return {"view": …, "tell": …}, and with them "start" and "flush" if there are any.',
+        )
+    return functions
+
+
+def _end(stage: Stage, workers: Sequence[Worker]) -> None:
+    """Let workers end, and kill those that do not."""
+    for worker in workers:
+        worker.send("stop")
+    stage.wait_while_alive(
+        lambda: all(worker.done for worker in workers), patience_seconds=_PATIENCE_SECONDS
+    )
+    for worker in workers:
+        stage.facts["stuck"] = stage.facts.get("stuck", 0) + (not worker.done)
+        worker.kill()
+
+
+def _count(history: History, event: str) -> int:
+    return int((history.rows()["event"] == history.number(event)).sum())
+
+
+def _latest(history: History, event: str) -> float:
+    values = history.select(event)["value"]
+    return float(values[-1]) if len(values) else 0.0
+
+
+def _polls(history: History) -> Polls:
+    """A row for each look of the watcher: ns since the start, views acknowledged, shown, persisted."""
+    persisted, shown = history.select("persisted"), history.select("shown")
+    at = persisted["start_ns"]
+    views = np.searchsorted(np.sort(history.select("view")["end_ns"]), at, side="right")
+    place = np.searchsorted(shown["start_ns"], at, side="right")
+    told = np.concatenate([[0.0], shown["value"]])[place]
+    moments = np.maximum(at - history.origin_ns, 0)
+    return np.column_stack([moments, views, told, persisted["value"]])
+
+
+def _line(name: str, role: str, values: Callable[[Polls], Polls]) -> Line:
+    def points(history: History) -> tuple[NDArray[np.int64], Polls]:
+        polls = _polls(history)
+        return polls[:, 0].astype("i8"), values(polls)
+
+    return Line(name, role, points)
+
+
+def _backlog(polls: Polls) -> Polls:
+    return np.maximum(polls[:, 2] - polls[:, 3], 0)
+
+
+def _backlog_per_span(history: History, span_ns: int) -> NDArray[np.int64]:
+    polls = _polls(history)
+    heights = np.zeros(history.elapsed_ns // span_ns + 1, "i8")
+    np.maximum.at(heights, polls[:, 0].astype("i8") // span_ns, _backlog(polls).astype("i8"))
+    return heights
+
+
+def _status(met: bool, *, broken: bool = False) -> Status:
+    if broken:
+        return "broken"
+    return "holds" if met else "not exercised"
