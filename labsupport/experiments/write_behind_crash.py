@@ -130,7 +130,7 @@ class WriteBehindCrash(Experiment):
         def over() -> bool:
             after = _count(stage.history, "view") - before
             late = time.monotonic() > enough or after >= _SHARE_AFTER * before
-            return late and after >= _LEAST_AFTER
+            return late and bool(after >= _LEAST_AFTER)
 
         stage.wait(over, seconds=0.5 * self.seconds + _PATIENCE_SECONDS)
 
@@ -184,7 +184,7 @@ class WriteBehindCrash(Experiment):
             found = f"{numbers['stuck']:.0f} of the processes never came back"
         elif taken:
             who = "all" if taken == before else f"{taken:,.0f} of"
-            back = ", and the count goes back" * (numbers["went_back_by"] > 0)
+            back = ", and the count falls" * (numbers["went_back_by"] > 0)
             found = f"the kill takes {who} {before:,.0f} views{back}"
         elif numbers["lost"]:
             found = f"{numbers['lost']:,.0f} of {views:,.0f} views are never persisted"
