@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments import ThunderingHerd
+from labsupport.experiments import ThunderingHerd, WriteBehindCrash
 from labsupport.experiments.panel import ControlPanel
 from tools.notebooks import clean, problems
 
@@ -53,6 +53,15 @@ def until(condition: Callable[[], Any]) -> None:
 
 def choose(panel: Any, name: str) -> None:
     panel._choice.value = name
+
+
+def test_a_list_for_a_choice() -> None:
+    """A knob that is one of a few words offers these, and begins where the experiment is."""
+    crash = WriteBehindCrash(persistence="always")
+    made: Any = crash.panel(naive=lambda: {})
+    assert list(made._knobs) == ["persistence", "processes", "seconds"]
+    assert made._knobs["persistence"].options == ("no", "everysec", "always")
+    assert made._knobs["persistence"].value == "always"
 
 
 def test_a_slider_for_each_knob(panel: Any) -> None:
@@ -144,7 +153,7 @@ def test_refuses_what_cannot_run() -> None:
 def test_what_is_saved_needs_no_kernel() -> None:
     """A saved notebook has a sentence in the panel's place, and no widget."""
     source = """
-from labsupport.experiments import ThunderingHerd
+from labsupport.experiments import ThunderingHerd, WriteBehindCrash
 ThunderingHerd(clients=2).panel(naive=lambda redis, key, load, ttl: load())
 """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])

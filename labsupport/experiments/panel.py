@@ -155,8 +155,11 @@ class ControlPanel:
 
 
 def _control(field: "dataclasses.Field[Any]", value: Any) -> widgets.Widget:
-    """A slider within the knob's range."""
-    look = {"description": field.name.replace("_", " "), "continuous_update": False}
+    """A slider within the knob's range, or a list of its choices."""
+    name = field.name.replace("_", " ")
+    if "choices" in field.metadata:
+        return widgets.Dropdown(value=value, options=field.metadata["choices"], description=name)
+    look = {"description": name, "continuous_update": False}
     low, high, step = (field.metadata[name] for name in ("low", "high", "step"))
     high = min(high, max(_REACH * value, low + step))
     if isinstance(field.default, int):
