@@ -58,7 +58,7 @@ def choose(panel: Any, name: str) -> None:
 def test_a_list_for_a_choice() -> None:
     """A knob that is one of a few words offers these, and begins where the experiment is."""
     crash = WriteBehindCrash(persistence="always")
-    made: Any = crash.panel(naive=lambda: {})
+    made: Any = crash.panel(naive=dict)
     assert list(made._knobs) == ["persistence", "processes", "seconds"]
     assert made._knobs["persistence"].options == ("no", "everysec", "always")
     assert made._knobs["persistence"].value == "always"

@@ -213,8 +213,8 @@ class WriteBehindCrash(Experiment):
             more = not 0 < first["lost"] >= 2 * other["lost"]
             text = f"{result.name} loses at most half as many views as {results[0].name}"
             claims.append(Claim(text, _status(met >= _LEAST_BEFORE, broken=more)))
-        lost = ", ".join(f"{one.name} {one.numbers['lost']:,.0f}" for one in results)
-        return f"Views lost: {lost}", claims
+        lost = [f"{one.numbers['lost']:,.0f}" for one in results]
+        return f"Views lost, from the top: {', '.join(lost[:-1])} and {lost[-1]}", claims
 
 
 class _Counts(Lines):
