@@ -99,7 +99,7 @@ class WriteBehindCrash(Experiment):
         stage.wait(ready, seconds=0.5 * self.seconds + _PATIENCE_SECONDS)
         if flusher is not None:
             flusher.pause()
-            stage.wait(behind, seconds=_PATIENCE_SECONDS)
+            stage.wait(behind, seconds=_PATIENCE_SECONDS / 4)
 
     def _strike(
         self, stage: Stage, server: Server, visitors: list[Worker], flusher: Worker | None
