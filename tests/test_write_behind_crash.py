@@ -74,7 +74,7 @@ class TestVerdicts:
         assert statuses(streamed) == ["holds", "broken", "broken", "holds", "holds"]
         # a visitor that is stopped just then says later that it was answered before
         lost, taken = streamed.numbers["lost"], streamed.numbers["lost_by_the_kill"]
-        assert 0 < taken <= lost <= taken + 3
+        assert 50 - 3 <= taken <= lost <= taken + 3
         assert streamed.numbers["lost"] < streamed.numbers["acknowledged_before_the_kill"] / 2
 
     def test_always_loses_nothing(self):

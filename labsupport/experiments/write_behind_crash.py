@@ -93,13 +93,13 @@ class WriteBehindCrash(Experiment):
             share = _IN_STEP if flusher else 0.0
             return bool(late and _latest(history, "persisted") >= share * views)
 
-        def behind() -> bool:
-            return _count(history, "view") - _latest(history, "persisted") >= _LEAST_BACKLOG
-
         stage.wait(ready, seconds=0.5 * self.seconds + _PATIENCE_SECONDS)
         if flusher is not None:
             flusher.pause()
-            stage.wait(behind, seconds=_PATIENCE_SECONDS / 4)
+            history.read()
+            # what it had read before, it will persist when it goes on
+            behind = _count(history, "view") + _LEAST_BACKLOG
+            stage.wait(lambda: _count(history, "view") >= behind, seconds=_PATIENCE_SECONDS)
 
     def _strike(
         self, stage: Stage, server: Server, visitors: list[Worker], flusher: Worker | None
