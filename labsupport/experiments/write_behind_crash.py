@@ -206,13 +206,14 @@ class WriteBehindCrash(Experiment):
         return _Counts(), waiting
 
     def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = (one.numbers for one in results)
+        first, *others = results
         claims = []
-        for other, result in zip(others, results[1:], strict=True):
-            met = min(one["acknowledged_before_the_kill"] for one in (first, other))
-            more = not 0 < first["lost"] >= 2 * other["lost"]
-            text = f"{result.name} loses at most half as many views as {results[0].name}"
-            claims.append(Claim(text, _status(met >= _LEAST_BEFORE, broken=more)))
+        for other in others:
+            runs = (first.numbers, other.numbers)
+            met = all(one["acknowledged_before_the_kill"] >= _LEAST_BEFORE for one in runs)
+            share, less = (one["lost"] / max(one["acknowledged"], 1) for one in runs)
+            text = f"{other.name} loses at most half as large a share of its views as {first.name}"
+            claims.append(Claim(text, _status(met, broken=not 0 < share >= 2 * less)))
         lost = [f"{one.numbers['lost']:,.0f}" for one in results]
         return f"Views lost, from the top: {', '.join(lost[:-1])} and {lost[-1]}", claims
 
