@@ -293,3 +293,25 @@ class TestBothDatabases:
             while LAB["persisted"](db, 1) != 700:
                 assert time.monotonic() < end
                 time.sleep(0.01)
+
+
+class TestTwoFlushers:
+    def test_crash_at_every_step(self):
+        """More than the notebook has time for: two flushers, and either may crash."""
+        crashes, step = ["flusher 1", "flusher 2"], LAB["crash_at_every_step"]
+        report = step(
+            LAB["add_view"],
+            LAB["flush_stream"],
+            LAB["reconcile"],
+            flushers=2,
+            crashes=crashes,
+            prune=True,
+        )
+        assert report.verdict.status == "holds"
+        assert report.interleavings > 300
+
+    @pytest.mark.parametrize("flush", ["take_then_add", "add_then_take"])
+    def test_no_order_of_two_steps_is_safe(self, flush):
+        """What the notebook shows of a visitor and a flusher holds for a flusher alone."""
+        report = LAB["crash_at_every_step"](LAB["count_in_hash"], LAB[flush], crashes=["flusher 1"])
+        assert report.violations > 0
