@@ -6,6 +6,7 @@ import re
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,7 +35,10 @@ def functions():
 
 def _defines(node):
     if isinstance(node, ast.Assign):
-        return all(isinstance(one, ast.Name) and one.id.isupper() for one in node.targets)
+        with suppress(ValueError):
+            ast.literal_eval(node.value)
+            return True
+        return False
     return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)
 
 
