@@ -77,46 +77,40 @@ def rotate_solution(redis, user, old, new):
 
 
 def accounts_stub():
-    """Return sign_in and change_email; who comes by a link to the old address does not stay.
+    """Return sign_in and change_email; who comes by a link to an old address does not stay.
 
-    sign_in returns True and leaves session:{session}, a hash with the field user and an hour to
-    live, if `email` is the user's address; else False. change_email sets the address, then ends
-    all of the user's sessions. When both have finished, or sign_in has crashed, no session is
-    there that was begun with another address than the database has now.
+    sign_in returns True, and session:{session} holds the user's id for an hour, if email is the
+    user's; else False. change_email sets it, then ends the user's sessions. Once both are done, or
+    sign_in has crashed, no session is there that began with another address.
     """
 
     def sign_in(redis, db, user_id, email, session):
-        row = db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)
-        if row["email"] != email:
+        if db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)["email"] != email:
             return False
-        with redis.pipeline(transaction=True) as pipe:
-            pipe.hset(f"session:{session}", "user", user_id).expire(f"session:{session}", 3600)
-            pipe.sadd(f"sessions:{user_id}", session).expire(f"sessions:{user_id}", 3600)
-            pipe.execute()
-        return True
+        key, index = f"session:{session}", f"sessions:{user_id}"
+        pipe = redis.pipeline().set(key, user_id, ex=3600)  # MULTI
+        return bool(pipe.sadd(index, key).expire(index, 3600).execute())
 
     def change_email(redis, db, user_id, email):
         db.execute("UPDATE users SET email = :email WHERE id = :id", email=email, id=user_id)
-        names = redis.smembers(f"sessions:{user_id}")
-        redis.delete(f"sessions:{user_id}", *(f"session:{name}" for name in names))
+        redis.delete(f"sessions:{user_id}", *redis.smembers(f"sessions:{user_id}"))
 
     return sign_in, change_email
 
 
 def accounts_solution():
-    """Return sign_in and change_email; who comes by a link to the old address does not stay."""
+    """Return sign_in and change_email; who comes by a link to an old address does not stay."""
     begin = """
     -- Begins a session, unless all were ended since the caller looked at the count of that.
-    -- KEYS: session, the user's set, the count; ARGV: name, user, the count; returns 1 or 0.
-    if (redis.call('GET', KEYS[3]) or '') ~= ARGV[3] then return 0 end
-    redis.call('HSET', KEYS[1], 'user', ARGV[2])
-    redis.call('SADD', KEYS[2], ARGV[1])
-    for place = 1, 2 do redis.call('EXPIRE', KEYS[place], 3600) end
-    return 1
+    -- KEYS: session, the user's set, the count; ARGV: user, the count; returns 1 or 0.
+    if (redis.call('GET', KEYS[3]) or '') ~= ARGV[2] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+    redis.call('SADD', KEYS[2], KEYS[1])
+    return redis.call('EXPIRE', KEYS[2], 3600)
     """
     end_all = """
-    -- Ends all of a user's sessions, and counts that. KEYS: the user's set, the count.
-    for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('DEL', 'session:' .. name) end
+    -- Ends all sessions of a user, and counts that. KEYS: the user's set, the count.
+    for _, session in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('DEL', session) end
     redis.call('DEL', KEYS[1])
     redis.call('INCR', KEYS[2])
     """
@@ -125,7 +119,7 @@ def accounts_solution():
         ended = redis.get(f"ended:{user_id}") or ""  # before the row is read
         row = db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)
         keys = f"session:{session}", f"sessions:{user_id}", f"ended:{user_id}"
-        return row["email"] == email and bool(redis.eval(begin, 3, *keys, session, user_id, ended))
+        return row["email"] == email and bool(redis.eval(begin, 3, *keys, user_id, ended))
 
     def change_email(redis, db, user_id, email):
         db.execute("UPDATE users SET email = :email WHERE id = :id", email=email, id=user_id)
