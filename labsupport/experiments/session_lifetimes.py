@@ -32,7 +32,7 @@ from labsupport.workers import Worker
 
 __all__ = ["SessionLifetimes"]
 
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 8.0
 _SLACK_NS = 5e6  # in the chart only
 _USERS = ("comes back", "stays away", "logs out")
 _ROWS = (*_USERS, *(f"late request {place}" for place in range(1, len(HELD_BEFORE) + 1)))

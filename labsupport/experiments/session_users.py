@@ -162,9 +162,9 @@ def log_in_and_out(client: Client, aside: str, opening: Opening, url: str, *limi
     store = opening(server, *limits)
     client.meet()
     for number in range(1, len(HELD_BEFORE) + 1):
-        before = _sessions(server)
+        before, start = _sessions(server), time.monotonic_ns()
         token = store.create("leaver")
-        client.note("login", -number)
+        client.record("login", start, time.monotonic_ns(), -number)
         mine = _sessions(server) - before
         mailbox.set("token", token)
         point("logged in")
@@ -199,6 +199,7 @@ def die_in_a_login(client: Client, place: int, opening: Opening, url: str, *limi
     client.note("login", -100 - place)
     hold.before(place)
     store.create("victim")
+    client.note("seen", -100 - place)  # it lives from now on, if it comes so far
     hold.over()
 
 
