@@ -1,5 +1,6 @@
 """Who meets in `SessionLifetimes`: users, a request that is late, a login that is killed."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -157,11 +158,11 @@ def watch(client: Client, urls: Sequence[str]) -> None:
 
 
 def log_in_and_out(client: Client, aside: str, opening: Opening, url: str, *limits: int) -> None:
-    """Be the process that logs a user in and out, and sees what becomes of the session."""
+    """Be the process that logs users in and out, and sees what becomes of their sessions."""
     server, mailbox = connect_client(url), connect_client(aside)
     store = opening(server, *limits)
     client.meet()
-    for number in range(1, len(HELD_BEFORE) + 1):
+    for number in itertools.count(1):
         before, start = _sessions(server), time.monotonic_ns()
         token = store.create("leaver")
         client.record("login", start, time.monotonic_ns(), -number)
@@ -177,11 +178,11 @@ def log_in_and_out(client: Client, aside: str, opening: Opening, url: str, *limi
 
 
 def request(client: Client, aside: str, opening: Opening, url: str, *limits: int) -> None:
-    """Be the process that serves that user's request, and is held before one of its commands."""
+    """Be the process that serves a request of each, and is held before one of its commands."""
     (server, hold), mailbox = held_client(url), connect_client(aside)
     store = opening(server, *limits)
     client.meet()
-    for place in HELD_BEFORE:
+    for place in itertools.cycle(HELD_BEFORE):
         point("ready")
         token = mailbox.get("token")
         hold.before(place)
