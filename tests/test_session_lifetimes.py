@@ -4,10 +4,12 @@ import json
 import secrets
 
 import matplotlib.figure
+import psutil
 import pytest
 
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.experiments import SessionLifetimes, session_lifetimes
+from labsupport.experiments.stage import RunStopped
 
 BEGIN = """
 local t = redis.call('TIME')
@@ -222,6 +224,23 @@ class TestResult:
         assert len(within) == right.numbers["asked_within"]
         assert (within.value == 1).all()
         assert set(events[events.event.isin(["idle", "old", "out"])].value) == {0}
+
+    def test_nobody_is_in_the_way_of_a_fault(self, right):
+        """Who looks which session comes back meets no session of those who are to be killed."""
+        late, logins = right.events.select("late"), right.events.select("login")
+        killed = logins[logins["value"] < -100]
+        assert len(killed) == 2
+        assert killed["start_ns"].min() > late["end_ns"].max()
+
+    def test_an_interrupted_run_leaves_nothing(self, lifetimes):
+        """Stopped while workers are held, a run ends them."""
+        before = {process.pid for process in psutil.Process().children(recursive=True)}
+        asked = iter(range(10**9))
+        with pytest.raises(RunStopped):
+            lifetimes.perform(Right, "right", stopped=lambda: next(asked) > 40)
+        assert next(asked) > 40
+        after = {process.pid for process in psutil.Process().children(recursive=True)}
+        assert after <= before
 
     def test_what_is_there_is_valid(self, lifetimes, right, two_commands):
         """The two lines of the chart agree for a right store; they do not for a wrong one."""

@@ -197,6 +197,7 @@ def die_in_a_login(client: Client, place: int, opening: Opening, url: str, *limi
     server, hold = held_client(url)
     store = opening(server, *limits)
     client.meet()
+    point("ready")  # whoever looks which sessions are new must not find this one
     client.note("login", -100 - place)
     hold.before(place)
     store.create("victim")
