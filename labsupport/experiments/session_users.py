@@ -186,9 +186,10 @@ def request(client: Client, aside: str, opening: Opening, url: str, *limits: int
         point("ready")
         token = mailbox.get("token")
         hold.before(place)
-        if store.get(token):
+        let_in = bool(store.get(token))
+        if let_in:
             store.put(token, "page", "/basket")
-        client.note("late", float(hold.over()))
+        client.note("late", float(hold.over() and let_in))
         point("over")
 
 
