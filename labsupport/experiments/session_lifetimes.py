@@ -121,9 +121,8 @@ class SessionLifetimes(Experiment):
                 break
         for victim in victims:
             victim.until("held")
-            victim.kill()
-        desk.kill()
-        late.kill()
+        for worker in (desk, late, *victims):
+            worker.kill()
 
         def over() -> bool:
             met = all(len(stage.history.select(kind)) for kind in KINDS)
