@@ -34,3 +34,9 @@ def test_shows_itself():
     data, metadata = bar_chart(BARS, **TEXTS)._repr_mimebundle_()
     assert data["image/png"]
     assert metadata["image/png"]["alt"] == TEXTS["alt"]
+
+
+def test_large_values_are_written_out():
+    """Above a hundred a value keeps its digits: 5.4e+02 bytes say less than 544."""
+    axes = bar_chart([("a", 99.4, "work"), ("b", 544.0, "work"), ("c", 12345.6, "work")], **TEXTS)
+    assert [text.get_text() for text in axes.axes[0].texts] == ["99", "544", "12,346"]

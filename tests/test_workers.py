@@ -115,6 +115,19 @@ def test_a_gated_worker_is_held_at_each_point(crew: Crew) -> None:
     assert worker.finish() == worker.result == "written"
 
 
+def test_a_point_that_was_reached_before_it_was_asked_for(crew: Crew) -> None:
+    """A worker that came to its point while the lab was busy with another one is held there."""
+    asked, left = crew.start(stepped, gated=True), crew.start(stepped, gated=True)
+    for worker in (asked, left):
+        assert crew.wait(lambda worker=worker: worker._arrivals, seconds=60)
+    asked.until("read")
+    assert not crew.wait(lambda: asked._arrivals, seconds=0.1)
+    asked.until("think")
+    left.go()
+    left.until("think")
+    assert asked.finish() == left.finish() == "written"
+
+
 def test_an_order_to_a_paused_worker_waits(crew: Crew) -> None:
     """A stopped worker does nothing, and obeys when it is resumed, as a real pause has it."""
     worker = crew.start(stepped, gated=True)

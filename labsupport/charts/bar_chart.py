@@ -45,7 +45,7 @@ def bar_chart(
                 linewidth=0,
             )
             axes.annotate(
-                f"{value:.2g}",
+                f"{value:.2g}" if value < 99.5 else f"{value:,.0f}",
                 (value, place),
                 xytext=(6, 0),
                 textcoords="offset points",

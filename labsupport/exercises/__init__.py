@@ -21,6 +21,7 @@ MODULES = {
     "00": "start_here",
     "01": "cache_aside",
     "03": "write_behind",
+    "12": "sessions",
 }
 """The module with the exercises of each lab, by the lab's number."""
 _PROGRESS = ".progress.json"

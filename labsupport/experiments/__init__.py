@@ -4,6 +4,7 @@ from labsupport.experiments.experiment import Experiment
 from labsupport.experiments.knobs import choice, knob
 from labsupport.experiments.lost_updates import LostUpdates
 from labsupport.experiments.result import Comparison, Result
+from labsupport.experiments.session_lifetimes import SessionLifetimes
 from labsupport.experiments.stage import Stage
 from labsupport.experiments.thundering_herd import ThunderingHerd
 from labsupport.experiments.write_behind_crash import WriteBehindCrash
@@ -13,6 +14,7 @@ __all__ = [
     "Experiment",
     "LostUpdates",
     "Result",
+    "SessionLifetimes",
     "Stage",
     "ThunderingHerd",
     "WriteBehindCrash",

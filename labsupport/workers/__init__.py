@@ -2,6 +2,7 @@
 
 from labsupport.workers.client import Client, point
 from labsupport.workers.crew import Crew
+from labsupport.workers.held import Hold, held_client
 from labsupport.workers.worker import Worker
 
-__all__ = ["Client", "Crew", "Worker", "point"]
+__all__ = ["Client", "Crew", "Hold", "Worker", "held_client", "point"]

@@ -106,7 +106,8 @@ class Worker:
             WorkerError: it ended before, or did not arrive in time.
         """
         deadline = time.monotonic() + seconds
-        self.go()
+        if not self._arrivals:  # else it is at a point that nobody has asked for yet
+            self.go()
         while True:
             arrived = self._arrive(deadline, f"did not reach the point {point!r}")
             if arrived is None:
@@ -123,6 +124,7 @@ class Worker:
         """Let it leave the point at which it is held; while it is paused, the order waits."""
         if self._held:
             self._held = False
+            self._arrivals.clear()
             self.send("go")
 
     def finish(self, *, seconds: float = _SECONDS_TO_ARRIVE) -> Any:
