@@ -5,6 +5,18 @@ from labsupport.experiments.knobs import knob
 from labsupport.experiments.lost_updates import LostUpdates
 from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.stage import Stage
+from labsupport.experiments.stale_reads import StaleReads
 from labsupport.experiments.thundering_herd import ThunderingHerd
+from labsupport.experiments.write_cost import WriteCost
 
-__all__ = ["Comparison", "Experiment", "LostUpdates", "Result", "Stage", "ThunderingHerd", "knob"]
+__all__ = [
+    "Comparison",
+    "Experiment",
+    "LostUpdates",
+    "Result",
+    "Stage",
+    "StaleReads",
+    "ThunderingHerd",
+    "WriteCost",
+    "knob",
+]
