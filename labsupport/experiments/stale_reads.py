@@ -176,7 +176,7 @@ class StaleReads(Experiment):
                 f"{numbers['not_told']:.0f} times it did not",
             ),
             Claim(
-                "A service that was cut off serves no old row when it is back",
+                "A service that was cut off learns of the update when it is back",
                 _status(met, broken=numbers["late_after_cut"] > 0),
                 longest,
             ),
@@ -221,7 +221,7 @@ class StaleReads(Experiment):
         claims = []
         for other in others:
             met = bool(first.numbers["late_after_cut"] and other.numbers["cut_met"])
-            text = f"After a cut {first.name} serves the old row, {other.name} does not"
+            text = f"After a cut {first.name} goes on with the old row, {other.name} does not"
             claims.append(Claim(text, _status(met, broken=other.numbers["late_after_cut"] > 0)))
         each = ", ".join(f"{one.numbers['longest_stale_seconds']:.2g} s" for one in results)
         return f"An old row is served for up to {each}", claims
