@@ -127,21 +127,17 @@ class StaleReads(Experiment):
     def _open(self, history: History, rounds: Sequence[Mapping[str, int]]) -> bool:
         """Whether one more round may put to the test what the last one did not."""
         last, missed = rounds[-1], history.select("update")[-1]
-        if len(rounds) == _MOST_ROUNDS or last["stuck"]:
-            return False
-        late = is_late(history, self.services, last["resumed_ns"], missed)
-        return not late and not self._met(history, last)
+        done = len(rounds) == _MOST_ROUNDS or last["stuck"] or self._met(history, last)
+        return not done and not is_late(history, self.services, last["resumed_ns"], missed)
 
     def _met(self, history: History, one: Mapping[str, int]) -> bool:
-        """Whether the copy that was cut off from the news was good for all the reads that count.
-
-        It is as old as the first read that returned it.
-        """
+        """Whether the copy that was cut off from the news was good for all the reads that count."""
         reads, missed = reads_of(history, self.services), history.select("update")[-1]
         before = reads[reads["start_ns"] < missed["start_ns"]]
         after = reads_of(history, self.services, one["resumed_ns"])[:ENOUGH_READS]
         if not one["killed"] or len(before) == 0 or len(after) < ENOUGH_READS:
             return False
+        # at the earliest, as it is no older than the first read that returned it
         got = before["start_ns"][before["value"] == before["value"][-1]][0]
         return bool(after["start_ns"][-1] - got < 1e9 * self.ttl_seconds)
 
