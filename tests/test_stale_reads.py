@@ -1,6 +1,7 @@
 """The experiment of lab 04: services with a copy each, one of which is cut off for a moment."""
 
 import json
+import os
 import threading
 import time
 
@@ -13,6 +14,7 @@ from redis.retry import Retry
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.experiments import StaleReads
 from labsupport.experiments.staleness import stale_spans, version_of
+from labsupport.servers import process_status
 
 USER = "SELECT * FROM users WHERE id = :id"
 RENAME = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
@@ -219,3 +221,24 @@ def test_raises(services):
 
     with pytest.raises(ImplementationError, match="AttributeError"):
         services.run(service, live=False)
+
+
+def test_an_end_while_a_service_is_stopped(services, tmp_path):
+    """An error in the update that the stopped service misses ends all processes, that one too."""
+
+    def service(connect, db, ttl):
+        connect().ping()
+        (tmp_path / str(os.getpid())).touch()
+
+        def update(user_id, name):
+            if name == "ada 3":
+                raise ZeroDivisionError("on purpose")
+            db.execute(RENAME, id=user_id, name=name)
+
+        return lambda user_id: db.fetch_one(USER, id=user_id), update
+
+    with pytest.raises(ImplementationError, match="on purpose"):
+        services.run(service, live=False)
+    processes = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(processes) == 3
+    assert {process_status(process) for process in processes} == {"dead"}
