@@ -188,13 +188,13 @@ class StaleReads(Experiment):
         if numbers["stuck"]:
             return f"{numbers['stuck']:.0f} of {self.services} services never answer"
         if numbers["overdue_reads"]:
-            return "The old row stays in the shared cache: every service goes on with it"
+            return "The old row stays: the shared cache gives it back"
         if numbers["not_told"]:
-            return f"Services that are connected serve the old row, for up to {seconds:.2g} s"
+            return f"Connected services serve the old row, for up to {seconds:.2g} s"
         if numbers["late_after_cut"]:
             return f"Cut off for a moment, service {self.services} is stale for {seconds:.2g} s"
         if not numbers["cut_met"]:
-            return "No service was cut off while it had a copy: nothing was put to the test"
+            return "The cut met no copy: nothing was put to the test"
         return f"No service serves an old row for longer than {max(1000 * seconds, 1):.0f} ms"
 
     def panels(self) -> Sequence[Panel]:
