@@ -79,7 +79,7 @@ class Lanes(Panel):
         self.left_inches = max(0.75, name_inches(rows) - 0.1)
         kinds: list[Bar | Mark] = [*bars, *marks]
         self._looks = {kind.name: ROLES[kind.role] for kind in kinds}
-        self.right_inches = 0.35 + name_inches(list(self._looks))
+        self.right_inches = 0.5 + name_inches(list(self._looks))
         self.inches = float(np.clip(_ROW_INCHES * len(rows), _LEAST_INCHES, _MOST_INCHES))
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:

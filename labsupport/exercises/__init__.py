@@ -20,7 +20,9 @@ __all__ = ["MODULES", "Exercise", "Outcome", "check", "exercise", "hint", "solut
 MODULES = {
     "00": "start_here",
     "01": "cache_aside",
+    "02": "write_through",
     "03": "write_behind",
+    "04": "cache_invalidation",
     "12": "sessions",
 }
 """The module with the exercises of each lab, by the lab's number."""

@@ -6,8 +6,10 @@ from labsupport.experiments.lost_updates import LostUpdates
 from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.session_lifetimes import SessionLifetimes
 from labsupport.experiments.stage import Stage
+from labsupport.experiments.stale_reads import StaleReads
 from labsupport.experiments.thundering_herd import ThunderingHerd
 from labsupport.experiments.write_behind_crash import WriteBehindCrash
+from labsupport.experiments.write_cost import WriteCost
 
 __all__ = [
     "Comparison",
@@ -16,8 +18,10 @@ __all__ = [
     "Result",
     "SessionLifetimes",
     "Stage",
+    "StaleReads",
     "ThunderingHerd",
     "WriteBehindCrash",
+    "WriteCost",
     "choice",
     "knob",
 ]
