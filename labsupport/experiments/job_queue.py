@@ -106,7 +106,7 @@ class JobQueue(Experiment):
         while not stage.wait(run.over, seconds=60.0):
             pass
         stage.finish(patience_seconds=_TO_END_SECONDS)
-        with server.client() as redis:
+        with server.client(encoding_errors="replace") as redis:  # others may have put bytes
             facts = {
                 "vouchers": {job: int(n) for job, n in redis.hgetall("vouchers").items()},
                 "dead": set(dead(redis)),

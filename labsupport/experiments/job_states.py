@@ -1,6 +1,6 @@
 """In which state each job of a queue was when, as the workers' events tell it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def _slots(history: History) -> dict[int, int]:
     return {int(row["client"]): int(row["value"]) for row in hired}
 
 
-def _array(rows: list[tuple[int, ...]], width: int) -> NDArray[np.int64]:
+def _array(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int64]:
     return np.array(rows, "i8").reshape(-1, width)
 
 
