@@ -155,7 +155,7 @@ def check_reap(answer: Answer) -> Outcome:
     def in_one_place(attempts: int, to: str) -> Client:
         def invariant(redis: Any, db: Any) -> bool:
             """the job is in exactly one list, and the next reaper does the rest"""
-            found = sum(state(redis).values(), [])
+            found = [job for jobs in state(redis).values() for job in jobs]
             require(found == ["job-1"], f"job-1 is in {found.count('job-1') or 'no'} list(s).")
             answer(redis)
             there = state(redis)[to]
