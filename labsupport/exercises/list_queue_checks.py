@@ -136,12 +136,12 @@ def check_reap(answer: Answer) -> Outcome:
 
     def moved(attempts: int, to: str) -> Client:
         def invariant(redis: Any, db: Any) -> bool:
+            kept = redis.lrange("jobs:bob", 0, -1)
+            require(kept == ["job-2"], "A job was taken from a worker who has a lease.")
             found = state(redis)
             for name, jobs in found.items():
                 wanted = ["job-1"] * (name == to)
                 require(jobs == wanted, f"{name} holds {', '.join(jobs) or 'nothing'}.")
-            kept = redis.lrange("jobs:bob", 0, -1)
-            require(kept == ["job-2"], "A job was taken from a worker who has a lease.")
             count = redis.hget("attempts", "job-1")
             fits = to == "dead" or count == str(attempts + 1)
             require(fits, f"attempts says {count} for job-1, not {attempts + 1}.")

@@ -123,12 +123,12 @@ def check_take(answer: Answer) -> Outcome:
 
         return given
 
-    def taker(redis: Any, db: Any) -> None:
-        told = answer(redis, "ada", 0)
-        redis.rpush("told", "None" if told is None else str(told[1]))
+    def taker(min_idle: int) -> Client:
+        def client(redis: Any, db: Any) -> None:
+            told = answer(redis, "ada", min_idle)
+            redis.rpush("told", "None" if told is None else str(told[1]))
 
-    def patient(redis: Any, db: Any) -> None:
-        redis.rpush("told", str(answer(redis, "ada", _NEVER_MS)))
+        return client
 
     def dead(redis: Any) -> list[str]:
         return [fields.get("job", "?") for _, fields in redis.xrange("dead")]
@@ -163,12 +163,12 @@ def check_take(answer: Answer) -> Outcome:
         require(_pending(redis) == 0, "It is still pending.")
         return True
 
-    one, two = {"ada": taker}, {"ada": taker, "bob": taker}
+    one, two = {"ada": taker(0)}, {"ada": taker(0), "bob": taker(0)}
     found = put_through(
         (
             Trial("A second delivery", one, delivered(1), handed_out),
             Trial("A third delivery", one, delivered(2), handed_out),
-            Trial("A job that is not idle", {"ada": patient}, delivered(1), not_yet),
+            Trial("A job that is not idle", {"ada": taker(_NEVER_MS)}, delivered(1), not_yet),
             Trial("A fourth delivery", one, delivered(3), given_up),
             Trial("A fourth delivery, and a kill", one, delivered(3), not_lost, crashes=True),
             Trial("A fourth delivery, found by two", two, delivered(3), given_up, prune=True),

@@ -28,7 +28,7 @@ Function = Callable[..., Any]
 
 _ROUNDS = 4_000  # of the hash that is a job's work: a millisecond or two
 _EARLY = 0.1  # the share of the jobs that are put before there is a worker
-_PATIENCE_SECONDS = 0.8  # several leases: who finds nothing for so long finds nothing any more
+_PATIENCE_SECONDS = 0.7  # several leases: who finds nothing for so long finds nothing any more
 _LOOKS = 3  # that each worker must have made in that time
 _SIGN_SECONDS = 0.01
 _TO_END_SECONDS = 3.0
@@ -69,13 +69,13 @@ class JobQueue(Experiment):
     effect: Function
     dead: Function | None = None
     workers: int = knob(4, low=2, high=16)
-    jobs: int = knob(200, low=20, high=900, step=10)
-    kills: int = knob(6, low=0, high=20)
+    jobs: int = knob(120, low=20, high=900, step=10)
+    kills: int = knob(4, low=0, high=20)
     poison: int = knob(1, low=0, high=4)
     failing: int = knob(2, low=0, high=10)
-    wild: int = knob(3, low=0, high=20)
+    wild: int = knob(2, low=0, high=20)
     attempts: int = knob(3, low=1, high=10)
-    seconds: float = knob(0.8, low=0.2, high=20.0, step=0.1)
+    seconds: float = knob(0.5, low=0.2, high=20.0, step=0.1)
 
     def check(self) -> None:
         special = self.kills + self.poison + self.failing
