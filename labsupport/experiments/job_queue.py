@@ -1,7 +1,6 @@
 """Jobs go through a queue while workers are killed: is each one done, and does it count once?"""
 
 import hashlib
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -227,11 +226,10 @@ class JobQueue(Experiment):
 
     def _fates(self) -> dict[int, str]:
         """What is in store for which job: the same each time."""
-        many = ["before", "after"] * (self.kills // 2) + ["before"] * (self.kills % 2)
-        many += ["poison"] * self.poison + ["fails"] * self.failing
-        random.Random(1).shuffle(many)
+        many = ["after", "before"] * self.kills
+        many = many[: self.kills] + ["poison"] * self.poison + ["fails"] * self.failing
         # after those that are put early, and so far apart that no two are taken in one batch of ten
-        places = np.linspace(0.12, 0.6, len(many), endpoint=False) * self.jobs
+        places = np.linspace(0.12, 0.76, len(many), endpoint=False) * self.jobs
         return dict(zip(places.astype(int).tolist(), many, strict=True))
 
 
@@ -245,7 +243,7 @@ class _Overseer:
         self._seen = 0
         self._quiet_since = time.monotonic_ns()
         # when all appointed kills are over, so that none of them is missed
-        self._wild = (np.linspace(0.65, 0.8, plan.wild) * plan.jobs).astype(int).tolist()
+        self._wild = (np.linspace(0.78, 0.85, plan.wild) * plan.jobs).astype(int).tolist()
         self._fates = plan._fates()
         doomed = plan.kills + plan.wild + plan.failing
         self._most = 2 * (plan.workers + doomed + plan.poison * (plan.attempts + 3))

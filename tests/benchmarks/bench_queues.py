@@ -147,7 +147,11 @@ class Celery:
 
     def work(self, url, me, handle):
         app = self._app(url)
-        app.task(lambda job: handle(job), name="handle")
+
+        def handle_job(job):
+            handle(job)
+
+        app.task(handle_job, name="handle")
         logging.disable(logging.CRITICAL)
         app.Worker(pool="solo", hostname=me, loglevel="CRITICAL", without_gossip=True).start()
 
