@@ -23,6 +23,8 @@ MODULES = {
     "02": "write_through",
     "03": "write_behind",
     "04": "cache_invalidation",
+    "10": "list_queue",
+    "11": "streams",
     "12": "sessions",
 }
 """The module with the exercises of each lab, by the lab's number."""

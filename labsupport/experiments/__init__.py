@@ -2,6 +2,8 @@
 
 from labsupport.experiments.experiment import Experiment
 from labsupport.experiments.knobs import choice, knob
+from labsupport.experiments.job_queue import JobQueue
+from labsupport.experiments.knobs import knob
 from labsupport.experiments.lost_updates import LostUpdates
 from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.session_lifetimes import SessionLifetimes
@@ -14,6 +16,7 @@ from labsupport.experiments.write_cost import WriteCost
 __all__ = [
     "Comparison",
     "Experiment",
+    "JobQueue",
     "LostUpdates",
     "Result",
     "SessionLifetimes",

@@ -196,6 +196,8 @@ class Names:
             return "OK"
         if reply is False:
             return "no"
+        if isinstance(reply, set):  # in whose order nobody may trust
+            reply = "{" + ", ".join(sorted(map(repr, reply))) + "}"
         return shorten(self.of(reply), 24)
 
     def _command(self, args: Arguments) -> str:
