@@ -6,5 +6,15 @@ from labsupport.experiments.lost_updates import LostUpdates
 from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.stage import Stage
 from labsupport.experiments.thundering_herd import ThunderingHerd
+from labsupport.experiments.two_holders import TwoHolders
 
-__all__ = ["Comparison", "Experiment", "LostUpdates", "Result", "Stage", "ThunderingHerd", "knob"]
+__all__ = [
+    "Comparison",
+    "Experiment",
+    "LostUpdates",
+    "Result",
+    "Stage",
+    "ThunderingHerd",
+    "TwoHolders",
+    "knob",
+]
