@@ -19,6 +19,7 @@ __all__ = ["RunStopped", "Stage"]
 class RunStopped(Exception):  # noqa: N818 (no error: it was asked for)
     """The panel's Stop was pressed while the run went on."""
 
+
 _Owned = TypeVar("_Owned", bound=AbstractContextManager[Any])
 
 
