@@ -32,7 +32,7 @@ class TwoHolders(Experiment):
     """Ada has the lock and is about to write; a fault strikes; then Bob tries.
 
     The function under study is `sell(nodes, db, ttl)`: under a lock that is kept on `nodes` (a client
-    for each, which waits 50 ms for an answer) it sells a piece of product 1, of which there is one,
+    for each, which waits 0.3 s for an answer) it sells a piece of product 1, of which there is one,
     and returns whether it did. It says where it is: `point("holds")` when it has the lock,
     `point("writes")` right before it writes, and `point("frees")` when it is about to free the lock.
 

@@ -21,7 +21,7 @@ FREE, DOWN = 0, -1
 Fault = Literal["none", "failover", "restart", "pause"]
 Remedy = Literal["none", "fsync", "delay"]
 
-_LIMITS = {"socket_timeout": 0.05, "socket_connect_timeout": 0.05}  # the documentation: 5 to 50 ms
+_LIMITS = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3}  # little, of a TTL of ten seconds
 _LOOK_SECONDS = 0.002
 _LONGEST_TTL = 90.0
 # Returns the token of the only lock on a server, or nil. KEYS: none; ARGV: none.
