@@ -23,6 +23,7 @@ MODULES = {
     "02": "write_through",
     "03": "write_behind",
     "04": "cache_invalidation",
+    "08": "redlock",
     "10": "list_queue",
     "11": "streams",
     "12": "sessions",

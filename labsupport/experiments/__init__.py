@@ -12,6 +12,7 @@ from labsupport.experiments.stale_reads import StaleReads
 from labsupport.experiments.thundering_herd import ThunderingHerd
 from labsupport.experiments.write_behind_crash import WriteBehindCrash
 from labsupport.experiments.write_cost import WriteCost
+from labsupport.experiments.two_holders import TwoHolders
 
 __all__ = [
     "Comparison",
@@ -23,6 +24,7 @@ __all__ = [
     "Stage",
     "StaleReads",
     "ThunderingHerd",
+    "TwoHolders",
     "WriteBehindCrash",
     "WriteCost",
     "choice",

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from labsupport.charts import LiveChart
 from labsupport.database import Database, open_shop
@@ -18,6 +18,9 @@ __all__ = ["RunStopped", "Stage"]
 
 class RunStopped(Exception):  # noqa: N818 (no error: it was asked for)
     """The panel's Stop was pressed while the run went on."""
+
+
+_Owned = TypeVar("_Owned", bound=AbstractContextManager[Any])
 
 
 class Stage:
@@ -48,6 +51,11 @@ class Stage:
     def server(self, **options: Any) -> Server:
         """A server of the run's own, see `start_server`; it may be hurt."""
         return self._closing.enter_context(start_server(**options))
+
+    def own(self, thing: _Owned) -> _Owned:
+        """Have something with an end of its own (a replica, a proxy) end with the run; returns it."""
+        self._closing.enter_context(thing)
+        return thing
 
     def shop(self) -> Database:
         """A session on a copy of the shop of the run's own."""

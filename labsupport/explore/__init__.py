@@ -9,12 +9,13 @@ from labsupport.errors import InvalidSettingError, NotSteppableError
 from labsupport.explore.bench import open_bench
 from labsupport.explore.clients import Actor
 from labsupport.explore.guard import PATIENCE_SECONDS, StepTimeout, foreign_use_noticed, watched
+from labsupport.explore.nodes import as_nodes
 from labsupport.explore.report import Report, Step
 from labsupport.explore.search import Search
 from labsupport.explore.virtual_time import virtual_time
 from labsupport.verdict import Claim, Status, Verdict
 
-__all__ = ["Report", "Step", "explore"]
+__all__ = ["Report", "Step", "as_nodes", "explore"]
 
 Function = Callable[..., Any]
 

@@ -21,6 +21,7 @@ Arguments = tuple[Any, ...]
 
 # Commands without a key that neither change nor reveal what another client may change.
 _HARMLESS = frozenset({"PING", "ECHO", "TIME", "UNWATCH"})
+_SCRIPTED = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _TABLE = re.compile(r"\b(?:from|join|into|update|table)\s+([\w.\"]+)", re.IGNORECASE)
 _WRITING = re.compile(
     r"\b(?:insert|update|delete|replace|create|drop|alter|truncate)\b", re.IGNORECASE
@@ -132,7 +133,7 @@ class Operation:
         return (
             self.kind == other.kind == "redis"
             and other.refused
-            and [args[:2] for args in self.commands] == [args[:2] for args in other.commands]
+            and list(map(_target, self.commands)) == list(map(_target, other.commands))
         )
 
 
@@ -202,7 +203,7 @@ class Names:
 
     def _command(self, args: Arguments) -> str:
         name = str(args[0])
-        if name in {"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"}:
+        if name in _SCRIPTED:
             count = int(args[2])
             shown = [name, "script", *args[3 : 3 + count]]
             rest = args[3 + count :]
@@ -210,6 +211,13 @@ class Names:
             shown, rest = [name, *args[1:2]], args[2:]
         parts = [shorten(self.of(part), 40) for part in shown]
         return " ".join([*parts, *(shorten(self.of(part), 16) for part in rest)])[:90]
+
+
+def _target(args: Arguments) -> Arguments:
+    """The command and its first key; of a script, the script and all its keys."""
+    if str(args[0]).upper() in _SCRIPTED:
+        return args[: 3 + int(args[2])]
+    return args[:2]
 
 
 def _is_nothing(reply: Any) -> bool:

@@ -6,6 +6,7 @@ from labsupport.servers.connection import MINIMUM_VERSION, check_server, connect
 from labsupport.servers.embedded import Server, start_masters, start_server
 from labsupport.servers.endpoint import Endpoint, open_redis
 from labsupport.servers.processes import ProcessStatus, process_status, wait_for_status
+from labsupport.servers.proxy import Proxy
 from labsupport.servers.reaper import adopt, discard, protect, release
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "OWNER_KEY",
     "Endpoint",
     "ProcessStatus",
+    "Proxy",
     "Server",
     "adopt",
     "check_server",

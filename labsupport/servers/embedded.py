@@ -19,6 +19,7 @@ from labsupport.servers.binary import find_server
 from labsupport.servers.connection import connect_client
 from labsupport.servers.process import ServerProcess, uninterrupted
 from labsupport.servers.processes import ProcessStatus, process_status, wait_for_status
+from labsupport.servers.proxy import Proxy
 from labsupport.servers.settings import checked, file_of, free_port, refusal
 
 __all__ = ["Server", "start_masters", "start_server"]
@@ -119,21 +120,28 @@ class Server:
         with uninterrupted():
             self._end()
 
-    def replica(self, **config: str) -> "Server":
+    def proxy(self) -> Proxy:
+        """A new process that passes TCP traffic on to this server, and can be paused and killed."""
+        self._listen()
+        return Proxy(self._port)
+
+    def replica(self, *, through: Proxy | None = None, **config: str) -> "Server":
         """A new server that replicates this one; returns when both ends say that the link is up.
 
         Args:
+            through: a `proxy()` of this server for the replica to connect to.
             config: settings of the new server, with _ for -, e.g. `appendonly="yes"`.
         """
         self._listen()
+        port = through.port if through else self._port
         secret = self._config.get("requirepass")
         access = {"requirepass": secret, "masterauth": secret} if secret else {}
         replica = Server(tcp=True, config=access | config)
         try:
-            replica._config["replicaof"] = f"127.0.0.1 {self._port}"
+            replica._config["replicaof"] = f"127.0.0.1 {port}"
             with replica._admin() as admin:
                 # by command, as one that is started as a replica waits a second before it connects
-                admin.replicaof("127.0.0.1", self._port)
+                admin.replicaof("127.0.0.1", port)
             _wait(lambda: self._sees(replica), f"{replica!r} replicates {self!r}", self, replica)
         except BaseException:
             replica.stop()
