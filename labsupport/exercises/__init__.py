@@ -20,6 +20,8 @@ __all__ = ["MODULES", "Exercise", "Outcome", "check", "exercise", "hint", "solut
 MODULES = {
     "00": "start_here",
     "01": "cache_aside",
+    "05": "sliding_window",
+    "06": "token_bucket",
 }
 """The module with the exercises of each lab, by the lab's number."""
 _PROGRESS = ".progress.json"
