@@ -48,48 +48,44 @@ def allow_solution(redis, key, limit, window, now):
 
 
 def limiter_stub(redis, key, limit, window, clock):
-    """As `allow`, but the callers' clocks, of which `clock()` is one, may be wrong by a minute.
-
-    `window` may be a fraction of a second.
-    """
+    """As `allow`; but `clock()`, the caller's, may be a minute wrong, and `window` may be 0.1 s."""
     script = """
     -- KEYS: the log; ARGV: limit, window and now in µs, a name for the call.
-    -- Returns 1 or 0, how many calls are in the window, and how long the next has to wait in µs.
+    -- Returns 1 or 0, how many more calls there may be, and how many µs the next has to wait.
     local limit, window, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
     redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
     local used = redis.call('ZCARD', KEYS[1])
     if used >= limit then
-      return {0, used, redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + window - now}
+      return {0, 0, redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + window - now}
     end
     redis.call('ZADD', KEYS[1], now, ARGV[4])
     redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
-    return {1, used + 1, 0}
+    return {1, limit - used - 1, 0}
     """
-    micros = [round(seconds * 1e6) for seconds in (window, clock())]
-    name = secrets.token_hex(8)
-    allowed, used, wait = redis.eval(script, 1, key, limit, *micros, name)
-    return allowed == 1, limit - used, wait / 1e6
+    args = [limit, *(round(seconds * 1e6) for seconds in (window, clock()))]
+    allowed, left, wait = redis.eval(script, 1, key, *args, secrets.token_hex(8))
+    return allowed == 1, left, wait / 1e6
 
 
 def limiter_solution(redis, key, limit, window, clock):
-    """As `allow`, but the callers' clocks, of which `clock()` is one, may be wrong by a minute."""
+    """As `allow`; but `clock()`, the caller's, may be a minute wrong, and `window` may be 0.1 s."""
     script = """
     -- KEYS: the log; ARGV: limit, window in µs, a name for the call.
-    -- Returns 1 or 0, how many calls are in the window, and how long the next has to wait in µs.
+    -- Returns 1 or 0, how many more calls there may be, and how many µs the next has to wait.
     local limit, window, time = tonumber(ARGV[1]), tonumber(ARGV[2]), redis.call('TIME')
     local now = time[1] * 1000000 + time[2]
     redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
     local used = redis.call('ZCARD', KEYS[1])
     if used >= limit then
-      return {0, used, redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + window - now}
+      return {0, 0, redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + window - now}
     end
     redis.call('ZADD', KEYS[1], now, ARGV[3])
     redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
-    return {1, used + 1, 0}
+    return {1, limit - used - 1, 0}
     """
-    name = secrets.token_hex(8)
-    allowed, used, wait = redis.eval(script, 1, key, limit, round(window * 1e6), name)
-    return allowed == 1, limit - used, wait / 1e6
+    args = [limit, round(window * 1e6), secrets.token_hex(8)]
+    allowed, left, wait = redis.eval(script, 1, key, *args)
+    return allowed == 1, left, wait / 1e6
 
 
 def allow_all_stub(redis, key, limits, now):
@@ -98,26 +94,16 @@ def allow_all_stub(redis, key, limits, now):
     A call that any of them refuses counts in none of them. Return (allowed, remaining, retry_after)
     as `allow` does: what all of them allow. Each key begins with `key`, and none is without a TTL.
     """
-    script = """
-    -- KEYS: the log; ARGV: limit, window and now in seconds, a name for the call.
-    -- Returns 1 or 0, how many calls are in the window, and until when the next has to wait.
-    local limit, window, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
-    local used = redis.call('ZCARD', KEYS[1])
-    if used >= limit then
-      return {0, used, redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]}
-    end
-    redis.call('ZADD', KEYS[1], now, ARGV[4])
-    redis.call('EXPIRE', KEYS[1], math.ceil(window) + 1)
-    return {1, used + 1, 0}
-    """
     left = []
     for limit, window in limits:
-        args = (limit, window, now, secrets.token_hex(8))
-        allowed, used, oldest = redis.eval(script, 1, f"{key}:{window}", *args)
-        if not allowed:
-            return False, 0, float(oldest) + window - now
-        left.append(limit - used)
+        log = f"{key}:{window}"
+        redis.zremrangebyscore(log, "-inf", now - window)
+        used = redis.zcard(log)
+        if used >= limit:
+            return False, 0, window
+        redis.zadd(log, {secrets.token_hex(8): now})
+        redis.expire(log, int(window) + 1)
+        left.append(limit - used - 1)
     return True, min(left), 0
 
 

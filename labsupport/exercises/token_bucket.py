@@ -59,24 +59,20 @@ def take_many_stub(redis, key, capacity, rate, cost):
     """Take `cost` tokens at once, or none; the time is the server's.
 
     Return (allowed, remaining, retry_after) as `take` does: retry_after is when there will be `cost`
-    tokens, and math.inf when there can never be as many. No key is without a TTL, also after a crash.
+    tokens, and math.inf when there can never be as many. No key is without a TTL.
     """
     script = """
-    -- KEYS: the bucket; ARGV: capacity, tokens a second.
-    -- Returns 1 or 0, and the whole tokens left.
+    -- Takes one token. KEYS: the bucket; ARGV: capacity, rate; returns 1 or 0, the tokens left.
     local capacity, rate, time = tonumber(ARGV[1]), tonumber(ARGV[2]), redis.call('TIME')
+    local tokens, at = unpack(redis.call('HMGET', KEYS[1], 'tokens', 'at'))
     local now = time[1] + time[2] / 1000000
-    local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'at')
-    local tokens, at = tonumber(bucket[1]) or capacity, tonumber(bucket[2]) or now
-    tokens = math.min(capacity, tokens + math.max(0, now - at) * rate)
+    tokens = math.min(capacity, (tokens or capacity) + (now - (at or now)) * rate)
     local allowed = tokens >= 1 and 1 or 0
-    tokens = tokens - allowed
-    redis.call('HSET', KEYS[1], 'tokens', tokens, 'at', math.max(at, now))
-    redis.call('PEXPIRE', KEYS[1], math.ceil((capacity - tokens) / rate * 1000))
-    return {allowed, math.floor(tokens)}
+    redis.call('HSET', KEYS[1], 'tokens', tokens - allowed, 'at', now)
+    redis.call('PEXPIRE', KEYS[1], math.ceil((capacity - tokens + allowed) / rate * 1000))
+    return {allowed, math.floor(tokens - allowed)}
     """
-    for _ in range(cost):
-        allowed, left = redis.eval(script, 1, key, capacity, rate)
+    allowed, left = [redis.eval(script, 1, key, capacity, rate) for _ in range(cost)][-1]
     return allowed == 1, left, 0 if allowed else cost / rate
 
 

@@ -192,7 +192,7 @@ class _Limit(Experiment):
             ),
             noun=("call", "calls"),
             per_seconds=_SPAN_SECONDS,
-            top=self._most,
+            top=max(load for _, load in self.plan) * self._most * _SPAN_SECONDS / self._window,
         )
 
     def _calls(self) -> tuple[Counts, Counts]:
