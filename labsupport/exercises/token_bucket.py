@@ -14,25 +14,22 @@ __all__ = ["EXERCISES"]
 def take_stub(redis, key, capacity, rate, now):
     """Take a token at `now` from a bucket that is full at first and gains `rate` a second.
 
-    Return (allowed, remaining, retry_after): True or False; the whole tokens that are left; and,
-    for a refused call, after how many seconds there will be one, else 0. No part of a token is lost,
-    and none is made when a caller's `now` is older than another's. The key expires when the bucket
-    would be full again, or up to a minute later.
+    Return (allowed, remaining, retry_after): True or False; the whole tokens left; for a refused
+    call, the seconds until there is one, else 0. No part of a token is lost, and none is made if
+    a `now` is older than another caller's. The key expires when the bucket would be full again.
     """
     script = """
-    -- KEYS: the bucket; ARGV: capacity, tokens a second, now in seconds.
-    -- Returns 1 or 0, and the tokens left.
+    -- KEYS: the bucket; ARGV: capacity, rate, now; returns 1 or 0, and the tokens left.
     local capacity, rate, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-    local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'at')
-    local tokens, at = tonumber(bucket[1]) or capacity, tonumber(bucket[2]) or now
+    local tokens, at = unpack(redis.call('HMGET', KEYS[1], 'tokens', 'at'))
+    tokens, at = tonumber(tokens) or capacity, tonumber(at) or now
     local gained = math.floor((now - at) * rate)
     if gained > 0 then tokens, at = math.min(capacity, tokens + gained), now end
     if tokens < 1 then return {0, 0} end
     redis.call('HSET', KEYS[1], 'tokens', tokens - 1, 'at', at)
-    redis.call('EXPIRE', KEYS[1], 3600)
-    return {1, tokens - 1}
+    return {1, tokens - 1, redis.call('EXPIRE', KEYS[1], 3600)}
     """
-    allowed, left = redis.eval(script, 1, key, capacity, rate, now)
+    allowed, left, *_ = redis.eval(script, 1, key, capacity, rate, now)
     return allowed == 1, left, 0 if allowed else 1 / rate
 
 

@@ -172,16 +172,24 @@ def check_take_many(answer: Answer) -> Outcome:
     return put_through(
         (
             Trial(ALONE, {"ada": in_turn}, forget, as_due),
-            Trial("Two callers, three tokens each", threes, forget, one_of_the_threes, prune=True),
+            Trial(
+                "A caller who may crash", {"ada": threes["ada"]}, forget, all_or_none, crashes=True
+            ),
+            Trial(
+                "Two callers, three tokens each",
+                threes,
+                forget,
+                one_of_the_threes,
+                prune=True,
+                sample=200,
+            ),
             Trial(
                 "Three callers of three, three and two",
                 {**threes, "cyd": caller("cyd", 2)},
                 forget,
                 one_of_the_threes,
                 prune=True,
-            ),
-            Trial(
-                "A caller who may crash", {"ada": threes["ada"]}, forget, all_or_none, crashes=True
+                sample=200,
             ),
             Trial("Two callers, one clock a minute ahead", clocks, forget, none_made, prune=True),
             Trial("A caller who waits as told", {"ada": waits_as_told}, forget, admitted_after),
@@ -261,7 +269,7 @@ def check_reserve(answer: Answer) -> Outcome:
             Trial(ALONE, {"ada": in_turn}, forget, as_due),
             Trial("Two callers at once", two, forget, turns(0, 0.5)),
             Trial("Two callers, one turn left", two, asked, turns(1)),
-            Trial("Three callers at once", three, forget, turns(0, 0.5, 1), prune=True),
+            Trial("Three callers at once", three, forget, turns(0, 0.5, 1), prune=True, sample=200),
             Trial(
                 "A caller who may crash",
                 {"ada": two["ada"]},

@@ -49,6 +49,8 @@ class _Limit(Experiment):
     """What the limit says, as a claim."""
     plan: ClassVar[tuple[tuple[float, float], ...]]
     """How many windows, and how many times what the limit allows is asked for in them."""
+    _breach: ClassVar[str] = "{worst} calls get in where {most} are allowed"
+    _worst: ClassVar[str] = "Admitted where {most} are allowed"
 
     @property
     @abstractmethod
@@ -161,7 +163,7 @@ class _Limit(Experiment):
         if numbers["stuck"]:
             return f"{numbers['stuck']:.0f} clients never got an answer"
         if not kept:
-            return f"{math.floor(numbers['worst'])} calls get in where {self._most} are allowed"
+            return self._breach.format(worst=f"{numbers['worst']:.0f}", most=self._most)
         if not granted:
             return f"{numbers['admitted']:,.0f} calls get in where {numbers['due']:,.0f} are due"
         if not told:
@@ -180,8 +182,8 @@ class _Limit(Experiment):
         if first.numbers["share_of_due"] < _FAIR_SHARE:
             parts = [f"{one.name} {one.numbers['share_of_due']:.0%}" for one in results]
             return f"Admitted, of what is due: {', '.join(parts)}", claims
-        parts = [f"{one.name} {math.floor(one.numbers['worst'])}" for one in results]
-        return f"Admitted where {self._most} are allowed: {', '.join(parts)}", claims
+        parts = [f"{one.name} {one.numbers['worst']:.0f}" for one in results]
+        return f"{self._worst.format(most=self._most)}: {', '.join(parts)}", claims
 
     def _bars(self) -> Bars:
         return Bars(
@@ -313,6 +315,8 @@ class BucketLimit(_Limit):
         *((0.5, 0.3), (0.4, 8.0), (1.1, 0.3), (0.4, 8.0), (1.1, 0.3), (0.4, 8.0)),
         (2.1, 2.0),
     )
+    _breach: ClassVar[str] = "{worst} calls beyond the rate, from a bucket of {most}"
+    _worst: ClassVar[str] = "Beyond the rate, from a bucket of {most}"
 
     capacity: int = knob(20, low=1, high=1000)
     rate: float = knob(100.0, low=1.0, high=10_000.0)
