@@ -22,12 +22,13 @@ from labsupport.servers import connect_client
 from labsupport.verdict import Claim, Status
 from labsupport.workers import Client
 
-__all__ = ["BucketLimit", "RateLimit"]
+__all__ = ["OWN", "Counts", "Limit", "RateLimit", "Times", "in_order"]
 
 _FAIR_SHARE = 0.8
 _GRACE_SECONDS = 0.001  # no two clocks tick alike
 _SPAN_SECONDS = 0.05
-_OWN = 2
+OWN = 2
+"""The limit of the one who has a key of its own."""
 _MORE_SECONDS = 8.0
 _PATIENCE_SECONDS = 5.0
 _FORM = "Return (allowed, remaining, retry_after): True or False, a whole number, and seconds."
@@ -37,7 +38,7 @@ Counts = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Limit(Experiment):
+class Limit(Experiment):
     """What the two experiments share: the clients, their calls, the claims and the chart."""
 
     clients: int = knob(8, low=2, high=64)
@@ -215,7 +216,7 @@ class _Limit(Experiment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateLimit(_Limit):
+class RateLimit(Limit):
     """All clients call one function, which may admit `limit` of them in any window.
 
     The function under study is `allow(redis, key, limit, window, clock)`; it returns (allowed,
@@ -252,14 +253,14 @@ class RateLimit(_Limit):
 
     @property
     def _own(self) -> tuple[int, float]:
-        return _OWN, self._window
+        return OWN, self._window
 
     @property
     def _window(self) -> float:
         return float(self.window_seconds)
 
     def _used(self, history: History, *events: str) -> tuple[Times, Counts]:
-        starts, ends = _sorted(history, *events)
+        starts, ends = in_order(history, *events)
         before = np.searchsorted(starts, ends - int(self._window * 1e9), side="right")
         return ends - history.origin_ns, np.arange(1.0, len(ends) + 1) - before
 
@@ -288,92 +289,6 @@ class RateLimit(_Limit):
                     Line("limit", "limit", lambda _: (np.zeros(1, "i8"), np.full(1, self.limit))),
                 ),
                 top=1.5 * self.limit,
-            ),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BucketLimit(_Limit):
-    """All clients take tokens from one bucket of `capacity`, which gains `rate` a second.
-
-    The function under study is `take(redis, key, capacity, rate, clock)`; it returns (allowed,
-    remaining, retry_after). All else is as in `RateLimit`: in any span of t seconds, at most
-    capacity + rate * t calls are allowed.
-
-    Args:
-        clients: how many share the bucket, each with a connection of its own.
-        seconds: how long they call; they go on until they have asked for twice the capacity.
-        capacity: how many tokens the bucket holds; it is full at the start.
-        rate: how many tokens it gains in a second.
-        skew_seconds: by how much the clock of one machine, with one client, is ahead.
-        processes: how many machines there are, i.e. processes.
-    """
-
-    parameters: ClassVar[tuple[str, ...]] = ("redis", "key", "capacity", "rate", "clock")
-    promise: ClassVar[str] = "No more calls are admitted than the bucket held and gained"
-    plan: ClassVar[tuple[tuple[float, float], ...]] = (
-        *((0.5, 0.3), (0.4, 8.0), (1.1, 0.3), (0.4, 8.0), (1.1, 0.3), (0.4, 8.0)),
-        (2.1, 2.0),
-    )
-    _breach: ClassVar[str] = "{worst} calls beyond the rate, from a bucket of {most}"
-    _worst: ClassVar[str] = "Beyond the rate, from a bucket of {most}"
-
-    capacity: int = knob(20, low=1, high=1000)
-    rate: float = knob(100.0, low=1.0, high=10_000.0)
-
-    @property
-    def _most(self) -> int:
-        return self.capacity
-
-    @property
-    def _given(self) -> tuple[int, float]:
-        return self.capacity, float(self.rate)
-
-    @property
-    def _own(self) -> tuple[int, float]:
-        return _OWN, _OWN / self._window
-
-    @property
-    def _window(self) -> float:
-        return self.capacity / self.rate
-
-    def _used(self, history: History, *events: str) -> tuple[Times, Counts]:
-        starts, ends = _sorted(history, *events)
-        if len(ends) == 0:
-            return ends, ends.astype(float)
-        begun, over = (times - history.origin_ns for times in (starts, ends))
-        gained = begun * (self.rate / 1e9)
-        # a span may begin with any call: keep the one that makes the most of it
-        best = np.maximum.accumulate(gained - np.arange(len(begun)))
-        first = np.searchsorted(begun, over, side="right") - 1
-        return over, np.arange(1.0, len(over) + 1) - over * (self.rate / 1e9) + best[first]
-
-    def _fair(self, calls_ns: Times) -> int:
-        due, tokens, last = 0, float(self.capacity), 0
-        for now in calls_ns.tolist():
-            tokens = min(self.capacity, tokens + (now - last) * self.rate / 1e9)
-            last = now
-            if tokens >= 1:
-                tokens -= 1
-                due += 1
-        return due
-
-    def panels(self) -> Sequence[Panel]:
-        def level(history: History) -> tuple[Times, Counts]:
-            calls = np.concatenate([history.select("admitted"), history.select("refused")])
-            calls = calls[np.argsort(calls["end_ns"], kind="stable")]
-            left = np.where(calls["event"] == history.number("admitted"), calls["value"], 0.0)
-            return calls["end_ns"] - history.origin_ns, left
-
-        def full(_: History) -> tuple[Times, Counts]:
-            return np.zeros(1, "i8"), np.full(1, float(self.capacity))
-
-        return (
-            self._bars(),
-            Lines(
-                "tokens left in the bucket, as the replies say",
-                (Line("left", "work", level), Line("full", "limit", full)),
-                top=1.1 * self.capacity,
             ),
         )
 
@@ -444,7 +359,7 @@ def _wait_as_told(
         waited = not allowed and client.running
 
 
-def _sorted(history: History, *events: str) -> tuple[Times, Times]:
+def in_order(history: History, *events: str) -> tuple[Times, Times]:
     """The starts and the ends of all calls of these kinds, each in the order of time."""
     calls = np.concatenate([history.select(event) for event in events])
     return np.sort(calls["start_ns"]), np.sort(calls["end_ns"])
