@@ -23,6 +23,8 @@ MODULES = {
     "02": "write_through",
     "03": "write_behind",
     "04": "cache_invalidation",
+    "05": "sliding_window",
+    "06": "token_bucket",
     "08": "redlock",
     "10": "list_queue",
     "11": "streams",

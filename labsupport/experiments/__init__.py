@@ -1,10 +1,12 @@
 """Experiments: real processes under load, with real faults, charted live."""
 
+from labsupport.experiments.bucket_limit import BucketLimit
 from labsupport.experiments.experiment import Experiment
 from labsupport.experiments.knobs import choice, knob
 from labsupport.experiments.job_queue import JobQueue
 from labsupport.experiments.knobs import knob
 from labsupport.experiments.lost_updates import LostUpdates
+from labsupport.experiments.rate_limit import RateLimit
 from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.session_lifetimes import SessionLifetimes
 from labsupport.experiments.stage import Stage
@@ -15,10 +17,12 @@ from labsupport.experiments.write_cost import WriteCost
 from labsupport.experiments.two_holders import TwoHolders
 
 __all__ = [
+    "BucketLimit",
     "Comparison",
     "Experiment",
     "JobQueue",
     "LostUpdates",
+    "RateLimit",
     "Result",
     "SessionLifetimes",
     "Stage",

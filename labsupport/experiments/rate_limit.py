@@ -1,0 +1,379 @@
+"""Many clients share one limit: is it kept, is it granted, and is what the refused are told true?"""
+
+import math
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labsupport.charts import Bars, Line, Lines, Panel, Part, count_per_span
+from labsupport.errors import InvalidSettingError
+from labsupport.experiments.experiment import Experiment, Implementation, Numbers
+from labsupport.experiments.knobs import knob
+from labsupport.experiments.result import Result
+from labsupport.experiments.stage import Stage
+from labsupport.history import History
+from labsupport.servers import connect_client
+from labsupport.verdict import Claim, Status
+from labsupport.workers import Client
+
+__all__ = ["OWN", "Counts", "Limit", "RateLimit", "Times", "in_order"]
+
+_FAIR_SHARE = 0.8
+_GRACE_SECONDS = 0.001  # no two clocks tick alike
+_SPAN_SECONDS = 0.05
+OWN = 2
+"""The limit of the one who has a key of its own."""
+_MORE_SECONDS = 8.0
+_PATIENCE_SECONDS = 5.0
+_FORM = "Return (allowed, remaining, retry_after): True or False, a whole number, and seconds."
+
+Times = NDArray[np.int64]
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit(Experiment):
+    """What the two experiments share: the clients, their calls, the claims and the chart."""
+
+    clients: int = knob(8, low=2, high=64)
+    seconds: float = knob(1.2, low=0.2, high=60.0, step=0.1)
+    skew_seconds: float = knob(0.0, low=-3600.0, high=3600.0, step=1.0)
+    processes: int = knob(4, low=2, high=16)
+
+    promise: ClassVar[str]
+    """What the limit says, as a claim."""
+    plan: ClassVar[tuple[tuple[float, float], ...]]
+    """How many windows, and how many times what the limit allows is asked for in them."""
+    _breach: ClassVar[str] = "{worst} calls get in where {most} are allowed"
+    _worst: ClassVar[str] = "Admitted where {most} are allowed"
+
+    @property
+    @abstractmethod
+    def _most(self) -> int:
+        """How many calls are allowed at once."""
+
+    @property
+    @abstractmethod
+    def _given(self) -> tuple[int, float]:
+        """The function's third and fourth arguments."""
+
+    @property
+    @abstractmethod
+    def _own(self) -> tuple[int, float]:
+        """The same for the one who has a limit of its own: so few that any machine goes beyond."""
+
+    @property
+    @abstractmethod
+    def _window(self) -> float:
+        """The seconds in which so many are allowed again."""
+
+    @abstractmethod
+    def _used(self, history: History, *events: str) -> tuple[Times, Counts]:
+        """When each call ended, and how much of the limit was used up then, at the least.
+
+        Only calls that lie wholly inside a span of time are counted as made in it, from the start of
+        the first to the end of the last: whenever in between the server decided, it was inside.
+        """
+
+    @abstractmethod
+    def _fair(self, calls_ns: Times) -> int:
+        """How many calls that began then are due, by the definition of the limit."""
+
+    @property
+    def conditions(self) -> str:
+        skew = f", one clock {self.skew_seconds:+g} s" if self.skew_seconds else ""
+        return f"{self.clients} clients, light load and bursts, then twice the limit{skew}"
+
+    def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
+        server = stage.server()
+        calls = (implementation, server.url, *self._given, self._calls(), self.clients)
+        # a clock belongs to a machine: the one that is wrong has a process of its own
+        stage.start(_call, *calls, self.skew_seconds, clients=1, processes=1, name=name)
+        others = {"clients": self.clients - 1, "processes": self.processes - 1}
+        stage.start(_call, *calls, 0.0, **others, name=name)
+        own = (implementation, server.url, *self._own, self._window)
+        stage.start(_wait_as_told, *own, clients=1, processes=1, name=name)
+        stage.crew.begin()
+        stage.wait(seconds=self.seconds)
+
+        give_up = time.monotonic() + _MORE_SECONDS
+
+        def met() -> bool:
+            _, asked = self._used(stage.history, "admitted", "refused")
+            enough = bool(asked.max(initial=0) >= 2 * self._most) and self._waited(stage.history)
+            return enough or time.monotonic() > give_up
+
+        stage.wait_while_alive(met, patience_seconds=_PATIENCE_SECONDS)
+        stage.facts["stuck"] = len(stage.finish(patience_seconds=_PATIENCE_SECONDS))
+
+    def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
+        admitted, refused = history.select("admitted"), history.select("refused")
+        came_back, told = history.select("came back"), history.select("told to wait")
+        _, asked = self._used(history, "admitted", "refused")
+        _, used = self._used(history, "admitted")
+        due = self._fair(np.sort(np.concatenate([admitted["start_ns"], refused["start_ns"]])))
+        return {
+            "calls": len(admitted) + len(refused),
+            "admitted": len(admitted),
+            "due": due,
+            "share_of_due": len(admitted) / due if due else np.nan,
+            "most_asked": float(asked.max(initial=0)),
+            "worst": float(used.max(initial=0)),
+            "came_back": len(came_back),
+            "sent_away_again": int((came_back["value"] == 0).sum()),
+            "longest_wait_told_s": float(told["value"].max(initial=0)),
+            "stuck": facts["stuck"],
+        }
+
+    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+        met = numbers["most_asked"] >= 2 * self._most
+        starved = numbers["share_of_due"] < _FAIR_SHARE or numbers["stuck"] > 0
+        misled = numbers["sent_away_again"] > 0 or self._too_long(numbers["longest_wait_told_s"])
+        return (
+            Claim(
+                "Twice as much is asked for as the limit allows",
+                _status(met),
+                f"{numbers['calls']:,.0f} calls, up to {numbers['most_asked']:,.0f} at once",
+            ),
+            Claim(
+                self.promise,
+                _status(met, broken=numbers["worst"] > self._most + 1e-6),
+                f"{numbers['worst']:,.4g}, where {self._most} are allowed",
+            ),
+            Claim(
+                "At least four fifths of the calls that are due are admitted",
+                _status(met, broken=starved),
+                f"{numbers['admitted']:,.0f} of {numbers['due']:,.0f}",
+            ),
+            Claim(
+                "Who waits as told is admitted",
+                _status(numbers["came_back"] > 0, broken=misled),
+                f"{numbers['sent_away_again']:,.0f} of {numbers['came_back']:,.0f} were refused"
+                f" again; told to wait up to {numbers['longest_wait_told_s']:.3g} s",
+            ),
+        )
+
+    def find(self, name: str, numbers: Numbers) -> str:
+        _, kept, granted, told = (claim.status != "broken" for claim in self.judge(numbers))
+        if numbers["stuck"]:
+            return f"{numbers['stuck']:.0f} clients never got an answer"
+        if not kept:
+            return self._breach.format(worst=f"{numbers['worst']:.0f}", most=self._most)
+        if not granted:
+            return f"{numbers['admitted']:,.0f} calls get in where {numbers['due']:,.0f} are due"
+        if not told:
+            return "Who waits as told is sent away again, or waits too long"
+        return f"The limit of {self._most} is kept, and granted"
+
+    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
+        first, *others = results
+        broken = [c.text for c in first.verdict.claims if c.status == "broken"]
+        claims = []
+        for other in others:
+            missed = any(result.numbers["most_asked"] < 2 * self._most for result in results)
+            better = bool(broken) and other.verdict.status == "holds"
+            text = f"{other.name} keeps what {first.name} breaks"
+            claims.append(Claim(text, _status(not missed, broken=not better)))
+        if first.numbers["share_of_due"] < _FAIR_SHARE:
+            parts = [f"{one.name} {one.numbers['share_of_due']:.0%}" for one in results]
+            return f"Admitted, of what is due: {', '.join(parts)}", claims
+        parts = [f"{one.name} {one.numbers['worst']:.0f}" for one in results]
+        return f"{self._worst.format(most=self._most)}: {', '.join(parts)}", claims
+
+    def _bars(self) -> Bars:
+        return Bars(
+            "calls per 50 ms",
+            (
+                Part("admitted", "good", _count("admitted")),
+                Part("refused", "waiting", _count("refused")),
+            ),
+            noun=("call", "calls"),
+            per_seconds=_SPAN_SECONDS,
+            top=max(load for _, load in self.plan) * self._most * _SPAN_SECONDS / self._window,
+        )
+
+    def _calls(self) -> tuple[Counts, Counts]:
+        """A cycle of the plan: its moments, and how many calls are due by then; in between, evenly."""
+        windows, loads = np.array(self.plan).T
+        moments = np.concatenate([[0.0], np.cumsum(windows)]) * self._window
+        return moments, np.concatenate([[0.0], np.cumsum(windows * loads)]) * self._most
+
+    def _too_long(self, seconds: float) -> bool:
+        """Whether nobody who is alone with the limit needs to wait so long."""
+        return not seconds <= self._window + _GRACE_SECONDS
+
+    def _waited(self, history: History) -> bool:
+        """Whether the patient one has come back, or has no reason to."""
+        told = history.select("told to wait")["value"]
+        back = len(history.select("came back")) > 0 or self._too_long(told.max(initial=0))
+        return back or self._used(history, "admitted")[1].max(initial=0) > self._most
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimit(Limit):
+    """All clients call one function, which may admit `limit` of them in any window.
+
+    The function under study is `allow(redis, key, limit, window, clock)`; it returns (allowed,
+    remaining, retry_after). `clock()` is the time of the caller's machine in seconds since 1970. One
+    more client has a key and a limit of its own; it calls until it is refused, waits as told, and
+    calls again.
+
+    Args:
+        clients: how many share the key, each with a connection of its own.
+        seconds: how long they call; they go on until they have asked for twice the limit.
+        limit: how many calls are allowed in a window.
+        window_seconds: how long a window is.
+        skew_seconds: by how much the clock of one machine, with one client, is ahead.
+        processes: how many machines there are, i.e. processes.
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ("redis", "key", "limit", "window", "clock")
+    promise: ClassVar[str] = "No window holds more admitted calls than the limit"
+    plan: ClassVar[tuple[tuple[float, float], ...]] = (
+        *((0.7, 0.5), (0.8, 8.0), (0.7, 0.5), (0.8, 8.0)),  # bursts half a window apart
+        (3.0, 2.0),
+    )
+
+    limit: int = knob(20, low=1, high=1000)
+    window_seconds: float = knob(0.2, low=0.05, high=10.0, step=0.05)
+
+    @property
+    def _most(self) -> int:
+        return self.limit
+
+    @property
+    def _given(self) -> tuple[int, float]:
+        return self.limit, float(self.window_seconds)
+
+    @property
+    def _own(self) -> tuple[int, float]:
+        return OWN, self._window
+
+    @property
+    def _window(self) -> float:
+        return float(self.window_seconds)
+
+    def _used(self, history: History, *events: str) -> tuple[Times, Counts]:
+        starts, ends = in_order(history, *events)
+        before = np.searchsorted(starts, ends - int(self._window * 1e9), side="right")
+        return ends - history.origin_ns, np.arange(1.0, len(ends) + 1) - before
+
+    def _fair(self, calls_ns: Times) -> int:
+        due, recent, window = 0, deque[int](), int(self._window * 1e9)
+        for now in calls_ns.tolist():
+            while recent and recent[0] <= now - window:
+                recent.popleft()
+            if len(recent) < self.limit:
+                recent.append(now)
+                due += 1
+        return due
+
+    def panels(self) -> Sequence[Panel]:
+        def worst(history: History) -> tuple[Times, Counts]:
+            times, used = self._used(history, "admitted")
+            return times, np.maximum.accumulate(used) if len(used) else used
+
+        return (
+            self._bars(),
+            Lines(
+                "admitted calls in the window that ends here",
+                (
+                    Line("now", "work", lambda history: self._used(history, "admitted")),
+                    Line("worst", "tail", worst),
+                    Line("limit", "limit", lambda _: (np.zeros(1, "i8"), np.full(1, self.limit))),
+                ),
+                top=1.5 * self.limit,
+            ),
+        )
+
+
+def _ask(function: Implementation, *args: Any) -> tuple[bool, float, float]:
+    answer = function(*args)
+    try:
+        allowed, remaining, retry_after = answer
+        told = float(remaining), float(retry_after or 0)
+        if isinstance(allowed, bool | int) and math.isfinite(told[0]) and told[1] >= 0:
+            return bool(allowed), *told
+    except (TypeError, ValueError):
+        pass
+    raise InvalidSettingError(f"The function returned {answer!r:.60}.", _FORM)
+
+
+def _call(
+    client: Client,
+    allow: Implementation,
+    url: str,
+    limit: int,
+    per: float,
+    calls: tuple[Counts, Counts],
+    clients: int,
+    skew: float,
+) -> None:
+    """Be a client: make each `clients`-th call of the plan."""
+    redis = connect_client(url)
+    moments, due = calls
+    number = client.number
+
+    def clock() -> float:
+        return time.time() + skew
+
+    redis.ping()
+    client.meet()
+    begin = time.monotonic()
+    while True:
+        cycles, rest = divmod(number, due[-1])
+        at = begin + cycles * moments[-1] + float(np.interp(rest, due, moments))
+        client.rest(max(0.0, at - time.monotonic()))
+        if not client.running:
+            return
+        start = time.monotonic_ns()
+        allowed, remaining, retry_after = _ask(allow, redis, "user:1", limit, per, clock)
+        value = remaining if allowed else retry_after
+        client.record("admitted" if allowed else "refused", start, time.monotonic_ns(), value)
+        number += clients
+
+
+def _wait_as_told(
+    client: Client, allow: Implementation, url: str, limit: int, per: float, longest: float
+) -> None:
+    """Be somebody who is alone with a key, and waits as told."""
+    redis = connect_client(url)
+    redis.ping()
+    client.meet()
+    waited = False
+    while client.running:
+        start = time.monotonic_ns()
+        allowed, _, told = _ask(allow, redis, "user:2", limit, per, time.time)
+        if waited:
+            client.record("came back", start, time.monotonic_ns(), float(allowed))
+        if not allowed:
+            client.note("told to wait", told)
+        # also if it is not limited at all, it leaves some room for the others
+        client.rest(_GRACE_SECONDS + (0.0 if allowed else min(told, longest)))
+        waited = not allowed and client.running
+
+
+def in_order(history: History, *events: str) -> tuple[Times, Times]:
+    """The starts and the ends of all calls of these kinds, each in the order of time."""
+    calls = np.concatenate([history.select(event) for event in events])
+    return np.sort(calls["start_ns"]), np.sort(calls["end_ns"])
+
+
+def _count(event: str) -> Any:
+    def heights(history: History, span_ns: int) -> Times:
+        times = history.select(event)["end_ns"] - history.origin_ns
+        return count_per_span(times, span_ns=span_ns, until_ns=history.elapsed_ns)
+
+    return heights
+
+
+def _status(met: bool, *, broken: bool = False) -> Status:
+    if broken:
+        return "broken"
+    return "holds" if met else "not exercised"
