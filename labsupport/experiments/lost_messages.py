@@ -420,12 +420,12 @@ def _lost(history: History) -> NDArray[np.int64]:
     """When the messages were sent that a subscriber lost: a later one has reached it, or nobody."""
     sent = history.select("sent")
     rows, spans = _in_rows(history, "received"), []
-    at = np.append(sent["end_ns"], sent["end_ns"][-1:]) - history.origin_ns
+    began, ended = sent["start_ns"] - history.origin_ns, sent["end_ns"] - history.origin_ns
     for row in range(len(_SUBSCRIBERS)):
         got = rows["value"][rows["row"] == row]
         missing = ~np.isin(sent["value"], got) & (sent["value"] < got.max(initial=0))
         edges = np.flatnonzero(np.diff(np.pad(missing.astype(int), 1))).reshape(-1, 2)
-        spans += [(row, at[start], at[end]) for start, end in edges]
+        spans += [(row, began[first], ended[after - 1]) for first, after in edges]
     return np.array(spans, "i8").reshape(-1, 3)
 
 
