@@ -82,8 +82,7 @@ class LostMessages(Experiment):
     @property
     def conditions(self) -> str:
         return (
-            f"{self.messages:,} messages, {self.missed:,} of them while three subscribers are away;"
-            f" redis-py retries {self.retries} times"
+            f"{self.messages:,} messages, {self.missed:,} of them while three subscribers are away"
         )
 
     def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
