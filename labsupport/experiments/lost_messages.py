@@ -1,36 +1,34 @@
 """One publisher, and subscribers that come late, die, lose their connection, or fall behind."""
 
-import itertools
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import redis
 from numpy.typing import NDArray
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.connection import UnixDomainSocketConnection
-from redis.retry import Retry
 
 from labsupport.charts import Bar, Lanes, Mark, Panel
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
+from labsupport.experiments.lost_messages_scene import (
+    BUFFER_BYTES,
+    PATIENCE_SECONDS,
+    SUBSCRIBERS,
+    Scene,
+    counts_of,
+    in_rows,
+    probe,
+    publish,
+)
 from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
-from labsupport.servers import Server, connect_client
 from labsupport.verdict import Claim, Status
-from labsupport.workers import Client, Worker, point
 
 __all__ = ["LostMessages"]
 
-_BUFFER_BYTES = 262_144  # what the server keeps for a subscriber that does not read
-_SENT_MEANWHILE_BYTES = 1_600_000  # more than that and the sockets of any system hold
-_PATIENCE_SECONDS = 10.0
-_NEXT_PROBE_SECONDS = 0.1
 _TOGETHER_NS = 40_000_000  # receipts no further apart are drawn as one bar
 _FAULTS = {
     "steady": "without a fault",
@@ -39,7 +37,6 @@ _FAULTS = {
     "slow": "that is too slow",
     "late": "that comes late",
 }
-_SUBSCRIBERS = tuple(_FAULTS)
 _STRUCK = ("killed", "cut", "slow")
 
 
@@ -65,7 +62,7 @@ class LostMessages(Experiment):
     """
 
     parameters: ClassVar[tuple[str, ...]] = ("redis", "names")
-    subscribers: ClassVar[tuple[str, ...]] = _SUBSCRIBERS
+    subscribers: ClassVar[tuple[str, ...]] = SUBSCRIBERS
 
     messages: int = knob(1000, low=200, high=20_000, step=100)
     missed: int = knob(300, low=50, high=5_000, step=50)
@@ -86,12 +83,12 @@ class LostMessages(Experiment):
         )
 
     def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
-        server = stage.server(config={"client-output-buffer-limit": f"pubsub {_BUFFER_BYTES} 0 0"})
+        server = stage.server(config={"client-output-buffer-limit": f"pubsub {BUFFER_BYTES} 0 0"})
         first = (self.messages - self.missed) * 4 // 7
-        scene = _Scene(stage, server, implementation, name, self.retries)
-        prober = scene.start(_probe, gated=True)
+        scene = Scene(stage, server, implementation, name, self.retries)
+        prober = scene.start(probe, gated=True)
         publisher = scene.start(
-            _publish, first, self.missed, self.messages, self.seconds, gated=True
+            publish, first, self.missed, self.messages, self.seconds, gated=True
         )
         workers = {
             who: scene.subscribe(who, hold_at=first if who == "killed" else 0)
@@ -100,7 +97,7 @@ class LostMessages(Experiment):
         stage.crew.begin()
         if scene.all_hear(prober, workers):
             publisher.until("strike")
-            stage.wait(lambda: len(stage.history.select("held")) > 0, seconds=_PATIENCE_SECONDS)
+            stage.wait(lambda: len(stage.history.select("held")) > 0, seconds=PATIENCE_SECONDS)
             workers["late"] = scene.subscribe("late", later=True)
             scene.all_hear(prober, workers.keys() - {"killed"})
             workers["killed"].kill()
@@ -119,27 +116,27 @@ class LostMessages(Experiment):
             stage.facts["over"] = scene.all_hear(prober, workers)
         for worker in stage.crew.workers:
             worker.kill()
-        stage.finish(patience_seconds=_PATIENCE_SECONDS)
+        stage.finish(patience_seconds=PATIENCE_SECONDS)
 
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
-        counts = _counts(history, self.messages)
+        counts = counts_of(history, self.messages)
         numbers: dict[str, float] = {"sent": len(history.select("sent"))}
-        for who, times in zip(_SUBSCRIBERS, counts, strict=True):
+        for who, times in zip(SUBSCRIBERS, counts, strict=True):
             numbers[f"{who}_lost"] = int((times == 0).sum())
             numbers[f"{who}_twice"] = int((times > 1).sum())
         for what in ("connected", "error"):
-            rows = _in_rows(history, what)
+            rows = in_rows(history, what)
             back = history.select("back")["end_ns"].min(initial=np.iinfo("i8").max)
             for who in _STRUCK[1:]:
-                of = (rows["row"] == _SUBSCRIBERS.index(who)) & (rows["at_ns"] >= back)
+                of = (rows["row"] == SUBSCRIBERS.index(who)) & (rows["at_ns"] >= back)
                 numbers[f"{who}_{what}"] = int(of.sum())
         numbers["exercised"] = int(facts.get("cut", 0) > 0 and facts.get("over", False))
         return numbers
 
     def judge(self, numbers: Numbers) -> Sequence[Claim]:
         met = bool(numbers["exercised"])
-        lost = {who: numbers[f"{who}_lost"] for who in _SUBSCRIBERS}
-        twice = sum(numbers[f"{who}_twice"] for who in _SUBSCRIBERS)
+        lost = {who: numbers[f"{who}_lost"] for who in SUBSCRIBERS}
+        twice = sum(numbers[f"{who}_twice"] for who in SUBSCRIBERS)
         silent = [who for who in _STRUCK[1:] if lost[who] and not numbers[f"{who}_error"]]
         return (
             *(
@@ -161,22 +158,20 @@ class LostMessages(Experiment):
         )
 
     def find(self, name: str, numbers: Numbers) -> str:
-        losing = [who for who in _SUBSCRIBERS if numbers[f"{who}_lost"]]
+        losing = [who for who in SUBSCRIBERS if numbers[f"{who}_lost"]]
         if not numbers["exercised"]:
             return "Messages do not arrive at all: nothing was put to the test"
         if losing:
             total = sum(numbers[f"{who}_lost"] for who in losing)
-            return (
-                f"{total:,.0f} messages lost, by {len(losing)} of {len(_SUBSCRIBERS)} subscribers"
-            )
-        twice = sum(numbers[f"{who}_twice"] for who in _SUBSCRIBERS)
+            return f"{total:,.0f} messages lost, by {len(losing)} of {len(SUBSCRIBERS)} subscribers"
+        twice = sum(numbers[f"{who}_twice"] for who in SUBSCRIBERS)
         return f"Nothing is lost; {twice:,.0f} handled twice" if twice else "Nothing is lost"
 
     def panels(self) -> Sequence[Panel]:
         return (
             Lanes(
                 "what each subscriber received, and what it lost",
-                _SUBSCRIBERS,
+                SUBSCRIBERS,
                 bars=(
                     Bar("away", "gone", _away),
                     Bar("receives", "work", _received),
@@ -202,7 +197,7 @@ class LostMessages(Experiment):
 
     def count(self, result: Result) -> pd.DataFrame:
         """What each subscriber was sent, received, lost and received again, as a table."""
-        counts = _counts(result.events, self.messages)
+        counts = counts_of(result.events, self.messages)
         table = {
             who: {
                 "sent": int(result.numbers["sent"]),
@@ -210,188 +205,17 @@ class LostMessages(Experiment):
                 "lost": int((times == 0).sum()),
                 "twice": int((times > 1).sum()),
             }
-            for who, times in zip(_SUBSCRIBERS, counts, strict=True)
+            for who, times in zip(SUBSCRIBERS, counts, strict=True)
         }
         return pd.DataFrame(table).T
 
 
-class _Scene:
-    """The processes of a run, and what the conductor sees of them."""
-
-    def __init__(
-        self, stage: Stage, server: Server, implementation: Implementation, name: str, retries: int
-    ) -> None:
-        self._stage = stage
-        self._server = server
-        self._what = implementation, server.url, name, retries
-        self._probes = 0
-
-    def start(self, function: Any, *args: Any, gated: bool) -> Worker:
-        implementation, url, name, retries = self._what
-        return self._stage.crew.start(
-            function, implementation, url, retries, *args, gated=gated, name=name
-        )
-
-    def subscribe(self, who: str, *, hold_at: int = 0, later: bool = False) -> Worker:
-        return self.start(_subscribe, who, hold_at, later, gated=hold_at > 0)
-
-    def all_hear(self, prober: Worker, who: Any) -> bool:
-        """Send probes until each of these has received one that was sent after this call.
-
-        Messages keep their order, so that all that was sent before has then been received, or
-        never will be.
-        """
-        wanted, first = {_SUBSCRIBERS.index(one) for one in who}, self._probes + 1
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-
-        def heard() -> bool:
-            rows = _in_rows(self._stage.history, "probe")
-            return wanted <= set(rows["row"][rows["value"] >= first].tolist())
-
-        while time.monotonic() < deadline:
-            prober.until("probed")
-            self._probes += 1
-            if self._stage.wait(heard, seconds=_NEXT_PROBE_SECONDS):
-                return True
-        return False
-
-    def received_so_far(self, *who: str) -> None:
-        """Wait until these have what was sent: nobody but `slow` is to overflow."""
-        sent = float(self._stage.history.select("sent")["value"].max(initial=0))
-
-        def received() -> bool:
-            rows = _in_rows(self._stage.history, "received")
-            last = rows["row"][rows["value"] == sent]
-            return {_SUBSCRIBERS.index(one) for one in who} <= set(last.tolist())
-
-        self._stage.wait(received, seconds=_PATIENCE_SECONDS)
-
-    def cut(self, who: str) -> int:
-        """CLIENT KILL all connections of a subscriber; returns how many there were."""
-        with self._server.client() as admin:
-            found = [entry["id"] for entry in admin.client_list() if entry["name"] == who]
-            return sum(int(admin.client_kill_filter(_id=number)) for number in found)
-
-
-def _client(url: str, retries: int, name: str) -> redis.Redis:
-    """A client that retries like redis-py's own default, if at all."""
-    retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=1), retries)
-    return connect_client(url, retry=retry, socket_timeout=None, client_name=name)
-
-
-def _publish(
-    client: Client,
-    transport: Implementation,
-    url: str,
-    retries: int,
-    first: int,
-    missed: int,
-    messages: int,
-    seconds: float,
-) -> None:
-    """Be the publisher: send the messages, and stop where the conductor has something to do."""
-    send, _ = transport(_client(url, retries, "publisher"), _SUBSCRIBERS)
-    large = _SENT_MEANWHILE_BYTES // missed
-    part = max(1, _BUFFER_BYTES // 2 // large)
-    client.meet()
-    point("ready")
-    due = time.monotonic()
-    for number in range(1, messages + 1):
-        meanwhile = first < number <= first + missed
-        start = time.monotonic_ns()
-        send(f"{number} " + "." * (large if meanwhile else 100))
-        client.record("sent", start, time.monotonic_ns(), number)
-        due = max(due + seconds / messages, time.monotonic() - 0.01)  # it was held, or is late
-        client.rest(max(0.0, due - time.monotonic()))
-        if number == first:
-            point("strike")
-        elif number == first + missed:
-            client.note("back")
-            point("part sent")
-        elif meanwhile and (number - first) % part == 0:
-            point("part sent")
-
-
-def _probe(client: Client, transport: Implementation, url: str, retries: int) -> None:
-    """Send a message that does not count whenever the conductor wants to know who hears it."""
-    send, _ = transport(_client(url, retries, "prober"), _SUBSCRIBERS)
-    client.meet()
-    for number in itertools.count(1):
-        send(f"probe {number}")
-        point("probed")
-
-
-def _subscribe(
-    client: Client,
-    transport: Implementation,
-    url: str,
-    retries: int,
-    who: str,
-    hold_at: int,
-    later: bool,
-) -> None:
-    """Be a subscriber: receive until the end, whatever happens to the connection."""
-
-    class NotedConnection(UnixDomainSocketConnection):
-        def _connect(self):  # type: ignore[no-untyped-def]
-            client.note("connected")
-            return super()._connect()  # type: ignore[no-untyped-call]
-
-    def handle(message: str) -> None:
-        if not isinstance(message, str):
-            raise TypeError(f"handle was given {message!r:.50}, not the text that was sent")
-        word, _, rest = message.partition(" ")
-        if word == "probe":
-            client.note("probe", int(rest))
-            return
-        client.note("received", int(word))
-        if int(word) == hold_at:
-            point("held")  # for ever: it is killed here, before it can acknowledge
-
-    redis_ = _client(url, retries, who)
-    redis_.connection_pool.connection_class = NotedConnection
-    _, receive = transport(redis_, _SUBSCRIBERS)
-    client.note("subscriber", _SUBSCRIBERS.index(who))
-    if not later:
-        client.meet()
-    while True:
-        try:
-            receive(who, handle)
-        except redis.ConnectionError:
-            client.note("error")
-        client.rest(0.001)
-
-
-_IN_ROWS = np.dtype([("row", "i8"), ("at_ns", "i8"), ("value", "f8")])
-
-
-def _in_rows(history: History, event: str) -> NDArray[np.void]:
-    """Events with the row of their subscriber, in the order of time."""
-    who = history.select("subscriber")
-    row = np.full(int(who["client"].max(initial=0)) + 1, -1)
-    row[who["client"]] = who["value"]
-    found = history.select(event)
-    found = found[found["client"] < len(row)]
-    rows = np.empty(len(found), _IN_ROWS)
-    rows["row"], rows["value"] = row[found["client"]], found["value"]
-    rows["at_ns"] = found["end_ns"]
-    return rows
-
-
-def _counts(history: History, messages: int) -> NDArray[np.int64]:
-    """How often each subscriber received each message that was sent."""
-    rows = _in_rows(history, "received")
-    counts = np.zeros((len(_SUBSCRIBERS), messages + 1), "i8")
-    np.add.at(counts, (rows["row"], rows["value"].astype("i8")), 1)
-    return counts[:, history.select("sent")["value"].astype("i8")]
-
-
 def _total_lost(result: Result) -> float:
-    return sum(result.numbers[f"{who}_lost"] for who in _SUBSCRIBERS)
+    return sum(result.numbers[f"{who}_lost"] for who in SUBSCRIBERS)
 
 
 def _points(history: History, event: str) -> NDArray[np.int64]:
-    rows = _in_rows(history, event)
+    rows = in_rows(history, event)
     return np.column_stack([rows["row"], rows["at_ns"] - history.origin_ns])
 
 
@@ -401,14 +225,14 @@ def _away(history: History) -> NDArray[np.int64]:
         - history.origin_ns
         for event in ("strike", "back")
     )
-    late = (_SUBSCRIBERS.index("late"), 0, strike)
-    struck = [(_SUBSCRIBERS.index(who), strike, back) for who in _STRUCK]
+    late = (SUBSCRIBERS.index("late"), 0, strike)
+    struck = [(SUBSCRIBERS.index(who), strike, back) for who in _STRUCK]
     return np.array([late, *struck], "i8")
 
 
 def _received(history: History) -> NDArray[np.int64]:
-    rows, spans = _in_rows(history, "received"), []
-    for row in range(len(_SUBSCRIBERS)):
+    rows, spans = in_rows(history, "received"), []
+    for row in range(len(SUBSCRIBERS)):
         at = rows["at_ns"][rows["row"] == row] - history.origin_ns
         for run in np.split(at, np.flatnonzero(np.diff(at) > _TOGETHER_NS) + 1):
             spans += [(row, run[0], run[-1])] if len(run) else []
@@ -418,9 +242,9 @@ def _received(history: History) -> NDArray[np.int64]:
 def _lost(history: History) -> NDArray[np.int64]:
     """When the messages were sent that a subscriber lost: a later one has reached it, or nobody."""
     sent = history.select("sent")
-    rows, spans = _in_rows(history, "received"), []
+    rows, spans = in_rows(history, "received"), []
     began, ended = sent["start_ns"] - history.origin_ns, sent["end_ns"] - history.origin_ns
-    for row in range(len(_SUBSCRIBERS)):
+    for row in range(len(SUBSCRIBERS)):
         got = rows["value"][rows["row"] == row]
         missing = ~np.isin(sent["value"], got) & (sent["value"] < got.max(initial=0))
         edges = np.flatnonzero(np.diff(np.pad(missing.astype(int), 1))).reshape(-1, 2)
@@ -429,7 +253,7 @@ def _lost(history: History) -> NDArray[np.int64]:
 
 
 def _repeated(history: History) -> NDArray[np.int64]:
-    rows = _in_rows(history, "received")
+    rows = in_rows(history, "received")
     keys = rows["row"] * 1_000_000 + rows["value"].astype("i8")
     again = np.ones(len(rows), bool)
     again[np.unique(keys, return_index=True)[1]] = False
