@@ -26,6 +26,7 @@ MODULES = {
     "05": "sliding_window",
     "06": "token_bucket",
     "08": "redlock",
+    "09": "pubsub",
     "10": "list_queue",
     "11": "streams",
     "12": "sessions",

@@ -5,6 +5,7 @@ from labsupport.experiments.experiment import Experiment
 from labsupport.experiments.knobs import choice, knob
 from labsupport.experiments.job_queue import JobQueue
 from labsupport.experiments.knobs import knob
+from labsupport.experiments.lost_messages import LostMessages
 from labsupport.experiments.lost_updates import LostUpdates
 from labsupport.experiments.rate_limit import RateLimit
 from labsupport.experiments.result import Comparison, Result
@@ -21,6 +22,7 @@ __all__ = [
     "Comparison",
     "Experiment",
     "JobQueue",
+    "LostMessages",
     "LostUpdates",
     "RateLimit",
     "Result",
