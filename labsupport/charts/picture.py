@@ -94,6 +94,12 @@ class Place:
         shell = get_ipython()
         self._visible = getattr(shell, "kernel", None) is not None
 
+    def reserve(self) -> None:
+        """Take the place now, in the cell that runs, for pictures that a thread will put there."""
+        if self._visible and self._handle is None:
+            self._handle = DisplayHandle()
+            self._handle.display({}, raw=True)
+
     def put(self, picture: Picture) -> None:
         """Show a picture, in place of the one before."""
         if not self._visible:

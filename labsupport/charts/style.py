@@ -1,10 +1,13 @@
 """One look per concept: colours, shapes and sizes."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import matplotlib
+
+_SETTINGS = threading.RLock()
 
 __all__ = ["ALARM", "CLIENTS", "INK", "MUTED", "ROLES", "Role", "Size", "style"]
 
@@ -64,33 +67,37 @@ ROLES = {
 @contextmanager
 def style() -> Iterator[None]:
     """The settings of matplotlib for all figures of the lab; what was set before comes back."""
-    with matplotlib.rc_context(
-        {
-            "axes.axisbelow": True,
-            "axes.edgecolor": MUTED,
-            "axes.facecolor": "white",
-            "axes.grid": True,
-            "axes.grid.axis": "y",
-            "axes.labelcolor": INK,
-            "axes.linewidth": 1.0,
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "figure.facecolor": "white",
-            "font.family": "DejaVu Sans",
-            "font.size": Size.NOTE,
-            "grid.color": "#e3e3e3",
-            "grid.linewidth": 0.8,
-            "lines.solid_capstyle": "round",
-            "savefig.facecolor": "white",
-            "svg.hashsalt": "labsupport",
-            "text.color": INK,
-            "text.parse_math": False,
-            "xtick.color": MUTED,
-            "xtick.labelcolor": INK,
-            "xtick.labelsize": Size.NOTE,
-            "ytick.color": MUTED,
-            "ytick.labelcolor": INK,
-            "ytick.labelsize": Size.NOTE,
-        }
+    # one thread at a time: otherwise the later one would take the lab's settings for the reader's
+    with (
+        _SETTINGS,
+        matplotlib.rc_context(
+            {
+                "axes.axisbelow": True,
+                "axes.edgecolor": MUTED,
+                "axes.facecolor": "white",
+                "axes.grid": True,
+                "axes.grid.axis": "y",
+                "axes.labelcolor": INK,
+                "axes.linewidth": 1.0,
+                "axes.spines.right": False,
+                "axes.spines.top": False,
+                "figure.facecolor": "white",
+                "font.family": "DejaVu Sans",
+                "font.size": Size.NOTE,
+                "grid.color": "#e3e3e3",
+                "grid.linewidth": 0.8,
+                "lines.solid_capstyle": "round",
+                "savefig.facecolor": "white",
+                "svg.hashsalt": "labsupport",
+                "text.color": INK,
+                "text.parse_math": False,
+                "xtick.color": MUTED,
+                "xtick.labelcolor": INK,
+                "xtick.labelsize": Size.NOTE,
+                "ytick.color": MUTED,
+                "ytick.labelcolor": INK,
+                "ytick.labelsize": Size.NOTE,
+            }
+        ),
     ):
         yield

@@ -5,9 +5,18 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from labsupport.charts import Chart, LabFigure, LiveChart, Panel, Run, draw_comparison, show
+from labsupport.charts import (
+    Chart,
+    LabFigure,
+    LiveChart,
+    Panel,
+    Place,
+    Run,
+    draw_comparison,
+    show,
+)
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.knobs import check_knobs
 from labsupport.experiments.result import Comparison, Result
@@ -15,6 +24,9 @@ from labsupport.experiments.stage import Stage
 from labsupport.history import History
 from labsupport.verdict import Claim, Verdict
 from labsupport.workers.launch import warm_up
+
+if TYPE_CHECKING:
+    from labsupport.experiments.panel import ControlPanel
 
 __all__ = ["Experiment", "Implementation", "Numbers"]
 
@@ -90,25 +102,45 @@ class Experiment(ABC):
             WorkerError: the run could not be done.
         """
         name = name or _name(implementation)
-        self._check_parameters(implementation, name)
         try:
-            return self._run(implementation, live, name)
+            text = f"{type(self).__name__}: {name}"
+            return self.perform(implementation, name, place=Place(text) if live else None)
         except KeyboardInterrupt:
             # IPython then shows the cell that was interrupted, and little more
             __tracebackhide__ = True
             raise KeyboardInterrupt from None
 
-    def _run(self, implementation: Implementation, live: bool, name: str) -> Result:
+    def perform(
+        self,
+        implementation: Implementation,
+        name: str,
+        *,
+        place: Place | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Result:
+        """What `run` does, drawn in a place that is there already.
+
+        Args:
+            implementation: see `run`.
+            name: see `run`.
+            place: where the chart is shown; None shows none.
+            stopped: asked all the time; once it says True, the run ends with `RunStopped`.
+
+        Raises:
+            RunStopped: `stopped` said so.
+            LabError: see `run`.
+        """
+        self._check_parameters(implementation, name)
         chart = None
-        if live:
+        if place is not None:
             chart = LiveChart(
                 self.panels(),
                 seconds=self.seconds,
                 title=f"{name} is running …",
                 subtitle=self.conditions,
-                text=f"{type(self).__name__}: {name}",
+                place=place,
             )
-        with Stage(chart) as stage:
+        with Stage(chart, stopped=stopped) as stage:
             self.conduct(stage, implementation, name)
             # a moment more than asked for is no reason for another axis
             longer = stage.seconds > _MUCH_LONGER * self.seconds
@@ -125,6 +157,25 @@ class Experiment(ABC):
         if chart is not None:
             chart.finish(result.figure)
         return result
+
+    def panel(self, **implementations: Implementation) -> "ControlPanel":
+        """Sliders for the knobs, a choice of implementations, Run, Stop and Compare.
+
+        Args:
+            implementations: the functions under study, by the names that the buttons show.
+
+        Returns:
+            a `ControlPanel`, which shows itself as a cell's last value.
+
+        Raises:
+            InvalidSettingError: there is none, or one is not a function of the right parameters.
+        """
+        for name, implementation in implementations.items():
+            self._check_parameters(implementation, name)
+        # not above: a run without a panel needs no widgets
+        from labsupport.experiments.panel import ControlPanel
+
+        return ControlPanel(self, implementations)
 
     def compare(self, *results: Result, live: bool = True) -> Comparison:
         """Draw runs of this experiment on the same axes, and judge them by the first.

@@ -13,7 +13,11 @@ from labsupport.servers import Server, start_server
 from labsupport.workers import Crew
 from labsupport.workers.interrupt import undisturbed
 
-__all__ = ["Stage"]
+__all__ = ["RunStopped", "Stage"]
+
+
+class RunStopped(Exception):  # noqa: N818 (no error: it was asked for)
+    """The panel's Stop was pressed while the run went on."""
 
 
 class Stage:
@@ -21,6 +25,7 @@ class Stage:
 
     Args:
         chart: draws while the stage waits; None draws nothing.
+        stopped: asked all the time; once it says True the run ends with `RunStopped`.
 
     Attributes:
         crew: the workers.
@@ -29,10 +34,13 @@ class Stage:
         seconds: how long the run was, until the clients were told to end.
     """
 
-    def __init__(self, chart: LiveChart | None) -> None:
+    def __init__(
+        self, chart: LiveChart | None, *, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         self.facts: dict[str, Any] = {}
         self.seconds = 0.0
         self._chart = chart
+        self._stopped = stopped
         self._closing = ExitStack()
         self.crew = self._closing.enter_context(Crew(idle=self._idle))
         self.history: History = self.crew.history
@@ -128,6 +136,8 @@ class Stage:
             self._closing.close()
 
     def _idle(self) -> None:
+        if self._stopped():
+            raise RunStopped
         self.history.read()
         if self._chart is not None:
             self._chart.tick(self.history)

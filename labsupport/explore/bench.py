@@ -4,7 +4,7 @@ import atexit
 import functools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from labsupport.explore.clients import SteppedDatabase, SteppedRedis
 from labsupport.explore.operations import Operation
 from labsupport.servers import OWNER_KEY, open_redis
 
-__all__ = ["Bench", "open_bench"]
+__all__ = ["Bench", "close_bench", "open_bench"]
 
 # Returns those of the named keys (or keys that match a pattern) that have a time to live, sorted.
 # KEYS: none; ARGV: names or glob patterns.
@@ -176,18 +176,26 @@ def open_bench() -> Bench:
     if benches and benches[-1].busy:
         raise _busy()
     if benches and not benches[-1].alive:
-        _close(benches)
+        close_bench()
     if not benches:
         benches.append(Bench())
-        atexit.register(_close, benches)
+        atexit.register(close_bench)
     return benches[-1]
 
 
-def _close(benches: Iterable[Bench]) -> None:
+def close_bench() -> None:
+    """Give back what the bench of this process has; the next exploration makes a new one.
+
+    Raises:
+        InvalidSettingError: an exploration is running.
+    """
+    benches = _shared()
+    if benches and benches[-1].busy:
+        raise _busy()
     for bench in list(benches):
         with suppress(Exception):  # its server may be gone, and with it what was to be closed
             bench.close()
-    _shared().clear()
+    benches.clear()
 
 
 def _busy() -> InvalidSettingError:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -17,7 +18,7 @@ import cloudpickle
 from labsupport.errors import LabError
 from labsupport.history import Recorder
 
-__all__ = ["Client", "Failure", "Frame", "Job", "point", "serve"]
+__all__ = ["Client", "Failure", "Frame", "Job", "point", "restore_code", "serve"]
 
 
 class Frame(NamedTuple):
@@ -147,6 +148,11 @@ class Client:
         if self._gated:
             self._control.send("at", self.number, name)
             self._control.goes.acquire()
+
+
+def restore_code(make: Callable[..., CodeType], args: tuple[Any, ...], filename: str) -> CodeType:
+    """A code object as it was made where it comes from, with the name of its file."""
+    return make(*args).replace(co_filename=filename)
 
 
 def serve(connection: Connection, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import io
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
@@ -9,19 +10,20 @@ import multiprocessing.util
 import signal
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import CodeType, ModuleType
+from typing import Any, ClassVar
 
 import cloudpickle
 
 from labsupport.errors import InvalidSettingError
 from labsupport.servers import protect
-from labsupport.workers.client import Job, serve
+from labsupport.workers.client import Job, restore_code, serve
 
 __all__ = ["launch", "pack", "warm_up"]
 
@@ -78,9 +80,31 @@ def pack(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
     modules = {_module_by_value(item) for item in (function, *args) if callable(item)}
     with _by_value(module for module in modules if module):
         try:
-            return bytes(cloudpickle.dumps((function, args)))
+            return _dumps((function, args))
         except Exception as error:
             raise _explain((function, *args), error) from None
+
+
+def _reduce_code(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ...]]:
+    make, args = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return restore_code, (make, args, code.co_filename)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Keeps the names of the files that code is from: since 3.1.3 cloudpickle drops them.
+
+    Without them a traceback from a worker could not show the learner's own line.
+    """
+
+    dispatch_table: ClassVar[Mapping[Any, Any]] = ChainMap(
+        {CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
+    )
+
+
+def _dumps(item: Any) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(item)
+    return buffer.getvalue()
 
 
 def _module_by_value(item: Callable[..., Any]) -> ModuleType | None:
@@ -133,7 +157,7 @@ def _explain(items: tuple[Any, ...], error: Exception) -> InvalidSettingError:
 
 def _can_be_sent(item: Any) -> bool:
     try:
-        cloudpickle.dumps(item)
+        _dumps(item)
     except Exception:
         return False
     return True

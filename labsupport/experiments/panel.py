@@ -1,0 +1,168 @@
+"""Sliders over an experiment's knobs, a choice of implementations, Run and Stop: for presenting."""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+from IPython.display import DisplayHandle, display
+
+from labsupport.charts import Picture, Place
+from labsupport.errors import InvalidSettingError, LabError
+from labsupport.experiments.result import Result
+from labsupport.experiments.stage import RunStopped
+
+__all__ = ["ControlPanel"]
+
+_REACH = 5  # a slider goes to so many times the value that the experiment was made with
+_NOTE = "A panel with sliders, Run and Stop stands here while the notebook has a kernel."
+_LOOK = """<style>
+.lab-panel { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 36px;
+  --jp-widgets-inline-label-width: 8em; padding: 4px 0; }
+.lab-panel .widget-slider { width: 96%; }
+.lab-panel .widget-toggle-buttons { width: auto; margin-right: 2em; }
+.lab-panel button { font-weight: 600; }
+</style>"""
+
+
+class ControlPanel:
+    """What `Experiment.panel` returns; as a cell's last value it shows itself.
+
+    The chart is drawn by a thread, so that the sliders and Stop work, and other cells too, while the
+    experiment runs. Settings count from the next run on.
+
+    Args:
+        experiment: an `Experiment`; its knobs are what the sliders begin with.
+        implementations: the functions under study, by the names to choose from.
+
+    Attributes:
+        results: the last result of each implementation, by its name.
+    """
+
+    def __init__(self, experiment: Any, implementations: Mapping[str, Callable[..., Any]]) -> None:
+        if not implementations:
+            raise InvalidSettingError(
+                "The panel has no implementation to choose.",
+                "Name one or more, for example herd.panel(naive=get_user).",
+            )
+        self.results: dict[str, Result] = {}
+        self._experiment = self._ran = experiment
+        self._implementations = dict(implementations)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._place = Place(f"{type(experiment).__name__}: a panel")
+        self._status: DisplayHandle | None = None
+        self._knobs = {
+            field.name: _control(field, getattr(experiment, field.name))
+            for field in dataclasses.fields(experiment)
+            if field.metadata
+        }
+        self._choice = widgets.ToggleButtons(
+            options=list(implementations), tooltips=list(implementations)
+        )
+        self._run = widgets.Button(description="Run", icon="play", button_style="primary")
+        self._halt = widgets.Button(description="Stop", icon="stop", disabled=True)
+        self._both = widgets.Button(description="Compare", icon="columns", disabled=True)
+        self._run.on_click(lambda _: self.run())
+        self._halt.on_click(lambda _: self.stop())
+        self._both.on_click(lambda _: self.compare())
+
+    def run(self) -> None:
+        """Start the chosen implementation with the sliders' settings, as the button does."""
+        if self.running:
+            return
+        settings = {name: control.value for name, control in self._knobs.items()}
+        try:
+            experiment = dataclasses.replace(self._experiment, **settings)
+        except LabError as error:
+            self._say(_told(error))
+            return
+        if experiment != self._ran:
+            self.results.clear()  # what ran with other settings is not to be compared with
+        self._ran = experiment
+        name = self._choice.value
+        self._stop.clear()
+        self._say("")
+        self._enable(running=True)
+        self._thread = threading.Thread(target=self._work, args=(experiment, name), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the run; nothing of it is left but its last frame."""
+        self._stop.set()
+
+    def compare(self) -> None:
+        """Draw the last result of each implementation on the same axes."""
+        comparison = self._ran.compare(*self.results.values(), live=False)
+        self._place.put(Picture.of(comparison.figure, comparison.figure.alt))
+        self._say(comparison.verdict._repr_html_())
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def _work(self, experiment: Any, name: str) -> None:
+        said = ""
+        try:
+            result = experiment.perform(
+                self._implementations[name],
+                name,
+                place=self._place,
+                stopped=self._stop.is_set,
+            )
+            # the same order as the buttons, whichever ran first
+            found = self.results | {name: result}
+            self.results = {one: found[one] for one in self._implementations if one in found}
+            said = result.verdict._repr_html_()
+        except RunStopped:
+            said = "Stopped."
+        except LabError as error:
+            said = _told(error)
+        finally:
+            self._say(said)
+            self._enable(running=False)
+
+    def _enable(self, *, running: bool) -> None:
+        self._run.disabled = running
+        self._halt.disabled = not running
+        self._both.disabled = running or len(self.results) < 2
+
+    def _say(self, html: str) -> None:
+        if self._status is not None:
+            self._status.update({"text/html": f"<div>{html}</div>"}, raw=True)
+
+    def _ipython_display_(self) -> None:
+        buttons = widgets.HBox([self._run, self._halt, self._both])
+        wrap = widgets.Layout(flex_flow="row wrap")
+        columns = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(25em, 1fr))")
+        box = widgets.VBox(
+            [
+                widgets.HTML(_LOOK),
+                widgets.HBox([self._choice, buttons], layout=wrap),
+                widgets.GridBox(list(self._knobs.values()), layout=columns),
+            ]
+        )
+        box.add_class("lab-panel")
+        view = box._repr_mimebundle_()
+        note = {"text/html": f"<em>{_NOTE}</em>", "text/plain": _NOTE}
+        display({**view, **note}, raw=True)
+        self._place.reserve()
+        self._status = DisplayHandle()
+        self._status.display({}, raw=True)
+
+
+def _control(field: "dataclasses.Field[Any]", value: Any) -> widgets.Widget:
+    """A slider within the knob's range."""
+    look = {"description": field.name.replace("_", " "), "continuous_update": False}
+    low, high, step = (field.metadata[name] for name in ("low", "high", "step"))
+    high = min(high, max(_REACH * value, low + step))
+    if isinstance(field.default, int):
+        return widgets.IntSlider(value, min=low, max=int(high), step=step, **look)
+    return widgets.FloatSlider(value, min=low, max=high, step=step, readout_format=".2f", **look)
+
+
+def _told(error: LabError) -> str:
+    return f"<b>{escape(error.problem)}</b><br>→ {escape(error.remedy)}"
