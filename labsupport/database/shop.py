@@ -28,7 +28,8 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 TABLES = {
     "users": "username TEXT NOT NULL, email TEXT NOT NULL, country TEXT NOT NULL,"
     " created_at TEXT NOT NULL, version INTEGER NOT NULL DEFAULT 1",
-    "products": "name TEXT NOT NULL, price_cents INTEGER NOT NULL, stock INTEGER NOT NULL",
+    "products": "name TEXT NOT NULL, price_cents INTEGER NOT NULL, stock INTEGER NOT NULL,"
+    " fence INTEGER NOT NULL DEFAULT 0",
     "orders": "user_id INTEGER NOT NULL, product_id INTEGER NOT NULL, quantity INTEGER NOT NULL,"
     " price_cents INTEGER NOT NULL, created_at TEXT NOT NULL",
     "page_views": "product_id INTEGER NOT NULL, user_id INTEGER NOT NULL, viewed_at TEXT NOT NULL",

@@ -6,6 +6,7 @@ from labsupport.experiments.knobs import choice, knob
 from labsupport.experiments.job_queue import JobQueue
 from labsupport.experiments.knobs import knob
 from labsupport.experiments.lost_messages import LostMessages
+from labsupport.experiments.lock_race import LockRace
 from labsupport.experiments.lost_updates import LostUpdates
 from labsupport.experiments.rate_limit import RateLimit
 from labsupport.experiments.result import Comparison, Result
@@ -22,6 +23,7 @@ __all__ = [
     "Comparison",
     "Experiment",
     "JobQueue",
+    "LockRace",
     "LostMessages",
     "LostUpdates",
     "RateLimit",

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from labsupport.errors import InvalidSettingError, WorkerError
-from labsupport.history import History
+from labsupport.history import History, Recorder
 from labsupport.servers.reaper import discard, protect
 from labsupport.workers.client import Job
 from labsupport.workers.interrupt import undisturbed
@@ -22,6 +22,7 @@ __all__ = ["Crew"]
 _TICK_SECONDS = 0.02
 _SECONDS_TO_MEET = 60.0
 _CAPACITY = 1 << 17
+_OWN_CAPACITY = 1 << 12
 
 
 class Crew:
@@ -42,6 +43,7 @@ class Crew:
         self._directory = Path(tempfile.mkdtemp(prefix="labsupport-crew-"))
         protect(self._directory)
         self._next_client = 0
+        self._recorder: Recorder | None = None
 
     def start(
         self,
@@ -106,6 +108,21 @@ class Crew:
         """Let `Client.running` be False for all clients; returns at once."""
         for worker in self.workers:
             worker.send("stop")
+
+    def note(self, event: str, client: int, value: float = 0.0) -> None:
+        """Record what the lab itself has done to a client, now; its process is -1.
+
+        Args:
+            event: e.g. "killed"; a worker that is stopped or killed cannot record it.
+            client: the number of the client.
+            value: what belongs to it.
+        """
+        if self._recorder is None:
+            ring = self._directory / "lab.ring"
+            self.history.add(ring, process=-1, capacity=_OWN_CAPACITY)
+            self._recorder = Recorder(ring, capacity=_OWN_CAPACITY)
+        now = time.monotonic_ns()
+        self._recorder.record(event, client, now, now, value)
 
     def wait(self, condition: Callable[[], bool] | None = None, *, seconds: float) -> bool:
         """Wait for a condition, or just for a while; the crew's idle function runs meanwhile.

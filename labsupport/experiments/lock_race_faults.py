@@ -1,0 +1,278 @@
+"""The customers of `LockRace`, and how they are stopped, kept waiting and killed."""
+
+import functools
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+
+from labsupport.database import Database
+from labsupport.errors import InvalidSettingError, WorkerError
+from labsupport.experiments.stage import Stage
+from labsupport.servers import Server, connect_client
+from labsupport.workers import Client, Worker, point
+
+__all__ = ["ADA", "BOB", "CLEO", "DAN", "EVE", "Faults", "buy"]
+
+ADA, BOB, CLEO, DAN, EVE = range(5)
+
+_LOCK = "lock:kettle"
+_STOCK = "SELECT stock FROM products WHERE id = 1"
+_LONG_SECONDS = 600.0  # the TTL of those who are not to outlive it
+_PATIENCE_SECONDS = 20.0
+_ASKS = 4  # whoever has asked so often, and is not in, was refused
+_REST_SECONDS = 0.01
+
+
+class _Asking(redis.Redis):
+    """A client that tells of each command that was answered."""
+
+    answered: Callable[[], object] = int
+
+    def __init__(self, url: str) -> None:
+        super().__init__(connection_pool=connect_client(url).connection_pool)
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        reply = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        self.answered()
+        return reply
+
+
+class _Reading(Database):
+    """A session that tells, once, that it was given rows."""
+
+    given: Callable[[], object] | None = None
+
+    def _statement(self, sql: str, params: dict[str, Any]) -> Any:
+        result = super()._statement(sql, params)
+        if result.columns and self.given is not None:
+            given, self.given = self.given, None
+            given()
+        return result
+
+
+def buy(
+    client: Client,
+    lock: Callable[..., Any],
+    sell: Callable[..., Any],
+    urls: tuple[str, str],
+    shop: Database,
+    ttls: Sequence[float],
+    step: str | None,
+) -> None:
+    """Be a customer: buy one kettle after the other, each under the lock.
+
+    Args:
+        client: the worker's.
+        lock: the function under study.
+        sell: the resource.
+        urls: of the lock's Redis, and of the one in which all turns are counted.
+        shop: a session on the shop.
+        ttls: of the lock, from sale to sale; the last one for all that follow.
+        step: a point's name: "read" after what was read first, "step" also after each answer of
+            Redis; None runs freely.
+    """
+    server = connect_client(urls[0]) if step is None else _Asking(urls[0])
+    turns, stock, db = connect_client(urls[1]), shop.session(), shop.session(cls=_Reading)
+    server.ping()
+    turns.ping()
+    if isinstance(server, _Asking):
+        asked = functools.partial(client.note, "asked")
+        server.answered = functools.partial(point, step) if step == "step" else asked
+    rests = random.Random(client.number)
+    client.meet()
+    point("door")  # so that all can be brought to the first "next"
+    for ttl in itertools.chain(ttls, itertools.repeat(ttls[-1])):
+        point("next")
+        if not client.running:
+            return
+        db.given = functools.partial(point, step or "read")
+        left = False
+        client.note("asks")
+        try:
+            with lock(server, _LOCK, ttl) as fence:
+                client.note("in", turns.incr("turns"))
+                if sell(db, fence):
+                    client.note("sold")
+                client.note("stock", (stock.fetch_one(_STOCK) or {})["stock"])
+                client.note("out", turns.incr("turns"))
+                left = True
+        except Exception:
+            if not left:
+                raise
+            client.note("told")  # by the lock, at its end, that it was lost
+        if db.given is not None:
+            raise InvalidSettingError(
+                "`sell` reads nothing: there is no moment between a read and a write to stop it in.",
+                "A sale in one statement needs no lock; here it reads the stock, then writes it.",
+            )
+        if step is None:
+            client.rest(rests.uniform(0, 2 * _REST_SECONDS))
+
+
+class Faults:
+    """What is done to five customers, who are held at their points.
+
+    Args:
+        stage: the crew's workers are the customers.
+        server: the lock's Redis; nobody else uses it.
+
+    Attributes:
+        holds: for each fault that was met, the hold that tells: its client, and which of its holds.
+        freed: whether the lock was had again after its holder was killed; None before.
+    """
+
+    def __init__(self, stage: Stage, server: Server) -> None:
+        self._stage = stage
+        self._redis = server.client()
+        self.holds: dict[str, tuple[int, int]] = {}
+        self.freed: bool | None = None
+        for worker in stage.crew.workers:
+            _reach(worker, "next")
+
+    def stop(self, ttl: float) -> None:
+        """Ada is stopped for longer than her TTL, and frees her lock while Bob has his."""
+        ada, bob, cleo = self._workers(ADA, BOB, CLEO)
+        _reach(ada, "read")
+        ada.pause()
+        self._stage.crew.note("stopped", ADA)
+        for_ever = self._for_ever()
+        self.holds["stopped"] = self._hold(ADA)
+        bob.go()
+        if for_ever:
+            self._wait(lambda: self._inside(BOB), seconds=2 * ttl)
+        else:
+            self._wait(lambda: not self._expiring())
+            _reach(bob, "read")
+        self._stage.crew.note("resumed", ADA)
+        ada.resume()
+        _reach(ada, "next")
+        if not self._inside(BOB):
+            _reach(bob, "read")
+        cleo.go()
+        self._wait(lambda: self._inside(CLEO) or self._refused(CLEO))
+        self.holds["kept"] = CLEO, 0
+        _reach(bob, "next")
+        if not self._inside(CLEO):
+            _reach(cleo, "read")
+        _reach(cleo, "next")
+
+    def keep_waiting(self, ttls: Sequence[float]) -> None:
+        """Ada works for longer than her TTL; where that is renewed, she is given twice the TTL.
+
+        On a busy machine a renewal can come too late. Then she tries again with the next TTL.
+        """
+        ada, bob = self._workers(ADA, BOB)
+        for ttl in ttls:
+            _reach(ada, "read")
+            self.holds["slow"] = self._hold(ADA)
+            asked = self._asked(ADA)
+            self._outlast(ttl, bob)
+            late = self._inside(BOB) and self._asked(ADA) > asked
+            _reach(ada, "next")
+            if not self._inside(BOB):
+                _reach(bob, "read")
+            _reach(bob, "next")
+            if not late:
+                return
+
+    def kill(self, ttl: float) -> None:
+        """Dan is killed as soon as the lock is his, and Eve wants it."""
+        dan, eve = self._workers(DAN, EVE)
+        while not (self._redis.exists(_LOCK) or self._inside(DAN)):
+            _reach(dan, "step")
+        dan.kill()
+        self._stage.crew.note("killed", DAN)
+        for_ever = self._for_ever()
+        eve.go()
+        patience = 2 * ttl if for_ever else _PATIENCE_SECONDS
+        self._wait(lambda: self._inside(EVE), seconds=patience)
+        self.freed = self._inside(EVE)
+        if self.freed:
+            _reach(eve, "next")
+
+    def end(self) -> list[int]:
+        """Let go whoever has come to the end of a sale, and kill the others.
+
+        Returns:
+            the clients that were waiting.
+        """
+        self._redis.close()
+        left = [who for who in range(len(self._stage.crew.workers)) if self._waiting(who)]
+        self._stage.crew.stop()
+        for worker in self._stage.crew.workers:
+            if worker.clients[0] in left:
+                worker.kill()
+            worker.go()
+        self._stage.finish(patience_seconds=_PATIENCE_SECONDS)
+        return left
+
+    def _outlast(self, ttl: float, bob: Worker) -> None:
+        """Wait until Bob is in, or Ada has kept the lock for twice its TTL."""
+        for_ever, enough = self._for_ever(), self._now() + 2 * ttl
+        bob.go()
+
+        def over() -> bool:
+            kept = for_ever or self._expiring(within=ttl)  # Bob's would last for longer
+            return self._inside(BOB) or (kept and self._now() > enough)
+
+        self._wait(over)
+
+    def _workers(self, *who: int) -> list[Worker]:
+        return [self._stage.crew.workers[one] for one in who]
+
+    def _wait(self, condition: Callable[[], bool], *, seconds: float = _PATIENCE_SECONDS) -> None:
+        self._stage.wait(condition, seconds=seconds)
+
+    def _count(self, event: str, who: int) -> int:
+        self._stage.history.read()
+        return int((self._stage.history.select(event)["client"] == who).sum())
+
+    def _inside(self, who: int) -> bool:
+        """Whether a customer believes that the lock is theirs."""
+        return self._count("in", who) > self._count("out", who)
+
+    def _waiting(self, who: int) -> bool:
+        """Whether a customer has begun a sale and not ended it."""
+        alive = not self._stage.crew.workers[who].killed
+        return alive and self._count("asks", who) > self._count("out", who)
+
+    def _hold(self, who: int) -> tuple[int, int]:
+        return who, self._count("in", who) - 1
+
+    def _asked(self, who: int) -> int:
+        return self._count("asked", who)
+
+    def _refused(self, who: int) -> bool:
+        """Whether a customer has asked in vain, or waits in a blocking command."""
+        asked = self._asked(who)
+        blocked = self._redis.info("clients")["blocked_clients"]
+        return asked >= _ASKS or (asked > 0 and blocked > 0)
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return float(seconds + microseconds / 1e6)
+
+    def _for_ever(self) -> bool:
+        """Whether the lock has no TTL; to be asked when nobody is just taking it."""
+        return bool(self._redis.pttl(_LOCK) == -1)
+
+    def _expiring(self, *, within: float = _LONG_SECONDS) -> bool:
+        """Whether a key expires, at the latest after so many seconds."""
+        left = [self._redis.pttl(key) for key in self._redis.keys("*")]
+        return any(0 <= one <= within * 1000 for one in left)
+
+
+class StarvedError(Exception):
+    """A customer waits for ever, though the lock ought to be free."""
+
+
+def _reach(worker: Worker, name: str) -> None:
+    try:
+        worker.until(name, seconds=_PATIENCE_SECONDS)
+    except WorkerError:
+        if worker.killed or worker.status() != "running":
+            raise
+        raise StarvedError from None
