@@ -492,6 +492,15 @@ class TestWaiting:
         report = explore({"a": once, "b": once}, invariant=lambda r, d: r.get("loads") == "1")
         assert (report.exhausted, report.violations) == (True, 0)
 
+    def test_the_clock_of_code_without_a_file(self):
+        """A cell's function belongs to the module that runs the cell, wherever that is installed."""
+        names = {"__name__": "pytest", "seen": []}
+        text = "import time\ndef nap(r, d):\n r.ping()\n time.sleep(60)\n seen.append(time.monotonic())"
+        exec(text, names)
+        before = time.monotonic()
+        explore({"a": names["nap"]}, invariant=lambda r, d: True)
+        assert names["seen"][-1] > before + 60
+
     def test_a_loop_over_keys_is_no_wait(self):
         """Reads of one key after another, all missing, are steps like any other."""
 

@@ -64,22 +64,21 @@ def majority_solution():
 def lock_on_stub(urls):
     """Return take(key, ttl) and free(key, token): a lock on the Redis servers at urls.
 
-    take returns a token, or None without a majority. A server may be dead, or it hangs: it takes
-    a command and answers late, or never. With a majority alive, take comes back with the lock
-    before its ttl (in seconds) is over; nothing is raised. free frees every server that is there:
-    also one that hung, and carried out what it was sent after nobody waited any more.
+    take returns a token, or None without a majority. A server may be dead, or hang: it takes a
+    command and answers late, or never. With a majority alive, take has the lock before its ttl
+    (in seconds) is over; nothing is raised. free frees every server that is there, also one that
+    hung, and carried out what it was sent when nobody waited any more.
     """
     nodes = [redis.Redis.from_url(url, decode_responses=True) for url in urls]
 
     def take(key, ttl):
-        token = secrets.token_urlsafe()
-        votes = [node.set(key, token, nx=True, px=int(ttl * 1000)) for node in nodes]
+        token, px = secrets.token_urlsafe(), int(ttl * 1000)
+        votes = [node.set(key, token, nx=True, px=px) for node in nodes]
         return token if sum(map(bool, votes)) > len(nodes) // 2 else None
 
     def free(key, token):
-        for node in nodes:
-            if node.get(key) == token:
-                node.delete(key)
+        for node in [node for node in nodes if node.get(key) == token]:
+            node.delete(key)
 
     return take, free
 

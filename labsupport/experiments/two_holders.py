@@ -22,7 +22,7 @@ __all__ = ["TwoHolders"]
 
 _ROLES = ("work", "second")
 _MOST_ATTEMPTS = 4
-_SLOWER = 4  # how much longer the TTL is in the next attempt
+_SLOWER = 3  # how much longer the TTL is in the next attempt
 _PATIENCE_SECONDS = 10.0
 Spans = NDArray[np.int64]
 

@@ -1,5 +1,6 @@
 """The scene of `TwoHolders`: servers, Ada, Bob, somebody who watches, and the faults."""
 
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -109,6 +110,7 @@ class Scene:
         self._lead_ada()
         for server in absent:
             server.restart()
+        crash = time.monotonic()
         self._kill(third)
         late = self._remedy == "delay"
         if not late:
@@ -116,7 +118,7 @@ class Scene:
             self._rest()
         met = self._turns() and not self.refused
         if late:
-            self._stage.wait(seconds=self._ttl)
+            self._stage.wait(seconds=crash + self._ttl - time.monotonic())
             third.restart()
             self._rest()
         return met

@@ -104,7 +104,8 @@ def _namespaces(functions: Iterable[Callable[..., Any]]) -> list[dict[str, Any]]
             queue.extend(vars(thing).values())
         elif isinstance(thing, FunctionType):
             queue.extend(_enclosed(thing))  # a check's own function encloses the learner's
-            if _installed(thing.__module__ or ""):
+            # by the file of its code: what a cell defines belongs to the module that runs the cell
+            if _ours(thing.__module__) or thing.__code__.co_filename.startswith(_INSTALLED):
                 continue
             found[id(thing.__globals__)] = thing.__globals__
             queue.extend(_named(thing))
@@ -138,7 +139,11 @@ def _installed(module: str) -> bool:
     """True for the standard library, installed packages and the lab itself."""
     import sys
 
-    if module.partition(".")[0] == "labsupport":
+    if _ours(module):
         return True
     file = getattr(sys.modules.get(module), "__file__", None)
     return file is not None and file.startswith(_INSTALLED)
+
+
+def _ours(module: str | None) -> bool:
+    return (module or "").partition(".")[0] == "labsupport"
