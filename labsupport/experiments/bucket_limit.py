@@ -38,7 +38,7 @@ class BucketLimit(Limit):
         (2.1, 2.0),
     )
     _breach: ClassVar[str] = "{worst} calls beyond the rate, from a bucket of {most}"
-    _worst: ClassVar[str] = "Beyond the rate, from a bucket of {most}"
+    _worst: ClassVar[str] = "Beyond the rate, of {most}"
 
     capacity: int = knob(20, low=1, high=1000)
     rate: float = knob(100.0, low=1.0, high=10_000.0)
