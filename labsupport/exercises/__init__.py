@@ -20,6 +20,7 @@ __all__ = ["MODULES", "Exercise", "Outcome", "check", "exercise", "hint", "solut
 MODULES = {
     "00": "start_here",
     "01": "cache_aside",
+    "07": "distributed_lock",
 }
 """The module with the exercises of each lab, by the lab's number."""
 _PROGRESS = ".progress.json"
