@@ -25,6 +25,7 @@ MODULES = {
     "04": "cache_invalidation",
     "05": "sliding_window",
     "06": "token_bucket",
+    "07": "distributed_lock",
     "08": "redlock",
     "09": "pubsub",
     "10": "list_queue",

@@ -53,7 +53,7 @@ class LockRace(Experiment):
 
     sell: Callable[..., Any]
     chaos: bool = False
-    seconds: float = knob(1.0, low=0.2, high=60.0, step=0.2)
+    seconds: float = knob(0.8, low=0.2, high=60.0, step=0.2)
     clients: int = knob(4, low=2, high=8)
     ttl_seconds: float = knob(0.15, low=0.05, high=2.0, step=0.05)
 
@@ -82,7 +82,6 @@ class LockRace(Experiment):
             self._stop_at_random(stage)
             stage.facts["waiting"] = len(stage.finish(patience_seconds=_PATIENCE_SECONDS))
         else:
-            faults = Faults(stage, server)
             longer = [self.ttl_seconds * factor for factor in (1, 4, 16)]
             ttls = {ADA: [self.ttl_seconds, *longer], DAN: [self.ttl_seconds]}
             for who in range(_CUSTOMERS):
@@ -90,6 +89,7 @@ class LockRace(Experiment):
                 mine = ttls.get(who, [_LONG_SECONDS])
                 stage.crew.start(buy, *task, mine, step, gated=True, name=name)
             stage.crew.begin()
+            faults = Faults(stage, server)
             try:
                 faults.stop(self.ttl_seconds)
                 faults.keep_waiting(longer)

@@ -144,19 +144,18 @@ class Faults:
         if for_ever:
             self._wait(lambda: self._inside(BOB), seconds=2 * ttl)
         else:
-            self._wait(lambda: not self._expiring())
-            _reach(bob, "read")
+            self._wait(lambda: not self._expiring(within=ttl))
+            self._enter(bob)
+        self._wait(lambda: False, seconds=ttl / 2)  # for the chart only: long enough to be seen
         self._stage.crew.note("resumed", ADA)
         ada.resume()
         _reach(ada, "next")
-        if not self._inside(BOB):
-            _reach(bob, "read")
+        self._enter(bob)
         cleo.go()
         self._wait(lambda: self._inside(CLEO) or self._refused(CLEO))
         self.holds["kept"] = CLEO, 0
         _reach(bob, "next")
-        if not self._inside(CLEO):
-            _reach(cleo, "read")
+        self._enter(cleo)
         _reach(cleo, "next")
 
     def keep_waiting(self, ttls: Sequence[float]) -> None:
@@ -171,9 +170,9 @@ class Faults:
             asked = self._asked(ADA)
             self._outlast(ttl, bob)
             late = self._inside(BOB) and self._asked(ADA) > asked
+            self._wait(lambda: False, seconds=ttl / 2)  # for the chart only
             _reach(ada, "next")
-            if not self._inside(BOB):
-                _reach(bob, "read")
+            self._enter(bob)
             _reach(bob, "next")
             if not late:
                 return
@@ -220,6 +219,11 @@ class Faults:
 
         self._wait(over)
 
+    def _enter(self, worker: Worker) -> None:
+        """Wait until one who was told to go is in; `until` would send one on who is."""
+        if not self._inside(worker.clients[0]):
+            _reach(worker, "read")
+
     def _workers(self, *who: int) -> list[Worker]:
         return [self._stage.crew.workers[one] for one in who]
 
@@ -259,7 +263,7 @@ class Faults:
         """Whether the lock has no TTL; to be asked when nobody is just taking it."""
         return bool(self._redis.pttl(_LOCK) == -1)
 
-    def _expiring(self, *, within: float = _LONG_SECONDS) -> bool:
+    def _expiring(self, *, within: float) -> bool:
         """Whether a key expires, at the latest after so many seconds."""
         left = [self._redis.pttl(key) for key in self._redis.keys("*")]
         return any(0 <= one <= within * 1000 for one in left)
