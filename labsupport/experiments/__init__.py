@@ -2,11 +2,10 @@
 
 from labsupport.experiments.bucket_limit import BucketLimit
 from labsupport.experiments.experiment import Experiment
-from labsupport.experiments.knobs import choice, knob
 from labsupport.experiments.job_queue import JobQueue
-from labsupport.experiments.knobs import knob
-from labsupport.experiments.lost_messages import LostMessages
+from labsupport.experiments.knobs import choice, knob
 from labsupport.experiments.lock_race import LockRace
+from labsupport.experiments.lost_messages import LostMessages
 from labsupport.experiments.lost_updates import LostUpdates
 from labsupport.experiments.rate_limit import RateLimit
 from labsupport.experiments.result import Comparison, Result
@@ -14,9 +13,9 @@ from labsupport.experiments.session_lifetimes import SessionLifetimes
 from labsupport.experiments.stage import Stage
 from labsupport.experiments.stale_reads import StaleReads
 from labsupport.experiments.thundering_herd import ThunderingHerd
+from labsupport.experiments.two_holders import TwoHolders
 from labsupport.experiments.write_behind_crash import WriteBehindCrash
 from labsupport.experiments.write_cost import WriteCost
-from labsupport.experiments.two_holders import TwoHolders
 
 __all__ = [
     "BucketLimit",
