@@ -124,7 +124,7 @@ def looks_then_takes():
     return parts(take=take)
 
 
-@wrong("07.1", situation="One after the other", because="has 60 ms", sequential=True)
+@wrong("07.1", situation="One after the other", because="With ttl=60 the lock has", sequential=True)
 def seconds_for_milliseconds():
     def take(redis, name, ttl):
         token = secrets.token_urlsafe()
