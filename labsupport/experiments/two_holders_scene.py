@@ -4,7 +4,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 import redis
 
@@ -15,12 +15,10 @@ from labsupport.experiments.stage import Stage
 from labsupport.servers import Server, connect_client
 from labsupport.workers import Client, Worker, point
 
-__all__ = ["CLIENTS", "DOWN", "Fault", "Remedy", "Scene"]
+__all__ = ["CLIENTS", "DOWN", "Scene"]
 
 CLIENTS = ("ada", "bob")
 FREE, DOWN = 0, -1
-Fault = Literal["none", "failover", "restart", "pause"]
-Remedy = Literal["none", "fsync", "delay"]
 
 _LIMITS = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3}  # little, of a TTL of ten seconds
 _LOOK_SECONDS = 0.002
@@ -42,7 +40,7 @@ class Scene:
     """
 
     def __init__(
-        self, stage: Stage, fault: Fault, remedy: Remedy, down: int, ttl: float, pace: float
+        self, stage: Stage, fault: str, remedy: str, down: int, ttl: float, pace: float
     ) -> None:
         self._stage, self._fault, self._remedy = stage, fault, remedy
         self._down, self._ttl, self._pace = down, ttl, pace
