@@ -97,9 +97,11 @@ class Lanes(Panel):
 
     def _box(self, axes: Axes, bar: Bar, place: int) -> PolyCollection:
         role = ROLES[bar.role]
-        # the hatch is white on the colour: it must not look like a lighter colour
-        box = PolyCollection([], facecolors=role.colour, edgecolors="white", hatch=role.hatch)
-        box.set(linewidth=0.6, zorder=2 + 0.1 * place)
+        # The hatch is white on the colour: it must not look like a lighter colour. Where there is
+        # none, an edge of the same colour lets the shortest span be seen.
+        edge = "white" if role.hatch else role.colour
+        box = PolyCollection([], facecolors=role.colour, edgecolors=edge, hatch=role.hatch)
+        box.set(linewidth=0.0 if role.hatch else 0.8, zorder=2 + 0.1 * place)
         axes.add_collection(box, autolim=False)
         return box
 

@@ -166,8 +166,8 @@ class LockRace(Experiment):
     def find(self, name: str, numbers: Numbers) -> str:
         twice = numbers["sold_twice"]
         if self.chaos:
-            found = f"{numbers['stops']:.0f} stops at random: {numbers['shared_holds'] / 2:.0f} times two"
-            return f"{found} hold the lock, {twice:.0f} sold twice"
+            shared = f"{numbers['shared_holds']:,.0f} of {numbers['holds']:,.0f} holds not alone"
+            return f"{numbers['stops']:.0f} stops at random: {shared}, {twice:.0f} sold twice"
         if numbers["killed_met"] and not numbers["free_again"]:
             return "Dan was killed: nobody gets the lock any more"
         if numbers["waiting_for_ever"]:

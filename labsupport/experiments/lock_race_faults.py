@@ -3,6 +3,7 @@
 import functools
 import itertools
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -93,11 +94,11 @@ def buy(
         client.note("asks")
         try:
             with lock(server, _LOCK, ttl) as fence:
-                client.note("in", turns.incr("turns"))
+                _take_turn(client, turns, "in")
                 if sell(db, fence):
                     client.note("sold")
                 client.note("stock", (stock.fetch_one(_STOCK) or {})["stock"])
-                client.note("out", turns.incr("turns"))
+                _take_turn(client, turns, "out")
                 left = True
         except Exception:
             if not left:
@@ -110,6 +111,13 @@ def buy(
             )
         if step is None:
             client.rest(rests.uniform(0, 2 * _REST_SECONDS))
+
+
+def _take_turn(client: Client, turns: redis.Redis, event: str) -> None:
+    """Record an event with its turn; it begins before the turn is counted, for a stop may come in."""
+    start = time.monotonic_ns()
+    turn = float(turns.incr("turns"))
+    client.record(event, start, time.monotonic_ns(), turn)
 
 
 class Faults:
