@@ -22,6 +22,7 @@ from labsupport.errors import (
     NotSteppableError,
 )
 from labsupport.explore import explore, guard
+from labsupport.explore.operations import Names, Operation
 
 USER = "SELECT * FROM users WHERE id = :id"
 RENAME = "UPDATE users SET username = :name WHERE id = :id"
@@ -857,3 +858,9 @@ def embedded():
 
 
 assert redis_py.asyncio is redis.asyncio
+
+
+def test_a_set_reads_the_same_every_time():
+    """The order of a set differs from process to process; a schedule's text must not."""
+    taken = Operation("redis", (("SMEMBERS", "workers"),), replies=[{"bob", "ada", "carol"}])
+    assert Names().reply(taken) == "{'ada', 'bob', 'carol'}"

@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 import types
+import warnings
 from urllib.parse import urlsplit
 
 from redis import Redis
@@ -153,7 +154,10 @@ class Celery:
 
         app.task(handle_job, name="handle")
         logging.disable(logging.CRITICAL)
-        app.Worker(pool="solo", hostname=me, loglevel="CRITICAL", without_gossip=True).start()
+        warnings.simplefilter("ignore")
+        app.Worker(
+            pool="solo", hostname=me, loglevel="CRITICAL", without_gossip=True, quiet=True
+        ).start()
 
 
 class Dramatiq:
