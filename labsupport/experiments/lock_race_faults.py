@@ -89,12 +89,13 @@ def buy(
         if not client.running:
             return
         db.given = functools.partial(point, step or "read")
-        left = False
+        left = sold = False
         client.note("asks")
         try:
             with lock(server, _LOCK, ttl) as fence:
                 client.note("in", turns.incr("turns"))
-                if sell(db, fence):
+                sold = bool(sell(db, fence))
+                if sold:
                     client.note("sold")
                 client.note("stock", (stock.fetch_one(_STOCK) or {})["stock"])
                 client.note("out", turns.incr("turns"))
@@ -103,7 +104,7 @@ def buy(
             if not left:
                 raise
             client.note("told")  # by the lock, at its end, that it was lost
-        if db.given is not None:
+        if sold and db.given is not None:
             raise InvalidSettingError(
                 "`sell` reads nothing: there is no moment between a read and a write to stop it in.",
                 "A sale in one statement needs no lock; here it reads the stock, then writes it.",
