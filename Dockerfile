@@ -1,19 +1,20 @@
-# The labs in JupyterLab; docker-compose.yml puts a Redis beside it.
+# syntax=docker/dockerfile:1
+# The labs in JupyterLab, set up as `make setup` does it anywhere; docker-compose.yml puts a Redis beside it.
 FROM python:3.13-slim-bookworm
 
-RUN useradd --create-home lab
+RUN apt-get update && apt-get install --yes --no-install-recommends git make \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home lab
 WORKDIR /home/lab/redis-patterns-lab
 
-COPY requirements.lock ./
-RUN pip install --no-cache-dir --require-hashes -r requirements.lock
-
-# The reader's own: notebooks are saved, progress and caches are kept beside them.
+# The notebooks are the reader's own: they are saved, and progress and caches are kept beside them.
 COPY --chown=lab:lab . .
-RUN pip install --no-cache-dir --no-deps --no-build-isolation -e . && chown lab:lab .
+RUN chown lab:lab .
 
 USER lab
-RUN python -c "import matplotlib.font_manager"
-ENV JUPYTER_CONFIG_PATH=jupyter
+# The packages of requirements.lock, with their hashes; nothing is installed when the lab starts.
+RUN --mount=type=cache,target=/home/lab/.cache,uid=1000,gid=1000 make setup
+
 EXPOSE 8888
 # All addresses inside the container; docker-compose.yml publishes the port on the loopback only.
-CMD ["jupyter", "lab", "--no-browser", "--ServerApp.ip=0.0.0.0", "--ServerApp.port=8888"]
+CMD ["make", "lab", "BROWSER=no", "IP=0.0.0.0"]

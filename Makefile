@@ -1,10 +1,12 @@
 # The lab in two commands: `make lab` and `make test`.
 
 PORT = 8888
+IP = 127.0.0.1
 PYTHON =
 NOTEBOOKS =
 
 VENV = .venv/bin/python
+WORKSPACE = .lab/workspaces/default-37a8.jupyterlab-workspace
 NBVAL = --nbval --nbval-current-env --nbval-kernel-startup-timeout=20 --nbval-cell-timeout=60
 
 help: ## this list
@@ -16,8 +18,9 @@ setup: ## install what requirements.lock lists into .venv; the others do it them
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
 
 lab: setup
+	@mkdir -p $(dir $(WORKSPACE)); [ -e $(WORKSPACE) ] || cp jupyter/first_workspace.json $(WORKSPACE)
 	@exec env JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
-		"$(VENV)" -m jupyterlab --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
+		"$(VENV)" -m jupyterlab --ServerApp.ip=$(IP) --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
 
 test: setup ## check the style and types, run the tests, and every notebook from the top
 	$(VENV) -m ruff check .
@@ -35,6 +38,9 @@ doctor: ## what is here, what is missing, and what to do about it
 	@if [ -x $(VENV) ]; then exec $(VENV) labsupport/doctor.py; \
 	else exec "$${PYTHON:-python3}" labsupport/doctor.py; fi
 
+handout: setup ## write the notebooks without outputs and solutions to .lab/handout, for a class
+	$(VENV) tools/handout.py
+
 reset: ## put the notebooks and your progress back to the start (your notebooks are kept in .lab)
 	@sh tools/reset.sh
 
@@ -43,4 +49,4 @@ lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
 		--upgrade --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
-.PHONY: help setup lab test notebooks bench doctor reset lock
+.PHONY: help setup lab test notebooks bench doctor handout reset lock

@@ -231,6 +231,7 @@ def test_starts_calm_and_stays_on_the_loopback(lab, page):
     _open(page, lab.url)
     assert page.locator(".lm-TabBar-tabLabel", has_text="00_start_here.ipynb").count() == 1
     assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0
+    assert page.locator(".jp-TableOfContents-tree").get_by_text("Choose among five types").count()
     assert urlsplit(lab.url).hostname == "127.0.0.1"
     assert (lab.directory / ".lab" / "workspaces").is_dir()  # not in the reader's home
     _stays_here(lab, page)

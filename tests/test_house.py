@@ -1,6 +1,7 @@
 """The parts of the house agree: lists of packages, commands, pages, notebooks."""
 
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = SpecifierSet(PROJECT["requires-python"])
 LOCK = (ROOT / "requirements.lock").read_text()
+CONDA_OF_BINDER = "binder/environment.yml"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -95,11 +97,33 @@ def test_conda_takes_its_packages_from_the_project():
     assert SpecifierSet(_conda()["redis-server"]) == SpecifierSet(f">={_minimum()}")
 
 
-def test_image_is_made_from_the_lock():
-    """The image installs what the lock says, with its hashes, and not as root."""
-    text = _read("Dockerfile")
-    assert "--require-hashes -r requirements.lock" in text
-    assert re.search(r"^USER (?!root)", text, re.MULTILINE)
+def test_image_is_set_up_as_anywhere():
+    """The image runs `make setup` (the lock, with its hashes) and `make lab`, and not as root."""
+    image = _read("Dockerfile")
+    user, setup, start = (
+        re.search(pattern, image, re.MULTILINE)
+        for pattern in (r"^USER (?!root)", r"^RUN .*make setup$", r'^CMD \["make", "lab"')
+    )
+    assert user
+    assert setup
+    assert start
+    assert user.start() < setup.start() < start.start()
+    assert "--require-hashes" in _read("tools/setup.sh")
+    assert {".git", ".venv", ".lab"} <= set(_read(".dockerignore").split())
+
+
+def test_devcontainer_and_binder_follow():
+    """The devcontainer is built from the same image; Binder gets what environment.yml lists."""
+    container = json.loads(_read(".devcontainer/devcontainer.json"))
+    folder = ROOT / ".devcontainer"
+    assert (folder / container["build"]["dockerfile"]).resolve() == ROOT / "Dockerfile"
+    assert (folder / container["build"]["context"]).resolve() == ROOT
+    assert f"USER {container['remoteUser']}" in _read("Dockerfile")
+    conda, binder = (yaml.safe_load(_read(name)) for name in ("environment.yml", CONDA_OF_BINDER))
+    assert binder["dependencies"] == conda["dependencies"][:-1]
+    assert binder["channels"] == conda["channels"]
+    assert "pip install --no-cache-dir -e ." in _read("binder/postBuild")
+    assert all(os.access(ROOT / "binder" / name, os.X_OK) for name in ("postBuild", "start"))
 
 
 def test_compose_and_ci_use_the_same_redis():
@@ -128,7 +152,7 @@ def _minimum():
 # Commands and pages
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/teaching.md"])
 def test_pages_name_commands_that_exist(page):
     """Every `make something` of a page is a target of the Makefile, and every link leads somewhere."""
     targets = set(re.findall(r"^([a-z]+):", _read("Makefile"), re.MULTILINE))
@@ -136,7 +160,7 @@ def test_pages_name_commands_that_exist(page):
     named = set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE))
     assert named <= targets
     for link in re.findall(r"\]\(([^)#]+)\)", text):
-        assert "://" in link or (ROOT / link).exists(), link
+        assert "://" in link or (ROOT / page).parent.joinpath(link).exists(), link
 
 
 def test_every_command_is_phony_and_told():
