@@ -155,6 +155,8 @@ class Faults:
         cleo.go()
         self._wait(lambda: self._inside(CLEO) or self._refused(CLEO))
         self.holds["kept"] = CLEO, 0
+        if self._inside(CLEO):
+            self._wait(lambda: False, seconds=ttl / 2)  # for the chart only
         _reach(bob, "next")
         self._enter(cleo)
         _reach(cleo, "next")
