@@ -1,5 +1,6 @@
-"""The experiment of lab 07: each fault is met, each claim holds, breaks, or was not exercised."""
+"""The experiment of lab 07: customers who are stopped, slow and killed while they hold a lock."""
 
+import os
 import secrets
 import threading
 import time
@@ -11,28 +12,15 @@ from redis.exceptions import LockNotOwnedError
 
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.experiments import LockRace
+from labsupport.servers.processes import process_status
 
-SLOW, STOPPED, KEPT, FREE, TURN, LEDGER = range(6)
 MINE = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end "
-NUMBERED = """
+FENCED = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('SET', KEYS[1], redis.call('INCR', KEYS[2]), 'PX', ARGV[1])
-return tonumber(redis.call('GET', KEYS[2]))
+return tonumber(redis.call('GET', KEYS[1]))
 """
-
-
-def sell(db, fence=None):
-    stock = db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"]
-    return db.execute("UPDATE products SET stock = :left WHERE id = 1", left=stock - 1) == 1
-
-
-def sell_claimed(db, fence):
-    claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
-    if db.execute(claim, fence=fence) == 0:
-        return False
-    stock = db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"]
-    sql = "UPDATE products SET stock = :left WHERE id = 1 AND fence = :fence"
-    return db.execute(sql, left=stock - 1, fence=fence) == 1
+SLOW, STOPPED, KEPT, FREE, TURN, LEDGER = range(6)
 
 
 @contextmanager
@@ -57,160 +45,213 @@ def plain_lock(redis, name, ttl):
 
 
 @contextmanager
-def token_lock(redis, name, ttl):
-    token = secrets.token_urlsafe()
-    while not redis.set(name, token, nx=True, px=int(ttl * 1000)):
-        time.sleep(0.01)
-    try:
-        yield token
-    finally:
-        if not redis.eval(MINE + "return redis.call('DEL', KEYS[1])", 1, name, token):
-            raise LockNotOwnedError(name)
-
-
-@contextmanager
 def renewed_lock(redis, name, ttl):
+    token, over = secrets.token_urlsafe(), threading.Event()
+
     def renew():
         while not over.wait(ttl / 3):
             script = MINE + "return redis.call('PEXPIRE', KEYS[1], ARGV[2])"
             redis.eval(script, 1, name, token, int(ttl * 1000))
 
-    over, watchdog = threading.Event(), threading.Thread(target=renew, daemon=True)
-    with token_lock(redis, name, ttl) as token:
-        watchdog.start()
-        try:
-            yield token
-        finally:
-            over.set()
-            watchdog.join()
+    while not redis.set(name, token, nx=True, px=int(ttl * 1000)):
+        time.sleep(0.01)
+    watchdog = threading.Thread(target=renew)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watchdog.join()
+        redis.eval(MINE + "return redis.call('DEL', KEYS[1])", 1, name, token)
 
 
 @contextmanager
 def fenced_lock(redis, name, ttl):
-    while not (fence := redis.eval(NUMBERED, 2, name, f"{name}:fence", int(ttl * 1000))):
+    while not (fence := redis.eval(FENCED, 2, name, f"{name}:fence", int(ttl * 1000))):
         time.sleep(0.01)
     try:
         yield fence
     finally:
-        redis.eval(MINE + "return redis.call('DEL', KEYS[1])", 1, name, fence)
+        if not redis.eval(MINE + "return redis.call('DEL', KEYS[1])", 1, name, fence):
+            raise LockNotOwnedError(name)
 
 
 @contextmanager
-def no_lock(redis, name, ttl):
-    yield redis.incr(f"{name}:fence")
+def endless_lock(redis, name, ttl):
+    while not redis.set(name, "taken", nx=True):
+        time.sleep(0.01)
+    yield
+    redis.delete(name)
 
 
-def run(lock, resource=sell, **knobs):
-    return LockRace(sell=resource, **knobs).run(lock, live=False)
+def sell(db, fence):
+    left = db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"] - 1
+    return db.execute("UPDATE products SET stock = :left WHERE id = 1", left=left) == 1
+
+
+def sell_claimed(db, fence):
+    claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
+    if db.execute(claim, fence=fence) == 0:
+        return False
+    left = db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"] - 1
+    sql = "UPDATE products SET stock = :left WHERE id = 1 AND fence = :fence"
+    return db.execute(sql, left=left, fence=fence) == 1
+
+
+@pytest.fixture(scope="module")
+def race():
+    return LockRace(sell=sell)
+
+
+@pytest.fixture(scope="module")
+def plain(race):
+    return race.run(plain_lock, live=False)
+
+
+@pytest.fixture(scope="module")
+def claimed():
+    return LockRace(sell=sell_claimed).run(fenced_lock, live=False)
 
 
 def statuses(result):
     return [claim.status for claim in result.verdict.claims]
 
 
-@pytest.fixture(scope="module")
-def plain():
-    return run(plain_lock)
-
-
-class TestForced:
-    def test_expire_after_setnx(self):
-        """Killed between the two commands: nobody gets the lock any more."""
-        found = run(setnx_lock)
-        assert statuses(found) == ["broken"] * 6
-        assert found.figure.texts[0].get_text() == "Dan was killed: nobody gets the lock any more"
-
-    def test_plain_delete(self, plain):
-        """The crash is survived; a late holder frees the lock of another."""
-        wanted = ["broken", "broken", "broken", "holds", "holds", "broken"]
-        assert statuses(plain) == wanted
+class TestVerdicts:
+    def test_plain_lock(self, plain):
+        """It becomes free after a crash, and breaks in every other way."""
+        assert statuses(plain) == ["broken", "broken", "broken", "holds", "holds", "broken"]
         assert plain.numbers["sold_twice"] > 0
-        assert plain.numbers["killed_met"] == plain.numbers["free_again"] == 1
 
-    def test_token(self):
-        """Nobody frees another's lock; two holders remain, and the lock tells the late one."""
-        found = run(token_lock)
-        assert statuses(found) == ["broken", "broken", "holds", "holds", "holds", "broken"]
-        assert found.numbers["told_that_it_was_lost"] > 0
+    def test_lock_and_ttl_in_two_steps(self, race):
+        """A crash between the two leaves a lock for ever, and somebody waiting."""
+        found = race.run(setnx_lock, live=False)
+        assert [statuses(found)[one] for one in (FREE, TURN)] == ["broken", "broken"]
+        assert found.numbers["waiting_for_ever"] == 1
 
-    def test_renewal(self):
-        """A holder who is awake keeps the lock; one who is stopped does not."""
-        found = run(renewed_lock)
-        assert statuses(found) == ["holds", "broken", "holds", "holds", "holds", "broken"]
+    def test_renewal(self, race):
+        """A holder who renews is alone when it is slow, and not when it is stopped."""
+        found = statuses(race.run(renewed_lock, live=False))
+        assert found == ["holds", "broken", "holds", "holds", "holds", "broken"]
 
-    def test_fence_claimed_before_the_read(self, plain):
-        """Two holders, and the ledger balances: the resource refuses the late one."""
-        found = run(fenced_lock, sell_claimed)
-        assert statuses(found) == ["broken", "broken", "holds", "holds", "holds", "holds"]
-        race = LockRace(sell=sell_claimed)
-        assert statuses(race.compare(plain, found, live=False)) == ["holds"]
-        assert statuses(race.compare(found, plain, live=False)) == ["broken"]
+    def test_fence(self, claimed):
+        """Two believe that they hold the lock, and the ledger is right all the same."""
+        assert statuses(claimed) == ["broken", "broken", "holds", "holds", "holds", "holds"]
+        assert claimed.numbers["sold"] == claimed.numbers["left_the_stock"] == 4
+        assert claimed.numbers["told_that_it_was_lost"] == 2
 
-    def test_no_lock_at_all(self):
-        """Where nobody is kept out, all are inside together."""
-        found = run(no_lock)
-        assert statuses(found)[SLOW] == statuses(found)[STOPPED] == "broken"
+    def test_no_ttl_at_all(self, race):
+        """Without a TTL all holders are alone, and a crash locks everybody out."""
+        found = statuses(race.run(endless_lock, live=False))
+        assert found == ["holds", "holds", "holds", "broken", "broken", "holds"]
 
-    @pytest.mark.parametrize("fault", ["slow", "stopped", "kept", "killed"])
-    def test_a_fault_that_was_not_met(self, plain, fault):
-        """What the run did not meet is neither held nor broken."""
-        shared = {f"{fault}_met": 0, f"{fault}_shared": 0, "free_again": 1}
-        claims = LockRace(sell=sell).judge({**plain.numbers, **shared})
-        place = {"slow": SLOW, "stopped": STOPPED, "kept": KEPT, "killed": FREE}[fault]
-        assert claims[place].status == "not exercised"
+    def test_never_put_to_the_test(self, race, claimed):
+        """A fault that was not met is neither held nor broken."""
+        met = {f"{one}_met": 0 for one in ("slow", "stopped", "kept", "killed")}
+        shared = {f"{one}_shared": 0 for one in ("slow", "stopped", "kept")}
+        numbers = claimed.numbers | met | shared | {"stops": 0, "free_again": 1}
+        assert {claim.status for claim in race.judge(numbers)} == {"not exercised"}
 
-    def test_the_same_text_every_time(self, plain):
+    def test_comparison(self, race, plain, claimed):
+        """The comparison holds one way round only."""
+        assert statuses(race.compare(plain, claimed, live=False)) == ["holds"]
+        assert statuses(race.compare(claimed, plain, live=False)) == ["broken"]
+
+    def test_the_same_text_every_time(self, race, plain):
         """A verdict holds no number, so that it reads the same after each run."""
-        assert str(run(plain_lock)) == str(plain)
+        assert str(race.run(plain_lock, live=False)) == str(plain)
         assert not any(sign.isdigit() for sign in str(plain))
-
-    def test_figure(self, plain):
-        """The title states the finding, and the holders have a row each."""
-        assert isinstance(plain.figure, matplotlib.figure.Figure)
-        names = [label.get_text() for label in plain.figure.axes[0].get_yticklabels()]
-        assert names == ["Ada", "Bob", "Cleo", "Dan", "Eve"]
 
 
 class TestChaos:
-    def test_stops_at_random(self):
-        """Chance stops the holders; what it finds is counted, and a fence keeps the ledger."""
-        chaos = LockRace(sell=sell_claimed, chaos=True, seconds=0.6, ttl_seconds=0.05, clients=3)
+    def test_nobody_waits_for_ever(self):
+        """Stopped at random, everybody still gets a turn, and the fence keeps the ledger."""
+        chaos = LockRace(sell=sell_claimed, chaos=True, seconds=0.4, ttl_seconds=0.05)
         found = chaos.run(fenced_lock, live=False)
-        assert found.numbers["stops"] > 0
-        assert found.numbers["sold"] > 0
+        assert len(found.verdict.claims) == 3
         assert statuses(found)[1:] == ["holds", "holds"]
+        assert found.numbers["stops"] > 0
+
+    def test_without_a_lock(self):
+        """Without a lock the customers meet without any help."""
+
+        @contextmanager
+        def none(redis, name, ttl):
+            yield
+
+        chaos = LockRace(sell=sell, chaos=True, clients=8, seconds=1.0, ttl_seconds=0.05)
+        assert statuses(chaos.run(none, live=False))[0] == "broken"
+
+
+class TestResult:
+    def test_history_tells_the_faults(self, plain):
+        """The lab's own part is in the history: who was stopped, and who was killed."""
+        frame = plain.history
+        by_event = frame.groupby("event", observed=True)["client"].unique()
+        assert list(by_event["stopped"]) == list(by_event["resumed"]) == [0]
+        assert list(by_event["killed"]) == [3]
+
+    def test_figure(self, plain, claimed):
+        """The title states the finding."""
+        assert isinstance(plain.figure, matplotlib.figure.Figure)
+        words = [text.get_text() for text in plain.figure.texts]
+        assert any("Cleo" in word for word in words)
+        words = [text.get_text() for text in claimed.figure.texts]
+        assert any("no kettle is sold twice" in word for word in words)
+
+    def test_what_is_worst_comes_first(self, race, claimed):
+        """The finding names the worst."""
+        shut = claimed.numbers | {"free_again": 0}
+        assert "nobody gets the lock" in race.find("f", shut)
+        waiting = claimed.numbers | {"waiting_for_ever": 2}
+        assert "2 of 5 wait for ever" in race.find("f", waiting)
 
 
 class TestBadInput:
     @pytest.mark.parametrize(
-        "knobs", [{"ttl_seconds": 0}, {"clients": 1}, {"seconds": "long"}], ids=str
+        "knobs",
+        [{"clients": 1}, {"seconds": 0}, {"ttl_seconds": 0}, {"ttl_seconds": 90}, {"sell": 3}],
+        ids=str,
     )
     def test_absurd_knobs(self, knobs):
         """A knob out of its range is refused before anything starts."""
         with pytest.raises(InvalidSettingError, match=next(iter(knobs))):
-            LockRace(sell=sell, **knobs)
+            LockRace(**{"sell": sell} | knobs)
 
-    def test_no_resource(self):
-        """`sell` must be a function."""
-        with pytest.raises(InvalidSettingError, match="not a function"):
-            LockRace(sell=1)
-
-    def test_a_resource_that_reads_nothing(self):
-        """A sale in one statement has no moment to be stopped in, and needs no lock."""
-
-        def at_once(db, fence=None):
-            return db.execute("UPDATE products SET stock = stock - 1 WHERE id = 1") == 1
-
-        with pytest.raises((InvalidSettingError, ImplementationError), match="reads nothing"):
-            run(plain_lock, at_once)
-
-    def test_a_lock_that_raises(self):
-        """The learner's own line is named."""
+    def test_raises_before_the_sale(self, race):
+        """A lock that raises when it is taken is the learner's error, with its own line."""
 
         @contextmanager
-        def broken_lock(redis, name, ttl):
-            redis.nosuch()
+        def lock(redis, name, ttl):
+            raise ZeroDivisionError("no such lock")
             yield
 
-        with pytest.raises(ImplementationError, match="nosuch"):
-            run(broken_lock)
+        with pytest.raises(ImplementationError, match="no such lock"):
+            race.run(lock, live=False)
+
+    def test_sale_that_reads_nothing(self):
+        """A sale in one statement has no moment between read and write."""
+
+        def at_once(db, fence):
+            return db.execute("UPDATE products SET stock = stock - 1 WHERE id = 1") == 1
+
+        with pytest.raises(InvalidSettingError, match="reads nothing"):
+            LockRace(sell=at_once).run(plain_lock, live=False)
+
+
+def test_stopped_processes_do_not_stay(race, monkeypatch):
+    """An interrupt while Ada is stopped leaves no process behind."""
+    pids = []
+
+    def interrupt(self, ttl):
+        workers = self._stage.crew.workers
+        workers[0].pause()
+        pids.extend(worker.pid for worker in workers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("labsupport.experiments.lock_race_faults.Faults.stop", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        race.run(plain_lock, live=False)
+    assert len(pids) == 5
+    assert os.getpid() not in pids
+    assert {process_status(pid) for pid in pids} == {"dead"}

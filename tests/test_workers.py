@@ -357,3 +357,21 @@ def test_the_idle_function_runs_while_the_crew_waits() -> None:
         crew.start(stepped)
         crew.wait(lambda: len(calls) > 5, seconds=60)
     assert len(calls) > 5
+
+
+def test_the_lab_notes_what_it_did(crew: Crew) -> None:
+    """What a killed worker cannot record is in the history all the same."""
+
+    def work(client: Client) -> None:
+        client.note("began")
+        time.sleep(60)
+
+    worker = crew.start(work)
+    assert crew.wait(lambda: bool(len(crew.history.read())), seconds=60)
+    worker.kill()
+    crew.note("killed", worker.clients[0], 9.0)
+    crew.history.read()
+    (began,), (killed,) = (crew.history.select(name) for name in ("began", "killed"))
+    assert killed["client"] == began["client"]
+    assert killed["start_ns"] > began["start_ns"]
+    assert (killed["process"], killed["value"]) == (-1, 9.0)

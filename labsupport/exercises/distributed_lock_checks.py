@@ -46,7 +46,7 @@ def check_own_lock(answer: Answer) -> Outcome:
     def told_the_truth(redis: Any, db: Any) -> bool:
         """the holder has the lock for its time, and is told the truth"""
         first, renewed, second, freed, there, *late = told
-        require(50_000 < first <= 60_000, f"With ttl=60 the lock has {first} ms.")
+        require(30_000 < first <= 60_000, f"With ttl=60 the lock has {first} ms.")
         require(renewed is True, f"renew returned {renewed!r} to the holder, not True.")
         require(60_000 < second <= 120_000, f"Renewed for 120 s, the lock has {second} ms.")
         require(freed is True, f"free returned {freed!r} to the holder, not True.")
@@ -167,16 +167,16 @@ def check_numbered_lock(answer: Answer) -> Outcome:
     def bob(redis: Any, db: Any) -> None:
         """Somebody whose lock, once it is theirs, does not expire until they free it."""
         number = answer(redis, _LOCK, _TTL_SECONDS)
-        if redis.eval(_KEEP, 1, _LOCK, number):
-            kept.append((redis.get(_LOCK), number, max(numbers, default=0)))
-            redis.delete(_LOCK)
         numbers.append(number)
+        if redis.eval(_KEEP, 1, _LOCK, number):
+            kept.append((redis.get(_LOCK), number, max(numbers)))
+            redis.delete(_LOCK)
 
     def in_its_place(redis: Any, db: Any) -> bool:
         """the lock holds the number for its time, and fifty holders have fifty numbers that rise"""
         held, ttl = redis.get(_LOCK), redis.pttl(_LOCK)
         require(held == str(numbers[0]), f"{numbers[0]} was returned, the lock holds {held!r:.40}.")
-        require(0 < ttl <= _TTL_SECONDS * 1000, f"With ttl=60 the lock has {ttl} ms.")
+        require(30_000 < ttl <= 60_000, f"With ttl=60 the lock has {ttl} ms.")
         for _ in range(_MANY):
             redis.delete(_LOCK)
             numbers.append(answer(redis, _LOCK, _TTL_SECONDS))
@@ -190,10 +190,11 @@ def check_numbered_lock(answer: Answer) -> Outcome:
         return True
 
     def his(redis: Any, db: Any) -> bool:
-        """who has the lock keeps it, and has a number above all others"""
-        for held, number, other in kept:
+        """who has the lock keeps it, and has the greatest number"""
+        for held, number, greatest in kept:
             require(held == str(number), f"Bob has number {number}, and his lock holds {held}.")
-            require(number > other, f"Bob has number {number}, and Ada had number {other}.")
+            require(number == greatest, f"Bob has the lock, and somebody else number {greatest}.")
+        require(len(set(numbers)) == len(numbers), f"Two were given the number {numbers[0]}.")
         return True
 
     def nothing_for_ever(redis: Any, db: Any) -> bool:
@@ -236,6 +237,7 @@ def check_numbered_lock(answer: Answer) -> Outcome:
 
 def check_sell_once(answer: Answer) -> Outcome:
     sold: list[str] = []
+    start = 3
 
     def given(stock: int) -> Client:
         def reset(redis: Any, db: Any) -> None:
@@ -278,18 +280,18 @@ def check_sell_once(answer: Answer) -> Outcome:
         (
             trial(
                 "Numbers that rise, then one that is late",
-                3,
+                start,
                 {"ada": customer("ada", 1, 3, 2)},
                 "ada with 1",
                 "ada with 3",
             ),
             trial("The last piece", 1, {"ada": customer("ada", 4, 5)}, "ada with 4"),
-            trial("Two holders", 2, {"ada": three["ada"], "bob": three["bob"]}),
+            trial("Two holders", start, {"ada": three["ada"], "bob": three["bob"]}),
             trial(
                 "Two holders with one number",
-                2,
+                start,
                 {"ada": customer("ada", 7), "bob": customer("bob", 7)},
             ),
-            trial("Three holders", 3, three),
+            trial("Three holders", start, three),
         )
     )

@@ -90,12 +90,13 @@ def buy(
         if not client.running:
             return
         db.given = functools.partial(point, step or "read")
-        left = False
+        left = sold = False
         client.note("asks")
         try:
             with lock(server, _LOCK, ttl) as fence:
                 _take_turn(client, turns, "in")
-                if sell(db, fence):
+                sold = bool(sell(db, fence))
+                if sold:
                     client.note("sold")
                 client.note("stock", (stock.fetch_one(_STOCK) or {})["stock"])
                 _take_turn(client, turns, "out")
@@ -104,7 +105,7 @@ def buy(
             if not left:
                 raise
             client.note("told")  # by the lock, at its end, that it was lost
-        if db.given is not None:
+        if sold and db.given is not None:
             raise InvalidSettingError(
                 "`sell` reads nothing: there is no moment between a read and a write to stop it in.",
                 "A sale in one statement needs no lock; here it reads the stock, then writes it.",
@@ -162,6 +163,8 @@ class Faults:
         cleo.go()
         self._wait(lambda: self._inside(CLEO) or self._refused(CLEO))
         self.holds["kept"] = CLEO, 0
+        if self._inside(CLEO):
+            self._wait(lambda: False, seconds=ttl / 2)  # for the chart only
         _reach(bob, "next")
         self._enter(cleo)
         _reach(cleo, "next")

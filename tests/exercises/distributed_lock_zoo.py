@@ -171,7 +171,7 @@ def number_by_chance(redis, name, ttl):
     return number
 
 
-@wrong("07.2", situation="A holder who may be late, and one who is not", because="Bob has")
+@wrong("07.2", situation="A holder who may be late, and one who is not", because="Two were given")
 def counter_that_expires(redis, name, ttl):
     script = """
     if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
@@ -200,14 +200,14 @@ def numbered_without_a_ttl(redis, name, ttl):
 # 07.3
 
 
-@wrong("07.3", situation="Two holders", because="the stock went from 2 to 1")
+@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
 def checks_on_write_only(db, fence):
     left = db.fetch_one(READ)["stock"] - 1
     sql = "UPDATE products SET stock = :left, fence = :fence WHERE id = 1 AND fence < :fence"
     return left >= 0 and db.execute(sql, left=left, fence=fence) == 1
 
 
-@wrong("07.3", situation="Two holders with one number", because="the stock went from 2 to 1")
+@wrong("07.3", situation="Two holders with one number", because="the stock went from 3 to 2")
 def lets_an_equal_number_in(db, fence):
     claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence <= :fence"
     if db.execute(claim, fence=fence) == 0:
@@ -217,7 +217,7 @@ def lets_an_equal_number_in(db, fence):
     return left >= 0 and db.execute(sql, left=left, fence=fence) == 1
 
 
-@wrong("07.3", situation="Two holders", because="the stock went from 2 to 1")
+@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
 def claims_and_forgets(db, fence):
     claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
     if db.execute(claim, fence=fence) == 0:
@@ -228,7 +228,7 @@ def claims_and_forgets(db, fence):
     )
 
 
-@wrong("07.3", situation="Two holders", because="the stock went from 2 to 1")
+@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
 def claims_after_the_read(db, fence):
     left = db.fetch_one(READ)["stock"] - 1
     claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
@@ -238,7 +238,7 @@ def claims_after_the_read(db, fence):
     return db.execute(sql, left=left, fence=fence) == 1
 
 
-@wrong("07.3", situation="Two holders", because="the stock went from 2 to 1")
+@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
 def compares_in_python(db, fence):
     row = db.fetch_one("SELECT stock, fence FROM products WHERE id = 1")
     if row["fence"] >= fence or row["stock"] == 0:
