@@ -41,7 +41,7 @@ def reap_stub(redis):
     exactly one list at any time, and counted once.
     """
     found = 0
-    for name in redis.smembers("workers"):
+    for name in sorted(redis.smembers("workers")):
         if not redis.exists(f"lease:{name}"):
             while job := redis.lpop(f"jobs:{name}"):
                 redis.rpush("jobs", job)
