@@ -152,7 +152,9 @@ def _minimum():
 # Commands and pages
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/teaching.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/teaching.md"]
+)
 def test_pages_name_commands_that_exist(page):
     """Every `make something` of a page is a target of the Makefile, and every link leads somewhere."""
     targets = set(re.findall(r"^([a-z]+):", _read("Makefile"), re.MULTILINE))
