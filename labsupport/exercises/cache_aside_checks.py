@@ -16,6 +16,7 @@ Client = Callable[[Any, Any], Any]
 
 _KEY = "product:1"
 _LOCK = "product:1:lock"
+_HERDS = 3
 _TTL_SECONDS = 60  # only the explorer decides when it is over
 _PRODUCT = "SELECT * FROM products WHERE id = :id"
 _USER = "SELECT * FROM users WHERE id = :id"
@@ -271,13 +272,14 @@ def check_fetch_once(answer: Answer) -> Outcome:
 
 
 def _under_load(answer: Answer) -> Outcome:
-    """What only time and several processes show."""
-    herd = ThunderingHerd(clients=8, processes=2, seconds=0.5, ttl_seconds=0.3)
-    result = herd.run(answer, live=False)
-    for claim in result.verdict.claims:
-        if claim.status != "holds":
-            reason = f"Eight callers in two processes: {claim.status}: {claim.text!r}."
-            return Outcome(False, reason, result)
+    """What only time and several processes show; on a busy machine not at the first try."""
+    for _ in range(_HERDS):
+        herd = ThunderingHerd(clients=8, processes=2, seconds=0.5, ttl_seconds=0.3)
+        result = herd.run(answer, live=False)
+        for claim in result.verdict.claims:
+            if claim.status != "holds":
+                reason = f"Eight callers in two processes: {claim.status}: {claim.text!r}."
+                return Outcome(False, reason, result)
     return Outcome(True, "it withstood crashes, expiries and a herd in two processes.", result)
 
 
