@@ -27,7 +27,7 @@ def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
     with style():
         FigureCanvasAgg(figure)
         figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", transparent=False)
-    # a chart has few colours: with a palette of them it takes a quarter of the room in the notebook
+    # a chart has few colours: with a palette of them it takes a third of the room in the notebook
     small = io.BytesIO()
     with Image.open(buffer) as picture:
         few = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
