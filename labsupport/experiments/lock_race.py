@@ -17,7 +17,7 @@ from labsupport.experiments.lock_race_faults import ADA, DAN, EVE, Faults, Starv
 from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 
 __all__ = ["LockRace"]
 
@@ -144,22 +144,24 @@ class LockRace(Experiment):
         alone = f"{numbers['shared_holds']:,.0f} of {numbers['holds']:,.0f} were shared"
         ledger = Claim(
             "What was sold has left the stock",
-            _status(met and numbers["sold"] > 0, broken=numbers["sold_twice"] != 0),
+            status_of(met and numbers["sold"] > 0, broken=numbers["sold_twice"] != 0),
             f"{numbers['sold']:,.0f} sold, {numbers['left_the_stock']:,.0f} left the stock",
         )
         turn = Claim(
             "Whoever waits gets a turn",
-            _status(met, broken=numbers["waiting_for_ever"] > 0),
+            status_of(met, broken=numbers["waiting_for_ever"] > 0),
             f"{numbers['waiting_for_ever']:.0f} wait for ever",
         )
         if self.chaos:
-            holder = Claim("A holder is alone", _status(met, broken=shared), alone)
+            holder = Claim("A holder is alone", status_of(met, broken=shared), alone)
             return holder, ledger, turn
         claims = [
-            Claim(text, _status(numbers[f"{fault}_met"] > 0, broken=numbers[f"{fault}_shared"] > 0))
+            Claim(
+                text, status_of(numbers[f"{fault}_met"] > 0, broken=numbers[f"{fault}_shared"] > 0)
+            )
             for fault, text in _ALONE.items()
         ]
-        free = _status(numbers["killed_met"] > 0, broken=not numbers["free_again"])
+        free = status_of(numbers["killed_met"] > 0, broken=not numbers["free_again"])
         crash = Claim("The lock of a killed holder becomes free", free)
         return *claims, crash, turn, ledger
 
@@ -207,7 +209,7 @@ class LockRace(Experiment):
             met = all(result.numbers["stops"] > 0 for result in (first, other))
             better = first.numbers["sold_twice"] != 0 and other.numbers["sold_twice"] == 0
             text = f"{first.name} sells what has not left the stock, {other.name} does not"
-            claims.append(Claim(text, _status(met, broken=not better)))
+            claims.append(Claim(text, status_of(met, broken=not better)))
         twice = ", ".join(f"{one.name} {one.numbers['sold_twice']:.0f}" for one in results)
         return f"Sold, but still in stock: {twice}", claims
 
@@ -291,9 +293,3 @@ def _sold(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 def _left(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     rows = history.select("stock")
     return rows["start_ns"] - history.origin_ns, _STOCK - rows["value"]
-
-
-def _status(met: bool, *, broken: bool) -> Status:
-    if broken:
-        return "broken"
-    return "holds" if met else "not exercised"

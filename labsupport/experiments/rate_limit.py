@@ -19,7 +19,7 @@ from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
 from labsupport.servers import connect_client
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 from labsupport.workers import Client
 
 __all__ = ["OWN", "Counts", "Limit", "RateLimit", "Times", "in_order"]
@@ -138,22 +138,22 @@ class Limit(Experiment):
         return (
             Claim(
                 "Twice as much is asked for as the limit allows",
-                _status(met),
+                status_of(met),
                 f"{numbers['calls']:,.0f} calls, up to {numbers['most_asked']:,.0f} at once",
             ),
             Claim(
                 self.promise,
-                _status(met, broken=numbers["worst"] > self._most + 1e-6),
+                status_of(met, broken=numbers["worst"] > self._most + 1e-6),
                 f"{numbers['worst']:,.4g}, where {self._most} are allowed",
             ),
             Claim(
                 "At least four fifths of the calls that are due are admitted",
-                _status(met, broken=starved),
+                status_of(met, broken=starved),
                 f"{numbers['admitted']:,.0f} of {numbers['due']:,.0f}",
             ),
             Claim(
                 "Who waits as told is admitted",
-                _status(numbers["came_back"] > 0, broken=misled),
+                status_of(numbers["came_back"] > 0, broken=misled),
                 f"{numbers['sent_away_again']:,.0f} of {numbers['came_back']:,.0f} were refused"
                 f" again; told to wait up to {numbers['longest_wait_told_s']:.3g} s",
             ),
@@ -179,7 +179,7 @@ class Limit(Experiment):
             missed = any(result.numbers["most_asked"] < 2 * self._most for result in results)
             better = bool(broken) and other.verdict.status == "holds"
             text = f"{other.name} keeps what {first.name} breaks"
-            claims.append(Claim(text, _status(not missed, broken=not better)))
+            claims.append(Claim(text, status_of(not missed, broken=not better)))
         if first.numbers["share_of_due"] < _FAIR_SHARE:
             parts = [f"{one.name} {one.numbers['share_of_due']:.0%}" for one in results]
             return f"Admitted, of what is due: {', '.join(parts)}", claims
@@ -371,9 +371,3 @@ def _count(event: str) -> Any:
         return count_per_span(times, span_ns=span_ns, until_ns=history.elapsed_ns)
 
     return heights
-
-
-def _status(met: bool, *, broken: bool = False) -> Status:
-    if broken:
-        return "broken"
-    return "holds" if met else "not exercised"

@@ -27,7 +27,7 @@ from labsupport.experiments.session_users import (
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
 from labsupport.servers.connection import with_database
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 from labsupport.workers import Worker
 
 __all__ = ["SessionLifetimes"]
@@ -152,8 +152,7 @@ class SessionLifetimes(Experiment):
     def judge(self, numbers: Numbers) -> Sequence[Claim]:
         def claim(text: str, broken: Sequence[str], *tried: str) -> Claim:
             bad, all_tried = sum(numbers[name] for name in broken), all(map(numbers.get, tried))
-            status: Status = "broken" if bad else "holds" if all_tried else "not exercised"
-            return Claim(text, status, f"{bad:,.0f} do not")
+            return Claim(text, status_of(all_tried, broken=bad != 0), f"{bad:,.0f} do not")
 
         return (
             claim(
@@ -209,9 +208,11 @@ class SessionLifetimes(Experiment):
         for other in others:
             bad = [one.numbers["for_ever"] + one.numbers["let_in_old"] for one in (first, other)]
             met = all(one.numbers["asked_old"] for one in (first, other))
-            held: Status = "holds" if bad[0] and not bad[1] else "broken"
+            better = bad[0] and not bad[1]
             text = f"{first.name} has sessions after their end, {other.name} has none"
-            claims.append(Claim(text, held if met else "not exercised"))
+            claims.append(
+                Claim(text, ("holds" if better else "broken") if met else "not exercised")
+            )
         told = ", ".join(f"{one.name} {one.numbers['for_ever']:,.0f}" for one in results)
         return f"Sessions that stay for ever: {told}", claims
 

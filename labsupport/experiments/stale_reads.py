@@ -24,7 +24,7 @@ from labsupport.experiments.staleness import (
 )
 from labsupport.history import History
 from labsupport.servers import Server, connect_client
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 from labsupport.workers import Client, Worker, point
 
 __all__ = ["StaleReads"]
@@ -168,17 +168,17 @@ class StaleReads(Experiment):
         return (
             Claim(
                 "An update reaches every service that is connected",
-                _status(True, broken=numbers["not_told"] > 0 or stuck),
+                status_of(True, broken=numbers["not_told"] > 0 or stuck),
                 f"{numbers['not_told']:.0f} times it did not",
             ),
             Claim(
                 "A service that was cut off learns of the update when it is back",
-                _status(met, broken=numbers["late_after_cut"] > 0),
+                status_of(met, broken=numbers["late_after_cut"] > 0),
                 longest,
             ),
             Claim(
                 "No old row is served for longer than twice the local TTL",
-                _status(True, broken=numbers["overdue_reads"] > 0 or stuck),
+                status_of(True, broken=numbers["overdue_reads"] > 0 or stuck),
                 longest,
             ),
         )
@@ -218,7 +218,7 @@ class StaleReads(Experiment):
         for other in others:
             met = bool(first.numbers["late_after_cut"] and other.numbers["cut_met"])
             text = f"After a cut {first.name} goes on with the old row, {other.name} does not"
-            claims.append(Claim(text, _status(met, broken=other.numbers["late_after_cut"] > 0)))
+            claims.append(Claim(text, status_of(met, broken=other.numbers["late_after_cut"] > 0)))
         each = ", ".join(f"{one.numbers['longest_stale_seconds']:.2g} s" for one in results)
         return f"An old row is served for up to {each}", claims
 
@@ -271,9 +271,3 @@ def _kill_connections(server: Server, label: str) -> int:
     with server.client() as admin:
         mine = [one["id"] for one in admin.client_list() if one["name"] == label]
         return sum(int(admin.client_kill_filter(_id=number)) for number in mine)
-
-
-def _status(met: bool, *, broken: bool) -> Status:
-    if broken:
-        return "broken"
-    return "holds" if met else "not exercised"

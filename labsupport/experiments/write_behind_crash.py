@@ -17,7 +17,7 @@ from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
 from labsupport.servers import Server
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 from labsupport.workers import Worker
 
 __all__ = ["WriteBehindCrash"]
@@ -158,21 +158,21 @@ class WriteBehindCrash(Experiment):
         doubled = numbers["persisted"] > views + numbers["unanswered"]
         incomplete = numbers["lost"] > 0 or numbers["stuck"] > 0
         return (
-            Claim("Redis is killed while views are counted, and restarted", _status(met)),
+            Claim("Redis is killed while views are counted, and restarted", status_of(met)),
             Claim(
                 "Every acknowledged view survives the restart",
-                _status(told, broken=numbers["lost_by_the_kill"] > 0),
+                status_of(told, broken=numbers["lost_by_the_kill"] > 0),
                 f"{numbers['recovered']:,.0f} of {before:,.0f} are recovered",
             ),
             Claim(
                 "Every acknowledged view is in the database in the end",
-                _status(met, broken=incomplete),
+                status_of(met, broken=incomplete),
                 f"{numbers['persisted']:,.0f} for {views:,.0f}",
             ),
-            Claim("No view is counted twice", _status(met, broken=doubled)),
+            Claim("No view is counted twice", status_of(met, broken=doubled)),
             Claim(
                 "The count in the database never goes back",
-                _status(met, broken=numbers["went_back_by"] > 0),
+                status_of(met, broken=numbers["went_back_by"] > 0),
                 f"by {numbers['went_back_by']:,.0f}",
             ),
         )
@@ -213,7 +213,7 @@ class WriteBehindCrash(Experiment):
             met = all(one["acknowledged_before_the_kill"] >= _LEAST_BEFORE for one in runs)
             share, less = (one["lost"] / max(one["acknowledged"], 1) for one in runs)
             text = f"{other.name} loses at most half as large a share of its views as {first.name}"
-            claims.append(Claim(text, _status(met, broken=not 0 < share >= 2 * less)))
+            claims.append(Claim(text, status_of(met, broken=not 0 < share >= 2 * less)))
         lost = [f"{one.numbers['lost']:,.0f}" for one in results]
         return f"Views lost, from the top: {', '.join(lost[:-1])} and {lost[-1]}", claims
 
@@ -313,9 +313,3 @@ def _backlog_per_span(history: History, span_ns: int) -> NDArray[np.int64]:
     heights = np.zeros(history.elapsed_ns // span_ns + 1, "i8")
     np.maximum.at(heights, polls[:, 0].astype("i8") // span_ns, _backlog(polls).astype("i8"))
     return heights
-
-
-def _status(met: bool, *, broken: bool = False) -> Status:
-    if broken:
-        return "broken"
-    return "holds" if met else "not exercised"
