@@ -1,18 +1,24 @@
 """How answers to the exercises of lab 01 are put to the test."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Trial, put_through, require
+from labsupport.exercises.trials import (
+    Answer,
+    Client,
+    Trial,
+    keys_of,
+    nothing_for_ever,
+    outcome_of,
+    put_through,
+    require,
+    require_ttl,
+)
 from labsupport.experiments import ThunderingHerd
-from labsupport.servers import OWNER_KEY
 
 __all__ = ["check_fetch_once", "check_get_product", "check_user_cache"]
 
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], Any]
 
 _KEY = "product:1"
 _LOCK = "product:1:lock"
@@ -58,7 +64,7 @@ def check_get_product(answer: Answer) -> Outcome:
         def client(redis: Any, db: Any) -> None:
             for _ in range(3):
                 told.append(answer(redis, _Counted(db, statements), product))
-                for key in _keys(redis):
+                for key in keys_of(redis):
                     left.append((key, redis.pttl(key)))
                     redis.pexpire(key, 5_000)
 
@@ -91,7 +97,7 @@ def check_get_product(answer: Answer) -> Outcome:
             """the row is right, and no key is without a TTL"""
             row = db.fetch_one(_PRODUCT, id=product)
             require(all(reply == row for reply in told), f"A caller was told {told!r:.60}.")
-            _require_ttl(redis)
+            require_ttl(redis)
             return True
 
         return invariant
@@ -101,36 +107,27 @@ def check_get_product(answer: Answer) -> Outcome:
         for product, kind, most in ((1, "a product", 3600), (0, "a product that is not there", 60))
         for trial in (
             Trial(
-                situation=f"Three look-ups of {kind}",
-                clients={"ada": ask_thrice(product)},
-                given=forget,
-                invariant=right(product, most),
+                f"Three look-ups of {kind}",
+                {"ada": ask_thrice(product)},
+                forget,
+                right(product, most),
             ),
             Trial(
-                situation=f"A look-up of {kind} that may crash",
-                clients={"ada": ask(product)},
-                given=forget,
-                invariant=right_row(product),
+                f"A look-up of {kind} that may crash",
+                {"ada": ask(product)},
+                forget,
+                right_row(product),
                 crashes=True,
             ),
             Trial(
-                situation=f"A look-up of {kind} whose key may expire",
-                clients={"ada": ask(product)},
-                given=warm(product),
-                invariant=right_row(product),
+                f"A look-up of {kind} whose key may expire",
+                {"ada": ask(product)},
+                warm(product),
+                right_row(product),
                 expires="*",
             ),
         )
     )
-
-
-def _keys(redis: Any) -> list[str]:
-    return sorted(key for key in redis.keys("*") if key != OWNER_KEY)
-
-
-def _require_ttl(redis: Any) -> None:
-    for key in _keys(redis):
-        require(redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
 
 
 class _DatabaseAwayError(Exception):
@@ -189,11 +186,6 @@ def check_fetch_once(answer: Answer) -> Outcome:
 
         return invariant
 
-    def nothing_for_ever(redis: Any, db: Any) -> bool:
-        """a crash leaves nothing that stays for ever"""
-        _require_ttl(redis)
-        return True
-
     def crashed(redis: Any, db: Any) -> None:
         forget(redis, db)
         redis.set(_LOCK, "of one who crashed", ex=10)
@@ -219,51 +211,29 @@ def check_fetch_once(answer: Answer) -> Outcome:
     nothing = {"ada": caller("ada", 0), "bob": caller("bob", 0)}
     found = put_through(
         (
+            Trial("One caller alone", {"ada": two["ada"]}, forget, one_load(1)),
+            Trial("A load that fails", {"ada": failing}, forget, lock_freed),
+            Trial("Two callers at once", two, forget, one_load(1), prune=True),
+            Trial("Two callers, and nothing there", nothing, forget, one_load(0), prune=True),
             Trial(
-                situation="One caller alone",
-                clients={"ada": two["ada"]},
-                given=forget,
-                invariant=one_load(1),
-            ),
-            Trial(
-                situation="A load that fails",
-                clients={"ada": failing},
-                given=forget,
-                invariant=lock_freed,
-            ),
-            Trial(
-                situation="Two callers at once",
-                clients=two,
-                given=forget,
-                invariant=one_load(1),
-                prune=True,
-            ),
-            Trial(
-                situation="Two callers, and nothing there",
-                clients=nothing,
-                given=forget,
-                invariant=one_load(0),
-                prune=True,
-            ),
-            Trial(
-                situation="A caller who may crash",
-                clients={"ada": two["ada"]},
-                given=forget,
-                invariant=nothing_for_ever,
+                "A caller who may crash",
+                {"ada": two["ada"]},
+                forget,
+                nothing_for_ever,
                 crashes=True,
             ),
             Trial(
-                situation="A caller who comes after a crash",
-                clients={"bob": two["bob"]},
-                given=crashed,
-                invariant=survivor_told,
+                "A caller who comes after a crash",
+                {"bob": two["bob"]},
+                crashed,
+                survivor_told,
                 expires=[_LOCK],
             ),
             Trial(
-                situation="A lock that is outlived, and taken by somebody else",
-                clients={"ada": two["ada"], "other": other},
-                given=forget,
-                invariant=lock_kept,
+                "A lock that is outlived, and taken by somebody else",
+                {"ada": two["ada"], "other": other},
+                forget,
+                lock_kept,
                 expires=[_LOCK],
             ),
         )
@@ -273,14 +243,14 @@ def check_fetch_once(answer: Answer) -> Outcome:
 
 def _under_load(answer: Answer) -> Outcome:
     """What only time and several processes show; on a busy machine not at the first try."""
+    herd = ThunderingHerd(clients=8, processes=2, seconds=0.5, ttl_seconds=0.3)
+    withstood = "it withstood crashes, expiries and a herd in two processes."
     for _ in range(_HERDS):
-        herd = ThunderingHerd(clients=8, processes=2, seconds=0.5, ttl_seconds=0.3)
         result = herd.run(answer, live=False)
-        for claim in result.verdict.claims:
-            if claim.status != "holds":
-                reason = f"Eight callers in two processes: {claim.status}: {claim.text!r}."
-                return Outcome(False, reason, result)
-    return Outcome(True, "it withstood crashes, expiries and a herd in two processes.", result)
+        found = outcome_of(result, "Eight callers in two processes", withstood=withstood)
+        if not found.passed:
+            break
+    return found
 
 
 def check_user_cache(answer: Answer) -> Outcome:
@@ -336,44 +306,29 @@ def check_user_cache(answer: Answer) -> Outcome:
     rivals = {"first": reader("first"), **two}
     return put_through(
         (
+            Trial("One after the other", {"ada": in_sequence}, forget, cached_and_updated),
+            Trial("A reader and a writer", {**one, "writer": writer}, forget, fresh),
+            Trial("A reader and a writer of a cached row", {**one, "writer": writer}, warm, fresh),
             Trial(
-                situation="One after the other",
-                clients={"ada": in_sequence},
-                given=forget,
-                invariant=cached_and_updated,
-            ),
-            Trial(
-                situation="A reader and a writer",
-                clients={**one, "writer": writer},
-                given=forget,
-                invariant=fresh,
-            ),
-            Trial(
-                situation="A reader and a writer of a cached row",
-                clients={**one, "writer": writer},
-                given=warm,
-                invariant=fresh,
-            ),
-            Trial(
-                situation="A reader who crashed, and one who comes after",
-                clients=rivals,
-                given=forget,
-                invariant=fresh,
+                "A reader who crashed, and one who comes after",
+                rivals,
+                forget,
+                fresh,
                 crashes={"first"},
                 prune=True,
             ),
             Trial(
-                situation="A reader, a writer, and a pause longer than any TTL",
-                clients={**one, "writer": writer},
-                given=forget,
-                invariant=fresh,
+                "A reader, a writer, and a pause longer than any TTL",
+                {**one, "writer": writer},
+                forget,
+                fresh,
                 expires="*",
             ),
             Trial(
-                situation="Two readers and a writer",
-                clients={**rivals, "writer": writer},
-                given=forget,
-                invariant=fresh,
+                "Two readers and a writer",
+                {**rivals, "writer": writer},
+                forget,
+                fresh,
                 prune=True,
                 sample=8_000,
             ),

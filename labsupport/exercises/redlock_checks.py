@@ -1,19 +1,18 @@
 """How answers to the exercises of lab 08 are put to the test."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from labsupport.errors import ImplementationError, WorkerError
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Trial, put_through, require
+from labsupport.exercises.trials import Answer, Trial, keys_of, put_through, require, require_ttl
 from labsupport.explore.nodes import Node
-from labsupport.servers import OWNER_KEY, Server, start_masters
+from labsupport.servers import Server, start_masters
 from labsupport.workers import Client, Crew, point
 
 __all__ = ["check_change_stock", "check_lock_on", "check_majority"]
 
-Answer = Callable[..., Any]
 
 _KEY = "lock:kettle"
 _TTL = 10.0  # only the explorer decides when it is over
@@ -120,8 +119,7 @@ def check_majority(answer: Answer) -> Outcome:
 
     def expires(redis: Any, db: Any) -> bool:
         """a crash leaves no key without a TTL"""
-        for key in _votes(redis):
-            require(redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
+        require_ttl(redis)
         return True
 
     def trials() -> Iterator[Trial]:
@@ -149,7 +147,7 @@ def check_majority(answer: Answer) -> Outcome:
 
 def _votes(redis: Any) -> dict[str, str]:
     """The keys of the nodes, each with the token in it."""
-    return {key: redis.get(key) for key in sorted(redis.keys("*")) if key != OWNER_KEY}
+    return {key: redis.get(key) for key in keys_of(redis)}
 
 
 def _require_lease(lease: Any, most: float) -> None:

@@ -1,16 +1,12 @@
 """How answers to the exercises of lab 12 are put to the test."""
 
-from collections.abc import Callable
 from typing import Any
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Trial, put_through, require
-from labsupport.servers import OWNER_KEY
+from labsupport.exercises.trials import Answer, Client, Trial, keys_of, put_through, require
 
 __all__ = ["check_accounts", "check_rotate", "check_visit"]
 
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], Any]
 
 _IDLE_MS = 600_000
 _ROOM_MS = 60_000  # for a slow machine: no order of steps takes a minute
@@ -32,7 +28,7 @@ def _begin(name: str, *, lives_ms: int = _ROOM_MS * 2, ends_ms: int = _DAY_MS) -
 def _require_whole(redis: Any) -> dict[str, dict[str, str]]:
     """Fail if a key stays for ever or a session was made of nothing; returns the sessions by name."""
     sessions = {}
-    for key in sorted(key for key in redis.keys("*") if key != OWNER_KEY):
+    for key in keys_of(redis):
         ttl = redis.pttl(key)
         if ttl == -2 or not key.startswith("session"):
             continue
