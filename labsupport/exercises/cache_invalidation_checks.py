@@ -25,7 +25,6 @@ from labsupport.experiments import StaleReads
 
 __all__ = ["check_announce_user", "check_listen", "check_rename_user"]
 
-
 _USER = "SELECT * FROM users WHERE id = :id"
 _NAMED = "SELECT id FROM users WHERE username = :name"
 _RENAME = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"

@@ -8,7 +8,6 @@ from labsupport.exercises.trials import Answer, Client, Trial, put_through, requ
 
 __all__ = ["check_numbered_lock", "check_own_lock", "check_sell_once"]
 
-
 _LOCK = "lock:kettle"
 _TTL_SECONDS = 60  # only the explorer decides when it is over
 _STOCK = "SELECT stock FROM products WHERE id = 1"

@@ -8,7 +8,6 @@ from labsupport.exercises.trials import Answer, Client, Trial, nothing_for_ever,
 
 __all__ = ["ALONE", "START", "in_sequence", "reply_of", "run_limit", "together"]
 
-
 ALONE = "One call after the other"
 START = 1_800_000_000.0
 """A moment in seconds since 1970, as a caller's clock would show it."""

@@ -13,7 +13,6 @@ from labsupport.workers import Client, Crew, point
 
 __all__ = ["check_change_stock", "check_lock_on", "check_majority"]
 
-
 _KEY = "lock:kettle"
 _TTL = 10.0  # only the explorer decides when it is over
 _DRIFT = 0.01 * _TTL + 0.002

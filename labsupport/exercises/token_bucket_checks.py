@@ -26,7 +26,6 @@ from labsupport.exercises.trials import (
 
 __all__ = ["check_reserve", "check_take", "check_take_many"]
 
-
 _KEY = "bucket:7"
 _SLOW = 0.001  # tokens a second: as good as none, as long as an exploration takes
 

@@ -8,7 +8,6 @@ from labsupport.exercises.trials import Answer, Client, Trial, put_through, requ
 
 __all__ = ["check_flush_deltas", "check_flush_page", "check_view_page"]
 
-
 _PAGE, _OTHER = 1, 2
 _START = 40  # what the database holds before
 

@@ -8,7 +8,6 @@ from labsupport.exercises.trials import Answer, Client, Trial, put_through, requ
 
 __all__ = ["check_put_fenced", "check_put_newer", "check_rename_user"]
 
-
 _KEY = "user:1"
 _TTL_SECONDS = 60  # only the explorer decides when it is over
 _USER = "SELECT * FROM users WHERE id = :id"
