@@ -102,7 +102,7 @@ class LostMessages(Experiment):
             scene.all_hear(prober, workers.keys() - {"killed"})
             workers["killed"].kill()
             workers["cut"].pause()
-            stage.facts["cut"] = scene.cut("cut")
+            stage.facts["cut"] = server.disconnect("cut")
             workers["slow"].pause()
             publisher.until("part sent")
             while not len(stage.history.select("back")):
