@@ -4,7 +4,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from labsupport.exercises import Exercise
-from labsupport.exercises.pubsub_checks import check_confirm, check_follow, check_trim
+from labsupport.exercises.pubsub_checks import check_confirm, check_follow
+from labsupport.exercises.trim_checks import check_trim
 
 __all__ = ["EXERCISES"]
 
