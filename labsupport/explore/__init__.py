@@ -98,6 +98,7 @@ def _run(search: Search, functions: list[Function]) -> None:
         ):
             with foreign_use_noticed():
                 more = search.first()
+            search.adversary.dismiss()  # what was begun under watch is slow ever after
             if more:
                 search.rest()
     except StepTimeout:
@@ -106,7 +107,7 @@ def _run(search: Search, functions: list[Function]) -> None:
             "Look for a loop that never ends, or a wait for something outside the explorer.",
         ) from None
     finally:
-        search.adversary.end()
+        search.adversary.dismiss()
         random.setstate(chance)
         search.bench.reset()
 

@@ -1,6 +1,7 @@
 """One client under exploration: the learner's function, which stops before each of its steps."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -49,6 +50,9 @@ class Actor:
         redis.actor = db.actor = self
         self._admin = admin
         self._vain = vain
+        self._hub: greenlet | None = None
+        self._greenlet: greenlet | None = None
+        self._resting = False  # the greenlet waits for the next run
         self.fault: LabError | None = None
         self.reset()
 
@@ -67,13 +71,15 @@ class Actor:
         self.alone = 0  # how many steps it took since anything else has moved
         self.busy = False
         self.waiting: tuple[Any, int, bool] | None = None  # blocked: connection, its id, a timeout
-        self._hub: greenlet | None = None
-        self._greenlet: greenlet | None = None
 
     def start(self) -> None:
         """Run up to the first step."""
-        self._hub = getcurrent()
-        self._greenlet = _ActorGreenlet(self, self._main)
+        if not self._resting:  # there is none, or it cannot be ended
+            self._hub = getcurrent()
+            self._greenlet = _ActorGreenlet(self, self._play)
+        assert self._greenlet is not None
+        self._resting = False
+        self._greenlet.gr_context = None  # nor does a run know the context variables of another
         self._greenlet.switch()
 
     def proceed(self) -> None:
@@ -94,8 +100,8 @@ class Actor:
         self.db.drop()
 
     def end(self) -> None:
-        """Unwind the greenlet, so that it holds nothing; its `finally` blocks reach no server."""
-        if self._greenlet is None or self._greenlet.dead:
+        """Unwind the function, so that it holds nothing; its `finally` blocks reach no server."""
+        if self._greenlet is None or self._resting or self._greenlet.dead:
             return
         stuck = self.waiting is not None
         self.crashed = True
@@ -103,6 +109,12 @@ class Actor:
         if stuck:
             self.redis.drop(self._admin)
         self.db.drop()
+
+    def retire(self) -> None:
+        """End the greenlet; the next run gets another."""
+        if self._greenlet is not None and self._resting:
+            self._greenlet.throw(GreenletExit)
+        self._greenlet, self._resting = None, False
 
     def gate(self, operation: Operation) -> None:
         """Stop before a step until the explorer lets the client take it."""
@@ -165,6 +177,15 @@ class Actor:
         entry = entries[0] if isinstance(entries, list) else str(entries)
         flags = entry["flags"] if isinstance(entry, Mapping) else entry.partition("flags=")[2]
         return "b" in flags.split()[0]
+
+    def _play(self) -> None:
+        """One run after the other: to make a greenlet takes as long as a step."""
+        assert self._hub is not None
+        while True:
+            with suppress(GreenletExit):
+                self._main()
+            self._resting = True
+            self._hub.switch()
 
     def _main(self) -> None:
         try:

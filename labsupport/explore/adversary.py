@@ -64,6 +64,12 @@ class Adversary:
         for actor in self.actors:
             actor.end()
 
+    def dismiss(self) -> None:
+        """End the clients' greenlets, too."""
+        for actor in self.actors:
+            actor.end()
+            actor.retire()
+
     @property
     def stuck(self) -> bool:
         """True while a client has not ended."""
