@@ -128,6 +128,8 @@ class Actor:
         if self.crashed:
             self._refused += 1
             if self._refused > _MAX_REFUSALS:  # it swallows every error, and goes on
+                # for ever in a cycle: to collect a greenlet is to raise in it once more
+                self._greenlet.itself = self._greenlet
                 self._hub.switch()
             raise GreenletExit
         self.parked = self._loops.spins(operation, self.last, self.alone)
