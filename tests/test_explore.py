@@ -745,6 +745,16 @@ class TestBadInput:
             explore({"a": client}, invariant=always)
         other.close()
 
+    def test_a_client_that_repeats_itself_is_no_stranger(self):
+        """What the explorer asks the server about a repeated step is not the client's doing."""
+
+        def client(redis, db):
+            for _ in range(4):
+                redis.get("repeated")  # a key that no other test has asked about
+
+        report = explore({"a": client}, given=lambda r, d: r.set("repeated", "x"), invariant=always)
+        assert report.interleavings == 1
+
     def test_a_function_that_ignores_what_it_was_handed(self):
         """A client without a single step is refused."""
         with pytest.raises(NotSteppableError, match="took no step"):
