@@ -24,6 +24,11 @@ PYTHONS = SpecifierSet(PROJECT["requires-python"])
 LOCK = (ROOT / "requirements.lock").read_text()
 CONDA_OF_BINDER = "binder/environment.yml"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+INSTALL = """import importlib.util
+
+if importlib.util.find_spec("labsupport") is None:  # a hosted notebook: bring the lab there
+    %pip install --quiet redis-patterns-lab
+    importlib.invalidate_caches()"""
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 
@@ -202,6 +207,19 @@ def test_readme_lists_every_lab():
 def test_notebook_is_one_clean_run(path):
     """Counts 1..n, no unmeant error, nothing on stderr, no widget, no path of a machine."""
     assert problems(nbformat.read(path, as_version=4)) == []
+
+
+@every_notebook
+def test_notebook_installs_then_imports_and_opens(path):
+    """The first code cell is for a bare, hosted notebook; the second imports, and opens the lab."""
+    cells = nbformat.read(path, as_version=4).cells
+    install, opening = [cell for cell in cells if cell.cell_type == "code"][:2]
+    assert install is cells[1]  # right below the card, so that "the next cell" opens the lab
+    assert install.source == INSTALL
+    assert install.metadata.slideshow.slide_type == "skip"
+    assert install.outputs == []
+    assert re.search(r"^from labsupport import .*\bLab\b", opening.source, re.MULTILINE)
+    assert re.fullmatch(r'lab = Lab\("\w+"\)', opening.source.splitlines()[-1])
 
 
 @every_notebook
