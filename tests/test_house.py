@@ -243,6 +243,16 @@ def test_notebook_reads_well(path):
 
 
 @every_notebook
+def test_notebook_is_seen_anywhere(path):
+    """Whatever shows it, JupyterLab, VS Code, a web site, a terminal: a kind that it knows is there."""
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        for output in cell.get("outputs", []):
+            kinds = set(output.get("data", {"text/plain": ""}))
+            assert "text/plain" in kinds, f"cell {number}"
+            assert kinds <= {"text/plain", "text/html", "image/png"}, f"cell {number}: {kinds}"
+
+
+@every_notebook
 def test_notebook_describes_its_pictures(path):
     """Every picture, drawn or embedded, has alt text; a drawn one has a full sentence."""
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
