@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
-__all__ = ["Claim", "Status", "Verdict"]
+__all__ = ["Claim", "Status", "Verdict", "status_of"]
 
 Status = Literal["holds", "broken", "not exercised"]
 
@@ -59,6 +59,13 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         return "".join(map(_row, self.claims))
+
+
+def status_of(met: bool, *, broken: bool = False) -> Status:
+    """What becomes of a claim in a run that met the fault, or did not; what broke, broke in any case."""
+    if broken:
+        return "broken"
+    return "holds" if met else "not exercised"
 
 
 def _row(claim: Claim) -> str:

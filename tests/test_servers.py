@@ -207,6 +207,14 @@ class TestFaults:
             wait_until(lambda: client.get("count") == "1", "the command never arrived")
             assert client.get("count") == "1"
 
+    def test_disconnect(self, server):
+        """All connections of one name are cut, and nobody else's; the server tells how many."""
+        with server.client(client_name="cut") as cut, server.client(client_name="other") as other:
+            before = cut.client_id(), other.client_id()
+            assert server.disconnect("cut") == 1
+            assert server.disconnect("nobody") == 0
+            assert cut.client_id() > before[1] == other.client_id()
+
     def test_kill(self, server):
         """A killed server is gone when kill() returns."""
         pid = server.pid

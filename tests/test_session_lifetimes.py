@@ -9,6 +9,7 @@ import pytest
 
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.experiments import SessionLifetimes, session_lifetimes
+from labsupport.experiments.session_ends import Ends
 from labsupport.experiments.stage import RunStopped
 
 BEGIN = """
@@ -247,7 +248,8 @@ class TestResult:
         excess = []
         for result in (right, two_commands):
             there = result.events.select("there")["value"]
-            times, valid = lifetimes._valid(result.events)
+            ends = Ends(lifetimes.idle_seconds, lifetimes.absolute_seconds)
+            times, valid = ends.valid(result.events)
             assert len(times) == len(there) == len(valid)
             excess.append((there - valid).max())
             assert there[-1] == result.numbers["for_ever"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from labsupport.verdict import Claim, Verdict
+from labsupport.verdict import Claim, Verdict, status_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,10 @@ def test_the_same_claims_are_equal_whatever_was_measured():
     """The detail is no part of a claim's identity."""
     assert Claim("c", "holds", "1") == Claim("c", "holds", "2")
     assert Claim("c", "holds") != Claim("c", "broken")
+
+
+def test_what_broke_is_broken_in_any_case():
+    """A claim breaks also in a run that never met the fault; it holds only in one that did."""
+    assert status_of(True) == "holds"
+    assert status_of(False) == "not exercised"
+    assert status_of(True, broken=True) == status_of(False, broken=True) == "broken"

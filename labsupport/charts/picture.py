@@ -18,7 +18,7 @@ __all__ = ["DPI", "LabFigure", "Picture", "Place", "png", "show"]
 DPI = 100
 """Dots per inch as shown on the page; final pictures hold twice as many, for projectors."""
 _SHARPER = 2
-_COLOURS = 128
+_COLOURS = 64
 
 
 def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
@@ -30,7 +30,8 @@ def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
     # a chart has few colours: with a palette of them it takes a third of the room in the notebook
     small = io.BytesIO()
     with Image.open(buffer) as picture:
-        picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(small, "png")
+        few = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+        few.save(small, "png", optimize=True)
     return small.getvalue()
 
 

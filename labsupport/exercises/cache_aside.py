@@ -8,11 +8,8 @@ import secrets
 import time
 
 from labsupport.exercises import Exercise
-from labsupport.exercises.cache_aside_checks import (
-    check_fetch_once,
-    check_get_product,
-    check_user_cache,
-)
+from labsupport.exercises.cache_aside_checks import check_get_product, check_user_cache
+from labsupport.exercises.single_flight_checks import check_fetch_once
 
 __all__ = ["EXERCISES"]
 

@@ -1,23 +1,21 @@
-"""How answers to the exercises of lab 01 are put to the test."""
+"""How answers to exercises 01.1 and 01.3 are put to the test."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Trial, put_through, require
-from labsupport.experiments import ThunderingHerd
-from labsupport.servers import OWNER_KEY
+from labsupport.exercises.trials import (
+    Answer,
+    Client,
+    Trial,
+    keys_of,
+    put_through,
+    require,
+    require_ttl,
+)
 
-__all__ = ["check_fetch_once", "check_get_product", "check_user_cache"]
+__all__ = ["check_get_product", "check_user_cache"]
 
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], Any]
-
-_KEY = "product:1"
-_LOCK = "product:1:lock"
-_HERDS = 3
-_TTL_SECONDS = 60  # only the explorer decides when it is over
 _PRODUCT = "SELECT * FROM products WHERE id = :id"
 _USER = "SELECT * FROM users WHERE id = :id"
 
@@ -58,7 +56,7 @@ def check_get_product(answer: Answer) -> Outcome:
         def client(redis: Any, db: Any) -> None:
             for _ in range(3):
                 told.append(answer(redis, _Counted(db, statements), product))
-                for key in _keys(redis):
+                for key in keys_of(redis):
                     left.append((key, redis.pttl(key)))
                     redis.pexpire(key, 5_000)
 
@@ -91,7 +89,7 @@ def check_get_product(answer: Answer) -> Outcome:
             """the row is right, and no key is without a TTL"""
             row = db.fetch_one(_PRODUCT, id=product)
             require(all(reply == row for reply in told), f"A caller was told {told!r:.60}.")
-            _require_ttl(redis)
+            require_ttl(redis)
             return True
 
         return invariant
@@ -101,186 +99,27 @@ def check_get_product(answer: Answer) -> Outcome:
         for product, kind, most in ((1, "a product", 3600), (0, "a product that is not there", 60))
         for trial in (
             Trial(
-                situation=f"Three look-ups of {kind}",
-                clients={"ada": ask_thrice(product)},
-                given=forget,
-                invariant=right(product, most),
+                f"Three look-ups of {kind}",
+                {"ada": ask_thrice(product)},
+                forget,
+                right(product, most),
             ),
             Trial(
-                situation=f"A look-up of {kind} that may crash",
-                clients={"ada": ask(product)},
-                given=forget,
-                invariant=right_row(product),
+                f"A look-up of {kind} that may crash",
+                {"ada": ask(product)},
+                forget,
+                right_row(product),
                 crashes=True,
             ),
             Trial(
-                situation=f"A look-up of {kind} whose key may expire",
-                clients={"ada": ask(product)},
-                given=warm(product),
-                invariant=right_row(product),
+                f"A look-up of {kind} whose key may expire",
+                {"ada": ask(product)},
+                warm(product),
+                right_row(product),
                 expires="*",
             ),
         )
     )
-
-
-def _keys(redis: Any) -> list[str]:
-    return sorted(key for key in redis.keys("*") if key != OWNER_KEY)
-
-
-def _require_ttl(redis: Any) -> None:
-    for key in _keys(redis):
-        require(redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
-
-
-class _DatabaseAwayError(Exception):
-    """Raised by a load that fails."""
-
-
-def check_fetch_once(answer: Answer) -> Outcome:
-    told: dict[str, Any] = {}
-    loads: list[str] = []
-
-    def forget(redis: Any, db: Any) -> None:
-        told.clear()
-        loads.clear()
-
-    def caller(name: str, product: int = 1) -> Client:
-        def client(redis: Any, db: Any) -> None:
-            def load() -> Any:
-                loads.append(name)
-                return db.fetch_one(_PRODUCT, id=product)
-
-            told[name] = answer(redis, _KEY, load, _TTL_SECONDS)
-
-        return client
-
-    def failing(redis: Any, db: Any) -> None:
-        def load() -> Any:
-            raise _DatabaseAwayError("the database is away")
-
-        try:
-            told["ada"] = answer(redis, _KEY, load, _TTL_SECONDS)
-        except _DatabaseAwayError:
-            told["ada"] = _DatabaseAwayError
-
-    def other(redis: Any, db: Any) -> None:
-        """Somebody else, whose lock does not expire, and is there until they free it."""
-        if redis.set(_LOCK, "of somebody else", nx=True):
-            redis.set(_KEY, json.dumps(db.fetch_one(_PRODUCT, id=1)), ex=_TTL_SECONDS)
-            told["other"] = redis.get(_LOCK)
-            redis.delete(_LOCK)
-
-    def all_told(redis: Any, db: Any, product: int) -> None:
-        row = db.fetch_one(_PRODUCT, id=product)
-        for name, reply in told.items():
-            require(reply == row, f"{name} was told {reply!r:.60}.")
-
-    def one_load(product: int) -> Client:
-        def invariant(redis: Any, db: Any) -> bool:
-            """one caller loads, and all are told"""
-            all_told(redis, db, product)
-            require(len(loads) == 1, f"There were {len(loads)} loads, by {' and '.join(loads)}.")
-            ttl = redis.pttl(_KEY)
-            fits = 0 < ttl <= _TTL_SECONDS * 1000
-            require(fits, f"With ttl={_TTL_SECONDS}, {_KEY} has a TTL of {ttl} ms.")
-            require(not redis.exists(_LOCK), f"{_LOCK} is still held.")
-            return True
-
-        return invariant
-
-    def nothing_for_ever(redis: Any, db: Any) -> bool:
-        """a crash leaves nothing that stays for ever"""
-        _require_ttl(redis)
-        return True
-
-    def crashed(redis: Any, db: Any) -> None:
-        forget(redis, db)
-        redis.set(_LOCK, "of one who crashed", ex=10)
-
-    def survivor_told(redis: Any, db: Any) -> bool:
-        """once the lock has expired, the next caller is told"""
-        all_told(redis, db, 1)
-        return True
-
-    def lock_freed(redis: Any, db: Any) -> bool:
-        """an error in load reaches its caller and frees the lock"""
-        require(
-            told.get("ada") is _DatabaseAwayError, f"The caller was told {told.get('ada')!r:.60}."
-        )
-        require(not redis.exists(_LOCK), f"{_LOCK} is still held.")
-        return True
-
-    def lock_kept(redis: Any, db: Any) -> bool:
-        """nobody frees a lock that is not theirs"""
-        return bool(told.get("other", "of somebody else") == "of somebody else")
-
-    two = {"ada": caller("ada"), "bob": caller("bob")}
-    nothing = {"ada": caller("ada", 0), "bob": caller("bob", 0)}
-    found = put_through(
-        (
-            Trial(
-                situation="One caller alone",
-                clients={"ada": two["ada"]},
-                given=forget,
-                invariant=one_load(1),
-            ),
-            Trial(
-                situation="A load that fails",
-                clients={"ada": failing},
-                given=forget,
-                invariant=lock_freed,
-            ),
-            Trial(
-                situation="Two callers at once",
-                clients=two,
-                given=forget,
-                invariant=one_load(1),
-                prune=True,
-            ),
-            Trial(
-                situation="Two callers, and nothing there",
-                clients=nothing,
-                given=forget,
-                invariant=one_load(0),
-                prune=True,
-            ),
-            Trial(
-                situation="A caller who may crash",
-                clients={"ada": two["ada"]},
-                given=forget,
-                invariant=nothing_for_ever,
-                crashes=True,
-            ),
-            Trial(
-                situation="A caller who comes after a crash",
-                clients={"bob": two["bob"]},
-                given=crashed,
-                invariant=survivor_told,
-                expires=[_LOCK],
-            ),
-            Trial(
-                situation="A lock that is outlived, and taken by somebody else",
-                clients={"ada": two["ada"], "other": other},
-                given=forget,
-                invariant=lock_kept,
-                expires=[_LOCK],
-            ),
-        )
-    )
-    return _under_load(answer) if found.passed else found
-
-
-def _under_load(answer: Answer) -> Outcome:
-    """What only time and several processes show; on a busy machine not at the first try."""
-    for _ in range(_HERDS):
-        herd = ThunderingHerd(clients=8, processes=2, seconds=0.5, ttl_seconds=0.3)
-        result = herd.run(answer, live=False)
-        for claim in result.verdict.claims:
-            if claim.status != "holds":
-                reason = f"Eight callers in two processes: {claim.status}: {claim.text!r}."
-                return Outcome(False, reason, result)
-    return Outcome(True, "it withstood crashes, expiries and a herd in two processes.", result)
 
 
 def check_user_cache(answer: Answer) -> Outcome:
@@ -336,44 +175,29 @@ def check_user_cache(answer: Answer) -> Outcome:
     rivals = {"first": reader("first"), **two}
     return put_through(
         (
+            Trial("One after the other", {"ada": in_sequence}, forget, cached_and_updated),
+            Trial("A reader and a writer", {**one, "writer": writer}, forget, fresh),
+            Trial("A reader and a writer of a cached row", {**one, "writer": writer}, warm, fresh),
             Trial(
-                situation="One after the other",
-                clients={"ada": in_sequence},
-                given=forget,
-                invariant=cached_and_updated,
-            ),
-            Trial(
-                situation="A reader and a writer",
-                clients={**one, "writer": writer},
-                given=forget,
-                invariant=fresh,
-            ),
-            Trial(
-                situation="A reader and a writer of a cached row",
-                clients={**one, "writer": writer},
-                given=warm,
-                invariant=fresh,
-            ),
-            Trial(
-                situation="A reader who crashed, and one who comes after",
-                clients=rivals,
-                given=forget,
-                invariant=fresh,
+                "A reader who crashed, and one who comes after",
+                rivals,
+                forget,
+                fresh,
                 crashes={"first"},
                 prune=True,
             ),
             Trial(
-                situation="A reader, a writer, and a pause longer than any TTL",
-                clients={**one, "writer": writer},
-                given=forget,
-                invariant=fresh,
+                "A reader, a writer, and a pause longer than any TTL",
+                {**one, "writer": writer},
+                forget,
+                fresh,
                 expires="*",
             ),
             Trial(
-                situation="Two readers and a writer",
-                clients={**rivals, "writer": writer},
-                given=forget,
-                invariant=fresh,
+                "Two readers and a writer",
+                {**rivals, "writer": writer},
+                forget,
+                fresh,
                 prune=True,
                 sample=8_000,
             ),

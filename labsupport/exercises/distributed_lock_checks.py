@@ -1,16 +1,12 @@
 """How answers to the exercises of lab 07 are put to the test."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Trial, put_through, require
+from labsupport.exercises.trials import Answer, Client, Trial, put_through, require, require_ttl
 
 __all__ = ["check_numbered_lock", "check_own_lock", "check_sell_once"]
-
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], Any]
 
 _LOCK = "lock:kettle"
 _TTL_SECONDS = 60  # only the explorer decides when it is over
@@ -79,8 +75,7 @@ def check_own_lock(answer: Answer) -> Outcome:
 
     def nothing_for_ever(redis: Any, db: Any) -> bool:
         """a crash leaves nothing that stays for ever"""
-        for key in redis.keys(f"{_LOCK}*"):
-            require(redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
+        require_ttl(redis, f"{_LOCK}*")
         return True
 
     def late(act: Client) -> Client:
@@ -105,43 +100,29 @@ def check_own_lock(answer: Answer) -> Outcome:
 
     def outlived(act: Client, what: str) -> Trial:
         return Trial(
-            situation=f"{what} that comes too late",
-            clients={"ada": late(act), "bob": bob},
-            given=forget,
-            invariant=bobs,
+            f"{what} that comes too late",
+            {"ada": late(act), "bob": bob},
+            forget,
+            bobs,
             expires=[_LOCK],
         )
 
     return put_through(
         (
+            Trial("One after the other", {"ada": in_turn}, forget, told_the_truth),
             Trial(
-                situation="One after the other",
-                clients={"ada": in_turn},
-                given=forget,
-                invariant=told_the_truth,
-            ),
-            Trial(
-                situation="Two who want the lock",
-                clients={"ada": holder, "bob": holder},
-                given=forget,
-                invariant=one_at_a_time,
+                "Two who want the lock",
+                {"ada": holder, "bob": holder},
+                forget,
+                one_at_a_time,
                 prune=True,
             ),
             Trial(
-                situation="A holder who may crash",
-                clients={"ada": holder},
-                given=forget,
-                invariant=nothing_for_ever,
-                crashes=True,
+                "A holder who may crash", {"ada": holder}, forget, nothing_for_ever, crashes=True
             ),
             outlived(lambda redis, token: free(redis, _LOCK, token), "A free"),
             outlived(lambda redis, token: renew(redis, _LOCK, token, _TTL_SECONDS), "A renew"),
-            Trial(
-                situation="Fifty holders",
-                clients={"ada": holder},
-                given=forget,
-                invariant=token_of_their_own,
-            ),
+            Trial("Fifty holders", {"ada": holder}, forget, token_of_their_own),
         )
     )
 
@@ -203,30 +184,16 @@ def check_numbered_lock(answer: Answer) -> Outcome:
 
     return put_through(
         (
+            Trial("One after the other", {"ada": holder}, forget, in_its_place),
             Trial(
-                situation="One after the other",
-                clients={"ada": holder},
-                given=forget,
-                invariant=in_its_place,
+                "A holder who may crash", {"ada": holder}, forget, nothing_for_ever, crashes=True
             ),
+            Trial("Two who want the lock", {"ada": freeing, "bob": freeing}, forget, rising),
             Trial(
-                situation="A holder who may crash",
-                clients={"ada": holder},
-                given=forget,
-                invariant=nothing_for_ever,
-                crashes=True,
-            ),
-            Trial(
-                situation="Two who want the lock",
-                clients={"ada": freeing, "bob": freeing},
-                given=forget,
-                invariant=rising,
-            ),
-            Trial(
-                situation="A holder who may be late, and one who is not",
-                clients={"ada": holder, "bob": bob},
-                given=forget,
-                invariant=his,
+                "A holder who may be late, and one who is not",
+                {"ada": holder, "bob": bob},
+                forget,
+                his,
                 expires=f"{_LOCK}*",
                 prune=True,
                 sample=4_000,
@@ -267,13 +234,7 @@ def check_sell_once(answer: Answer) -> Outcome:
         return invariant
 
     def trial(situation: str, stock: int, clients: dict[str, Client], *due: str) -> Trial:
-        return Trial(
-            situation=situation,
-            clients=clients,
-            given=given(stock),
-            invariant=balanced(stock, *due),
-            sample=8_000,
-        )
+        return Trial(situation, clients, given(stock), balanced(stock, *due), sample=8_000)
 
     three = {name: customer(name, fence) for name, fence in (("ada", 1), ("bob", 2), ("cleo", 3))}
     return put_through(

@@ -4,13 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Trial, require
-from labsupport.servers import OWNER_KEY
+from labsupport.exercises.trials import Answer, Client, Trial, nothing_for_ever, outcome_of, require
 
-__all__ = ["ALONE", "START", "in_sequence", "reply_of", "require_ttl", "run_limit", "together"]
-
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], Any]
+__all__ = ["ALONE", "START", "in_sequence", "reply_of", "run_limit", "together"]
 
 ALONE = "One call after the other"
 START = 1_800_000_000.0
@@ -29,23 +25,15 @@ def reply_of(who: str, answer: Any) -> tuple[bool, int, float]:
     return bool(allowed), remaining, retry_after
 
 
-def require_ttl(redis: Any) -> None:
-    """Fail when a key has no TTL."""
-    for key in sorted(redis.keys("*")):
-        require(key == OWNER_KEY or redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
-
-
 def run_limit(experiment: Any, answer: Answer) -> Outcome:
     """What only several processes show; a run that never met its fault is done again."""
     for _ in range(_TIMES):
         result = experiment.run(answer, live=False)
         if result.verdict.status != "not exercised":
             break
-    for claim in result.verdict.claims:
-        if claim.status != "holds":
-            reason = f"{experiment.clients + 1} callers in several processes: {claim.status}:"
-            return Outcome(False, f"{reason} {claim.text!r}.", result)
-    return Outcome(True, "it withstood all orders of the steps, and callers in processes.", result)
+    situation = f"{experiment.clients + 1} callers in several processes"
+    withstood = "it withstood all orders of the steps, and callers in processes."
+    return outcome_of(result, situation, withstood=withstood)
 
 
 def in_sequence(
@@ -104,11 +92,6 @@ def together(
         inside = sorted(name for name, answer in told.items() if reply_of(name, answer)[0])
         shown = " and ".join(inside) or "Nobody"
         require(len(inside) == admitted, f"{shown} got in, with room for {admitted}.")
-        return True
-
-    def nothing_for_ever(redis: Any, db: Any) -> bool:
-        """a crash leaves nothing that stays for ever"""
-        require_ttl(redis)
         return True
 
     def forget(redis: Any, db: Any) -> None:

@@ -1,37 +1,41 @@
-"""The exercises of lab 09: read what was missed, one e-mail for all, and a message kept."""
+"""The exercises of lab 09: a copy that notices a gap, one e-mail for all, and a safe trim."""
 
 # Stubs and solutions are shown to the reader as they stand here, and notebooks carry no annotations.
 # mypy: allow-untyped-defs, allow-untyped-calls
 
-from contextlib import suppress
-
-from redis.exceptions import ResponseError
-
 from labsupport.exercises import Exercise
-from labsupport.exercises.pubsub_checks import check_catch_up, check_confirm, check_read_inbox
+from labsupport.exercises.pubsub_checks import check_confirm, check_follow, check_trim
 
 __all__ = ["EXERCISES"]
 
 
-def catch_up_stub(redis, name, handle):
-    """Handle each message that subscriber `name` has not handled yet, oldest first, then return.
+def follow_stub(redis, version, stock, message):
+    """Return a subscriber's copy (version, stock) after a message; stock maps products to ints.
 
-    Messages are the fields "text" of the entries of the stream orders; each subscriber gets all
-    of them, those from before its first call as well. Keep what has been handled under a key that
-    begins with orders:. A crash loses nothing; without one, nothing is handled twice.
+    The publisher changes the hash stock, raises the key version by one, and publishes (version,
+    product, change): all in one step. Messages keep their order, but some never come, and some
+    are in the copy already. message is None when a subscription was confirmed: before that,
+    anything may have been missed. The copy is always the stock as it was at its version, which is
+    never below that of the message. Redis is asked only if something was missed.
     """
-    cursor = redis.get(f"orders:{name}") or "0-0"
-    for entry_id, fields in redis.xrange("orders", f"({cursor}"):
-        redis.set(f"orders:{name}", entry_id)
-        handle(fields["text"])
+    if message is not None:
+        number, product, change = message
+        return number, {**stock, product: stock.get(product, 0) + change}
+    version = int(redis.get("version"))
+    return version, {name: int(pieces) for name, pieces in redis.hgetall("stock").items()}
 
 
-def catch_up_solution(redis, name, handle):
-    """Handle each message that subscriber `name` has not handled yet, oldest first, then return."""
-    cursor = redis.get(f"orders:{name}") or "0-0"
-    for entry_id, fields in redis.xrange("orders", f"({cursor}"):
-        handle(fields["text"])
-        redis.set(f"orders:{name}", entry_id)  # after it is handled: a crash repeats, never skips
+def follow_solution(redis, version, stock, message):
+    """Return a subscriber's copy (version, stock) after a message; stock maps products to ints."""
+    if message is not None:
+        number, product, change = message
+        if number <= version:
+            return version, stock  # it is in the copy already
+        if number == version + 1:
+            return number, {**stock, product: stock.get(product, 0) + change}
+    # a gap: take everything anew, the version and the stock as they are at one moment
+    number, found = redis.pipeline().get("version").hgetall("stock").execute()
+    return int(number), {name: int(pieces) for name, pieces in found.items()}
 
 
 def confirm_stub(redis, order):
@@ -57,47 +61,50 @@ def confirm_solution(redis, order):
     redis.eval(script, 2, "confirmed", "emails", order)
 
 
-def read_inbox_stub(redis, name, handle):
-    """Handle all that waits for `name` in the stream orders, through the group `name`; return then.
+def trim_stub(redis, names):
+    """Remove the oldest entries of the stream orders, as far as all of `names` have handled them.
 
-    The group may not be there yet: it begins with the oldest message. What was delivered and not
-    acknowledged comes first. A message (the field "text") is acknowledged after it is handled, and
-    a crash at any step loses nothing. The consumer is called `name`, too.
+    Each reads through a group of its own name and acknowledges what it has handled. One that has
+    not started yet has no group, and needs everything; groups of others do not count. Meanwhile
+    all go on: they read and acknowledge, and new orders come. Nothing that anybody needs is
+    removed; afterwards the oldest entry is needed by somebody, or there is none. The groups stay
+    as they are. The stream is there.
     """
-    with suppress(ResponseError):  # BUSYGROUP: it is there already
-        redis.xgroup_create("orders", name, id="$", mkstream=True)
-    for _, entries in redis.xreadgroup(name, name, {"orders": ">"}) or []:
-        for entry_id, fields in entries:
-            redis.xack("orders", name, entry_id)
-            handle(fields["text"])
+    groups = redis.xinfo_groups("orders")
+    oldest = min(group["last-delivered-id"] for group in groups)
+    redis.xtrim("orders", minid=oldest, approximate=False)
 
 
-def read_inbox_solution(redis, name, handle):
-    """Handle all that waits for `name` in the stream orders, through the group `name`; return then."""
-    with suppress(ResponseError):  # BUSYGROUP: it is there already
-        redis.xgroup_create("orders", name, id="0", mkstream=True)
-    for after in ("0", ">"):  # what was delivered before, then what is new
-        for _, entries in redis.xreadgroup(name, name, {"orders": after}):
-            for entry_id, fields in entries:
-                handle(fields["text"])
-                redis.xack("orders", name, entry_id)
+def trim_solution(redis, names):
+    """Remove the oldest entries of the stream orders, as far as all of `names` have handled them."""
+    read = {group["name"]: group["last-delivered-id"] for group in redis.xinfo_groups("orders")}
+    if not read.keys() >= set(names):
+        return  # somebody has not started yet
+    needed = []
+    for name in names:  # first how far they have read, then what of it is pending; never vice versa
+        pending = redis.xpending("orders", name)["min"]
+        ms, sequence = map(int, (pending or read[name]).split("-"))
+        needed.append((ms, sequence if pending else sequence + 1))
+    redis.xtrim("orders", minid="{}-{}".format(*min(needed)), approximate=False)
 
 
 EXERCISES: tuple[Exercise, ...] = (
     Exercise(
         number="09.1",
-        title="Read from where you were",
-        stub=catch_up_stub,
-        solution=catch_up_solution,
+        title="A copy that notices what it has missed",
+        stub=follow_stub,
+        solution=follow_solution,
         hints=(
-            "A crash may come in place of any step. What has been written down by then, and what "
-            "has been handled?",
-            "Write the cursor down after a message is handled, not before: a message that is handled "
-            "again can be made harmless, one that is skipped cannot be had back.",
-            "`GET` the cursor, or `0-0`; `XRANGE orders (cursor +`; for each entry: handle it, then "
-            "`SET` the cursor to its id.",
+            "The message carries a number, the copy too. What does it mean when they are the same, "
+            "when they are neighbours, when there is something between them?",
+            "Not above the copy's: it is old news. One above: add it. More: something is missing, and "
+            "only Redis has it. But what was read of version 7 and the stock of version 8 make a copy "
+            "that is wrong for good.",
+            "The first two need no Redis. Else read both in one step: "
+            '`redis.pipeline().get("version").hgetall("stock").execute()` is a MULTI. Return what you '
+            "read, and do not add the message: it is in there.",
         ),
-        check=check_catch_up,
+        check=check_follow,
     ),
     Exercise(
         number="09.2",
@@ -116,17 +123,19 @@ EXERCISES: tuple[Exercise, ...] = (
     ),
     Exercise(
         number="09.3",
-        title="A group of your own, and nothing lost in it",
-        stub=read_inbox_stub,
-        solution=read_inbox_solution,
+        title="Throw away what everybody has read",
+        stub=trim_stub,
+        solution=trim_solution,
         hints=(
-            "Where does a group begin to read, and what happens if two processes create it, or one "
-            "crashes in between?",
-            '`id="0"` with `mkstream`, and BUSYGROUP is no error. What was delivered to a process '
-            "that died is not delivered again by `>`: ask for it with `0`.",
-            "Create the group, or go on if it is there; `XREADGROUP` first with `0`, then with `>`; "
-            "for each entry: handle, then `XACK`.",
+            "The last entry that a group was given may not be handled yet. What else does the server "
+            "know of a group, and who of `names` is not among the groups at all?",
+            "A group needs from its oldest pending entry on (`XPENDING`), or, if none is pending, "
+            "from the one after the last delivered. A group that reads between your two questions: "
+            "in which order may you ask them? And ids are two numbers, not a text.",
+            "`XINFO GROUPS` first: a name without a group? Return. Then for each name "
+            '`redis.xpending("orders", name)["min"]`, or, if that is None, `last-delivered-id` with '
+            "one more behind the dash. `XTRIM orders MINID` the smallest, exactly.",
         ),
-        check=check_read_inbox,
+        check=check_trim,
     ),
 )

@@ -7,103 +7,135 @@ from typing import Any
 from labsupport.exercises import Outcome
 from labsupport.exercises.trials import Trial, put_through, require
 
-__all__ = ["check_catch_up", "check_confirm", "check_read_inbox"]
+__all__ = ["check_confirm", "check_follow", "check_trim"]
 
 Answer = Callable[..., Any]
 Client = Callable[[Any, Any], Any]
 
+_CHANGES = ((1, "kettle", -1), (2, "teapot", 2), (3, "kettle", -3), (4, "teapot", 5))
+_SAMPLE = 1_000  # enough for what asks the server a dozen questions; longer answers are right, too
+_NAMES = ("ada", "bob")
+_ENTRIES = (
+    "5-8",
+    "5-9",
+    "5-10",
+    "5-11",
+    "5-12",
+)  # of one millisecond, as when many are sold at once
+_STOCK = (
+    {"kettle": 10},
+    {"kettle": 9},
+    {"kettle": 9, "teapot": 2},
+    {"kettle": 6, "teapot": 2},
+    {"kettle": 6, "teapot": 7},
+)
+_PUBLISH = """
+redis.call('HINCRBY', KEYS[1], ARGV[2], ARGV[3])
+redis.call('INCR', KEYS[2])
+return redis.call('RPUSH', KEYS[3], table.concat(ARGV, ' '))
+"""
 
-def check_catch_up(answer: Answer) -> Outcome:
-    return _check_reader(answer, lambda redis: None)
+
+class _Counted:
+    """A client that counts how often it is used."""
+
+    def __init__(self, redis: Any) -> None:
+        self.commands = 0
+        self._redis = redis
+
+    def __getattr__(self, name: str) -> Any:
+        self.commands += 1
+        return getattr(self._redis, name)
 
 
-def check_read_inbox(answer: Answer) -> Outcome:
-    def acknowledged(redis: Any) -> None:
-        for name in ("ada", "bob"):
-            groups = [group["name"] for group in redis.xinfo_groups("orders")]
-            require(name in groups, f"There is no group {name}: there are {groups}.")
-            left = redis.xpending("orders", name)["pending"]
-            require(left == 0, f"{left} messages of {name} are still unacknowledged.")
+def check_follow(answer: Answer) -> Outcome:
+    # what arrives is taken from a list, as from the buffer of a connection: in order, once
+    told: list[tuple[int, int, int, dict[str, int], int]] = []
+    copy: tuple[int, dict[str, int]] = 0, {}
 
-    return _check_reader(answer, acknowledged)
+    def start(at: int, published: int, arrive: int) -> Client:
+        """The copy has one version, Redis another, and the last few messages are on their way."""
 
-
-def _check_reader(answer: Answer, further: Callable[[Any], None]) -> Outcome:
-    def given(*texts: str) -> Client:
         def prepare(redis: Any, db: Any) -> None:
-            for text in texts:
-                redis.xadd("orders", {"text": text})
+            nonlocal copy
+            told.clear()
+            copy = at, dict(_STOCK[at])
+            redis.set("version", 0)
+            redis.hset("stock", mapping=_STOCK[0])
+            for number in range(1, published + 1):
+                publish(redis, number)
+            redis.ltrim("buffer", published - arrive, -1)
 
         return prepare
 
-    def read(redis: Any, name: str) -> None:
-        # to handle a message is a step, too: a crash may come before it and after it
-        answer(redis, name, lambda text: redis.rpush(f"handled:{name}", text))
+    def publish(redis: Any, number: int) -> None:
+        redis.eval(_PUBLISH, 3, "stock", "version", "buffer", *_CHANGES[number - 1])
 
-    def reader(name: str) -> Client:
-        return lambda redis, db: read(redis, name)
+    def hear(redis: Any, message: tuple[int, str, int] | None) -> None:
+        nonlocal copy
+        asked = _Counted(redis)
+        before = copy[0]
+        version, stock = answer(asked, before, dict(copy[1]), message)
+        copy = version, stock
+        told.append((message[0] if message else 0, before, version, dict(stock), asked.commands))
 
-    def twice(redis: Any, db: Any) -> None:
-        for _ in range(2):
-            read(redis, "ada")
+    def take(redis: Any) -> bool:
+        text = redis.lpop("buffer")
+        if text is not None:
+            number, product, change = text.split()
+            hear(redis, (int(number), product, int(change)))
+        return text is not None
 
-    def publisher(redis: Any, db: Any) -> None:
-        redis.xadd("orders", {"text": "three"})
+    def subscriber(times: int, *, confirmed: bool = False) -> Client:
+        def client(redis: Any, db: Any) -> None:
+            if confirmed:
+                redis.delete("buffer")  # what was sent before it subscribed does not reach it
+                hear(redis, None)
+            for _ in range(times):
+                take(redis)
 
-    def sent(redis: Any) -> list[str]:
-        return [fields["text"] for _, fields in redis.xrange("orders")]
+        return client
 
-    def finish(redis: Any) -> list[tuple[str, list[str]]]:
-        for name in ("ada", "bob"):
-            read(redis, name)  # whoever has crashed is started again, and the other once more
-        return [(name, redis.lrange(f"handled:{name}", 0, -1)) for name in ("ada", "bob")]
+    def publisher(*numbers: int) -> Client:
+        def client(redis: Any, db: Any) -> None:
+            for number in numbers:
+                publish(redis, number)
 
-    def once(redis: Any, db: Any) -> bool:
-        """every subscriber handles every message once, in order"""
-        found, due = finish(redis), sent(redis)
-        for name, seen in found:
-            require(seen == due, f"{name} handled {seen}, of {due}.")
-        further(redis)
+        return client
+
+    def right(redis: Any, db: Any) -> bool:
+        """the copy is the stock as it was at its version, and nobody is asked in vain"""
+        while take(redis):
+            pass
+        for number, before, version, stock, commands in told:
+            what = f"message {number}" if number else "the confirmation"
+            wanted = _STOCK[version] if version in range(len(_STOCK)) else None
+            require(wanted == stock, f"After {what}, version {version} is {stock}, not {wanted}.")
+            require(version >= number, f"After {what}, the copy is at version {version}.")
+            in_vain = commands > 0 and 0 < number <= before + 1
+            require(not in_vain, f"Redis was asked at {what}, with the copy at {before}.")
+        now = int(redis.get("version"))
+        require(copy[0] == now, f"The copy stays at version {copy[0]}; the stock is at {now}.")
         return True
 
-    def at_least_once(redis: Any, db: Any) -> bool:
-        """after a crash and a new start no message is lost"""
-        found, due = finish(redis), sent(redis)
-        for name, seen in found:
-            lost = [text for text in due if text not in seen]
-            require(not lost, f"{name} has lost {lost}: it handled {seen}, of {due}.")
-            most = max(Counter(seen).values(), default=0)
-            require(most <= 2, f"One crash, and {name} handled a message {most} times.")
-        further(redis)
-        return True
-
-    ada, bob = {"ada": reader("ada")}, {"bob": reader("bob")}
-    two = given("one", "two")
+    waiting, late = subscriber(2), subscriber(2, confirmed=True)
     return put_through(
         (
-            Trial("A subscriber that reads twice", {"ada": twice}, two, once),
-            Trial("Nothing was ever sent", {"ada": twice}, given(), once),
-            Trial("Two subscribers at once", {**ada, **bob}, two, once, prune=True),
+            Trial("One message after the other", {"ada": waiting}, start(0, 2, 2), right),
+            Trial("A message that never came", {"ada": waiting}, start(0, 2, 1), right),
+            Trial("Messages that are in the copy", {"ada": waiting}, start(2, 2, 2), right),
+            Trial("A confirmation, and silence", {"ada": late}, start(0, 2, 0), right),
             Trial(
-                "A subscriber that may crash",
-                ada,
-                two,
-                at_least_once,
-                crashes=True,
+                "Changes while the first copy is made",
+                {"ada": late, "publisher": publisher(2, 3)},
+                start(0, 1, 1),
+                right,
             ),
             Trial(
-                "A message that comes while a subscriber reads",
-                {**ada, "publisher": publisher},
-                two,
-                once,
-            ),
-            Trial(
-                "A message that comes while a subscriber may crash",
-                {**ada, "publisher": publisher},
-                two,
-                at_least_once,
-                crashes={"ada"},
-                prune=True,
+                "Changes while a gap is closed",
+                {"ada": waiting, "publisher": publisher(3, 4)},
+                start(0, 2, 1),
+                right,
             ),
         )
     )
@@ -157,6 +189,127 @@ def check_confirm(answer: Answer) -> Outcome:
                 one_after_all,
                 expires=["*"],
                 prune=True,
+            ),
+        )
+    )
+
+
+def check_trim(answer: Answer) -> Outcome:
+    def stream(**groups: tuple[int, int]) -> Client:
+        """Four orders, and groups that have acknowledged so many and been given so many more."""
+
+        def prepare(redis: Any, db: Any) -> None:
+            for entry in _ENTRIES[:4]:
+                redis.xadd("orders", {"text": entry}, id=entry)
+            for name, (handled, more) in groups.items():
+                redis.xgroup_create("orders", name, id="0")
+                if handled + more:
+                    redis.xreadgroup(name, name, {"orders": ">"}, count=handled + more)
+                if handled:
+                    redis.xack("orders", name, *_ENTRIES[:handled])
+            redis.set("before", books(redis))
+
+        return prepare
+
+    def books(redis: Any) -> str:
+        """What the server knows of the groups."""
+        told = ("name", "pending", "last-delivered-id")
+        return str([[group[what] for what in told] for group in redis.xinfo_groups("orders")])
+
+    def trimmer(redis: Any, db: Any) -> None:
+        answer(redis, _NAMES)
+
+    def reader(redis: Any, db: Any) -> None:
+        """Handle what is pending and one more entry, and take another one in hand."""
+        for after in ("0", ">"):
+            for _, entries in redis.xreadgroup("bob", "bob", {"orders": after}, count=1):
+                for entry, _ in entries:
+                    redis.xack("orders", "bob", entry)
+        redis.xreadgroup("bob", "bob", {"orders": ">"}, count=1)
+
+    def publisher(redis: Any, db: Any) -> None:
+        redis.xadd("orders", {"text": _ENTRIES[4]}, id=_ENTRIES[4])
+
+    def needed(redis: Any, added: int) -> dict[str, list[str]]:
+        """Who needs what, by the server's own books."""
+        found = {}
+        groups = {
+            group["name"]: group["last-delivered-id"] for group in redis.xinfo_groups("orders")
+        }
+        for name in _NAMES:
+            last = groups.get(name, "0-0")
+            read = _ENTRIES.index(last) + 1 if last in _ENTRIES else 0
+            pending = redis.xpending_range("orders", name, "-", "+", 10) if name in groups else []
+            found[name] = [one["message_id"] for one in pending] + list(_ENTRIES[read:added])
+        return found
+
+    def safe(redis: Any, added: int) -> None:
+        there = [entry for entry, _ in redis.xrange("orders")]
+        for name, entries in needed(redis, added).items():
+            gone = [entry for entry in entries if entry not in there]
+            require(not gone, f"Removed, though {name} still needs it: {', '.join(gone)}.")
+
+    def trimmed(redis: Any, added: int) -> None:
+        wanted = set().union(*needed(redis, added).values())
+        there = [entry for entry, _ in redis.xrange("orders", count=1)]
+        idle = [entry for entry in there if entry not in wanted]
+        require(not idle, f"The oldest entry is {' '.join(idle)}, and all have handled it.")
+
+    def exactly(redis: Any, db: Any) -> bool:
+        """what somebody needs is there, what is older is not, and the groups are as they were"""
+        require(
+            redis.exists("orders") == 1, "There is no stream any more, and so there is no group."
+        )
+        require(books(redis) == redis.get("before"), f"The groups have changed: {books(redis)}.")
+        safe(redis, 4)
+        trimmed(redis, 4)
+        return True
+
+    def meanwhile(added: int) -> Client:
+        def invariant(redis: Any, db: Any) -> bool:
+            """nothing that somebody needs is gone, and the next call removes the rest"""
+            safe(redis, added)
+            answer(redis, _NAMES)
+            safe(redis, added)
+            trimmed(redis, added)
+            return True
+
+        return invariant
+
+    one = {"trimmer": trimmer}
+    reads, adds = {**one, "bob": reader}, {**one, "publisher": publisher}
+    return put_through(
+        (
+            Trial("One subscriber is behind", one, stream(ada=(4, 0), bob=(2, 2)), exactly),
+            Trial("One is a message behind", one, stream(ada=(2, 0), bob=(1, 1)), exactly),
+            Trial("All are done", one, stream(ada=(4, 0), bob=(4, 0)), exactly),
+            Trial("One has not begun to read", one, stream(ada=(4, 0), bob=(0, 0)), exactly),
+            Trial("One has not started", one, stream(ada=(4, 0)), exactly),
+            Trial(
+                "A group of somebody else",
+                one,
+                stream(ada=(4, 0), bob=(2, 0), zoe=(1, 1)),
+                exactly,
+            ),
+            Trial(
+                "A subscriber reads on meanwhile",
+                reads,
+                stream(ada=(4, 0), bob=(1, 0)),
+                meanwhile(4),
+                prune=True,
+                sample=_SAMPLE,
+            ),
+            Trial(
+                "A subscriber handles its last meanwhile",
+                reads,
+                stream(ada=(4, 0), bob=(2, 1)),
+                meanwhile(4),
+                prune=True,
+                sample=_SAMPLE,
+            ),
+            Trial("An order comes meanwhile", adds, stream(ada=(4, 0), bob=(2, 1)), meanwhile(5)),
+            Trial(
+                "An order comes after the last", adds, stream(ada=(4, 0), bob=(4, 0)), meanwhile(5)
             ),
         )
     )

@@ -12,7 +12,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from labsupport.exercises import Exercise
-from labsupport.exercises.redlock_checks import check_change_stock, check_lock_on, check_majority
+from labsupport.exercises.dead_servers_checks import check_lock_on
+from labsupport.exercises.redlock_checks import check_change_stock, check_majority
 
 __all__ = ["EXERCISES"]
 

@@ -1,24 +1,17 @@
-"""How answers to the exercises of lab 08 are put to the test."""
+"""How answers to exercises 08.1 and 08.3 are put to the test."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
 from typing import Any
 
-from labsupport.errors import ImplementationError, WorkerError
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Trial, put_through, require
+from labsupport.exercises.trials import Answer, Trial, keys_of, put_through, require, require_ttl
 from labsupport.explore.nodes import Node
-from labsupport.servers import OWNER_KEY, Server, start_masters
-from labsupport.workers import Client, Crew, point
 
-__all__ = ["check_change_stock", "check_lock_on", "check_majority"]
-
-Answer = Callable[..., Any]
+__all__ = ["check_change_stock", "check_majority"]
 
 _KEY = "lock:kettle"
 _TTL = 10.0  # only the explorer decides when it is over
 _DRIFT = 0.01 * _TTL + 0.002
-_REAL_TTL = 1.2  # ten times what two nodes that hang cost an answer that waits 50 ms for each
 
 
 class _SlowNode(Node):
@@ -120,8 +113,7 @@ def check_majority(answer: Answer) -> Outcome:
 
     def expires(redis: Any, db: Any) -> bool:
         """a crash leaves no key without a TTL"""
-        for key in _votes(redis):
-            require(redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
+        require_ttl(redis)
         return True
 
     def trials() -> Iterator[Trial]:
@@ -149,7 +141,7 @@ def check_majority(answer: Answer) -> Outcome:
 
 def _votes(redis: Any) -> dict[str, str]:
     """The keys of the nodes, each with the token in it."""
-    return {key: redis.get(key) for key in sorted(redis.keys("*")) if key != OWNER_KEY}
+    return {key: redis.get(key) for key in keys_of(redis)}
 
 
 def _require_lease(lease: Any, most: float) -> None:
@@ -158,78 +150,6 @@ def _require_lease(lease: Any, most: float) -> None:
     require(right, f"acquire returned {type(lease).__name__}, which is not (token, validity).")
     valid = 0 < lease[1] <= most
     require(valid, f"A validity that is not above 0 and up to {most:.3f} s was returned.")
-
-
-def check_lock_on(answer: Answer) -> Outcome:
-    trials = (
-        ("Five servers", 0, 0),
-        ("Two of five servers hang", 0, 2),
-        ("Two of five servers dead", 2, 0),
-        ("Three of five servers dead", 3, 0),
-    )
-    for situation, dead, hung in trials:
-        with ExitStack() as closing:
-            servers = [closing.enter_context(server) for server in start_masters(5)]
-            crew = closing.enter_context(Crew())
-            try:
-                wrong = _try_lock(crew, answer, servers, dead, hung)
-            except ImplementationError as error:
-                cause = error.__cause__ or error
-                wrong = f"{type(cause).__name__} was raised." if error.__cause__ else error.problem
-        if wrong:
-            return Outcome(False, f"{situation}: {wrong}", situation)
-    return Outcome(True, "it took and freed the lock with dead servers, and with some that hang.")
-
-
-def _try_lock(crew: Crew, answer: Answer, servers: Sequence[Server], dead: int, hung: int) -> str:
-    """What is wrong with an answer that meets dead and hanging servers; "" if nothing is."""
-    worker = crew.start(_take_and_free, answer, [server.url for server in servers], gated=True)
-    worker.until("ready")
-    for server in servers[5 - dead :]:
-        server.kill()
-    for server in servers[:hung]:  # those that are asked first
-        server.pause()
-    try:
-        worker.until("took", seconds=_REAL_TTL)
-    except WorkerError:
-        if not worker.done:
-            return f"take did not come back before its ttl of {_REAL_TTL:g} s was over."
-        return "take returned None, though a majority is alive." if dead <= 2 else _left(servers)
-    for server in servers[:hung]:
-        server.resume()
-    if dead > 2:
-        return "take returned a token, though there is no majority."
-    missing = [server for server in servers[hung : 5 - dead] if not _has(server)]
-    if len(servers) - hung - dead - len(missing) < 3:
-        return "take returned a token that no majority of the servers has."
-    crew.wait(lambda: all(map(_has, servers[:hung])), seconds=0.3)  # as they wake, they vote
-    try:
-        worker.finish(seconds=_REAL_TTL)
-    except WorkerError:
-        return f"free did not come back within {_REAL_TTL:g} s."
-    return _left(servers)
-
-
-def _take_and_free(client: Client, answer: Answer, urls: list[str]) -> None:
-    take, free = answer(urls)
-    before = take("lock:lamp", _REAL_TTL)  # so that it is connected when a server stops to answer
-    if before is not None:
-        free("lock:lamp", before)
-    point("ready")
-    token = take(_KEY, _REAL_TTL)
-    if token is not None:
-        point("took")
-        free(_KEY, token)
-
-
-def _has(server: Server) -> bool:
-    with server.client() as client:
-        return bool(client.exists(_KEY))
-
-
-def _left(servers: Sequence[Server]) -> str:
-    left = any(_has(server) for server in servers if server.alive)
-    return "a server still has the lock that nobody has any more." if left else ""
 
 
 def check_change_stock(answer: Answer) -> Outcome:

@@ -4,7 +4,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from labsupport.exercises import Exercise
-from labsupport.exercises.sessions_checks import check_accounts, check_rotate, check_visit
+from labsupport.exercises.accounts_checks import check_accounts
+from labsupport.exercises.sessions_checks import check_rotate, check_visit
 
 __all__ = ["EXERCISES"]
 

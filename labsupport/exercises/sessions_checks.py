@@ -1,16 +1,11 @@
-"""How answers to the exercises of lab 12 are put to the test."""
+"""How answers to exercises 12.1 and 12.2 are put to the test."""
 
-from collections.abc import Callable
 from typing import Any
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Trial, put_through, require
-from labsupport.servers import OWNER_KEY
+from labsupport.exercises.trials import Answer, Client, Trial, keys_of, put_through, require
 
-__all__ = ["check_accounts", "check_rotate", "check_visit"]
-
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], Any]
+__all__ = ["check_rotate", "check_visit"]
 
 _IDLE_MS = 600_000
 _ROOM_MS = 60_000  # for a slow machine: no order of steps takes a minute
@@ -29,10 +24,21 @@ def _begin(name: str, *, lives_ms: int = _ROOM_MS * 2, ends_ms: int = _DAY_MS) -
     return given
 
 
+def _prepared(told: dict[str, Any], given: Client | None = None) -> Client:
+    """Forget what was told in the run before; then let there be what is given, or nothing."""
+
+    def prepare(redis: Any, db: Any) -> None:
+        told.clear()
+        if given is not None:
+            given(redis, db)
+
+    return prepare
+
+
 def _require_whole(redis: Any) -> dict[str, dict[str, str]]:
     """Fail if a key stays for ever or a session was made of nothing; returns the sessions by name."""
     sessions = {}
-    for key in sorted(key for key in redis.keys("*") if key != OWNER_KEY):
+    for key in keys_of(redis):
         ttl = redis.pttl(key)
         if ttl == -2 or not key.startswith("session"):
             continue
@@ -47,21 +53,11 @@ def _require_whole(redis: Any) -> dict[str, dict[str, str]]:
 def check_visit(answer: Answer) -> Outcome:
     told: dict[str, Any] = {}
 
-    def prepared(given: Client) -> Client:
-        def prepare(redis: Any, db: Any) -> None:
-            told.clear()
-            given(redis, db)
-
-        return prepare
-
     def visitor(name: str) -> Client:
         def visit(redis: Any, db: Any) -> None:
             told[name] = answer(redis, "ada", _IDLE_MS)
 
         return visit
-
-    def none(redis: Any, db: Any) -> None:
-        """There is no session."""
 
     def lives(low_ms: int, high_ms: int) -> Client:
         def invariant(redis: Any, db: Any) -> bool:
@@ -104,18 +100,18 @@ def check_visit(answer: Answer) -> Outcome:
 
     ada = {"ada": visitor("ada")}
     rival = {**ada, "logout": lambda redis, db: redis.delete("session:ada")}
-    given = prepared(_begin("ada"))
+    given = _prepared(told, _begin("ada"))
     return put_through(
         (
             Trial("A visit", ada, given, lives(_IDLE_MS - _ROOM_MS, _IDLE_MS)),
             Trial(
                 "A visit shortly before the end",
                 ada,
-                prepared(_begin("ada", ends_ms=2 * _ROOM_MS)),
+                _prepared(told, _begin("ada", ends_ms=2 * _ROOM_MS)),
                 lives(_ROOM_MS, 2 * _ROOM_MS),
             ),
-            Trial("A visit to a session that is over", ada, prepared(none), over),
-            Trial("A visit past the end", ada, prepared(_begin("ada", ends_ms=-5)), over),
+            Trial("A visit to a session that is over", ada, _prepared(told), over),
+            Trial("A visit past the end", ada, _prepared(told, _begin("ada", ends_ms=-5)), over),
             Trial("Two visits at once", {**ada, "bob": visitor("bob")}, given, both_counted),
             Trial("A visit and a logout", rival, given, gone),
             Trial(
@@ -128,14 +124,6 @@ def check_visit(answer: Answer) -> Outcome:
 
 def check_rotate(answer: Answer) -> Outcome:
     told: dict[str, Any] = {}
-
-    def prepared(given: Client | None) -> Client:
-        def prepare(redis: Any, db: Any) -> None:
-            told.clear()
-            if given is not None:
-                given(redis, db)
-
-        return prepare
 
     def login(name: str) -> Client:
         def client(redis: Any, db: Any) -> None:
@@ -212,12 +200,12 @@ def check_rotate(answer: Answer) -> Outcome:
         require(len(won) == 1, f"{len(won)} of two logins were told True.")
         return True
 
-    one, given = {"new": login("new")}, prepared(_begin("old"))
+    one, given = {"new": login("new")}, _prepared(told, _begin("old"))
     logout = {"logout": lambda redis, db: redis.delete("session:old")}
     return put_through(
         (
             Trial("A login", one, given, moved),
-            Trial("A login in a session that is over", one, prepared(None), nothing),
+            Trial("A login in a session that is over", one, _prepared(told), nothing),
             Trial("A login that may crash", one, given, consistent, crashes=True),
             Trial("A login and a request", {**one, "request": request}, given, none_lost),
             Trial("A login and a logout", {**one, **logout}, given, consistent),
@@ -243,114 +231,3 @@ def check_rotate(answer: Answer) -> Outcome:
             ),
         )
     )
-
-
-def check_accounts(answer: Answer) -> Outcome:
-    functions = answer()
-    if not (isinstance(functions, tuple) and len(functions) == 2 and all(map(callable, functions))):
-        return Outcome(False, "accounts() does not return two functions, sign_in and change_email.")
-    sign_in, change_email = functions
-    told: dict[str, Any] = {}
-    old, new = "ada@example.com", "ada@new.example"
-
-    def forget(redis: Any, db: Any) -> None:
-        told.clear()
-
-    def signed_in(redis: Any, db: Any) -> None:
-        told.clear()
-        sign_in(redis, db, 1, old, "first")
-
-    def visitor(name: str, email: str = old) -> Client:
-        def client(redis: Any, db: Any) -> None:
-            told[name] = sign_in(redis, db, 1, email, name)
-
-        return client
-
-    def changer(redis: Any, db: Any) -> None:
-        change_email(redis, db, 1, new)
-
-    def in_sequence(redis: Any, db: Any) -> None:
-        replies = [
-            sign_in(redis, db, 1, "bob@example.com", "wrong"),
-            sign_in(redis, db, 1, old, "right"),
-            sign_in(redis, db, 2, "alan@example.com", "other"),
-        ]
-        told["before"] = replies, _sessions(redis)
-        change_email(redis, db, 1, new)
-        told["changed"] = _sessions(redis)
-        told["after"] = [sign_in(redis, db, 1, old, "late"), sign_in(redis, db, 1, new, "again")]
-
-    def right(redis: Any, db: Any) -> bool:
-        """who has the right address is in, and a change of it ends that user's sessions"""
-        replies, there = told["before"]
-        told_as = f"Three who sign in, the first with a wrong address, were told {replies}."
-        require(replies == [False, True, True], told_as)
-        require(
-            there == ["other", "right"], f"The sessions then were {', '.join(there) or 'none'}."
-        )
-        left = ", ".join(told["changed"])
-        require(told["changed"] == ["other"], f"After the change there were {left or 'none'}.")
-        require(told["after"] == [False, True], f"The old and the new address: {told['after']}.")
-        user = redis.get("session:again")
-        require(user == "1", f"With the new address session:again holds {user!r}.")
-        hour, ttl = 3_600_000, redis.pttl("session:again")
-        require(hour - _ROOM_MS < ttl <= hour, f"session:again has a TTL of {ttl} ms.")
-        return True
-
-    def none_stays(redis: Any, db: Any) -> bool:
-        """no session is there that began with an old address"""
-        row = db.fetch_one("SELECT * FROM users WHERE id = 1")
-        stale = _sessions(redis) if row["email"] != old else []
-        require(not stale, f"session:{', '.join(stale)} began with {old}, and stays.")
-        return True
-
-    def both_in(redis: Any, db: Any) -> bool:
-        """two who have the right address are both in"""
-        there = _sessions(redis)
-        require(told == {"ada": True, "eve": True}, f"They were told {told}.")
-        require(there == ["ada", "eve"], f"The sessions are {', '.join(there) or 'none'}.")
-        return True
-
-    one = {"ada": visitor("ada")}
-    two = {**one, "eve": visitor("eve")}
-    return put_through(
-        (
-            Trial("One after the other", {"ada": in_sequence}, forget, right),
-            Trial(
-                "A sign-in while the address changes",
-                {**one, "change": changer},
-                forget,
-                none_stays,
-            ),
-            Trial(
-                "The same, with a session that was there before",
-                {**one, "change": changer},
-                signed_in,
-                none_stays,
-            ),
-            Trial("Two sign-ins at once", two, forget, both_in, prune=True),
-            Trial(
-                "A sign-in that may crash, while the address changes",
-                {**one, "change": changer},
-                forget,
-                none_stays,
-                crashes=["ada"],
-            ),
-            Trial(
-                "Two sign-ins while the address changes",
-                {**two, "change": changer},
-                signed_in,
-                none_stays,
-                prune=True,
-                sample=6_000,
-            ),
-        )
-    )
-
-
-def _sessions(redis: Any) -> list[str]:
-    """The names of the sessions; fails if one stays for ever."""
-    keys = sorted(redis.scan_iter(match="session:*"))
-    for key in keys:
-        require(redis.pttl(key) != -1, f"{key} has no TTL: it stays for ever.")
-    return [key.removeprefix("session:") for key in keys]

@@ -5,13 +5,11 @@ from typing import Any
 
 from labsupport.exercises import Outcome
 from labsupport.exercises.limiter_checks import ALONE, START, in_sequence, run_limit, together
-from labsupport.exercises.trials import Trial, put_through, require
+from labsupport.exercises.trials import Answer, Trial, keys_of, put_through, require
 from labsupport.experiments import RateLimit
-from labsupport.servers import OWNER_KEY
 
 __all__ = ["check_allow", "check_allow_all", "check_limiter"]
 
-Answer = Callable[..., Any]
 Limits = Sequence[tuple[int, float]]
 
 _KEY = "calls:7"
@@ -93,8 +91,7 @@ def check_allow_all(answer: Answer) -> Outcome:
 
     def remembered(redis: Any, db: Any) -> bool:
         """a call is remembered for as long as the longest window"""
-        keys = [key for key in redis.keys("*") if key != OWNER_KEY]
-        ttl = max((redis.pttl(key) for key in keys), default=0) / 1000
+        ttl = max((redis.pttl(key) for key in keys_of(redis)), default=0) / 1000
         require(ttl > 3590, f"With a window of 3600 s, nothing is kept for more than {ttl:.0f} s.")
         return True
 

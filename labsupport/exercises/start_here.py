@@ -7,12 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from labsupport.exercises import Exercise, Outcome
-from labsupport.exercises.trials import Trial, put_through, require
+from labsupport.exercises.trials import Answer, Client, Trial, put_through, require
 
 __all__ = ["EXERCISES"]
-
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], None]
 
 
 def count_visit_stub(redis, page):

@@ -11,16 +11,20 @@ from labsupport.exercises.limiter_checks import (
     START,
     in_sequence,
     reply_of,
-    require_ttl,
     together,
 )
-from labsupport.exercises.trials import Trial, put_through, require
-from labsupport.servers import OWNER_KEY
+from labsupport.exercises.trials import (
+    Answer,
+    Client,
+    Trial,
+    keys_of,
+    nothing_for_ever,
+    put_through,
+    require,
+    require_ttl,
+)
 
 __all__ = ["check_reserve", "check_take", "check_take_many"]
-
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], Any]
 
 _KEY = "bucket:7"
 _SLOW = 0.001  # tokens a second: as good as none, as long as an exploration takes
@@ -59,8 +63,7 @@ def check_take(answer: Answer) -> Outcome:
 
     def kept_until_full(redis: Any, db: Any) -> bool:
         """the key expires when the bucket would be full again"""
-        keys = [key for key in redis.keys("*") if key != OWNER_KEY]
-        ttl = max((redis.pttl(key) / 1000 for key in keys), default=0.0)
+        ttl = max((redis.pttl(key) / 1000 for key in keys_of(redis)), default=0.0)
         shown = f"It takes 5,400 s to be full; the key lives for {ttl:,.0f} s."
         require(5_300 < ttl <= 5_460, shown)
         return True
@@ -246,15 +249,9 @@ def check_reserve(answer: Answer) -> Outcome:
         for _ in range(2):
             answer(redis, _KEY, 2, 1, START)
 
-    def nothing_for_ever(redis: Any, db: Any) -> bool:
-        """a crash leaves nothing that stays for ever"""
-        require_ttl(redis)
-        return True
-
     def kept(redis: Any, db: Any) -> bool:
         """the key lives until the last turn that was given"""
-        keys = [key for key in redis.keys("*") if key != OWNER_KEY]
-        ttl = max((redis.pttl(key) / 1000 for key in keys), default=0.0)
+        ttl = max((redis.pttl(key) / 1000 for key in keys_of(redis)), default=0.0)
         require(ttl > 5_000, f"A turn is 6,000 s away; the key lives for {ttl:,.0f} s.")
         return True
 

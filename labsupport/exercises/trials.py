@@ -1,15 +1,32 @@
-"""Putting an answer to the explorer: one situation after the other, until one breaks it."""
+"""Putting an answer to the test: one situation after the other, until one breaks it."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labsupport.exercises import Outcome
 from labsupport.explore import explore
+from labsupport.servers import OWNER_KEY
 
-__all__ = ["Trial", "put_through", "require"]
+if TYPE_CHECKING:
+    from labsupport.experiments import Result
 
-Function = Callable[[Any, Any], Any]
+__all__ = [
+    "Answer",
+    "Client",
+    "Trial",
+    "keys_of",
+    "nothing_for_ever",
+    "outcome_of",
+    "put_through",
+    "require",
+    "require_ttl",
+]
+
+Answer = Callable[..., Any]
+"""What the learner wrote."""
+Client = Callable[[Any, Any], Any]
+"""What somebody does with `redis` and `db`: a client, a state that is given, an invariant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +45,9 @@ class Trial:
     """
 
     situation: str
-    clients: Mapping[str, Function]
-    given: Function | None
-    invariant: Function
+    clients: Mapping[str, Client]
+    given: Client | None
+    invariant: Client
     _: KW_ONLY
     crashes: bool | Collection[str] = False
     expires: Collection[str] = ()
@@ -67,7 +84,32 @@ def put_through(trials: Iterable[Trial]) -> Outcome:
     return Outcome(True, f"it withstood all {orders:,} orders of the steps.", report)
 
 
+def outcome_of(result: "Result", situation: str, *, withstood: str) -> Outcome:
+    """The first claim of an experiment that does not hold for the answer, or a pass."""
+    for claim in result.verdict.claims:
+        if claim.status != "holds":
+            return Outcome(False, f"{situation}: {claim.status}: {claim.text!r}.", result)
+    return Outcome(True, withstood, result)
+
+
 def require(held: bool, otherwise: str) -> None:
     """Fail with what is wrong; the explorer shows it below the schedule."""
     if not held:
         raise AssertionError(otherwise)
+
+
+def keys_of(redis: Any, pattern: str = "*") -> list[str]:
+    """The keys of those who were put to the test, without the lab's own."""
+    return sorted(key for key in redis.keys(pattern) if key != OWNER_KEY)
+
+
+def require_ttl(redis: Any, pattern: str = "*") -> None:
+    """Fail if a key has no TTL."""
+    for key in keys_of(redis, pattern):
+        require(redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
+
+
+def nothing_for_ever(redis: Any, db: Any) -> bool:
+    """a crash leaves nothing that stays for ever"""
+    require_ttl(redis)
+    return True

@@ -1,15 +1,12 @@
 """How answers to the exercises of lab 03 are put to the test."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Trial, put_through, require
+from labsupport.exercises.trials import Answer, Client, Trial, put_through, require
 
 __all__ = ["check_flush_deltas", "check_flush_page", "check_view_page"]
-
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], Any]
 
 _PAGE, _OTHER = 1, 2
 _START = 40  # what the database holds before

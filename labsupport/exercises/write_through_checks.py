@@ -1,28 +1,18 @@
 """How answers to the exercises of lab 02 are put to the test."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Trial, put_through, require
-from labsupport.servers import OWNER_KEY
+from labsupport.exercises.trials import Answer, Client, Trial, put_through, require, require_ttl
 
 __all__ = ["check_put_fenced", "check_put_newer", "check_rename_user"]
-
-Answer = Callable[..., Any]
-Client = Callable[[Any, Any], Any]
 
 _KEY = "user:1"
 _TTL_SECONDS = 60  # only the explorer decides when it is over
 _USER = "SELECT * FROM users WHERE id = :id"
 _RENAME = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id RETURNING *"
 _LOCKS = ("*lock*", "*mutex*")
-
-
-def _require_ttl(redis: Any) -> None:
-    for key in sorted(redis.keys("*")):
-        require(key == OWNER_KEY or redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
 
 
 def _cached(redis: Any) -> Any:
@@ -67,7 +57,7 @@ def check_rename_user(answer: Answer) -> Outcome:
             require(right and reply["username"] == name, f"{name} was told {reply!r:.60}.")
         said = f"The cache has {_name(cached)}, the database {_name(row)}."
         require(cached is None or cached == row, said)
-        _require_ttl(redis)
+        require_ttl(redis)
         return True
 
     def others_stay(redis: Any, db: Any) -> bool:
@@ -81,7 +71,7 @@ def check_rename_user(answer: Answer) -> Outcome:
         old = row | {"username": "ada", "version": 1}
         said = f"The cache has {_name(cached)}, the database {_name(row)}."
         require(cached in (None, row, old), said)
-        _require_ttl(redis)
+        require_ttl(redis)
         return True
 
     both = {"grace": writer("grace"), "alan": writer("alan")}
@@ -143,12 +133,12 @@ def check_put_newer(answer: Answer) -> Outcome:
         """after a crash the key is as it was, or as it is to be"""
         cached, due = _cached(redis), (_row(10), _row(11))
         require(cached in due, f"Where version 10 was, {_of(cached)} is left.")
-        _require_ttl(redis)
+        require_ttl(redis)
         return True
 
     def calm(redis: Any, db: Any) -> bool:
         """a row that expires meanwhile is no error, and no key is without a TTL"""
-        _require_ttl(redis)
+        require_ttl(redis)
         return True
 
     alone = ((None, 9), (9, 10), (10, 9), (10, 10))
@@ -239,7 +229,7 @@ def check_put_fenced(answer: Answer) -> Outcome:
 
     def whole(redis: Any, db: Any) -> bool:
         """no key is without a TTL"""
-        _require_ttl(redis)
+        require_ttl(redis)
         return True
 
     def expired(redis: Any, db: Any) -> None:

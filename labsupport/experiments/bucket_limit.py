@@ -1,4 +1,4 @@
-"""Many clients take tokens from one bucket: the claims of `RateLimit`, and a level that is drawn live."""
+"""Many clients take tokens from one bucket: the claims of `Limit`, and a level that is drawn live."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from labsupport.charts import Line, Lines, Panel
 from labsupport.experiments.knobs import knob
-from labsupport.experiments.rate_limit import OWN, Counts, Limit, Times, in_order
+from labsupport.experiments.limit import OWN, Counts, Limit, Times, in_order
 from labsupport.history import History
 
 __all__ = ["BucketLimit"]

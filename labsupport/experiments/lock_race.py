@@ -13,19 +13,26 @@ from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Panel, overlaps
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
-from labsupport.experiments.lock_race_faults import ADA, DAN, EVE, Faults, StarvedError, buy
+from labsupport.experiments.lock_holds import held_spans, holds_of, shared, wait_spans
+from labsupport.experiments.lock_race_customers import buy
+from labsupport.experiments.lock_race_faults import ADA, DAN, EVE, Faults, StarvedError
 from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 
 __all__ = ["LockRace"]
 
 _NAMES = ("Ada", "Bob", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana")
 _CUSTOMERS = EVE + 1  # where each fault is forced
 _STOCK = 1_000_000  # more than any run sells
-_LONG_SECONDS = 600.0
+_LONG_SECONDS = 600.0  # the TTL of those who are not to outlive it
 _PATIENCE_SECONDS = 5.0
+_ALONE = {
+    "slow": "A holder that takes longer than the TTL is alone",
+    "stopped": "A holder that is stopped for longer than the TTL is alone",
+    "kept": "Nobody frees the lock of another",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +123,14 @@ class LockRace(Experiment):
             stage.wait(seconds=chance.uniform(0, 0.5) * ttl)
 
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
-        turns = _turns(history)
-        shared = _shared(turns)
-        holds = facts.get("holds", {})
+        holds = holds_of(history)
+        not_alone = shared(holds)
+        met = facts.get("holds", {})
         freed = facts.get("freed")
         sold = len(history.select("sold"))
         numbers = {
-            "holds": len(turns),
-            "shared_holds": len(shared),
+            "holds": len(holds),
+            "shared_holds": len(not_alone),
             "stops": len(history.select("stopped")),
             "sold": sold,
             "left_the_stock": _STOCK - facts["left"],
@@ -134,8 +141,8 @@ class LockRace(Experiment):
             "free_again": int(bool(freed)),
         }
         for fault in ("stopped", "slow", "kept"):
-            numbers[f"{fault}_met"] = int(fault in holds)
-            numbers[f"{fault}_shared"] = int(holds.get(fault) in shared)
+            numbers[f"{fault}_met"] = int(fault in met)
+            numbers[f"{fault}_shared"] = int(met.get(fault) in not_alone)
         return numbers
 
     def judge(self, numbers: Numbers) -> Sequence[Claim]:
@@ -144,22 +151,24 @@ class LockRace(Experiment):
         alone = f"{numbers['shared_holds']:,.0f} of {numbers['holds']:,.0f} were shared"
         ledger = Claim(
             "What was sold has left the stock",
-            _status(met and numbers["sold"] > 0, broken=numbers["sold_twice"] != 0),
+            status_of(met and numbers["sold"] > 0, broken=numbers["sold_twice"] != 0),
             f"{numbers['sold']:,.0f} sold, {numbers['left_the_stock']:,.0f} left the stock",
         )
         turn = Claim(
             "Whoever waits gets a turn",
-            _status(met, broken=numbers["waiting_for_ever"] > 0),
+            status_of(met, broken=numbers["waiting_for_ever"] > 0),
             f"{numbers['waiting_for_ever']:.0f} wait for ever",
         )
         if self.chaos:
-            holder = Claim("A holder is alone", _status(met, broken=shared), alone)
+            holder = Claim("A holder is alone", status_of(met, broken=shared), alone)
             return holder, ledger, turn
         claims = [
-            Claim(text, _status(numbers[f"{fault}_met"] > 0, broken=numbers[f"{fault}_shared"] > 0))
+            Claim(
+                text, status_of(numbers[f"{fault}_met"] > 0, broken=numbers[f"{fault}_shared"] > 0)
+            )
             for fault, text in _ALONE.items()
         ]
-        free = _status(numbers["killed_met"] > 0, broken=not numbers["free_again"])
+        free = status_of(numbers["killed_met"] > 0, broken=not numbers["free_again"])
         crash = Claim("The lock of a killed holder becomes free", free)
         return *claims, crash, turn, ledger
 
@@ -185,9 +194,9 @@ class LockRace(Experiment):
     def panels(self) -> Sequence[Panel]:
         names = _NAMES[: self.clients if self.chaos else _CUSTOMERS]
         bars = (
-            Bar("waits", "waiting", _waits),
-            Bar("holds the lock", "work", _held),
-            Bar("not alone", "alarm", lambda history: overlaps(_held(history))),
+            Bar("waits", "waiting", wait_spans),
+            Bar("holds the lock", "work", held_spans),
+            Bar("not alone", "alarm", lambda history: overlaps(held_spans(history))),
         )
         marks = (
             Mark("is stopped", "gone", _marks("stopped")),
@@ -207,72 +216,9 @@ class LockRace(Experiment):
             met = all(result.numbers["stops"] > 0 for result in (first, other))
             better = first.numbers["sold_twice"] != 0 and other.numbers["sold_twice"] == 0
             text = f"{first.name} sells what has not left the stock, {other.name} does not"
-            claims.append(Claim(text, _status(met, broken=not better)))
+            claims.append(Claim(text, status_of(met, broken=not better)))
         twice = ", ".join(f"{one.name} {one.numbers['sold_twice']:.0f}" for one in results)
         return f"Sold, but still in stock: {twice}", claims
-
-
-_ALONE = {
-    "slow": "A holder that takes longer than the TTL is alone",
-    "stopped": "A holder that is stopped for longer than the TTL is alone",
-    "kept": "Nobody frees the lock of another",
-}
-
-
-def _turns(history: History) -> list[tuple[int, int, float, float]]:
-    """Each hold: its client, which of the client's holds it is, and its first and last turn.
-
-    The turns are counted by Redis, after the lock was had and before it was given back, so that
-    what overlaps here did overlap, whatever the clocks say.
-    """
-    entered, left = history.select("in"), history.select("out")
-    found = []
-    for who in np.unique(entered["client"]):
-        begins = entered["value"][entered["client"] == who]
-        ends = left["value"][left["client"] == who]
-        # who was killed inside has no last turn, and shares it with nobody
-        found += [
-            (int(who), at, first, last)
-            for at, (first, last) in enumerate(zip(begins, ends, strict=False))
-        ]
-    return sorted(found, key=lambda hold: hold[2])
-
-
-def _shared(turns: Sequence[tuple[int, int, float, float]]) -> set[tuple[int, int]]:
-    """The holds during which somebody else had one, too."""
-    found: set[tuple[int, int]] = set()
-    open_holds: list[tuple[int, int, float, float]] = []
-    for hold in turns:
-        open_holds = [one for one in open_holds if one[3] > hold[2]]
-        if open_holds:
-            found |= {one[:2] for one in [*open_holds, hold]}
-        open_holds.append(hold)
-    return found
-
-
-def _spans(history: History, begin: str, ends: Sequence[str]) -> NDArray[np.int64]:
-    """For each client, from each event `begin` to the next one of `ends`, or to now."""
-    begins = history.select(begin)
-    over = np.sort(np.concatenate([history.select(end) for end in ends]), order="start_ns")
-    found = []
-    for who in np.unique(begins["client"]):
-        starts = begins["start_ns"][begins["client"] == who]
-        theirs = np.append(
-            over["start_ns"][over["client"] == who], history.origin_ns + history.elapsed_ns
-        )
-        stops = theirs[np.minimum(np.searchsorted(theirs, starts), len(theirs) - 1)]
-        found.append(np.column_stack([np.full(len(starts), who), starts, stops]))
-    spans: NDArray[np.int64] = np.concatenate([np.empty((0, 3), "i8"), *found])
-    spans[:, 1:] -= history.origin_ns
-    return spans
-
-
-def _held(history: History) -> NDArray[np.int64]:
-    return _spans(history, "in", ["out", "killed"])
-
-
-def _waits(history: History) -> NDArray[np.int64]:
-    return _spans(history, "asks", ["in", "killed"])
 
 
 def _marks(event: str) -> Callable[[History], NDArray[np.int64]]:
@@ -291,9 +237,3 @@ def _sold(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 def _left(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     rows = history.select("stock")
     return rows["start_ns"] - history.origin_ns, _STOCK - rows["value"]
-
-
-def _status(met: bool, *, broken: bool) -> Status:
-    if broken:
-        return "broken"
-    return "holds" if met else "not exercised"

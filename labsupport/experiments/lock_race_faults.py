@@ -1,124 +1,23 @@
-"""The customers of `LockRace`, and how they are stopped, kept waiting and killed."""
+"""How the customers of `LockRace` are stopped, kept waiting and killed."""
 
-import functools
-import itertools
-import random
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import redis
-
-from labsupport.database import Database
-from labsupport.errors import InvalidSettingError, WorkerError
+from labsupport.errors import WorkerError
+from labsupport.experiments.lock_race_customers import LOCK
 from labsupport.experiments.stage import Stage
-from labsupport.servers import Server, connect_client
-from labsupport.workers import Client, Worker, point
+from labsupport.servers import Server
+from labsupport.workers import Worker
 
-__all__ = ["ADA", "BOB", "CLEO", "DAN", "EVE", "Faults", "buy"]
+__all__ = ["ADA", "DAN", "EVE", "Faults", "StarvedError"]
 
 ADA, BOB, CLEO, DAN, EVE = range(5)
 
-_LOCK = "lock:kettle"
-_STOCK = "SELECT stock FROM products WHERE id = 1"
-_LONG_SECONDS = 600.0  # the TTL of those who are not to outlive it
 _PATIENCE_SECONDS = 20.0
 _ASKS = 4  # whoever has asked so often, and is not in, was refused
-_REST_SECONDS = 0.01
 
 
-class _Asking(redis.Redis):
-    """A client that tells of each command that was answered."""
-
-    answered: Callable[[], object] = int
-
-    def __init__(self, url: str) -> None:
-        super().__init__(connection_pool=connect_client(url).connection_pool)
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        reply = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        self.answered()
-        return reply
-
-
-class _Reading(Database):
-    """A session that tells, once, that it was given rows."""
-
-    given: Callable[[], object] | None = None
-
-    def _statement(self, sql: str, params: dict[str, Any]) -> Any:
-        result = super()._statement(sql, params)
-        if result.columns and self.given is not None:
-            given, self.given = self.given, None
-            given()
-        return result
-
-
-def buy(
-    client: Client,
-    lock: Callable[..., Any],
-    sell: Callable[..., Any],
-    urls: tuple[str, str],
-    shop: Database,
-    ttls: Sequence[float],
-    step: str | None,
-) -> None:
-    """Be a customer: buy one kettle after the other, each under the lock.
-
-    Args:
-        client: the worker's.
-        lock: the function under study.
-        sell: the resource.
-        urls: of the lock's Redis, and of the one in which all turns are counted.
-        shop: a session on the shop.
-        ttls: of the lock, from sale to sale; the last one for all that follow.
-        step: a point's name: "read" after what was read first, "step" also after each answer of
-            Redis; None runs freely.
-    """
-    server = connect_client(urls[0]) if step is None else _Asking(urls[0])
-    turns, stock, db = connect_client(urls[1]), shop.session(), shop.session(cls=_Reading)
-    server.ping()
-    turns.ping()
-    if isinstance(server, _Asking):
-        asked = functools.partial(client.note, "asked")
-        server.answered = functools.partial(point, step) if step == "step" else asked
-    rests = random.Random(client.number)
-    client.meet()
-    point("door")  # so that all can be brought to the first "next"
-    for ttl in itertools.chain(ttls, itertools.repeat(ttls[-1])):
-        point("next")
-        if not client.running:
-            return
-        db.given = functools.partial(point, step or "read")
-        left = sold = False
-        client.note("asks")
-        try:
-            with lock(server, _LOCK, ttl) as fence:
-                _take_turn(client, turns, "in")
-                sold = bool(sell(db, fence))
-                if sold:
-                    client.note("sold")
-                client.note("stock", (stock.fetch_one(_STOCK) or {})["stock"])
-                _take_turn(client, turns, "out")
-                left = True
-        except Exception:
-            if not left:
-                raise
-            client.note("told")  # by the lock, at its end, that it was lost
-        if sold and db.given is not None:
-            raise InvalidSettingError(
-                "`sell` reads nothing: there is no moment between a read and a write to stop it in.",
-                "A sale in one statement needs no lock; here it reads the stock, then writes it.",
-            )
-        if step is None:
-            client.rest(rests.uniform(0, 2 * _REST_SECONDS))
-
-
-def _take_turn(client: Client, turns: redis.Redis, event: str) -> None:
-    """Record an event with its turn; it begins before the turn is counted, for a stop may come in."""
-    start = time.monotonic_ns()
-    turn = float(turns.incr("turns"))
-    client.record(event, start, time.monotonic_ns(), turn)
+class StarvedError(Exception):
+    """A customer waits for ever, though the lock ought to be free."""
 
 
 class Faults:
@@ -191,7 +90,7 @@ class Faults:
     def kill(self, ttl: float) -> None:
         """Dan is killed as soon as the lock is his, and Eve wants it."""
         dan, eve = self._workers(DAN, EVE)
-        while not (self._redis.exists(_LOCK) or self._inside(DAN)):
+        while not (self._redis.exists(LOCK) or self._inside(DAN)):
             _reach(dan, "step")
         dan.kill()
         self._stage.crew.note("killed", DAN)
@@ -272,16 +171,12 @@ class Faults:
 
     def _for_ever(self) -> bool:
         """Whether the lock has no TTL; to be asked when nobody is just taking it."""
-        return bool(self._redis.pttl(_LOCK) == -1)
+        return bool(self._redis.pttl(LOCK) == -1)
 
     def _expiring(self, *, within: float) -> bool:
         """Whether a key expires, at the latest after so many seconds."""
         left = [self._redis.pttl(key) for key in self._redis.keys("*")]
         return any(0 <= one <= within * 1000 for one in left)
-
-
-class StarvedError(Exception):
-    """A customer waits for ever, though the lock ought to be free."""
 
 
 def _reach(worker: Worker, name: str) -> None:

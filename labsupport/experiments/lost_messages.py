@@ -25,7 +25,7 @@ from labsupport.experiments.lost_messages_scene import (
 from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 
 __all__ = ["LostMessages"]
 
@@ -102,7 +102,7 @@ class LostMessages(Experiment):
             scene.all_hear(prober, workers.keys() - {"killed"})
             workers["killed"].kill()
             workers["cut"].pause()
-            stage.facts["cut"] = scene.cut("cut")
+            stage.facts["cut"] = server.disconnect("cut")
             workers["slow"].pause()
             publisher.until("part sent")
             while not len(stage.history.select("back")):
@@ -142,18 +142,18 @@ class LostMessages(Experiment):
             *(
                 Claim(
                     f"A subscriber {fault} receives every message",
-                    _status(met, broken=lost[who] > 0),
+                    status_of(met, broken=lost[who] > 0),
                     f"{lost[who]:,.0f} of {numbers['sent']:,.0f} lost",
                 )
                 for who, fault in _FAULTS.items()
             ),
             Claim(
                 "Nobody misses messages without an error",
-                _status(met, broken=bool(silent)),
+                status_of(met, broken=bool(silent)),
                 f"no error at {' and '.join(silent)}" if silent else "",
             ),
             Claim(
-                "Nobody handles a message twice", _status(met, broken=twice > 0), f"{twice:,.0f}"
+                "Nobody handles a message twice", status_of(met, broken=twice > 0), f"{twice:,.0f}"
             ),
         )
 
@@ -191,7 +191,7 @@ class LostMessages(Experiment):
             met = all(result.numbers["exercised"] for result in (first, other))
             better = before > 0 and _total_lost(other) == 0
             text = f"{first.name} loses messages, {other.name} loses none"
-            claims.append(Claim(text, _status(met, broken=not better)))
+            claims.append(Claim(text, status_of(met, broken=not better)))
         lost = ", ".join(f"{result.name} {_total_lost(result):,.0f}" for result in results)
         return f"Lost: {lost}", claims
 
@@ -258,9 +258,3 @@ def _repeated(history: History) -> NDArray[np.int64]:
     again = np.ones(len(rows), bool)
     again[np.unique(keys, return_index=True)[1]] = False
     return np.column_stack([rows["row"], rows["at_ns"] - history.origin_ns])[again]
-
-
-def _status(met: bool, *, broken: bool) -> Status:
-    if broken:
-        return "broken"
-    return "holds" if met else "not exercised"

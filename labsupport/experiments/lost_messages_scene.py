@@ -47,7 +47,6 @@ class Scene:
         self, stage: Stage, server: Server, implementation: Implementation, name: str, retries: int
     ) -> None:
         self._stage = stage
-        self._server = server
         self._what = implementation, server.url, name, retries
         self._probes = 0
 
@@ -90,12 +89,6 @@ class Scene:
             return {SUBSCRIBERS.index(one) for one in who} <= set(last.tolist())
 
         self._stage.wait(received, seconds=PATIENCE_SECONDS)
-
-    def cut(self, who: str) -> int:
-        """CLIENT KILL all connections of a subscriber; returns how many there were."""
-        with self._server.client() as admin:
-            found = [entry["id"] for entry in admin.client_list() if entry["name"] == who]
-            return sum(int(admin.client_kill_filter(_id=number)) for number in found)
 
 
 def _client(url: str, retries: int, name: str) -> redis.Redis:

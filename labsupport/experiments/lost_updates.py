@@ -15,7 +15,7 @@ from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
 from labsupport.servers import connect_client
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 from labsupport.workers import Client
 
 __all__ = ["LostUpdates"]
@@ -87,17 +87,17 @@ class LostUpdates(Experiment):
         return (
             Claim(
                 "Two processes count at the same time",
-                _status(met, broken=False),
+                status_of(met),
                 f"{numbers['at_the_same_time']:,.0f} of {numbers['visits']:,.0f} visits",
             ),
             Claim(
                 "Every visit is counted",
-                _status(met, broken=wrong),
+                status_of(met, broken=wrong),
                 f"{numbers['visits']:,.0f} visits, the counter says {numbers['counted']:,.0f}",
             ),
             Claim(
                 "Every visit has a number of its own",
-                _status(met, broken=numbers["without_own_number"] > 0),
+                status_of(met, broken=numbers["without_own_number"] > 0),
                 f"{numbers['without_own_number']:,.0f} do not",
             ),
         )
@@ -122,7 +122,7 @@ class LostUpdates(Experiment):
             met = all(result.numbers["at_the_same_time"] > 0 for result in (first, other))
             better = first.numbers["lost"] > 0 and other.numbers["lost"] == 0
             text = f"{first.name} loses visits, {other.name} loses none"
-            claims.append(Claim(text, _status(met, broken=not better)))
+            claims.append(Claim(text, status_of(met, broken=not better)))
         lost = ", ".join(f"{result.name} {result.numbers['lost']:,.0f}" for result in results)
         return f"Visits lost: {lost}", claims
 
@@ -157,9 +157,3 @@ def _overlapping(history: History) -> int:
     visits = history.select("visit")
     latest = np.maximum.accumulate(visits["end_ns"])
     return int((visits["start_ns"][1:] < latest[:-1]).sum())
-
-
-def _status(met: bool, *, broken: bool) -> Status:
-    if broken:
-        return "broken"
-    return "holds" if met else "not exercised"

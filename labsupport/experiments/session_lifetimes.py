@@ -4,19 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Panel
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
 from labsupport.experiments.result import Result
+from labsupport.experiments.session_ends import (
+    ROWS,
+    Ends,
+    late_requests,
+    logouts,
+    sessions_there,
+)
 from labsupport.experiments.session_users import (
     HELD_BEFORE,
     KILLED_BEFORE,
     KINDS,
-    LOGINS_EACH,
     count_without_ttl,
     die_in_a_login,
     log_in_and_out,
@@ -27,15 +30,12 @@ from labsupport.experiments.session_users import (
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
 from labsupport.servers.connection import with_database
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 from labsupport.workers import Worker
 
 __all__ = ["SessionLifetimes"]
 
 _PATIENCE_SECONDS = 8.0
-_SLACK_NS = 5e6  # in the chart only
-_USERS = ("comes back", "stays away", "logs out")
-_ROWS = (*_USERS, *(f"late request {place}" for place in range(1, len(HELD_BEFORE) + 1)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +152,7 @@ class SessionLifetimes(Experiment):
     def judge(self, numbers: Numbers) -> Sequence[Claim]:
         def claim(text: str, broken: Sequence[str], *tried: str) -> Claim:
             bad, all_tried = sum(numbers[name] for name in broken), all(map(numbers.get, tried))
-            status: Status = "broken" if bad else "holds" if all_tried else "not exercised"
-            return Claim(text, status, f"{bad:,.0f} do not")
+            return Claim(text, status_of(all_tried, broken=bad != 0), f"{bad:,.0f} do not")
 
         return (
             claim(
@@ -182,23 +181,24 @@ class SessionLifetimes(Experiment):
         return ", ".join(found[:2]) or "Every session ends when it should, and none before"
 
     def panels(self) -> Sequence[Panel]:
+        ends = Ends(self.idle_seconds, self.absolute_seconds)
         return (
             Lines(
                 "sessions in Redis",
-                (Line("there", "work", _there), Line("valid", "limit", self._valid)),
+                (Line("there", "work", sessions_there), Line("valid", "limit", ends.valid)),
                 top=float(self.users),
                 gap=("there", "valid", "alarm"),
             ),
             Lanes(
                 "three users, and three who log out during a request",
-                _ROWS,
+                ROWS,
                 bars=(
-                    Bar("valid", "good", lambda history: self._spans(history, late=False)),
-                    Bar("over, let in", "alarm", lambda history: self._spans(history, late=True)),
+                    Bar("valid", "good", ends.valid_spans),
+                    Bar("over, let in", "alarm", ends.late_spans),
                 ),
                 marks=(
-                    Mark("logout", "gone", _logouts),
-                    Mark("late request", "second", _late_requests),
+                    Mark("logout", "gone", logouts),
+                    Mark("late request", "second", late_requests),
                 ),
             ),
         )
@@ -209,73 +209,10 @@ class SessionLifetimes(Experiment):
         for other in others:
             bad = [one.numbers["for_ever"] + one.numbers["let_in_old"] for one in (first, other)]
             met = all(one.numbers["asked_old"] for one in (first, other))
-            held: Status = "holds" if bad[0] and not bad[1] else "broken"
+            better = bad[0] and not bad[1]
             text = f"{first.name} has sessions after their end, {other.name} has none"
-            claims.append(Claim(text, held if met else "not exercised"))
+            claims.append(
+                Claim(text, ("holds" if better else "broken") if met else "not exercised")
+            )
         told = ", ".join(f"{one.name} {one.numbers['for_ever']:,.0f}" for one in results)
         return f"Sessions that stay for ever: {told}", claims
-
-    def _sessions(self, history: History) -> NDArray[np.float64]:
-        """A row for each login: its number, when it began, should have ended, was last used."""
-        logouts, seen = history.select("logout"), history.select("seen")
-        idle, absolute = self.idle_seconds * 1e9, self.absolute_seconds * 1e9
-        found = []
-        for login in history.select("login"):
-            number = float(login["value"])
-            used = np.append(login["end_ns"], seen[seen["value"] == number]["end_ns"])
-            pauses = np.flatnonzero(np.diff(used) > idle + _SLACK_NS)
-            end = min(
-                used[pauses[0] if len(pauses) else -1] + idle,
-                login["end_ns"] + absolute,
-                *logouts[logouts["value"] == number]["end_ns"],
-            )
-            found.append((number, login["start_ns"], end, used[-1]))
-        return np.array(found, float).reshape(-1, 4)
-
-    def _valid(self, history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """How many of the sessions that are there are still good, whenever Redis was asked."""
-        samples = history.select("there")
-        _, begun, end, _ = self._sessions(history).T[:, :, None]
-        good = (begun < samples["end_ns"]) & (samples["start_ns"] < end + _SLACK_NS)
-        return samples["start_ns"] - history.origin_ns, np.minimum(good.sum(0), samples["value"])
-
-    def _spans(self, history: History, *, late: bool) -> NDArray[np.int64]:
-        now = history.origin_ns + history.elapsed_ns
-        back = {one["value"]: one["end_ns"] for one in history.select("back")}
-        spans = []
-        for number, begun, end, used in self._sessions(history):
-            if not late:
-                spans.append((_row(number), begun, min(end, now)))
-            elif number in back:
-                spans.append((_row(number), back[number], now))
-            elif used > end + _SLACK_NS:
-                spans.append((_row(number), end, used))
-        found = np.array(spans).reshape(-1, 3).astype("i8")
-        return found[found[:, 0] < len(_ROWS)] - [0, history.origin_ns, history.origin_ns]
-
-
-def _row(number: float) -> int:
-    """The row of a login in the chart, or one that is not there."""
-    if number < 0:
-        return len(_USERS) - 1 - int(number)
-    user = int(number) // LOGINS_EACH
-    return user if user < len(_USERS) else len(_ROWS)
-
-
-def _there(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    samples = history.select("there")
-    return samples["start_ns"] - history.origin_ns, samples["value"]
-
-
-def _late_requests(history: History) -> NDArray[np.int64]:
-    requests = history.select("late")
-    rows = np.arange(len(requests)) + len(_USERS)
-    held = (requests["value"] == 1) & (rows < len(_ROWS))
-    return np.column_stack([rows[held], requests["end_ns"][held] - history.origin_ns])
-
-
-def _logouts(history: History) -> NDArray[np.int64]:
-    logouts = history.select("logout")
-    rows = np.array([_row(number) for number in logouts["value"]], "i8")
-    found = np.column_stack([rows, logouts["end_ns"] - history.origin_ns])
-    return found[found[:, 0] < len(_ROWS)]

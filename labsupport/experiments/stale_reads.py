@@ -1,16 +1,15 @@
 """Services with a cache each: who serves an old row after an update, and for how long?"""
 
-import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from labsupport.charts import Bar, Lanes, Mark, Panel
-from labsupport.database import Database
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
 from labsupport.experiments.result import Result
+from labsupport.experiments.row_services import serve, write
 from labsupport.experiments.stage import Stage
 from labsupport.experiments.staleness import (
     ENOUGH_READS,
@@ -20,17 +19,14 @@ from labsupport.experiments.staleness import (
     stale_reads,
     stale_spans,
     update_points,
-    version_of,
 )
 from labsupport.history import History
-from labsupport.servers import Server, connect_client
-from labsupport.verdict import Claim, Status
-from labsupport.workers import Client, Worker, point
+from labsupport.servers import Server
+from labsupport.verdict import Claim, status_of
+from labsupport.workers import Worker
 
 __all__ = ["StaleReads"]
 
-_USER = 1
-_REST_SECONDS = 0.005
 _READS_BETWEEN = 15  # so that one sees in the chart what comes after what
 _MOST_ROUNDS = 5
 _PATIENCE_SECONDS = 10.0
@@ -69,10 +65,10 @@ class StaleReads(Experiment):
         server, shop = stage.server(tcp=True), stage.shop()
         given = (implementation, server.url, shop, float(self.ttl_seconds))
         services = [
-            stage.crew.start(_serve, *given, f"service-{row}", name=name)
+            stage.crew.start(serve, *given, f"service-{row}", name=name)
             for row in range(1, self.services + 1)
         ]
-        writer = stage.crew.start(_write, *given, gated=True, name=name)
+        writer = stage.crew.start(write, *given, gated=True, name=name)
         stage.crew.begin()
         rounds: list[dict[str, int]] = []
         while not rounds or self._open(stage.history, rounds):
@@ -116,7 +112,7 @@ class StaleReads(Experiment):
         told = _update(stage, writer)
         settle(everyone, told["end_ns"], told["value"], rest)
         last.pause()
-        killed = _kill_connections(server, f"service-{self.services}")
+        killed = server.disconnect(f"service-{self.services}")
         missed = _update(stage, writer)
         settle(everyone[:-1], missed["end_ns"], missed["value"], rest)
         last.resume()
@@ -168,17 +164,17 @@ class StaleReads(Experiment):
         return (
             Claim(
                 "An update reaches every service that is connected",
-                _status(True, broken=numbers["not_told"] > 0 or stuck),
+                status_of(True, broken=numbers["not_told"] > 0 or stuck),
                 f"{numbers['not_told']:.0f} times it did not",
             ),
             Claim(
                 "A service that was cut off learns of the update when it is back",
-                _status(met, broken=numbers["late_after_cut"] > 0),
+                status_of(met, broken=numbers["late_after_cut"] > 0),
                 longest,
             ),
             Claim(
                 "No old row is served for longer than twice the local TTL",
-                _status(True, broken=numbers["overdue_reads"] > 0 or stuck),
+                status_of(True, broken=numbers["overdue_reads"] > 0 or stuck),
                 longest,
             ),
         )
@@ -218,45 +214,9 @@ class StaleReads(Experiment):
         for other in others:
             met = bool(first.numbers["late_after_cut"] and other.numbers["cut_met"])
             text = f"After a cut {first.name} goes on with the old row, {other.name} does not"
-            claims.append(Claim(text, _status(met, broken=other.numbers["late_after_cut"] > 0)))
+            claims.append(Claim(text, status_of(met, broken=other.numbers["late_after_cut"] > 0)))
         each = ", ".join(f"{one.numbers['longest_stale_seconds']:.2g} s" for one in results)
         return f"An old row is served for up to {each}", claims
-
-
-def _serve(
-    client: Client, service: Implementation, url: str, shop: Database, ttl: float, label: str
-) -> None:
-    """Be a service: read the row again and again."""
-    get, _ = service(_connector(url, label), shop, ttl)
-    client.meet()
-    while client.running:
-        start = time.monotonic_ns()
-        number = version_of(get(_USER))
-        client.record("read", start, time.monotonic_ns(), number)
-        client.rest(_REST_SECONDS)
-
-
-def _write(client: Client, service: Implementation, url: str, shop: Database, ttl: float) -> None:
-    """Be the writer: change the row each time that the lab says so."""
-    _, update = service(_connector(url, "writer"), shop, ttl)
-    client.meet()
-    for number in itertools.count(2):
-        point("before an update")
-        if not client.running:
-            return
-        start = time.monotonic_ns()
-        update(_USER, f"ada {number}")
-        client.record("update", start, time.monotonic_ns(), number)
-        point("after an update")
-
-
-def _connector(url: str, label: str) -> Callable[..., Any]:
-    """What makes clients of the run's Redis; all their connections bear the service's name."""
-
-    def connect(**options: Any) -> Any:
-        return connect_client(url, **options | {"client_name": label})
-
-    return connect
 
 
 def _update(stage: Stage, writer: Worker) -> Any:
@@ -265,15 +225,3 @@ def _update(stage: Stage, writer: Worker) -> Any:
     writer.until("after an update")
     stage.history.read()
     return stage.history.select("update")[-1]
-
-
-def _kill_connections(server: Server, label: str) -> int:
-    with server.client() as admin:
-        mine = [one["id"] for one in admin.client_list() if one["name"] == label]
-        return sum(int(admin.client_kill_filter(_id=number)) for number in mine)
-
-
-def _status(met: bool, *, broken: bool) -> Status:
-    if broken:
-        return "broken"
-    return "holds" if met else "not exercised"

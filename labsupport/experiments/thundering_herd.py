@@ -19,7 +19,7 @@ from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
 from labsupport.servers import connect_client
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 from labsupport.workers import Client
 
 __all__ = ["ThunderingHerd"]
@@ -117,17 +117,17 @@ class ThunderingHerd(Experiment):
         return (
             Claim(
                 "The key expires while the clients read it",
-                "holds" if met else "not exercised",
+                status_of(met),
                 f"{numbers['loads']:.0f} loads",
             ),
             Claim(
                 "A missing key costs one database load at a time",
-                "broken" if at_once > 1 else _if(met and at_once == 1),
+                status_of(met and at_once == 1, broken=at_once > 1),
                 f"up to {at_once:.0f} at once",
             ),
             Claim(
                 "Every request gets the value",
-                "broken" if bad else _if(numbers["requests"] > 0),
+                status_of(numbers["requests"] > 0, broken=bad > 0),
                 f"{numbers['wrong_answers']:.0f} of {numbers['requests']:,.0f} answers wrong,"
                 f" {numbers['never_answered']:.0f} clients without an answer",
             ),
@@ -257,7 +257,3 @@ def _loads(history: History, span_ns: int) -> NDArray[np.int64]:
         span_ns=span_ns,
         until_ns=history.elapsed_ns,
     )
-
-
-def _if(exercised: bool) -> Status:
-    return "holds" if exercised else "not exercised"

@@ -16,7 +16,7 @@ from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
 from labsupport.experiments.two_holders_scene import CLIENTS, DOWN, Scene
 from labsupport.history import History, Rows
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 
 __all__ = ["TwoHolders"]
 
@@ -111,17 +111,17 @@ class TwoHolders(Experiment):
         return (
             Claim(
                 "One client at a time believes that it holds the lock",
-                _status(met, broken=numbers["together"] > 0),
+                status_of(met, broken=numbers["together"] > 0),
                 f"{numbers['together_ms']:.0f} ms together",
             ),
             Claim(
                 "The last piece is not sold twice",
-                _status(met, broken=numbers["sold"] > 1),
+                status_of(met, broken=numbers["sold"] > 1),
                 f"{numbers['sold']:.0f} sold",
             ),
             Claim(
                 "Somebody gets the lock",
-                _status(met, broken=numbers["holders"] == 0 or numbers["stuck"] > 0),
+                status_of(met, broken=numbers["holders"] == 0 or numbers["stuck"] > 0),
                 f"{numbers['holders']:.0f} clients had it",
             ),
         )
@@ -168,7 +168,7 @@ class TwoHolders(Experiment):
             met = all(result.numbers["met"] for result in (first, other))
             better = first.numbers["sold"] > 1 >= other.numbers["sold"]
             text = f"{first.name} sells the last piece twice, {other.name} does not"
-            claims.append(Claim(text, _status(met, broken=not better)))
+            claims.append(Claim(text, status_of(met, broken=not better)))
         sold = ", ".join(f"{result.name} {result.numbers['sold']:.0f}" for result in results)
         return f"Pieces sold of one: {sold}", claims
 
@@ -208,9 +208,3 @@ def _sales(history: History) -> NDArray[np.int64]:
     """Who sold, and when: (row, moment)."""
     rows = _of(history, "sells")
     return np.stack([rows["client"] % 3, rows["start_ns"] - history.origin_ns], 1)
-
-
-def _status(met: bool, *, broken: bool) -> Status:
-    if broken:
-        return "broken"
-    return "holds" if met else "not exercised"

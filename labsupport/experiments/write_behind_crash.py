@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from labsupport.charts import INK, Bars, Line, Lines, Panel, Part, Size
+from labsupport.charts import Panel
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import choice, knob
-from labsupport.experiments.page_viewers import PAGE, POLL_SECONDS, flush, visit, watch
+from labsupport.experiments.page_viewers import PAGE, flush, visit, watch
 from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
+from labsupport.experiments.view_counts import Backlog, Counts, largest_backlog, latest
 from labsupport.history import History
 from labsupport.servers import Server
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 from labsupport.workers import Worker
 
 __all__ = ["WriteBehindCrash"]
@@ -28,8 +28,6 @@ _IN_STEP = 0.8  # the share of the views that the flusher has persisted before i
 _SHARE_AFTER = 0.6  # of the views before the kill: a count that starts again must not catch up
 _HUNDRED, _TAIL = 100, 50
 _AOF = {"no": "No AOF", "everysec": "AOF every second", "always": "AOF always"}
-
-Polls = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ class WriteBehindCrash(Experiment):
         self._count_after(stage)
         _end(stage, visitors)
         # not at a round number, at which a flush by the hundred happens to have lost nothing
-        few = (_TAIL - _count(stage.history, "view")) % _HUNDRED
+        few = (_TAIL - len(stage.history.select("view"))) % _HUNDRED
         _end(stage, [crew.start(visit, *place, few, name=name)])
         _end(stage, [flusher] if flusher else [])
         stage.finish(patience_seconds=_PATIENCE_SECONDS)
@@ -88,18 +86,18 @@ class WriteBehindCrash(Experiment):
         enough, history = time.monotonic() + 0.5 * self.seconds, stage.history
 
         def ready() -> bool:
-            views = _count(history, "view")
+            views = len(history.select("view"))
             late = time.monotonic() > enough and views >= _LEAST_BEFORE
             share = _IN_STEP if flusher else 0.0
-            return bool(late and _latest(history, "persisted") >= share * views)
+            return bool(late and latest(history, "persisted") >= share * views)
 
         stage.wait(ready, seconds=0.5 * self.seconds + _PATIENCE_SECONDS)
         if flusher is not None:
             flusher.pause()
             history.read()
             # what it had read before, it will persist when it goes on
-            behind = _count(history, "view") + _LEAST_BACKLOG
-            stage.wait(lambda: _count(history, "view") >= behind, seconds=_PATIENCE_SECONDS)
+            behind = len(history.select("view")) + _LEAST_BACKLOG
+            stage.wait(lambda: len(history.select("view")) >= behind, seconds=_PATIENCE_SECONDS)
 
     def _strike(
         self, stage: Stage, server: Server, visitors: list[Worker], flusher: Worker | None
@@ -111,8 +109,8 @@ class WriteBehindCrash(Experiment):
         if flusher is not None:
             flusher.resume()
         stage.wait(seconds=_OUTAGE_SECONDS)
-        stage.facts["before"] = _count(stage.history, "view")
-        seen = _count(stage.history, "shown")
+        stage.facts["before"] = len(stage.history.select("view"))
+        seen = len(stage.history.select("shown"))
         server.restart()
 
         def settled() -> bool:
@@ -120,7 +118,7 @@ class WriteBehindCrash(Experiment):
             return len(shown) >= 3 and len(set(shown[-3:])) == 1
 
         if stage.wait(settled, seconds=_PATIENCE_SECONDS):
-            stage.facts["recovered"] = _latest(stage.history, "shown")
+            stage.facts["recovered"] = latest(stage.history, "shown")
         for worker in visitors:
             worker.resume()
 
@@ -128,26 +126,25 @@ class WriteBehindCrash(Experiment):
         enough, before = time.monotonic() + 0.45 * self.seconds, stage.facts["before"]
 
         def over() -> bool:
-            after = _count(stage.history, "view") - before
+            after = len(stage.history.select("view")) - before
             late = time.monotonic() > enough or after >= _SHARE_AFTER * before
             return late and bool(after >= _LEAST_AFTER)
 
         stage.wait(over, seconds=0.5 * self.seconds + _PATIENCE_SECONDS)
 
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
-        views, before = _count(history, "view"), facts["before"]
+        views, before = len(history.select("view")), facts["before"]
         recovered, persisted = facts.get("recovered", np.nan), history.select("persisted")["value"]
-        polls = _polls(history)
         return {
             "acknowledged": views,
             "acknowledged_before_the_kill": before,
             "recovered": recovered,
             "lost_by_the_kill": max(before - recovered, 0.0),
-            "unanswered": _count(history, "unanswered"),
-            "persisted": _latest(history, "persisted"),
-            "lost": max(views - _latest(history, "persisted"), 0.0),
+            "unanswered": len(history.select("unanswered")),
+            "persisted": latest(history, "persisted"),
+            "lost": max(views - latest(history, "persisted"), 0.0),
             "went_back_by": float(np.max(-np.diff(persisted), initial=0.0)) + 0.0,
-            "largest_backlog": float(np.max(_backlog(polls), initial=0.0)),
+            "largest_backlog": largest_backlog(history),
             "stuck": facts["stuck"],
         }
 
@@ -158,21 +155,21 @@ class WriteBehindCrash(Experiment):
         doubled = numbers["persisted"] > views + numbers["unanswered"]
         incomplete = numbers["lost"] > 0 or numbers["stuck"] > 0
         return (
-            Claim("Redis is killed while views are counted, and restarted", _status(met)),
+            Claim("Redis is killed while views are counted, and restarted", status_of(met)),
             Claim(
                 "Every acknowledged view survives the restart",
-                _status(told, broken=numbers["lost_by_the_kill"] > 0),
+                status_of(told, broken=numbers["lost_by_the_kill"] > 0),
                 f"{numbers['recovered']:,.0f} of {before:,.0f} are recovered",
             ),
             Claim(
                 "Every acknowledged view is in the database in the end",
-                _status(met, broken=incomplete),
+                status_of(met, broken=incomplete),
                 f"{numbers['persisted']:,.0f} for {views:,.0f}",
             ),
-            Claim("No view is counted twice", _status(met, broken=doubled)),
+            Claim("No view is counted twice", status_of(met, broken=doubled)),
             Claim(
                 "The count in the database never goes back",
-                _status(met, broken=numbers["went_back_by"] > 0),
+                status_of(met, broken=numbers["went_back_by"] > 0),
                 f"by {numbers['went_back_by']:,.0f}",
             ),
         )
@@ -195,15 +192,7 @@ class WriteBehindCrash(Experiment):
         return f"{_AOF[self.persistence]}: {found}"
 
     def panels(self) -> Sequence[Panel]:
-        waiting = Bars(
-            "backlog: views shown, and not persisted",
-            (Part("waiting", "waiting", _backlog_per_span),),
-            noun=("view", "views"),
-            per_seconds=POLL_SECONDS,
-            top=100.0,
-        )
-        waiting.inches = 1.0
-        return _Counts(), waiting
+        return Counts(), Backlog()
 
     def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
         first, *others = results
@@ -213,41 +202,9 @@ class WriteBehindCrash(Experiment):
             met = all(one["acknowledged_before_the_kill"] >= _LEAST_BEFORE for one in runs)
             share, less = (one["lost"] / max(one["acknowledged"], 1) for one in runs)
             text = f"{other.name} loses at most half as large a share of its views as {first.name}"
-            claims.append(Claim(text, _status(met, broken=not 0 < share >= 2 * less)))
+            claims.append(Claim(text, status_of(met, broken=not 0 < share >= 2 * less)))
         lost = [f"{one.numbers['lost']:,.0f}" for one in results]
         return f"Views lost, from the top: {', '.join(lost[:-1])} and {lost[-1]}", claims
-
-
-class _Counts(Lines):
-    """What was acknowledged, is shown and is persisted, and when the server was killed."""
-
-    inches = 2.4
-
-    def __init__(self) -> None:
-        lines = (
-            _line("acknowledged", "limit", lambda polls: polls[:, 1]),
-            _line("shown", "work", lambda polls: polls[:, 2]),
-            _line("persisted", "good", lambda polls: polls[:, 3]),
-        )
-        super().__init__("page views", lines, top=100.0, gap=("acknowledged", "shown", "alarm"))
-
-    def add(self, rows: Any, history: History) -> None:
-        super().add(rows, history)
-        self._killed = history.seconds(history.select("outage")["start_ns"][:1])
-
-    def finish(self) -> None:
-        super().finish()
-        for moment in self._killed:
-            self._axes.axvline(moment, color=INK, linewidth=1.5, linestyle=":")
-            self._axes.text(
-                moment - 0.01 * self._axes.get_xlim()[1],
-                0.97 * self._axes.get_ylim()[1],
-                "kill -9",
-                fontsize=Size.LABEL,
-                fontweight="bold",
-                ha="right",
-                va="top",
-            )
 
 
 def _functions(implementation: Implementation, name: str) -> Mapping[str, Callable[..., Any]]:
@@ -274,48 +231,3 @@ def _end(stage: Stage, workers: Sequence[Worker]) -> None:
     for worker in workers:
         stage.facts["stuck"] = stage.facts.get("stuck", 0) + (not worker.done)
         worker.kill()
-
-
-def _count(history: History, event: str) -> int:
-    return int((history.rows()["event"] == history.number(event)).sum())
-
-
-def _latest(history: History, event: str) -> float:
-    values = history.select(event)["value"]
-    return float(values[-1]) if len(values) else 0.0
-
-
-def _polls(history: History) -> Polls:
-    """A row for each look of the watcher: ns since the start, views acknowledged, shown, persisted."""
-    persisted, shown = history.select("persisted"), history.select("shown")
-    at = persisted["start_ns"]
-    views = np.searchsorted(np.sort(history.select("view")["end_ns"]), at, side="right")
-    place = np.searchsorted(shown["start_ns"], at, side="right")
-    told = np.concatenate([[0.0], shown["value"]])[place]
-    moments = np.maximum(at - history.origin_ns, 0)
-    return np.column_stack([moments, views, told, persisted["value"]])
-
-
-def _line(name: str, role: str, values: Callable[[Polls], Polls]) -> Line:
-    def points(history: History) -> tuple[NDArray[np.int64], Polls]:
-        polls = _polls(history)
-        return polls[:, 0].astype("i8"), values(polls)
-
-    return Line(name, role, points)
-
-
-def _backlog(polls: Polls) -> Polls:
-    return np.maximum(polls[:, 2] - polls[:, 3], 0)
-
-
-def _backlog_per_span(history: History, span_ns: int) -> NDArray[np.int64]:
-    polls = _polls(history)
-    heights = np.zeros(history.elapsed_ns // span_ns + 1, "i8")
-    np.maximum.at(heights, polls[:, 0].astype("i8") // span_ns, _backlog(polls).astype("i8"))
-    return heights
-
-
-def _status(met: bool, *, broken: bool = False) -> Status:
-    if broken:
-        return "broken"
-    return "holds" if met else "not exercised"

@@ -19,7 +19,7 @@ from labsupport.experiments.result import Result
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
 from labsupport.servers import OWNER_KEY, connect_client
-from labsupport.verdict import Claim, Status
+from labsupport.verdict import Claim, status_of
 from labsupport.workers import Client
 
 __all__ = ["WriteCost"]
@@ -96,12 +96,12 @@ class WriteCost(Experiment):
         return (
             Claim(
                 "Every row is written while the reader follows the page views",
-                "broken" if numbers["stuck"] else _if(met),
+                status_of(met, broken=numbers["stuck"] > 0),
                 f"{numbers['writes']:,.0f} writes, {numbers['views']:,.0f} views",
             ),
             Claim(
                 "No memory is spent on rows that nobody reads",
-                "broken" if numbers["never_read_bytes"] else _if(met),
+                status_of(met, broken=numbers["never_read_bytes"] != 0),
                 f"{numbers['never_read_bytes']:,.0f} of {numbers['cached_bytes']:,.0f} bytes",
             ),
         )
@@ -137,7 +137,9 @@ class WriteCost(Experiment):
             met = first.numbers["all_written"] and other.numbers["all_written"]
             better = first.numbers["never_read_bytes"] > 0 == other.numbers["never_read_bytes"]
             text = f"{first.name} caches rows that nobody reads, {other.name} none"
-            claims.append(Claim(text, ("holds" if better else "broken") if met else _if(False)))
+            claims.append(
+                Claim(text, ("holds" if better else "broken") if met else "not exercised")
+            )
         kilobytes = [one.numbers["never_read_bytes"] / 1000 for one in results]
         rest = others[0].name if len(others) == 1 else f"the other {len(others)}"
         most = max(kilobytes[1:])
@@ -201,7 +203,3 @@ def _look(redis: Any, read: set[int]) -> tuple[int, int]:
 def _kilobytes(history: History, event: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     rows = history.select(event)
     return rows["end_ns"] - history.origin_ns, rows["value"] / 1000
-
-
-def _if(exercised: bool) -> Status:
-    return "holds" if exercised else "not exercised"

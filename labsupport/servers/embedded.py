@@ -87,6 +87,12 @@ class Server:
         client.connection_pool.labsupport_server = self  # type: ignore[attr-defined]
         return client
 
+    def disconnect(self, name: str) -> int:
+        """CLIENT KILL each connection with that `client_name`; returns how many there were."""
+        with self.client() as admin:
+            found = [one["id"] for one in admin.client_list() if one["name"] == name]
+            return sum(int(admin.client_kill_filter(_id=number)) for number in found)
+
     def pause(self) -> None:
         """SIGSTOP: it accepts connections and commands, and answers nothing. Returns when stopped."""
         self._send(signal.SIGSTOP, "stopped")
