@@ -22,6 +22,13 @@ lab: setup
 	@exec env JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
 		"$(VENV)" -m jupyterlab --ServerApp.ip=$(IP) --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
 
+present: setup ## the same with slides: a button over each notebook starts them, and cells run inside
+	@$(VENV) -c 'import jupyterlab_rise' 2>/dev/null || $(VENV) -m pip install -q -e '.[slides]'
+	@exec $(MAKE) lab
+
+slides: setup ## write the notebooks as pages of slides to .lab/slides
+	$(VENV) tools/slides.py
+
 test: setup ## check the style and types, run the tests, and every notebook from the top
 	$(VENV) -m ruff check .
 	$(VENV) -m ruff format --check .
@@ -46,8 +53,8 @@ reset: ## put the notebooks and your progress back to the start (your notebooks 
 	@sh tools/reset.sh
 
 lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
-	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \
-		--upgrade --generate-hashes --no-emit-index-url --no-annotate \
+	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra bench --extra postgres --extra setup \
+		--extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
-.PHONY: help setup lab test notebooks bench doctor handout reset lock
+.PHONY: help setup lab present slides test notebooks bench doctor handout reset lock

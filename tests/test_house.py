@@ -38,7 +38,8 @@ def _read(name):
 
 
 def _requirements():
-    lists = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    extras = PROJECT["optional-dependencies"]
+    lists = [PROJECT["dependencies"], *(extras[name] for name in extras if name != "slides")]
     return [Requirement(text) for one in lists for text in one]
 
 
@@ -54,7 +55,7 @@ def _locked():
 
 
 def test_lock_satisfies_every_range():
-    """Each requirement of pyproject.toml, of the extras too, is locked inside its range."""
+    """Each requirement of pyproject.toml is locked inside its range, the extras too but slides."""
     locked = _locked()
     for one in _requirements():
         if canonicalize_name(one.name) == PROJECT["name"]:
