@@ -1,5 +1,6 @@
 """The interleaving explorer, on a real Redis and a real database."""
 
+import contextvars
 import functools
 import itertools
 import json
@@ -745,6 +746,16 @@ class TestBadInput:
             explore({"a": client}, invariant=always)
         other.close()
 
+    def test_a_client_that_repeats_itself_is_no_stranger(self):
+        """What the explorer asks the server about a repeated step is not the client's doing."""
+
+        def client(redis, db):
+            for _ in range(4):
+                redis.get("repeated")  # a key that no other test has asked about
+
+        report = explore({"a": client}, given=lambda r, d: r.set("repeated", "x"), invariant=always)
+        assert report.interleavings == 1
+
     def test_a_function_that_ignores_what_it_was_handed(self):
         """A client without a single step is refused."""
         with pytest.raises(NotSteppableError, match="took no step"):
@@ -819,6 +830,39 @@ class TestBadInput:
         part = functools.partial(lambda key, redis, db: redis.incr(key), "n")
         report = explore({"a": Client().run, "b": part}, invariant=lambda r, d: r.get("n") == "2")
         assert report.interleavings == 2
+
+    def test_context_variables_begin_anew(self):
+        """What a run sets in its context is unknown to the next one, and to other clients."""
+        variable = contextvars.ContextVar("variable", default="new")
+
+        def client(redis, db):
+            redis.rpush("seen", variable.get())
+            variable.set("used")
+
+        def all_new(redis, db):
+            return redis.lrange("seen", 0, -1) == ["new"] * 3
+
+        report = explore(dict.fromkeys("abc", client), invariant=all_new)
+        assert (report.interleavings, report.violations) == (6, 0)
+
+    def test_a_client_that_survives_its_crash(self):
+        """Code that swallows every error, and goes on, reaches no server, and no later run."""
+
+        def stubborn(redis, db):
+            redis.set("a", 1)
+            while True:
+                try:
+                    redis.set("b", 1)
+                    return
+                except BaseException:
+                    pass
+
+        def work(redis, db):
+            redis.get("a")
+
+        report = explore({"s": stubborn, "w": work}, invariant=always, crashes=["s"])
+        # it ends (3 orders), or crashes before its first step (2) or its second (3)
+        assert (report.interleavings, report.exhausted) == (8, True)
 
     def test_an_interrupt_leaves_nothing_behind(self):
         """A KeyboardInterrupt ends the exploration at once; the next one is not disturbed."""

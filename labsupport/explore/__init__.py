@@ -6,9 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from labsupport.errors import InvalidSettingError, NotSteppableError
+from labsupport.explore.actor import Actor
+from labsupport.explore.adversary import Adversary
 from labsupport.explore.bench import open_bench
-from labsupport.explore.clients import Actor
 from labsupport.explore.guard import PATIENCE_SECONDS, StepTimeout, foreign_use_noticed, watched
+from labsupport.explore.judge import Judge
 from labsupport.explore.nodes import as_nodes
 from labsupport.explore.report import Report, Step
 from labsupport.explore.search import Search
@@ -74,17 +76,9 @@ def explore(
                 clients.items(), bench.seats(len(clients)), strict=True
             )
         ]
-        search = Search(
-            bench,
-            actors,
-            given,
-            invariant,
-            claim=claim,
-            crashes=crashing,
-            expires=keys,
-            prune=prune,
-            max_runs=max_runs,
-        )
+        adversary = Adversary(bench, actors, crashing, keys)
+        judge = Judge(bench, invariant, claim)
+        search = Search(bench, adversary, judge, given, prune=prune, max_runs=max_runs)
         try:
             _run(search, [*clients.values(), given, invariant])
         except KeyboardInterrupt:
@@ -97,9 +91,14 @@ def explore(
 def _run(search: Search, functions: list[Function]) -> None:
     chance = random.getstate()
     try:
-        with search.bench.one_core(), virtual_time(functions), watched(lambda: search.moves):
+        with (
+            search.bench.one_core(),
+            virtual_time(functions),
+            watched(lambda: search.adversary.moved),
+        ):
             with foreign_use_noticed():
                 more = search.first()
+            search.adversary.dismiss()  # what was begun under watch is slow ever after
             if more:
                 search.rest()
     except StepTimeout:
@@ -108,7 +107,7 @@ def _run(search: Search, functions: list[Function]) -> None:
             "Look for a loop that never ends, or a wait for something outside the explorer.",
         ) from None
     finally:
-        search.end()
+        search.adversary.dismiss()
         random.setstate(chance)
         search.bench.reset()
 
@@ -117,17 +116,19 @@ def _report(
     search: Search, clients: tuple[str, ...], claim: str, prune: bool, seconds: float
 ) -> Report:
     exhausted = not search.given_up
-    status: Status = "broken" if search.violations else "holds" if exhausted else "not exercised"
+    status: Status = (
+        "broken" if search.judge.violations else "holds" if exhausted else "not exercised"
+    )
     text = f"In every order of the steps: {claim}"
     verdict = Verdict([Claim(text, status)])
     return Report(
         interleavings=search.interleavings,
-        violations=search.violations,
+        violations=search.judge.violations,
         exhausted=exhausted,
-        counterexample=search.shortest,
+        counterexample=search.judge.shortest,
         verdict=verdict,
         clients=clients,
-        reason=search.reason,
+        reason=search.judge.reason,
         given_up=search.given_up,
         pruned=prune,
         seconds=seconds,

@@ -9,13 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import redis
 from redis.exceptions import ResponseError
 
 from labsupport.database import Database, open_shop
 from labsupport.errors import InvalidSettingError
-from labsupport.explore.clients import SteppedDatabase, SteppedRedis
+from labsupport.explore.direct_redis import DirectRedis
 from labsupport.explore.operations import Operation
+from labsupport.explore.stepped_database import SteppedDatabase
+from labsupport.explore.stepped_redis import SteppedRedis
 from labsupport.servers import OWNER_KEY, open_redis
 
 __all__ = ["Bench", "close_bench", "open_bench"]
@@ -57,7 +58,7 @@ class Bench:
     def __init__(self) -> None:
         self._endpoint = open_redis()
         self.url = self._endpoint.url
-        self.redis: redis.Redis = self._endpoint.client(single_connection_client=True)
+        self.redis = DirectRedis(self.url)
         self.db: Database = open_shop()
         self.db.snapshot()
         self._keys: dict[tuple[Any, ...], list[tuple[str, list[str]]]] = {}
@@ -121,10 +122,7 @@ class Bench:
 
     def reset(self) -> None:
         """An empty Redis, and the database as it was."""
-        # past redis-py's retries and metrics, which would cost more than the command itself
-        connection: Any = self.redis.connection
-        connection.send_command("EVALSHA", self._empty, 0, OWNER_KEY)
-        connection.read_response()
+        self.redis.execute_command("EVALSHA", self._empty, 0, OWNER_KEY)
         self.db.restore()
 
     def expirable(self, patterns: Sequence[str]) -> list[str]:
@@ -139,10 +137,11 @@ class Bench:
         """The keys of a command and what it does to each, as the server sees it."""
         known = self._keys.get(args)
         if known is None:
-            connection: Any = self.redis.connection
             try:
-                connection.send_command("COMMAND", "GETKEYSANDFLAGS", *args)
-                found = connection.read_response()
+                # past `foreign_use_noticed`: a client's step may be what asks
+                wire = self.redis.wire or self.redis.dial()
+                wire.send_command("COMMAND", "GETKEYSANDFLAGS", *args)
+                found = wire.read_response()
             except ResponseError:  # the command has no keys
                 found = []
             known = self._keys[args] = [(str(key), list(flags)) for key, flags in found]
@@ -158,9 +157,9 @@ class Bench:
     def close(self) -> None:
         """End the connections, the database and, if it is ours, the server."""
         for client, session in self._seats:
-            client.close()
+            client.hang_up()
             session.close()
-        self.redis.close()
+        self.redis.hang_up()
         self.db.close()
         self._endpoint.close()
 

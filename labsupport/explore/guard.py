@@ -16,7 +16,9 @@ from redis.client import Pipeline
 
 from labsupport.database import Database
 from labsupport.errors import NotSteppableError
-from labsupport.explore.clients import SteppedDatabase, SteppedPipeline, SteppedRedis
+from labsupport.explore.direct_redis import DirectRedis
+from labsupport.explore.stepped_database import SteppedDatabase
+from labsupport.explore.stepped_redis import SteppedPipeline, SteppedRedis
 
 __all__ = ["StepTimeout", "foreign_use_noticed", "watched"]
 
@@ -24,7 +26,14 @@ PATIENCE_SECONDS = 10.0
 """A step that takes longer has no command in it: it loops, or waits for something outside."""
 
 _ASYNC = (redis.asyncio.Redis.execute_command.__code__, AsyncPipeline.execute.__code__)
-_CLIENT = (redis.Redis._execute_command.__code__, Pipeline.execute.__code__)
+_CLIENT = (
+    redis.Redis._execute_command.__code__,
+    DirectRedis.execute_command.__code__,
+    Pipeline.execute.__code__,
+)
+_DATABASE = Database._statement.__code__
+_THREAD = threading.Thread.start.__code__
+_NOTICED = frozenset(map(id, (*_ASYNC, *_CLIENT, _DATABASE, _THREAD)))  # to hash code is slow
 
 
 class StepTimeout(BaseException):
@@ -41,17 +50,19 @@ def foreign_use_noticed() -> Iterator[None]:
     before = sys.getprofile()
 
     def notice(frame: FrameType, event: str, _: Any) -> None:
-        actor = getattr(getcurrent(), "actor", None)
-        if event != "call" or actor is None or actor.fault is not None:
+        if event != "call" or id(frame.f_code) not in _NOTICED:
             return
         code = frame.f_code
+        actor = getattr(getcurrent(), "actor", None)
+        if actor is None or actor.fault is not None:
+            return
         if code in _ASYNC:
             what = "uses redis.asyncio"
         elif code in _CLIENT and not isinstance(_self(frame), SteppedRedis | SteppedPipeline):
             what = "uses a Redis client that the explorer did not hand out"
-        elif code is Database._statement.__code__ and not isinstance(_self(frame), SteppedDatabase):
+        elif code is _DATABASE and not isinstance(_self(frame), SteppedDatabase):
             what = "uses a database that the explorer did not hand out"
-        elif code is threading.Thread.start.__code__:
+        elif code is _THREAD:
             what = "starts a thread of its own"
         else:
             return

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -106,7 +106,12 @@ class Operation:
     site: int = 0
     transaction: str = ""
     watched: tuple[Any, ...] = ()
-    replies: list[Any] = field(default_factory=list)
+    replies: Sequence[Any] = ()
+
+    @property
+    def word(self) -> str:
+        """The command's name, or the statement; of a block, its first."""
+        return self.commands[0][0] if self.commands else "MULTI"  # EXEC of nothing
 
     def effects(
         self, get_keys: Callable[[Arguments], Sequence[tuple[str, Iterable[str]]]]

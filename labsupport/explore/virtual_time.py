@@ -10,7 +10,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from labsupport.explore.clients import Actor
+from labsupport.explore.actor import Actor
 
 __all__ = ["virtual_time"]
 
