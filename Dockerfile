@@ -4,7 +4,7 @@ FROM python:3.13-slim-bookworm
 
 RUN apt-get update && apt-get install --yes --no-install-recommends git make \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home lab
+    && useradd --create-home --uid 1000 lab && install -d -o lab -g lab /home/lab/.cache
 WORKDIR /home/lab/redis-patterns-lab
 
 # The notebooks are the reader's own: they are saved, and progress and caches are kept beside them.
@@ -14,6 +14,8 @@ RUN chown lab:lab .
 USER lab
 # The packages of requirements.lock, with their hashes; nothing is installed when the lab starts.
 RUN --mount=type=cache,target=/home/lab/.cache,uid=1000,gid=1000 make setup
+# That cache is not in the image, and with it the list of fonts, which the first figure would make anew.
+RUN .venv/bin/python -c 'import matplotlib.font_manager'
 
 EXPOSE 8888
 # All addresses inside the container; docker-compose.yml publishes the port on the loopback only.

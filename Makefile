@@ -42,8 +42,9 @@ bench: setup ## measure the labs' code and the libraries that one would use inst
 	@for file in tests/benchmarks/bench_*.py; do $(VENV) "$$file" || exit 1; done
 
 doctor: ## what is here, what is missing, and what to do about it
-	@if [ -x $(VENV) ]; then exec $(VENV) labsupport/doctor.py; \
-	else exec "$${PYTHON:-python3}" labsupport/doctor.py; fi
+	@for python in $(VENV) $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python); do \
+		if "$$python" -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13)' 2>/dev/null; \
+		then exec "$$python" labsupport/doctor.py; fi; done; PYTHON="$(PYTHON)" sh tools/setup.sh
 
 handout: setup ## write the notebooks without outputs and solutions to .lab/handout, for a class
 	$(VENV) tools/handout.py

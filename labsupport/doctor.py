@@ -1,6 +1,6 @@
 """What this machine has for the labs, what is missing, and what to do about it.
 
-    make doctor        or    python -m labsupport.doctor
+    make doctor        or, without make,    python3 labsupport/doctor.py
 
 The exit status is 1 when something is missing that the labs cannot do without. Nothing but the
 standard library is imported at the top, so that it can say so when the packages are not there, and
@@ -20,6 +20,7 @@ import tempfile
 import webbrowser
 from collections.abc import Callable
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,15 +32,17 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 """The names by which the browser's test looks for a Chromium on PATH."""
 
 _SET_UP = "make setup"
+_UNFORESEEN = "mend what is above; if this line stays, it is a fault of the labs: report it"
 _IMPORTING = ("Packages", "Redis server", "Redis in use", "Database in use")
-_MARKS = {"ok": "✓", "note": "·", "missing": "✗"}
+_MARKS = {"ok": "✓", "note": "·", "missing": "✗", "unseen": "?"}
 
 
 class Finding(NamedTuple):
     """One line of the table.
 
     Args:
-        status: "ok", "note" (the labs work, with less comfort) or "missing".
+        status: "ok", "note" (the labs work, with less comfort), "missing", or "unseen" (something
+            else must be there first).
         found: what is there.
         remedy: what to do now; "" when there is nothing to do.
     """
@@ -53,6 +56,7 @@ def examine() -> dict[str, Finding]:
     """Look at everything that the labs need; nothing is changed, and nothing is left behind."""
     checks: dict[str, Callable[[], Finding]] = {
         "Python": _python,
+        "Tools": _tools,
         "Packages": _packages,
         "Redis server": _server,
         "Redis in use": _redis,
@@ -64,7 +68,7 @@ def examine() -> dict[str, Finding]:
     }
     findings = {what: _careful(check) for what, check in checks.items()}
     if findings["Python"].status == "missing":  # then what its imports raised says nothing
-        unseen = Finding("missing", "not looked at: this Python cannot")
+        unseen = Finding("unseen", "not looked at: this Python cannot")
         findings.update(dict.fromkeys(_IMPORTING, unseen))
     return findings
 
@@ -80,7 +84,11 @@ def main() -> int:
         print(f"{_MARKS[one.status]} {what:{wide}}  {one.found}")
         if one.remedy:
             print(f"  {'':{wide}}  → {one.remedy}")
-    missing = [what for what, one in findings.items() if one.status == "missing"]
+    found = {
+        status: [what for what, one in findings.items() if one.status == status]
+        for status in _MARKS
+    }
+    missing = found["missing"] or found["unseen"]
     print()
     print(f"To mend first: {', '.join(missing)}." if missing else "All is there: make lab")
     return int(bool(missing))
@@ -90,15 +98,19 @@ def _careful(check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except ImportError as error:
-        return Finding("missing", f"not looked at: there is no package {error.name}", _SET_UP)
+        return Finding("unseen", f"not looked at: there is no package {error.name}", _SET_UP)
     except Exception as error:
         # A LabError knows its own remedy; the class cannot be imported where packages are missing.
         problem = getattr(error, "problem", f"{type(error).__name__}: {error}")
-        return Finding("missing", problem, getattr(error, "remedy", ""))
+        return Finding("missing", problem, getattr(error, "remedy", _UNFORESEEN))
 
 
 def _python() -> Finding:
     found = f"{platform.python_version()}, {sys.executable}"
+    if platform.system() == "Windows":
+        return Finding(
+            "missing", f"{found}, on Windows itself", "use WSL 2 or Docker, see README.md"
+        )
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return Finding("ok", found)
     return Finding(
@@ -108,10 +120,34 @@ def _python() -> Finding:
     )
 
 
+def _tools() -> Finding:
+    lacking = [name for name in ("make", "git") if not _runs(name)]
+    if not lacking:
+        return Finding("ok", "make, git")
+    mac = platform.system() == "Darwin"
+    remedy = "xcode-select --install" if mac else f"apt-get install {' '.join(lacking)}"
+    what = "make runs every command" if "make" in lacking else "make reset needs it"
+    return Finding("note", f"no {', no '.join(lacking)}: {what}", remedy)
+
+
+def _runs(name: str) -> bool:
+    """Not just whether it is there: on a Mac without its tools both are, and do nothing."""
+    program = shutil.which(name)
+    if program is None:
+        return False
+    return subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
+
+
 def _packages() -> Finding:
     try:
         wanted = metadata.requires(PROJECT) or []
     except metadata.PackageNotFoundError:
+        if find_spec("ensurepip") is None:  # Debian and Ubuntu keep it apart
+            return Finding(
+                "missing",
+                "not installed, and this Python cannot make a .venv for them",
+                f"apt-get install python3-venv, then {_SET_UP}",
+            )
         return Finding("missing", "not installed in this Python", _SET_UP)
     from packaging.requirements import Requirement
 
@@ -131,9 +167,16 @@ def _packages() -> Finding:
 
 
 def _server() -> Finding:
+    from labsupport.errors import LabError
     from labsupport.servers import find_server
 
-    program = find_server()
+    try:
+        program = find_server()
+    except LabError as error:
+        if not os.environ.get("REDIS_URL"):
+            raise
+        found = f"{error.problem} Yours will do, but for the experiments that kill one."
+        return Finding("note", found, error.remedy.partition(", or set REDIS_URL")[0])
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     version = re.search(r"v=(\S+)", said.stdout)
     return Finding("ok", f"{version.group(1) if version else 'version unknown'}, {program}")

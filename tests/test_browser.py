@@ -330,6 +330,9 @@ def test_panel_runs_stops_and_compares(lab, page):
         cell.locator("button", has_text=name) for name in ("Run", "Stop", "Compare")
     )
     run.wait_for()
+    note = cell.get_by_text("A panel with sliders")  # for where no widget is drawn
+    assert note.count() == 1
+    assert not note.is_visible()
     assert stop.is_disabled()
     assert compare.is_disabled()
     here = lab.processes()

@@ -59,7 +59,7 @@ def small_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (repository / "data").mkdir()
     kept = {"orders": 2_100, "page_views": 100}
     for table in SHOP:
-        with (shop._REPOSITORY / "data" / f"{table}.csv").open() as file:
+        with (shop._ROOT / "data" / f"{table}.csv").open() as file:
             lines = itertools.islice(file, 1 + kept.get(table, 1_000))
             (repository / "data" / f"{table}.csv").write_text("".join(lines))
     return repository
@@ -68,7 +68,7 @@ def small_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small(small_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `open_shop` load the smaller shop."""
-    monkeypatch.setattr(shop, "_REPOSITORY", small_repository)
+    monkeypatch.setattr(shop, "_ROOT", small_repository)
 
 
 @pytest.fixture
@@ -725,8 +725,8 @@ class TestPrivateCopies:
     ) -> None:
         """The template belongs to the content of data/, not to its date."""
         monkeypatch.delenv("DATABASE_URL", raising=False)
-        shutil.copytree(shop._REPOSITORY / "data", tmp_path / "data")
-        monkeypatch.setattr(shop, "_REPOSITORY", tmp_path)
+        shutil.copytree(shop._ROOT / "data", tmp_path / "data")
+        monkeypatch.setattr(shop, "_ROOT", tmp_path)
         open_shop().close()
         users = tmp_path / "data" / "users.csv"
         users.write_text(users.read_text().replace(",ada,", ",eve,"))
@@ -738,14 +738,14 @@ class TestPrivateCopies:
         """Without a place beside the data, the template is kept in the user's temporary directory."""
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         (tmp_path / "repository").write_text("a file, in which no directory can be made")
-        monkeypatch.setattr(shop, "_REPOSITORY", tmp_path / "repository")
+        monkeypatch.setattr(shop, "_ROOT", tmp_path / "repository")
         cache = shop._cache()
         assert cache.parent == tmp_path
         assert cache.stat().st_mode & 0o777 == 0o700
 
     def test_no_data_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without the files there is an error that says how to make them."""
-        monkeypatch.setattr(shop, "_REPOSITORY", tmp_path)
+        monkeypatch.setattr(shop, "_ROOT", tmp_path)
         with pytest.raises(LabError, match=r"has no users\.csv\.\n.*make_data\.py"):
             open_shop()
 

@@ -24,6 +24,11 @@ PYTHONS = SpecifierSet(PROJECT["requires-python"])
 LOCK = (ROOT / "requirements.lock").read_text()
 CONDA_OF_BINDER = "binder/environment.yml"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+INSTALL = """import importlib.util
+
+if importlib.util.find_spec("labsupport") is None:  # a hosted notebook: bring the lab there
+    %pip install --quiet redis-patterns-lab
+    importlib.invalidate_caches()"""
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 
@@ -206,6 +211,19 @@ def test_notebook_is_one_clean_run(path):
 
 
 @every_notebook
+def test_notebook_installs_then_imports_and_opens(path):
+    """The first code cell is for a bare, hosted notebook; the second imports, and opens the lab."""
+    cells = nbformat.read(path, as_version=4).cells
+    install, opening = [cell for cell in cells if cell.cell_type == "code"][:2]
+    assert install is cells[1]  # right below the card, so that "the next cell" opens the lab
+    assert install.source == INSTALL
+    assert install.metadata.slideshow.slide_type == "skip"
+    assert install.outputs == []
+    assert re.search(r"^from labsupport import .*\bLab\b", opening.source, re.MULTILINE)
+    assert re.fullmatch(r'lab = Lab\("\w+"\)', opening.source.splitlines()[-1])
+
+
+@every_notebook
 def test_notebook_reads_well(path):
     """One H1, no cell over 20 lines, slide metadata on every cell, ids that stay."""
     notebook = nbformat.read(path, as_version=4)
@@ -223,6 +241,16 @@ def test_notebook_reads_well(path):
         kind = cell.metadata.get("slideshow", {}).get("slide_type")
         assert kind in {"slide", "subslide", "fragment", "skip", "notes", "-"}, f"cell {number}"
     assert path.stat().st_size < 1_000_000
+
+
+@every_notebook
+def test_notebook_is_seen_anywhere(path):
+    """Whatever shows it, JupyterLab, VS Code, a web site, a terminal: a kind that it knows is there."""
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        for output in cell.get("outputs", []):
+            kinds = set(output.get("data", {"text/plain": ""}))
+            assert "text/plain" in kinds, f"cell {number}"
+            assert kinds <= {"text/plain", "text/html", "image/png"}, f"cell {number}: {kinds}"
 
 
 @every_notebook

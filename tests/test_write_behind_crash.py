@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from labsupport.database import open_shop
 from labsupport.errors import ImplementationError, InvalidSettingError
@@ -27,7 +28,7 @@ def functions():
     found = {"__name__": "__main__"}
     for cell in json.loads(NOTEBOOK.read_text())["cells"]:
         if cell["cell_type"] == "code":
-            tree = ast.parse("".join(cell["source"]))
+            tree = ast.parse(TransformerManager().transform_cell("".join(cell["source"])))
             tree.body = [node for node in tree.body if _defines(node)]
             exec(compile(tree, cell["id"], "exec"), found)
     return found

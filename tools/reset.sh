@@ -4,17 +4,22 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-git rev-parse --verify --quiet HEAD >/dev/null 2>&1 || {
-    echo "reset: this is not a git checkout, so there is no start to go back to; unpack the course anew." >&2
+# Not just any checkout: a course that was unpacked inside somebody's repository is not in it.
+git ls-files --error-unmatch -- 'notebooks/*.ipynb' >/dev/null 2>&1 &&
+    git rev-parse --verify --quiet HEAD >/dev/null || {
+    echo "reset: this is not a git checkout of the course, so there is no start to go back to:" \
+        "unpack it anew (in Docker: docker compose down --volumes)." >&2
     exit 1
 }
 kept=.lab/before-reset/$(date +%Y-%m-%d-%H%M%S)
+while [ -e "$kept" ]; do kept=$kept+; done
 keep() {
     mkdir -p "$kept"
     cp "$1" "$kept"
 }
 
-git diff --name-only HEAD -- 'notebooks/*.ipynb' | while IFS= read -r path; do
+# What the learner has added, staged or not, has no start: it stays where it is.
+git diff --name-only --relative --no-renames --diff-filter=a HEAD -- 'notebooks/*.ipynb' | while IFS= read -r path; do
     [ ! -f "$path" ] || keep "$path"
     git checkout --quiet HEAD -- "$path"
     echo "reset: $path"

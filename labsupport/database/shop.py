@@ -21,7 +21,8 @@ from labsupport.servers.reaper import discard, protect
 
 __all__ = ["BESTSELLERS", "TABLES", "open_shop"]
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[2]  # the checkout, or where the wheel is installed
+_PACKAGED = Path("labsupport", "data")  # only a wheel has it, see pyproject.toml
 
 # Column types that mean the same in both databases; the first column is the key, and it counts
 # by itself when an INSERT leaves it out.
@@ -158,29 +159,30 @@ def _load(path: Path, data: Path) -> None:
 
 
 def _cache() -> Path:
-    """Where the template is kept: beside the data, or in a directory of this user alone."""
-    here = _REPOSITORY / ".lab"
+    """Where the template is kept: in the checkout, or in a directory of this user alone."""
+    here = _ROOT / ".lab"
     elsewhere = Path(tempfile.gettempdir()) / f"labsupport-{os.getuid()}"
-    for directory in (here, elsewhere):
+    installed = (_ROOT / _PACKAGED).is_dir()
+    for directory in (elsewhere,) if installed else (here, elsewhere):
         with contextlib.suppress(OSError):
             directory.mkdir(mode=0o700, exist_ok=True)
             if directory.stat().st_uid == os.getuid() and os.access(directory, os.W_OK):
                 return directory
     raise LabError(
-        f"Neither {here} nor {elsewhere} can be written.",
-        "Make one of them writable, or set TMPDIR to a directory that is.",
+        f"{elsewhere} cannot be written{'' if installed else f', and neither can {here}'}.",
+        "Make it writable, or set TMPDIR to a directory that is.",
     )
 
 
 def _find_data() -> Path:
-    """The directory `data/` beside the package, as it is in a checkout."""
-    data = _REPOSITORY / "data"
+    """The shop's data: in the package, as a wheel installs it, or beside it, as in a checkout."""
+    packaged = _ROOT / _PACKAGED
+    data = packaged if packaged.is_dir() else _ROOT / "data"
     missing = [table for table in TABLES if not (data / f"{table}.csv").is_file()]
     if missing:
         raise LabError(
             f"The shop's data is not there: {data} has no {missing[0]}.csv.",
-            "Work in a checkout of the repository and install it with `pip install -e .`;"
-            " `python data/make_data.py` makes the files anew.",
+            "Install the package anew; in a checkout `python data/make_data.py` makes the files.",
         )
     return data
 

@@ -18,12 +18,14 @@ __all__ = ["ControlPanel"]
 
 _REACH = 5  # a slider goes to so many times the value that the experiment was made with
 _NOTE = "A panel with sliders, Run and Stop stands here while the notebook has a kernel."
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 _LOOK = """<style>
 .lab-panel { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 36px;
   --jp-widgets-inline-label-width: 8em; padding: 4px 0; }
 .lab-panel .widget-slider { width: 96%; }
 .lab-panel .widget-toggle-buttons { width: auto; margin-right: 2em; }
 .lab-panel button { font-weight: 600; }
+.jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child { display: none; }
 </style>"""
 
 
@@ -146,9 +148,12 @@ class ControlPanel:
             ]
         )
         box.add_class("lab-panel")
+        # The note is an output of its own: a page that knows of widgets but cannot draw this one (an
+        # export, a notebook opened again) prefers it to any text beside it, and leaves a blank. Where
+        # JupyterLab draws it, its style hides the note below.
         view = box._repr_mimebundle_()
-        note = {"text/html": f"<em>{_NOTE}</em>", "text/plain": _NOTE}
-        display({**view, **note}, raw=True)
+        display({_WIDGET: view[_WIDGET]}, raw=True)
+        display({"text/html": f"<em>{_NOTE}</em>", "text/plain": _NOTE}, raw=True)
         self._place.reserve()
         self._status = DisplayHandle()
         self._status.display({}, raw=True)

@@ -194,8 +194,8 @@ def unreachable(url: str, error: Exception) -> ServerUnreachableError:
     reason = re.sub(r"\s+", " ", str(error)).strip().rstrip(".") or type(error).__name__
     return ServerUnreachableError(
         f"No Redis answers at {where}: {reason}.",
-        "Start it or correct REDIS_URL (rediss:// if it expects TLS), or unset REDIS_URL to use"
-        " the embedded server.",
+        "Start it or correct REDIS_URL (rediss:// if it expects TLS, else redis://), or unset REDIS_URL"
+        " to use the embedded server.",
     )
 
 

@@ -36,8 +36,8 @@ def code_cells(one):
 
 def pasted(one):
     """The function that the solution as it is shown makes of a cell, below the notebook's imports."""
-    first = "".join(code_cells(one)[0]["source"])
-    imports = re.sub(r"^lab = .*", "", first, flags=re.MULTILINE)
+    opening = "".join(code_cells(one)[1]["source"])  # the first is for where there is no labsupport
+    imports = re.sub(r"^lab = .*", "", opening, flags=re.MULTILINE)
     text = solution(one.number).data.split("```python\n")[1].removesuffix("```")
     names = {"__name__": "__main__"}
     exec(imports, names)
