@@ -33,7 +33,7 @@ test: setup ## check the style and types, run the tests, and every notebook from
 	$(VENV) -m ruff check .
 	$(VENV) -m ruff format --check .
 	$(VENV) -m mypy
-	$(VENV) -m pytest -q -n 2 --dist loadfile $(NBVAL) tests notebooks
+	$(VENV) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(NBVAL) tests notebooks
 
 notebooks: setup ## run and save all notebooks, or NOTEBOOKS="notebooks/01_cache_aside.ipynb"
 	$(VENV) tools/notebooks.py $(NOTEBOOKS)

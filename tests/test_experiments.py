@@ -351,6 +351,7 @@ def test_a_run_in_a_thread_works() -> None:
 
 
 SCRIPT = """
+import signal
 from labsupport.experiments import ThunderingHerd
 
 def get(redis, key, load, ttl):
@@ -358,6 +359,8 @@ def get(redis, key, load, ttl):
     redis.set(key, str(load()))
 
 if __name__ == "__main__":
+    # a shell that runs the tests in the background has it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print("start", flush=True)
     try:
         ThunderingHerd(clients=8, seconds=60, processes=2).run(get, live={live})
