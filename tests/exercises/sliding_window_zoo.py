@@ -208,7 +208,8 @@ def milliseconds(redis, key, limit, window, clock):
     return allowed, left, wait * 1000
 
 
-@wrong("05.2", situation="", because=f"{CROWD}: broken: 'At least four fifths")
+# a refusal that counts starves the crowd, or on a slow machine sends away again who has waited
+@wrong("05.2", situation="", because=f"{CROWD}: broken: ")
 def counts_refusals_by_server_time(redis, key, limit, window, clock):
     adds = "redis.call('ZADD', KEYS[1], now, ARGV[4])\n"
     script = SERVER.replace("    local used", f"    {adds}    local used", 1).replace(adds, "", 2)
