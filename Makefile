@@ -39,7 +39,7 @@ notebooks: setup ## run and save all notebooks, or NOTEBOOKS="notebooks/01_cache
 	$(VENV) tools/notebooks.py $(NOTEBOOKS)
 
 bench: setup ## measure the labs' code and the libraries that one would use instead
-	@for file in tests/benchmarks/bench_*.py; do $(VENV) "$$file" || exit 1; done
+	@for file in tests/explorer/benchmark.py tests/labs/*/benchmark.py; do $(VENV) "$$file" || exit 1; done
 
 doctor: ## what is here, what is missing, and what to do about it
 	@for python in $(VENV) $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python); do \

@@ -7,30 +7,13 @@ from typing import Any, ClassVar, Self
 import redis
 from IPython.display import display
 
+from labsupport.course import labs
 from labsupport.database import Database, open_shop
 from labsupport.errors import LabError, UnknownNameError
-from labsupport.explore.bench import close_bench
+from labsupport.exploration import close_testbed
 from labsupport.servers import open_redis
 
-__all__ = ["LABS", "Lab"]
-
-LABS = {
-    "start_here": "00 Start here",
-    "cache_aside": "01 Cache-aside",
-    "write_through": "02 Write-through",
-    "write_behind": "03 Write-behind",
-    "cache_invalidation": "04 Cache invalidation",
-    "sliding_window": "05 Sliding window",
-    "token_bucket": "06 Token bucket",
-    "distributed_lock": "07 Distributed lock",
-    "redlock": "08 Redlock",
-    "pubsub": "09 Pub/Sub",
-    "list_queue": "10 List queue",
-    "streams": "11 Streams",
-    "sessions": "12 Sessions",
-    "capstone": "13 Capstone",
-}
-"""The name that opens each lab, and its title."""
+__all__ = ["Lab"]
 
 
 class Lab:
@@ -39,7 +22,7 @@ class Lab:
     Opening a lab closes the one that was open in this kernel, so a cell can be run again.
 
     Args:
-        name: one of `LABS`, e.g. "cache_aside".
+        name: the name of its folder, e.g. "cache_aside".
         redis_url: a Redis to use instead of an embedded one; default: the variable REDIS_URL.
         database_url: a database to use instead of SQLite; default: the variable DATABASE_URL.
 
@@ -57,9 +40,9 @@ class Lab:
     def __init__(
         self, name: str, *, redis_url: str | None = None, database_url: str | None = None
     ) -> None:
-        if name not in LABS:
+        if name not in labs():
             raise UnknownNameError(
-                f"There is no lab {name!r}.", f"The labs are: {', '.join(LABS)}."
+                f"There is no lab {name!r}.", f"The labs are: {', '.join(labs())}."
             )
         if Lab._open is not None:
             Lab._open.close()
@@ -75,7 +58,7 @@ class Lab:
         display({"text/plain": repr(self)}, raw=True)
 
     def __repr__(self) -> str:
-        return f"Lab {LABS[self.name]}\n  {self._endpoint.description}\n  {self.db.description}"
+        return f"Lab {labs()[self.name]}\n  {self._endpoint.description}\n  {self.db.description}"
 
     def client(self, **options: Any) -> redis.Redis:
         """One more client of the lab's Redis.
@@ -93,7 +76,7 @@ class Lab:
         if Lab._open is self:
             Lab._open = None
             with suppress(LabError):  # one is running, in another thread: it ends with the kernel
-                close_bench()
+                close_testbed()
         self.redis.close()
         self.db.close()
         self._endpoint.close()

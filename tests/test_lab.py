@@ -4,7 +4,7 @@ import pytest
 
 from labsupport import Lab, LabError, explore
 from labsupport.errors import UnknownNameError
-from labsupport.explore.bench import close_bench
+from labsupport.explorer.testbed import close_bench
 from labsupport.servers import start_server
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, overload
+from typing import Any, Protocol, Self
 
 from sqlalchemy import make_url
 
@@ -13,9 +13,11 @@ from labsupport.database.sqlite import SQLite
 from labsupport.database.statements import Result
 from labsupport.errors import DatabaseUnreachableError, InvalidSettingError, LabError
 
-__all__ = ["Connection", "Database"]
+__all__ = ["Around", "Connection", "Database"]
 
-_Session = TypeVar("_Session", bound="Database")
+Around = Callable[[str, dict[str, Any], bool, Callable[[], Any]], Any]
+"""What is called in place of each statement: with the SQL, its parameters, whether it is inside a
+transaction, and the function that runs it. COMMIT and ROLLBACK come so, too."""
 
 
 class Connection(Protocol):
@@ -60,6 +62,7 @@ class Database:
     Args:
         url: the address of data that `open_shop` made, i.e. the `url` of another session.
         busy_seconds: how long a statement waits for a lock that another transaction holds.
+        around: called in place of each statement, see `Around`; None runs it at once.
 
     Attributes:
         url: the address; it may hold a password, so do not print it (`description` is for that).
@@ -70,7 +73,9 @@ class Database:
         DatabaseUnreachableError: there is no such database, or it does not answer.
     """
 
-    def __init__(self, url: str, *, busy_seconds: float = 5.0) -> None:
+    def __init__(
+        self, url: str, *, busy_seconds: float = 5.0, around: Around | None = None
+    ) -> None:
         self.url = url
         self.busy_seconds = busy_seconds
         self.backend = make_url(url).get_backend_name()
@@ -80,6 +85,7 @@ class Database:
         self._begun = False  # BEGIN was sent
         self._snapshot = False
         self._remove: Callable[[], object] | None = None
+        self._around = around
 
     @property
     def in_transaction(self) -> bool:
@@ -137,29 +143,28 @@ class Database:
         try:
             yield self
             if self._begun:
-                self._commit()
+                self._end("COMMIT", self._commit)
         except BaseException:
             if self._begun:
                 with suppress(DatabaseUnreachableError):  # the connection is gone, so is its work
-                    self._rollback()
+                    self._end("ROLLBACK", self.rollback)
             raise
         finally:
             self._inside = self._begun = False
 
-    @overload
-    def session(self, *, cls: None = None, busy_seconds: float = 5.0) -> "Database": ...
-    @overload
-    def session(self, *, cls: type[_Session], busy_seconds: float = 5.0) -> _Session: ...
-    def session(
-        self, *, cls: type["Database"] | None = None, busy_seconds: float = 5.0
-    ) -> "Database":
+    def session(self, *, busy_seconds: float = 5.0, around: Around | None = None) -> "Database":
         """Open another session on the same data: another client.
 
         Args:
-            cls: a subclass of `Database` to make it of.
             busy_seconds: how long its statements wait for a lock; 0 does not wait.
+            around: see `Database`.
         """
-        return (cls or Database)(self.url, busy_seconds=busy_seconds)
+        return Database(self.url, busy_seconds=busy_seconds, around=around)
+
+    def rollback(self) -> None:
+        """Undo what was begun, as the database does for a client that is gone."""
+        self._inside = self._begun = False
+        self._connection.rollback()
 
     def snapshot(self) -> None:
         """Keep the present state of all data, for `restore`; it replaces an earlier snapshot.
@@ -198,6 +203,19 @@ class Database:
         self._connection.forget()
         self._snapshot = False
 
+    def own(self, remove: Callable[[], object]) -> None:
+        """Have the data go with this session: `remove` is called when it is closed.
+
+        Args:
+            remove: removes the data, and ends the connection.
+        """
+        self._remove = remove
+
+    @property
+    def connection(self) -> Connection:
+        """The backend's connection."""
+        return self._connection
+
     def close(self) -> None:
         """Close the session; what it began is rolled back. `open_shop`'s own removes the data."""
         self._inside = self._begun = False
@@ -207,6 +225,12 @@ class Database:
             self._connection.close()
 
     def _statement(self, sql: str, params: dict[str, Any]) -> Result:
+        if self._around is None:
+            return self._run(sql, params)
+        found: Result = self._around(sql, params, self._inside, lambda: self._run(sql, params))
+        return found
+
+    def _run(self, sql: str, params: dict[str, Any]) -> Result:
         if self._inside and not self._begun:
             self._begun = True  # first, so that an interrupt in `begin` is followed by a rollback
             try:
@@ -216,13 +240,15 @@ class Database:
                 raise
         return self._connection.run(sql, params, inside=self._begun)
 
+    def _end(self, sql: str, end: Callable[[], None]) -> None:
+        if self._around is None:
+            end()
+        else:
+            self._around(sql, {}, True, end)
+
     def _commit(self) -> None:
         self._connection.commit()
         self._inside = self._begun = False
-
-    def _rollback(self) -> None:
-        self._inside = self._begun = False
-        self._connection.rollback()
 
     def _refuse_inside(self, action: str) -> None:
         if self._inside:

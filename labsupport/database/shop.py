@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError
 from labsupport.database.postgresql import PostgreSQL, name_copy
 from labsupport.database.session import Database
 from labsupport.errors import DatabaseUnreachableError, LabError
-from labsupport.servers.reaper import discard, protect
+from labsupport.processes.reaper import discard, protect
 
 __all__ = ["BESTSELLERS", "TABLES", "open_shop"]
 
@@ -77,7 +77,7 @@ def _open_sqlite(data: Path) -> Database:
     except BaseException:
         _discard(directory)
         raise
-    connection = database._connection
+    connection = database.connection
 
     def remove() -> None:
         connection.close()
@@ -94,7 +94,7 @@ def _discard(directory: Path) -> None:
 
 def _open_postgresql(url: URL, data: Path) -> Database:
     database = Database(name_copy(url))
-    connection = database._connection
+    connection = database.connection
     assert isinstance(connection, PostgreSQL)
 
     def remove() -> None:
@@ -119,7 +119,7 @@ def _own(database: Database, remove: Callable[[], None]) -> None:
         if os.getpid() == process:  # a forked child must not take its parent's data away
             remove()
 
-    database._remove = weakref.finalize(database, remove_here)
+    database.own(weakref.finalize(database, remove_here))
 
 
 def _template(data: Path) -> Path:

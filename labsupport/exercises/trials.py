@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
+from labsupport import explore
 from labsupport.exercises import Outcome
-from labsupport.explore import explore
 from labsupport.servers import OWNER_KEY
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
-    "Client",
+    "ClientFunction",
     "Trial",
     "keys_of",
     "nothing_for_ever",
@@ -25,7 +25,7 @@ __all__ = [
 
 Answer = Callable[..., Any]
 """What the learner wrote."""
-Client = Callable[[Any, Any], Any]
+ClientFunction = Callable[[Any, Any], Any]
 """What somebody does with `redis` and `db`: a client, a state that is given, an invariant."""
 
 
@@ -45,9 +45,9 @@ class Trial:
     """
 
     situation: str
-    clients: Mapping[str, Client]
-    given: Client | None
-    invariant: Client
+    clients: Mapping[str, ClientFunction]
+    given: ClientFunction | None
+    invariant: ClientFunction
     _: KW_ONLY
     crashes: bool | Collection[str] = False
     expires: Collection[str] = ()

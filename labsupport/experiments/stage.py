@@ -9,9 +9,9 @@ from typing import Any, Self, TypeVar
 from labsupport.charts import LiveChart
 from labsupport.database import Database, open_shop
 from labsupport.history import History
+from labsupport.processes.interrupt import undisturbed
 from labsupport.servers import Server, start_server
-from labsupport.workers import Crew
-from labsupport.workers.interrupt import undisturbed
+from labsupport.workers import WorkerPool
 
 __all__ = ["RunStopped", "Stage"]
 
@@ -31,7 +31,7 @@ class Stage:
         stopped: asked all the time; once it says True the run ends with `RunStopped`.
 
     Attributes:
-        crew: the workers.
+        pool: the workers.
         history: what they have recorded.
         facts: what `conduct` wants to tell `measure`.
         seconds: how long the run was, until the clients were told to end.
@@ -45,8 +45,8 @@ class Stage:
         self._chart = chart
         self._stopped = stopped
         self._closing = ExitStack()
-        self.crew = self._closing.enter_context(Crew(idle=self._idle))
-        self.history: History = self.crew.history
+        self.pool = self._closing.enter_context(WorkerPool(idle=self._idle))
+        self.history: History = self.pool.history
 
     def server(self, **options: Any) -> Server:
         """A server of the run's own, see `start_server`; it may be hurt."""
@@ -81,7 +81,7 @@ class Stage:
         processes = min(processes, clients)
         for place in range(processes):
             share = clients // processes + (place < clients % processes)
-            self.crew.start(function, *args, clients=share, name=name)
+            self.pool.start(function, *args, clients=share, name=name)
 
     def wait(self, condition: Callable[[], bool] | None = None, *, seconds: float) -> bool:
         """Wait for a condition, or for a while, and draw meanwhile.
@@ -89,7 +89,7 @@ class Stage:
         Returns:
             True as soon as the condition holds, False when the time is over.
         """
-        return self.crew.wait(condition, seconds=seconds)
+        return self.pool.wait(condition, seconds=seconds)
 
     def finish(self, *, patience_seconds: float) -> list[int]:
         """Tell all clients to end and wait until they have, as long as anything still happens.
@@ -100,11 +100,11 @@ class Stage:
         Returns:
             the clients that had to be killed.
         """
-        self.crew.stop()
+        self.pool.stop()
         self.seconds = self.history.elapsed_ns / 1e9
         if self._chart is not None:
             self._chart.hold()
-        workers = [worker for worker in self.crew.workers if not worker.killed]
+        workers = [worker for worker in self.pool.workers if not worker.killed]
         self.wait_while_alive(
             lambda: all(worker.done for worker in workers), patience_seconds=patience_seconds
         )
@@ -129,7 +129,7 @@ class Stage:
 
         def over() -> bool:
             nonlocal seen, since
-            signs = len(self.history) + sum(len(w.results) for w in self.crew.workers)
+            signs = len(self.history) + sum(len(w.results) for w in self.pool.workers)
             if signs != seen:
                 seen, since = signs, time.monotonic()
             return condition() or time.monotonic() - since > patience_seconds

@@ -15,10 +15,11 @@ import redis
 from redis.exceptions import RedisError, ResponseError
 
 from labsupport.errors import InvalidSettingError, ServerUnreachableError
+from labsupport.processes.interrupt import undisturbed
+from labsupport.processes.status import ProcessStatus, process_status, wait_for_status
 from labsupport.servers.binary import find_server
 from labsupport.servers.connection import connect_client
-from labsupport.servers.process import ServerProcess, uninterrupted
-from labsupport.servers.processes import ProcessStatus, process_status, wait_for_status
+from labsupport.servers.process import ServerProcess
 from labsupport.servers.proxy import Proxy
 from labsupport.servers.settings import checked, file_of, free_port, refusal
 
@@ -123,7 +124,7 @@ class Server:
 
     def stop(self) -> None:
         """End it at once and remove its directory; may be called again."""
-        with uninterrupted():
+        with undisturbed():
             self._end()
 
     def proxy(self) -> Proxy:

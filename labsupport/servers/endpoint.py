@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import redis
 
-from labsupport.servers.claim import Claim
 from labsupport.servers.connection import check_server, check_url, connect_client, redacted
 from labsupport.servers.embedded import Server, start_server
+from labsupport.servers.ownership import Ownership
 
 __all__ = ["Endpoint", "open_redis"]
 
@@ -81,5 +81,5 @@ def open_redis(url: str | None = None) -> Endpoint:
         return Endpoint(server.url, description, server.stop, server=server)
     check_url(url)
     version = check_server(url)
-    claim = Claim(url)
+    claim = Ownership(url)
     return Endpoint(claim.url, f"Redis {version} at {redacted(claim.url)}", claim.release)

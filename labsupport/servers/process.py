@@ -6,15 +6,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
-from labsupport.servers.reaper import discard, protect, release, spawn
+from labsupport.processes.interrupt import undisturbed
+from labsupport.processes.reaper import discard, protect, release, spawn
 
-__all__ = ["ServerProcess", "uninterrupted"]
+__all__ = ["ServerProcess"]
 
 _LONGEST_SOCKET_PATH = 99  # macOS takes 103 bytes, Linux 107
 
@@ -61,7 +59,7 @@ class ServerProcess:
         (self.directory / "redis.conf").write_text(settings)
         self._log.unlink(missing_ok=True)
         command = [str(self._program), "redis.conf"]
-        with uninterrupted():
+        with undisturbed():
             self._child = spawn(command, directory=self.directory, log=self._log)
 
     def wait(self, *, seconds: float) -> bool:
@@ -100,20 +98,3 @@ class ServerProcess:
     @property
     def _log(self) -> Path:
         return self.directory / "redis.log"
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off an Interrupt until a process that has been started is known, or is ended."""
-    usual = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(usual):
-        yield
-        return
-    late: list[FrameType | None] = []
-    signal.signal(signal.SIGINT, lambda number, frame: late.append(frame))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-        if late:
-            usual(signal.SIGINT, late[-1])

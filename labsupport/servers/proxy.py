@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Self
 
 from labsupport.errors import ServerUnreachableError
-from labsupport.servers.process import uninterrupted
-from labsupport.servers.processes import ProcessStatus, process_status, wait_for_status
-from labsupport.servers.reaper import discard, protect, release, spawn
+from labsupport.processes.interrupt import undisturbed
+from labsupport.processes.reaper import discard, protect, release, spawn
+from labsupport.processes.status import ProcessStatus, process_status, wait_for_status
 
 __all__ = ["Proxy"]
 
@@ -49,7 +49,7 @@ class Proxy:
         # no site packages: it starts in a third of the time
         program = Path(__file__).with_name("forward.py").absolute()
         command = [sys.executable, "-I", "-S", str(program), str(target)]
-        with uninterrupted():
+        with undisturbed():
             self._child = spawn(command, directory=self._directory, log=log)
             self._end = weakref.finalize(self, _end, self._child, self._directory, os.getpid())
         try:

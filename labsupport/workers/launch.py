@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import cloudpickle
 
 from labsupport.errors import InvalidSettingError
-from labsupport.servers import protect
+from labsupport.processes import protect
 from labsupport.workers.client import Job, restore_code, serve
 
 __all__ = ["launch", "pack", "warm_up"]

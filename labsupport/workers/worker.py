@@ -12,8 +12,8 @@ from typing import Any
 import cloudpickle
 
 from labsupport.errors import ImplementationError, LabError, WorkerError
-from labsupport.servers.processes import ProcessStatus, process_status, wait_for_status
-from labsupport.servers.reaper import adopt, release
+from labsupport.processes.reaper import adopt, release
+from labsupport.processes.status import ProcessStatus, process_status, wait_for_status
 from labsupport.workers.client import Failure
 from labsupport.workers.failure import rebuild
 
@@ -23,7 +23,7 @@ _SECONDS_TO_ARRIVE = 30.0
 
 
 class Worker:
-    """A worker process; `Crew.start` makes one.
+    """A worker process; `WorkerPool.start` makes one.
 
     Attributes:
         name: what it is called in messages.

@@ -1,0 +1,134 @@
+"""An exercise, and what becomes of an answer to it."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from IPython.display import Markdown
+
+from labsupport.errors import ImplementationError, InvalidSettingError, LabError
+from labsupport.exercises.progress import Progress
+from labsupport.explorer import Report
+
+__all__ = ["Exercise", "Outcome", "source"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of an answer; as a cell's last value it shows itself.
+
+    Args:
+        passed: True when nothing broke it.
+        reason: what broke it, or what it withstood, in one or two lines.
+        evidence: the explorer's report or the experiment's result that says so.
+    """
+
+    passed: bool
+    reason: str
+    evidence: Any = None
+    number: str = ""
+
+    def __str__(self) -> str:
+        head = (
+            f"{'✓' if self.passed else '✗'} {self.number} {'passed' if self.passed else 'not yet'}"
+        )
+        lines = [f"{head}: {self.reason}"]
+        if isinstance(self.evidence, Report) and self.evidence.counterexample:
+            lines += ["", self.evidence.schedule]
+        if self.passed:
+            lines.append(f'Compare with the lab\'s own: solution("{self.number}")')
+        else:
+            lines.append(f'Another try, or a hint("{self.number}").')
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """One exercise.
+
+    Args:
+        number: lab and place, e.g. "01.1".
+        title: what is to be done, in a few words.
+        stub: the function that the learner starts from; it must not pass.
+        solution: a function that passes.
+        hints: from a nudge to nearly the answer.
+        check: puts an answer to the test and returns an `Outcome`.
+    """
+
+    number: str
+    title: str
+    stub: Callable[..., Any]
+    solution: Callable[..., Any]
+    hints: tuple[str, ...]
+    check: Callable[[Callable[..., Any]], Outcome]
+
+    def judge(self, answer: Callable[..., Any]) -> Outcome:
+        """Try to break an answer, and remember a pass.
+
+        Args:
+            answer: the learner's function, with the stub's parameters.
+
+        Raises:
+            InvalidSettingError: `answer` is not a function with the stub's parameters.
+        """
+        _compare_parameters(self, answer)
+        try:
+            found = self.check(answer)
+        except ImplementationError as error:
+            found = Outcome(False, error.problem)
+        except LabError as error:
+            found = Outcome(False, f"{error.problem} {error.remedy}")
+        progress = Progress()
+        if found.passed and self.number not in progress.passed:
+            progress.passed.append(self.number)
+            progress.save()
+        return Outcome(found.passed, found.reason, found.evidence, self.number)
+
+    def next_hint(self) -> Markdown:
+        """One hint more than was shown before; after the last one, all of them."""
+        progress = Progress()
+        shown = min(progress.hints.get(self.number, 0) + 1, len(self.hints))
+        progress.hints[self.number] = shown
+        progress.save()
+        lines = [f"{place}. {text}" for place, text in enumerate(self.hints[:shown], 1)]
+        left = len(self.hints) - shown
+        more = (
+            f"*{left} more: run the cell again.*"
+            if left
+            else f'*That was the last; `solution("{self.number}")` shows one.*'
+        )
+        return Markdown("\n".join([f"**{self.number} {self.title}**", "", *lines, "", more]))
+
+    def show_solution(self) -> Markdown:
+        """One answer that passes, as source code."""
+        return Markdown(f"**{self.number} {self.title}**\n\n```python\n{source(self.solution)}```")
+
+
+def source(function: Callable[..., Any]) -> str:
+    """The source of a stub or solution, as it stands in a cell."""
+    text = inspect.getsource(function)
+    name = function.__name__
+    public = name.removesuffix("_stub").removesuffix("_solution")
+    return text.replace(f"def {name}(", f"def {public}(", 1)
+
+
+def _compare_parameters(one: Exercise, answer: Any) -> None:
+    wanted = list(inspect.signature(one.stub).parameters)
+    shown = f"{source(one.stub).partition('(')[0].removeprefix('def ')}({', '.join(wanted)})"
+    if not callable(answer):
+        raise InvalidSettingError(
+            f"check({one.number!r}) was given {type(answer).__name__}, not a function.",
+            f"Pass the function itself, without calling it; its form is {shown}.",
+        )
+    with suppress(ValueError):  # a builtin without a signature
+        try:
+            inspect.signature(answer).bind(*wanted)
+        except TypeError:
+            raise InvalidSettingError(
+                f"{getattr(answer, '__name__', 'the answer')} does not take {', '.join(wanted)}.",
+                f"Keep the stub's form: {shown}.",
+            ) from None

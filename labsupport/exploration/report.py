@@ -1,0 +1,42 @@
+"""A report that shows itself in a notebook: text, and the counterexample as a sequence diagram."""
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from labsupport.explorer import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ShownReport"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ShownReport(Report):
+    """A `Report` that draws its counterexample; without matplotlib it is the text alone."""
+
+    @classmethod
+    def of(cls, report: Report) -> "ShownReport":
+        """The same report, to be shown."""
+        return cls(**{one.name: getattr(report, one.name) for one in fields(report)})
+
+    @property
+    def figure(self) -> "Figure | None":
+        """The counterexample as a sequence diagram; None when there is none."""
+        if self.counterexample is None:
+            return None
+        from labsupport.exploration.diagram import draw
+
+        return draw(self.counterexample, self.clients, self.headline, self.reason)
+
+    def _repr_mimebundle_(self, **_: Any) -> Any:
+        try:
+            figure = self.figure
+        except ImportError:  # the explorer was taken home without the figures
+            figure = None
+        if figure is None:
+            return {"text/plain": str(self)}
+        from labsupport.charts import Picture
+
+        alt = f"Sequence diagram. {self.headline}. {self.reason.rstrip('.')}."
+        return Picture.of(figure, alt).bundle(str(self))

@@ -1,0 +1,93 @@
+"""The lab's own Redis and shop as the explorer's testbed."""
+
+import atexit
+import functools
+from contextlib import suppress
+from typing import Any
+
+import redis
+
+from labsupport.database import Database, open_shop
+from labsupport.errors import InvalidSettingError
+from labsupport.explorer import Session, System
+from labsupport.servers import OWNER_KEY, connect_client, open_redis
+
+__all__ = ["LabTestbed", "close_testbed", "open_system"]
+
+
+class LabTestbed:
+    """A Redis of the explorer's own (or an empty database of REDIS_URL's), and a copy of the shop."""
+
+    kept_key = OWNER_KEY
+
+    def __init__(self) -> None:
+        self._endpoint = open_redis()
+        self.db: Database = open_shop()
+        self.db.snapshot()
+        server = self._endpoint.server
+        self.server_pid = server.pid if server is not None else None
+
+    @property
+    def alive(self) -> bool:
+        """False when the database is gone."""
+        return self.db.fetch_one("SELECT 1 AS one") is not None
+
+    def client(self) -> redis.Redis:
+        """A new client of the server."""
+        return connect_client(self._endpoint.url)
+
+    def session(self, around: Any) -> Session:
+        """One more session on the shop, which does not wait for a lock."""
+        return self.db.session(busy_seconds=0, around=around)
+
+    def restore(self) -> None:
+        """Bring the shop back to the data's state."""
+        self.db.restore()
+
+    def close(self) -> None:
+        """Remove the shop, and end the server if it is the lab's."""
+        self.db.close()
+        self._endpoint.close()
+
+
+@functools.cache
+def _shared() -> list[System]:
+    return []
+
+
+def open_system() -> System:
+    """The system of this process; made when first needed, and anew when its server is gone.
+
+    Raises:
+        InvalidSettingError: an exploration is running.
+    """
+    systems = _shared()
+    _refuse_busy(systems)
+    if systems and not systems[-1].alive:
+        close_testbed()
+    if not systems:
+        systems.append(System(LabTestbed()))
+        atexit.register(close_testbed)
+    return systems[-1]
+
+
+def close_testbed() -> None:
+    """Give back what the explorer keeps in this process; the next exploration makes it anew.
+
+    Raises:
+        InvalidSettingError: an exploration is running.
+    """
+    systems = _shared()
+    _refuse_busy(systems)
+    for system in list(systems):
+        with suppress(Exception):  # its server may be gone, and with it what was to be closed
+            system.close()
+    systems.clear()
+
+
+def _refuse_busy(systems: list[System]) -> None:
+    if systems and systems[-1].busy:
+        raise InvalidSettingError(
+            "Another exploration is running in this kernel.",
+            "Let it end, or interrupt it; then run the cell again.",
+        )

@@ -1,0 +1,60 @@
+"""Noticing a client that goes round a loop in vain, so that a retry is not tried for ever."""
+
+import sys
+from collections.abc import Callable
+from types import CodeType
+
+from labsupport.explorer.operations import Operation
+
+__all__ = ["Loops"]
+
+
+class Loops:
+    """The steps that one client took in one run, and whether it repeats them in vain.
+
+    Args:
+        no_op: tells of a step that was taken whether it changed nothing.
+        outermost: the code at the bottom of the client's stack.
+    """
+
+    def __init__(self, no_op: Callable[[Operation], bool], outermost: CodeType) -> None:
+        self._no_op = no_op
+        self._outermost = outermost
+        self._taken: list[Operation] = []
+        self._words: set[str] = set()
+
+    def spins(self, coming: Operation, last: Operation | None, alone: int) -> bool:
+        """True when the client went twice round a loop in vain, and begins again.
+
+        Args:
+            coming: the step that it is about to take; it is told its site when it is a repetition.
+            last: the one before.
+            alone: how many steps it took since anything else has moved.
+        """
+        taken = self._taken
+        if last is not None and not (taken and taken[-1] is last):
+            taken.append(last)
+            self._words.add(last.word)
+        if coming.word not in self._words:  # most steps are no repetition: a quick way out
+            return False
+        length = next((i for i, step in enumerate(reversed(taken), 1) if coming.repeats(step)), 0)
+        if not length:
+            return False
+        coming.site = self._site()
+        latest, before = taken[-length:], taken[-2 * length : -length]
+        return (
+            alone >= length
+            and latest[0].site == coming.site
+            and len(before) == length
+            and all(map(Operation.repeats, latest, before))
+            and all(map(self._no_op, latest + before))
+        )
+
+    def _site(self) -> int:
+        """Where in the client's code the step stands: each frame's code and instruction."""
+        frame = sys._getframe(3)
+        places = []
+        while frame is not None and frame.f_code is not self._outermost:
+            places.append((id(frame.f_code), frame.f_lasti))
+            frame = frame.f_back  # type: ignore[assignment]
+        return hash(tuple(places))

@@ -1,0 +1,37 @@
+"""The statements of a client under exploration: each one, and each commit, is a step."""
+
+from collections.abc import Callable
+from typing import Any
+
+from labsupport.errors import DatabaseBusyError
+from labsupport.explorer.clients.actor import Actor
+from labsupport.explorer.operations import Operation
+
+__all__ = ["SqlSteps"]
+
+
+class SqlSteps:
+    """What a session calls in place of each statement: it stops first, until it may go on.
+
+    Attributes:
+        actor: whose statements they are.
+    """
+
+    actor: Actor
+
+    def __call__(
+        self, sql: str, params: dict[str, Any], inside: bool, run: Callable[[], Any]
+    ) -> Any:
+        operation = Operation("sql", ((sql, params),), transaction="inside" if inside else "")
+        while True:
+            self.actor.gate(operation)
+            try:
+                result = run()
+            except DatabaseBusyError:  # a lock is not free: the step was not taken
+                self.actor.busy = True
+                continue
+            except Exception as error:
+                self.actor.took(operation, error)
+                raise
+            self.actor.took(operation, result)
+            return result

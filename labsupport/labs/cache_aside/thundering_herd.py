@@ -1,0 +1,259 @@
+"""Many clients read one key that expires: who asks the database, and how long do all wait?"""
+
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labsupport.charts import Bars, Panel, Part, Quantiles, most_at_once
+from labsupport.database import BESTSELLERS, Database
+from labsupport.errors import InvalidSettingError
+from labsupport.experiments.experiment import Experiment, Implementation, Numbers
+from labsupport.experiments.knobs import knob
+from labsupport.experiments.result import Result
+from labsupport.experiments.stage import Stage
+from labsupport.history import History
+from labsupport.servers import connect_client
+from labsupport.verdict import Claim, status_of
+from labsupport.workers import Client
+
+__all__ = ["ThunderingHerd"]
+
+_KEY = "bestsellers"
+_SPAN_SECONDS = 0.05
+_REST_SECONDS = 0.02  # a client's mean pause, so that p99 is that of a user and not of a loop
+_LEAST_PATIENCE_SECONDS = 3.0
+_SECONDS_TO_SETTLE = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThunderingHerd(Experiment):
+    """All clients read one cached value that takes a slow query to make, and expires.
+
+    The function under study is `get(redis, key, load, ttl)`: it returns the value of `key`, and
+    calls `load()` for it when it has to; `load` runs the expensive query on that client's own
+    session. The key is missing at the start, where all clients meet, and expires as they read.
+
+    Args:
+        clients: how many there are, each with connections of its own.
+        seconds: how long they read; they go on until an expiry was met.
+        ttl_seconds: what the function is given as `ttl`.
+        processes: how many processes the clients share.
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ("redis", "key", "load", "ttl")
+
+    clients: int = knob(40, low=2, high=400)
+    seconds: float = knob(2.0, low=0.2, high=120.0, step=0.5)
+    ttl_seconds: float = knob(0.5, low=0.05, high=60.0, step=0.05)
+    processes: int = knob(4, low=1, high=16)
+
+    def check(self) -> None:
+        if self.ttl_seconds >= self.seconds:
+            raise InvalidSettingError(
+                f"ttl_seconds is {self.ttl_seconds:g} and seconds is {self.seconds:g}: the key"
+                " would not expire during the run.",
+                "Make seconds at least twice ttl_seconds.",
+            )
+
+    @property
+    def conditions(self) -> str:
+        return f"{self.clients} clients read one key, TTL {self.ttl_seconds:g} s"
+
+    def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
+        server, shop = stage.server(), stage.shop()
+        begin = time.monotonic()
+        expected = shop.fetch_all(BESTSELLERS)
+        # All loads of a herd at once on one core, four times over: the machine may be busy.
+        patience = max(_LEAST_PATIENCE_SECONDS, 4 * self.clients * (time.monotonic() - begin))
+        stage.start(
+            _read,
+            implementation,
+            server.url,
+            shop,
+            expected,
+            float(self.ttl_seconds),
+            clients=self.clients,
+            processes=self.processes,
+            name=name,
+        )
+        stage.pool.begin()
+        stage.wait(seconds=self.seconds)
+        stage.wait_while_alive(
+            lambda: self._expiry_met(stage.history) or self._in_vain(stage.history),
+            patience_seconds=patience,
+        )
+        # and what the expiry has set off, so that the chart does not end in the middle of it
+        stage.wait(lambda: not self._loading(stage.history), seconds=_SECONDS_TO_SETTLE)
+        stage.facts["never_answered"] = len(stage.finish(patience_seconds=patience))
+
+    def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
+        requests = history.select("request")
+        began = history.select("load began")["start_ns"]
+        at_once = _under_way(history)
+        took = (requests["end_ns"] - requests["start_ns"]) / 1e6
+        p50, p99 = np.percentile(took, [50, 99]) if len(took) else (np.nan, np.nan)
+        return {
+            "requests": len(requests),
+            "wrong_answers": int((requests["value"] == 0).sum()),
+            "never_answered": facts["never_answered"],
+            "loads": len(began),
+            "needless_loads": int((at_once > 1).sum()),
+            "most_loads_at_once": int(at_once.max(initial=0)),
+            "expiry_met": int(self._expiry_met(history)),
+            "p50_ms": float(p50),
+            "p99_ms": float(p99),
+        }
+
+    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+        met = bool(numbers["expiry_met"])
+        at_once = numbers["most_loads_at_once"]
+        bad = numbers["wrong_answers"] + numbers["never_answered"]
+        return (
+            Claim(
+                "The key expires while the clients read it",
+                status_of(met),
+                f"{numbers['loads']:.0f} loads",
+            ),
+            Claim(
+                "A missing key costs one database load at a time",
+                status_of(met and at_once == 1, broken=at_once > 1),
+                f"up to {at_once:.0f} at once",
+            ),
+            Claim(
+                "Every request gets the value",
+                status_of(numbers["requests"] > 0, broken=bad > 0),
+                f"{numbers['wrong_answers']:.0f} of {numbers['requests']:,.0f} answers wrong,"
+                f" {numbers['never_answered']:.0f} clients without an answer",
+            ),
+        )
+
+    def find(self, name: str, numbers: Numbers) -> str:
+        if numbers["never_answered"]:
+            return f"{numbers['never_answered']:.0f} of {self.clients} clients never get an answer"
+        if numbers["wrong_answers"]:
+            return f"{numbers['wrong_answers']:,.0f} answers are not the value that was loaded"
+        at_once = numbers["most_loads_at_once"]
+        if not numbers["expiry_met"]:
+            return "The key never expired: nothing was put to the test"
+        if at_once > 1:
+            who = "All" if at_once == self.clients else f"{at_once:.0f} of"
+            return f"{who} {self.clients} clients query the database at once"
+        return f"One load at a time, though {self.clients} clients want the value"
+
+    def panels(self) -> Sequence[Panel]:
+        return (
+            Bars(
+                "database loads at once, per 50 ms",
+                (
+                    Part("needed", "work", lambda *run: np.minimum(_loads(*run), 1)),
+                    Part("needless", "alarm", lambda *run: np.maximum(_loads(*run) - 1, 0)),
+                ),
+                noun=("load at a time", "loads at once"),
+                per_seconds=_SPAN_SECONDS,
+                top=self.clients,
+            ),
+            Quantiles(
+                "latency of requests under way (ms)",
+                "request",
+                per_seconds=_SPAN_SECONDS,
+                top_ms=3000.0,
+            ),
+        )
+
+    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
+        first, *others = results
+        peak = first.numbers["most_loads_at_once"]
+        claims = []
+        for other in others:
+            exercised = first.numbers["expiry_met"] and other.numbers["expiry_met"]
+            fewer = peak >= 5 * other.numbers["most_loads_at_once"] > 0
+            claims.append(
+                Claim(
+                    f"{other.name} makes at most a fifth as many loads at once as {first.name}",
+                    ("holds" if fewer else "broken") if exercised else "not exercised",
+                    f"{other.numbers['most_loads_at_once']:.0f} against {peak:.0f}",
+                )
+            )
+        most = max(other.numbers["most_loads_at_once"] for other in others)
+        rest = others[0].name if len(others) == 1 else f"the other {len(others)}"
+        return (
+            f"Database loads at once: {peak:.0f} with {first.name}, {most:.0f} with {rest}",
+            claims,
+        )
+
+    def _expiry_met(self, history: History) -> bool:
+        """Whether the value was loaded again, when what was loaded first had had its time.
+
+        An early recomputation counts, and so does a TTL that was shortened by a quarter for jitter.
+        """
+        began, ended = history.select("load began")["start_ns"], history.select("load")["end_ns"]
+        if len(ended) == 0:
+            return False
+        return bool(began.max() >= ended.min() + 0.75e9 * self.ttl_seconds)
+
+    def _in_vain(self, history: History) -> bool:
+        """Whether the value ought to have expired long ago."""
+        loads = history.select("load")["end_ns"]
+        last = int(loads.max(initial=history.origin_ns))
+        long_ago = time.monotonic_ns() > last + int((3 * self.ttl_seconds + 1) * 1e9)
+        return long_ago and not self._loading(history)
+
+    def _loading(self, history: History) -> bool:
+        """Whether a load is under way."""
+        return len(history.select("load began")) > len(history.select("load"))
+
+
+def _read(
+    client: Client,
+    get: Implementation,
+    url: str,
+    shop: Database,
+    expected: list[dict[str, Any]],
+    ttl: float,
+) -> None:
+    """Be a client: read the key again and again."""
+    redis = connect_client(url)
+    sessions = threading.local()  # one more if the function loads in a thread of its own
+    pauses = random.Random(client.number)
+
+    def load() -> list[dict[str, Any]]:
+        if not hasattr(sessions, "mine"):
+            sessions.mine = shop.session()
+        session: Database = sessions.mine
+        client.note("load began")
+        with client.timed("load"):
+            return session.fetch_all(BESTSELLERS)
+
+    redis.ping()
+    sessions.mine = shop.session()
+    client.meet()
+    while client.running:
+        start = time.monotonic_ns()
+        answer = get(redis, _KEY, load, ttl)
+        end = time.monotonic_ns()
+        # the type first: == of an array, for one, is not a yes or no
+        right = isinstance(answer, list) and answer == expected
+        client.record("request", start, end, float(right))
+        client.rest(pauses.uniform(0, 2 * _REST_SECONDS))
+
+
+def _under_way(history: History) -> NDArray[np.int64]:
+    """For each load, in the order in which they began: how many were under way then, with it."""
+    began = history.select("load began")["start_ns"]
+    ended = np.sort(history.select("load")["end_ns"])
+    return np.arange(1, len(began) + 1) - np.searchsorted(ended, began, side="right")
+
+
+def _loads(history: History, span_ns: int) -> NDArray[np.int64]:
+    return most_at_once(
+        history.select("load began")["start_ns"] - history.origin_ns,
+        history.select("load")["end_ns"] - history.origin_ns,
+        span_ns=span_ns,
+        until_ns=history.elapsed_ns,
+    )

@@ -1,0 +1,139 @@
+"""The exercises of lab 04: what to delete and when, a listener that was away, a crash in between."""
+
+# Stubs and solutions are shown to the reader as they stand here, and notebooks carry no annotations.
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+import secrets
+
+from labsupport.exercises import Exercise
+from labsupport.labs.cache_invalidation.checks import (
+    check_announce_user,
+    check_listen,
+    check_rename_user,
+)
+
+__all__ = ["EXERCISES"]
+
+
+def rename_user_stub(redis, db, user_id, name):
+    """Rename a user in a transaction; return True, or False if there is no such user.
+
+    Readers keep the row in user:{id}, and in named:{username} the id of whoever has that name, or
+    null. Each key is filled under a lease, in the same key with :lease behind it. When all have
+    finished, no cached value is another than the database's.
+    """
+    with db.transaction():
+        rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
+        changed = db.execute(rename, id=user_id, name=name)
+        redis.delete(f"user:{user_id}", f"named:{name}")
+    return changed == 1
+
+
+def rename_user_solution(redis, db, user_id, name):
+    """Rename a user in a transaction; return True, or False if there is no such user."""
+    with db.transaction():
+        old = db.fetch_one("SELECT username FROM users WHERE id = :id", id=user_id)
+        rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
+        db.execute(rename, id=user_id, name=name)
+    if old is None:
+        return False
+    keys = [f"user:{user_id}", f"named:{old['username']}", f"named:{name}"]
+    redis.delete(*keys, *(f"{key}:lease" for key in keys))  # after the commit, and all at once
+    return True
+
+
+def listen_stub(subscriber, local):
+    """Keep a service's local copies true; runs in a thread of its own, and never returns.
+
+    local is a dict of rows by key. Whoever changes a row publishes its key on the channel
+    "invalidate", to which the subscriber (of redis-py) is subscribed. When its connection is lost,
+    it connects and subscribes anew by itself; what is published meanwhile, nobody hears.
+    """
+    for message in subscriber.listen():
+        if message["type"] == "message":
+            local.pop(message["data"], None)
+
+
+def listen_solution(subscriber, local):
+    """Keep a service's local copies true; runs in a thread of its own, and never returns."""
+    for message in subscriber.listen():
+        if message["type"] == "message":
+            local.pop(message["data"], None)
+        else:  # the server confirms a subscription: the first one, or one after a gap
+            local.clear()
+
+
+def announce_user_stub(redis, db, user_id, name):
+    """Rename a user in a transaction, so that no crash leaves an old row in the cache.
+
+    A reader asks user:{id} first; it fills it under user:{id}:lease, and only if the set
+    user:{id}:writers is empty. What a crashed writer leaves there is gone within a minute.
+    """
+    key = f"user:{user_id}"
+    with db.transaction():
+        rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
+        db.execute(rename, id=user_id, name=name)
+    redis.delete(key, f"{key}:lease")
+
+
+def announce_user_solution(redis, db, user_id, name):
+    """Rename a user in a transaction, so that no crash leaves an old row in the cache."""
+    key, token = f"user:{user_id}", secrets.token_urlsafe()
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.delete(key, f"{key}:lease").sadd(f"{key}:writers", token)
+        pipe.expire(f"{key}:writers", 60).execute()
+    with db.transaction():
+        rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
+        db.execute(rename, id=user_id, name=name)
+    with redis.pipeline(transaction=True) as pipe:  # again: the set may have expired meanwhile
+        pipe.delete(key, f"{key}:lease").srem(f"{key}:writers", token).execute()
+
+
+EXERCISES: tuple[Exercise, ...] = (
+    Exercise(
+        number="04.1",
+        title="Every key that the row is in, at the right moment",
+        stub=rename_user_stub,
+        solution=rename_user_solution,
+        hints=(
+            "Which cached values does a new name make untrue? Under the old name, too, somebody may "
+            "still be found.",
+            "A reader who comes between your `DEL` and the commit puts the old row back. And one who "
+            "read before you began may fill after you have deleted, unless its lease is gone.",
+            "In the transaction, `SELECT` the old name, then `UPDATE`. After the `with` block one "
+            "`redis.delete` of six keys: `user:{id}`, `named:{old}`, `named:{new}`, and their leases.",
+        ),
+        check=check_rename_user,
+    ),
+    Exercise(
+        number="04.2",
+        title="A listener that knows that it was away",
+        stub=listen_stub,
+        solution=listen_solution,
+        hints=(
+            "redis-py reconnects without an exception. But it does not hide everything: print all "
+            "messages, not only those of the type `message`.",
+            "The server confirms each subscription, also the one after a reconnect. What do you know "
+            "at that moment about the time before it?",
+            "Nothing: so on a message of the type `subscribe`, `local.clear()`. After it, not before: "
+            "until it is confirmed, messages are still lost.",
+        ),
+        check=check_listen,
+    ),
+    Exercise(
+        number="04.3",
+        title="A writer who may crash at any step",
+        stub=announce_user_stub,
+        solution=announce_user_solution,
+        hints=(
+            "After the commit it may be too late for everything. What can you do *before* it, so that "
+            "nothing old is in the cache, and nothing old gets in?",
+            "Announce yourself: delete row and lease, and put a token of your own into the set of "
+            "writers, with a TTL, all in one MULTI. Afterwards delete again, and take out your token, "
+            "not everybody's.",
+            "`pipe.delete(key, lease).sadd(writers, token)`, `pipe.expire(writers, 60)`, `execute`; "
+            "then the transaction; then `pipe.delete(key, lease).srem(writers, token)`, `execute`.",
+        ),
+        check=check_announce_user,
+    ),
+)

@@ -1,0 +1,227 @@
+"""Services with a cache each: who serves an old row after an update, and for how long?"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from labsupport.charts import Bar, Lanes, Mark, Panel
+from labsupport.experiments.experiment import Experiment, Implementation, Numbers
+from labsupport.experiments.knobs import knob
+from labsupport.experiments.result import Result
+from labsupport.experiments.stage import Stage
+from labsupport.history import History
+from labsupport.labs.cache_invalidation.row_services import serve, write
+from labsupport.labs.cache_invalidation.staleness import (
+    ENOUGH_READS,
+    cut_spans,
+    is_late,
+    reads_of,
+    stale_reads,
+    stale_spans,
+    update_points,
+)
+from labsupport.servers import Server
+from labsupport.verdict import Claim, status_of
+from labsupport.workers import Worker
+
+__all__ = ["StaleReads"]
+
+_READS_BETWEEN = 15  # so that one sees in the chart what comes after what
+_MOST_ROUNDS = 5
+_PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaleReads(Experiment):
+    """Services in processes of their own read one row again and again, while a writer changes it.
+
+    The function under study is `service(connect, db, ttl)`: it is called once in each process and
+    returns two functions, `get(user_id)` and `update(user_id, name)`. `connect` makes a client of
+    the run's Redis, with the options that it is given; `ttl`, in seconds, is how long a service may
+    trust a copy of its own.
+
+    A round is two updates. Of the first, all can hear. During the second, the last service is
+    stopped (SIGSTOP) and its connections are killed (CLIENT KILL); then it goes on (SIGCONT). The
+    round is repeated if that took so long that its copy was too old in any case.
+
+    Args:
+        services: how many there are.
+        ttl_seconds: what the function is given as `ttl`.
+        seconds: how long they read; they go on until an old row has had its time.
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ("connect", "db", "ttl")
+
+    services: int = knob(3, low=2, high=12)
+    ttl_seconds: float = knob(1.0, low=0.2, high=10.0, step=0.1)
+    seconds: float = knob(1.2, low=0.2, high=30.0, step=0.1)
+
+    @property
+    def conditions(self) -> str:
+        return f"{self.services} services read one row, local TTL {self.ttl_seconds:g} s"
+
+    def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
+        server, shop = stage.server(tcp=True), stage.shop()
+        given = (implementation, server.url, shop, float(self.ttl_seconds))
+        services = [
+            stage.pool.start(serve, *given, f"service-{row}", name=name)
+            for row in range(1, self.services + 1)
+        ]
+        writer = stage.pool.start(write, *given, gated=True, name=name)
+        stage.pool.begin()
+        rounds: list[dict[str, int]] = []
+        while not rounds or self._open(stage.history, rounds):
+            # in haste when it was too slow the first time
+            rest = 0 if rounds else _READS_BETWEEN
+            rounds.append(self._round(stage, server, services[-1], writer, rest))
+        latest = stage.history.select("update")["value"].max()
+        over = time.monotonic_ns() + int(2e9 * self.ttl_seconds)
+
+        def had_its_time() -> bool:
+            """Whether all have the latest row, or have read when no copy may be that old."""
+            reads = [reads_of(stage.history, row)[-1] for row in range(1, self.services + 1)]
+            return all(one["value"] >= latest or one["start_ns"] > over for one in reads)
+
+        if not rounds[-1]["stuck"]:
+            stage.wait(had_its_time, seconds=2 * self.ttl_seconds + _PATIENCE_SECONDS)
+        stage.wait(seconds=self.seconds - stage.history.elapsed_ns / 1e9)
+        stage.pool.stop()
+        writer.finish()
+        stage.facts["rounds"] = rounds
+        stage.facts["stuck"] = len(stage.finish(patience_seconds=_PATIENCE_SECONDS))
+
+    def _round(
+        self, stage: Stage, server: Server, last: Worker, writer: Worker, rest: int
+    ) -> dict[str, int]:
+        """An update that all can hear of, and one that the last service cannot."""
+        everyone, stuck = range(1, self.services + 1), False
+
+        def settle(rows: Sequence[int], since_ns: int, value: float, more: int) -> None:
+            """Wait until services have a row and read it some more, or have read often enough."""
+
+            def settled(row: int) -> bool:
+                reads = reads_of(stage.history, row, since_ns)
+                return len(reads) >= ENOUGH_READS or int((reads["value"] >= value).sum()) > more
+
+            nonlocal stuck
+            seconds = 0.0 if stuck else _PATIENCE_SECONDS
+            stuck = not stage.wait(lambda: all(map(settled, rows)), seconds=seconds)
+
+        settle(everyone, 0, 1.0, rest)
+        told = _update(stage, writer)
+        settle(everyone, told["end_ns"], told["value"], rest)
+        last.pause()
+        killed = server.disconnect(f"service-{self.services}")
+        missed = _update(stage, writer)
+        settle(everyone[:-1], missed["end_ns"], missed["value"], rest)
+        last.resume()
+        resumed = time.monotonic_ns()
+        settle(everyone, resumed, missed["value"], ENOUGH_READS)
+        return {"killed": killed, "resumed_ns": resumed, "stuck": int(stuck)}
+
+    def _open(self, history: History, rounds: Sequence[Mapping[str, int]]) -> bool:
+        """Whether one more round may put to the test what the last one did not."""
+        last, missed = rounds[-1], history.select("update")[-1]
+        done = len(rounds) == _MOST_ROUNDS or last["stuck"] or self._met(history, last)
+        return not done and not is_late(history, self.services, last["resumed_ns"], missed)
+
+    def _met(self, history: History, one: Mapping[str, int]) -> bool:
+        """Whether the copy that was cut off from the news was good for all the reads that count."""
+        reads, missed = reads_of(history, self.services), history.select("update")[-1]
+        before = reads[reads["start_ns"] < missed["start_ns"]]
+        after = reads_of(history, self.services, one["resumed_ns"])[:ENOUGH_READS]
+        if not one["killed"] or len(before) == 0 or len(after) < ENOUGH_READS:
+            return False
+        # at the earliest, as it is no older than the first read that returned it
+        got = before["start_ns"][before["value"] == before["value"][-1]][0]
+        return bool(after["start_ns"][-1] - got < 1e9 * self.ttl_seconds)
+
+    def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
+        told, missed = history.select("update")[-2:]
+        since = {row: int(missed["end_ns"]) for row in range(1, self.services + 1)}
+        since[self.services] = facts["rounds"][-1]["resumed_ns"]
+        late = [is_late(history, row, start, missed) for row, start in since.items()]
+        reads = history.select("read")
+        stale = stale_spans(history)
+        lengths = (stale[:, 2] - stale[:, 1]) / 1e9
+        return {
+            "reads": len(reads),
+            "updates": len(history.select("update")),
+            "stale_reads": int(stale_reads(history, reads).sum()),
+            "not_told": sum(late[:-1])
+            + sum(is_late(history, row, told["end_ns"], told) for row in since),
+            "cut_met": int(self._met(history, facts["rounds"][-1])),
+            "late_after_cut": int(late[-1]),
+            "overdue_reads": int(stale_reads(history, reads, after=2 * self.ttl_seconds).sum()),
+            "stuck": facts["stuck"],
+            "longest_stale_seconds": float(lengths.max(initial=0.0)),
+        }
+
+    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+        met, stuck = bool(numbers["cut_met"]), numbers["stuck"] > 0
+        longest = f"up to {numbers['longest_stale_seconds']:.3f} s"
+        return (
+            Claim(
+                "An update reaches every service that is connected",
+                status_of(True, broken=numbers["not_told"] > 0 or stuck),
+                f"{numbers['not_told']:.0f} times it did not",
+            ),
+            Claim(
+                "A service that was cut off learns of the update when it is back",
+                status_of(met, broken=numbers["late_after_cut"] > 0),
+                longest,
+            ),
+            Claim(
+                "No old row is served for longer than twice the local TTL",
+                status_of(True, broken=numbers["overdue_reads"] > 0 or stuck),
+                longest,
+            ),
+        )
+
+    def find(self, name: str, numbers: Numbers) -> str:
+        seconds = numbers["longest_stale_seconds"]
+        if numbers["stuck"]:
+            return f"{numbers['stuck']:.0f} of {self.services} services never answer"
+        if numbers["overdue_reads"]:
+            return "The old row stays: the shared cache gives it back"
+        if numbers["not_told"]:
+            return f"Connected services serve the old row, for up to {seconds:.2g} s"
+        if numbers["late_after_cut"]:
+            return f"Cut off for a moment, service {self.services} is stale for {seconds:.2g} s"
+        if not numbers["cut_met"]:
+            return "The cut met no copy: nothing was put to the test"
+        return f"No service serves an old row for longer than {max(1000 * seconds, 1):.0f} ms"
+
+    def panels(self) -> Sequence[Panel]:
+        rows = ["writer", *(f"service {row}" for row in range(1, self.services + 1))]
+        return (
+            Lanes(
+                "which row each service serves",
+                rows,
+                bars=(
+                    Bar("new row", "good", lambda history: stale_spans(history, stale=False)),
+                    Bar("old row", "alarm", lambda history: stale_spans(history)),
+                    Bar("cut off", "gone", lambda history: cut_spans(history, self.services)),
+                ),
+                marks=(Mark("update", "work", update_points),),
+            ),
+        )
+
+    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
+        first, *others = results
+        claims = []
+        for other in others:
+            met = bool(first.numbers["late_after_cut"] and other.numbers["cut_met"])
+            text = f"After a cut {first.name} goes on with the old row, {other.name} does not"
+            claims.append(Claim(text, status_of(met, broken=other.numbers["late_after_cut"] > 0)))
+        each = ", ".join(f"{one.numbers['longest_stale_seconds']:.2g} s" for one in results)
+        return f"An old row is served for up to {each}", claims
+
+
+def _update(stage: Stage, writer: Worker) -> Any:
+    """Let the writer make one update; its row in the history."""
+    writer.until("before an update")
+    writer.until("after an update")
+    stage.history.read()
+    return stage.history.select("update")[-1]

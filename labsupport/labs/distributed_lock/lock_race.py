@@ -1,0 +1,239 @@
+"""Processes sell under a lock; some are stopped, slow or killed while they hold it: who is alone?"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Panel, overlaps
+from labsupport.errors import InvalidSettingError
+from labsupport.experiments.experiment import Experiment, Implementation, Numbers
+from labsupport.experiments.knobs import knob
+from labsupport.experiments.result import Result
+from labsupport.experiments.stage import Stage
+from labsupport.history import History
+from labsupport.labs.distributed_lock.clients import buy
+from labsupport.labs.distributed_lock.faults import ADA, DAN, EVE, Faults, StarvedError
+from labsupport.labs.distributed_lock.holds import held_spans, holds_of, shared, wait_spans
+from labsupport.verdict import Claim, status_of
+
+__all__ = ["LockRace"]
+
+_NAMES = ("Ada", "Bob", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana")
+_CUSTOMERS = EVE + 1  # where each fault is forced
+_STOCK = 1_000_000  # more than any run sells
+_LONG_SECONDS = 600.0  # the TTL of those who are not to outlive it
+_PATIENCE_SECONDS = 5.0
+_ALONE = {
+    "slow": "A holder that takes longer than the TTL is alone",
+    "stopped": "A holder that is stopped for longer than the TTL is alone",
+    "kept": "Nobody frees the lock of another",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockRace(Experiment):
+    """Customers, each a process, buy kettles under a lock that is theirs for a time.
+
+    The function under study is `lock(redis, name, ttl)`: a context manager that waits until it has
+    the lock, and gives `sell` what it yields. An error at its end says that the lock was lost.
+
+    Each fault is forced once: Ada is stopped (SIGSTOP) between her read and her write, until Redis
+    says that her lock has expired; she works for longer than its TTL; Dan is killed (SIGKILL) as
+    soon as the lock is in Redis. With `chaos` nothing is forced: one customer after the other is
+    stopped at any moment, for as long as chance says.
+
+    Args:
+        sell: `sell(db, fence)`, the resource that the lock protects: reads the stock of product 1,
+            writes it, and returns True if it sold one.
+        chaos: let chance decide.
+        seconds: how long chance decides; otherwise it takes as long as it takes.
+        clients: how many there are then.
+        ttl_seconds: of the lock.
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ("redis", "name", "ttl")
+
+    sell: Callable[..., Any]
+    chaos: bool = False
+    seconds: float = knob(0.8, low=0.2, high=60.0, step=0.2)
+    clients: int = knob(4, low=2, high=8)
+    ttl_seconds: float = knob(0.15, low=0.05, high=2.0, step=0.05)
+
+    def check(self) -> None:
+        if not callable(self.sell):
+            raise InvalidSettingError(
+                f"sell is {type(self.sell).__name__}, not a function.",
+                "Give the function that sells one kettle: LockRace(sell=sell), with sell(db, fence).",
+            )
+
+    @property
+    def conditions(self) -> str:
+        ttl = f"TTL {self.ttl_seconds * 1000:.0f} ms"
+        if self.chaos:
+            return f"{self.clients} processes, stopped at random for half to twice the {ttl}"
+        return f"Ada is stopped, then slow; Dan is killed; {ttl}"
+
+    def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
+        server, turns, shop = stage.server(), stage.server(), stage.shop()
+        shop.execute("UPDATE products SET stock = :stock WHERE id = 1", stock=_STOCK)
+        task = implementation, self.sell, (server.url, turns.url), shop
+        if self.chaos:
+            for _ in range(self.clients):
+                stage.pool.start(buy, *task, [self.ttl_seconds], None, name=name)
+            stage.pool.begin()
+            self._stop_at_random(stage)
+            stage.facts["waiting"] = len(stage.finish(patience_seconds=_PATIENCE_SECONDS))
+        else:
+            longer = [self.ttl_seconds * factor for factor in (1, 4, 16)]
+            ttls = {ADA: [self.ttl_seconds, *longer], DAN: [self.ttl_seconds]}
+            for who in range(_CUSTOMERS):
+                step = "step" if who == DAN else "read"
+                mine = ttls.get(who, [_LONG_SECONDS])
+                stage.pool.start(buy, *task, mine, step, gated=True, name=name)
+            stage.pool.begin()
+            faults = Faults(stage, server)
+            try:
+                faults.stop(self.ttl_seconds)
+                faults.keep_waiting(longer)
+                faults.kill(self.ttl_seconds)
+            except StarvedError:
+                pass  # who still waits is counted
+            stage.facts["waiting"] = len(faults.end())
+            stage.facts["holds"] = faults.holds
+            stage.facts["freed"] = faults.freed
+        row = shop.fetch_one("SELECT stock FROM products WHERE id = 1") or {}
+        stage.facts["left"] = row["stock"]
+
+    def _stop_at_random(self, stage: Stage) -> None:
+        chance, ttl = random.Random(), self.ttl_seconds
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            who = chance.randrange(self.clients)
+            worker = stage.pool.workers[who]
+            worker.pause()
+            stage.pool.note("stopped", who)
+            stage.wait(seconds=chance.uniform(0.5, 2) * ttl)
+            stage.pool.note("resumed", who)
+            worker.resume()
+            stage.wait(seconds=chance.uniform(0, 0.5) * ttl)
+
+    def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
+        holds = holds_of(history)
+        not_alone = shared(holds)
+        met = facts.get("holds", {})
+        freed = facts.get("freed")
+        sold = len(history.select("sold"))
+        numbers = {
+            "holds": len(holds),
+            "shared_holds": len(not_alone),
+            "stops": len(history.select("stopped")),
+            "sold": sold,
+            "left_the_stock": _STOCK - facts["left"],
+            "sold_twice": sold - (_STOCK - facts["left"]),
+            "told_that_it_was_lost": len(history.select("told")),
+            "waiting_for_ever": facts["waiting"],
+            "killed_met": int(freed is not None),
+            "free_again": int(bool(freed)),
+        }
+        for fault in ("stopped", "slow", "kept"):
+            numbers[f"{fault}_met"] = int(fault in met)
+            numbers[f"{fault}_shared"] = int(met.get(fault) in not_alone)
+        return numbers
+
+    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+        shared = numbers["shared_holds"] > 0
+        met = numbers["stops"] > 0
+        alone = f"{numbers['shared_holds']:,.0f} of {numbers['holds']:,.0f} were shared"
+        ledger = Claim(
+            "What was sold has left the stock",
+            status_of(met and numbers["sold"] > 0, broken=numbers["sold_twice"] != 0),
+            f"{numbers['sold']:,.0f} sold, {numbers['left_the_stock']:,.0f} left the stock",
+        )
+        turn = Claim(
+            "Whoever waits gets a turn",
+            status_of(met, broken=numbers["waiting_for_ever"] > 0),
+            f"{numbers['waiting_for_ever']:.0f} wait for ever",
+        )
+        if self.chaos:
+            holder = Claim("A holder is alone", status_of(met, broken=shared), alone)
+            return holder, ledger, turn
+        claims = [
+            Claim(
+                text, status_of(numbers[f"{fault}_met"] > 0, broken=numbers[f"{fault}_shared"] > 0)
+            )
+            for fault, text in _ALONE.items()
+        ]
+        free = status_of(numbers["killed_met"] > 0, broken=not numbers["free_again"])
+        crash = Claim("The lock of a killed holder becomes free", free)
+        return *claims, crash, turn, ledger
+
+    def find(self, name: str, numbers: Numbers) -> str:
+        twice = numbers["sold_twice"]
+        if self.chaos:
+            shared = f"{numbers['shared_holds']:,.0f} of {numbers['holds']:,.0f} holds not alone"
+            return f"{numbers['stops']:.0f} stops at random: {shared}, {twice:.0f} sold twice"
+        if numbers["killed_met"] and not numbers["free_again"]:
+            return "Dan was killed: nobody gets the lock any more"
+        if numbers["waiting_for_ever"]:
+            return f"{numbers['waiting_for_ever']:.0f} of {_CUSTOMERS} wait for ever"
+        if numbers["kept_shared"]:
+            return "Ada frees Bob's lock, so that Cleo joins him"
+        if twice:
+            return (
+                f"{numbers['sold']:.0f} are sold, {numbers['left_the_stock']:.0f} leave the stock"
+            )
+        if numbers["shared_holds"]:
+            return "Two believe that they hold the lock, and no kettle is sold twice"
+        return f"One at a time: {numbers['sold']:.0f} are sold, and as many leave the stock"
+
+    def panels(self) -> Sequence[Panel]:
+        names = _NAMES[: self.clients if self.chaos else _CUSTOMERS]
+        bars = (
+            Bar("waits", "waiting", wait_spans),
+            Bar("holds the lock", "work", held_spans),
+            Bar("not alone", "alarm", lambda history: overlaps(held_spans(history))),
+        )
+        marks = (
+            Mark("is stopped", "gone", _marks("stopped")),
+            Mark("goes on", "good", _marks("resumed")),
+            Mark("is killed", "tail", _marks("killed")),
+        )
+        lines = (Line("sold", "limit", _sold), Line("left the stock", "work", _left))
+        return (
+            Lanes("who believes that the lock is theirs", names, bars=bars, marks=marks),
+            Lines("kettles", lines, gap=("sold", "left the stock", "alarm")),
+        )
+
+    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
+        first, *others = results
+        claims = []
+        for other in others:
+            met = all(result.numbers["stops"] > 0 for result in (first, other))
+            better = first.numbers["sold_twice"] != 0 and other.numbers["sold_twice"] == 0
+            text = f"{first.name} sells what has not left the stock, {other.name} does not"
+            claims.append(Claim(text, status_of(met, broken=not better)))
+        twice = ", ".join(f"{one.name} {one.numbers['sold_twice']:.0f}" for one in results)
+        return f"Sold, but still in stock: {twice}", claims
+
+
+def _marks(event: str) -> Callable[[History], NDArray[np.int64]]:
+    def points(history: History) -> NDArray[np.int64]:
+        rows = history.select(event)
+        return np.column_stack([rows["client"], rows["start_ns"] - history.origin_ns])
+
+    return points
+
+
+def _sold(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    times = history.select("sold")["start_ns"] - history.origin_ns
+    return times, np.arange(1.0, len(times) + 1)
+
+
+def _left(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    rows = history.select("stock")
+    return rows["start_ns"] - history.origin_ns, _STOCK - rows["value"]

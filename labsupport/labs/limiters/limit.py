@@ -1,0 +1,224 @@
+"""Many clients share one limit: is it kept, is it granted, and is what the refused are told true?"""
+
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labsupport.charts import Bars, Part, count_per_span
+from labsupport.experiments.experiment import Experiment, Implementation, Numbers
+from labsupport.experiments.knobs import knob
+from labsupport.experiments.result import Result
+from labsupport.experiments.stage import Stage
+from labsupport.history import History
+from labsupport.labs.limiters.callers import GRACE_SECONDS, call, wait_as_told
+from labsupport.verdict import Claim, status_of
+
+__all__ = ["OWN", "Counts", "Limit", "Times", "in_order"]
+
+OWN = 2
+"""The limit of the one who has a key of its own."""
+
+_FAIR_SHARE = 0.8
+_SPAN_SECONDS = 0.05
+_MORE_SECONDS = 8.0
+_PATIENCE_SECONDS = 5.0
+
+Times = NDArray[np.int64]
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit(Experiment):
+    """What `RateLimit` and `BucketLimit` share: the clients, their calls, the claims, the chart."""
+
+    clients: int = knob(8, low=2, high=64)
+    seconds: float = knob(1.2, low=0.2, high=60.0, step=0.1)
+    skew_seconds: float = knob(0.0, low=-3600.0, high=3600.0, step=1.0)
+    processes: int = knob(4, low=2, high=16)
+
+    promise: ClassVar[str]
+    """What the limit says, as a claim."""
+    plan: ClassVar[tuple[tuple[float, float], ...]]
+    """How many windows, and how many times what the limit allows is asked for in them."""
+    _breach: ClassVar[str] = "{worst} calls get in where {most} are allowed"
+    _worst: ClassVar[str] = "Admitted where {most} are allowed"
+
+    @property
+    @abstractmethod
+    def _most(self) -> int:
+        """How many calls are allowed at once."""
+
+    @property
+    @abstractmethod
+    def _given(self) -> tuple[int, float]:
+        """The function's third and fourth arguments."""
+
+    @property
+    @abstractmethod
+    def _own(self) -> tuple[int, float]:
+        """The same for the one who has a limit of its own: so few that any machine goes beyond."""
+
+    @property
+    @abstractmethod
+    def _window(self) -> float:
+        """The seconds in which so many are allowed again."""
+
+    @abstractmethod
+    def _used(self, history: History, *events: str) -> tuple[Times, Counts]:
+        """When each call ended, and how much of the limit was used up then, at the least.
+
+        Only calls that lie wholly inside a span of time are counted as made in it, from the start of
+        the first to the end of the last: whenever in between the server decided, it was inside.
+        """
+
+    @abstractmethod
+    def _fair(self, calls_ns: Times) -> int:
+        """How many calls that began then are due, by the definition of the limit."""
+
+    @property
+    def conditions(self) -> str:
+        skew = f", one clock {self.skew_seconds:+g} s" if self.skew_seconds else ""
+        return f"{self.clients} clients, light load and bursts, then twice the limit{skew}"
+
+    def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
+        server = stage.server()
+        calls = (implementation, server.url, *self._given, self._calls(), self.clients)
+        # a clock belongs to a machine: the one that is wrong has a process of its own
+        stage.start(call, *calls, self.skew_seconds, clients=1, processes=1, name=name)
+        others = {"clients": self.clients - 1, "processes": self.processes - 1}
+        stage.start(call, *calls, 0.0, **others, name=name)
+        own = (implementation, server.url, *self._own, self._window)
+        stage.start(wait_as_told, *own, clients=1, processes=1, name=name)
+        stage.pool.begin()
+        stage.wait(seconds=self.seconds)
+
+        give_up = time.monotonic() + _MORE_SECONDS
+
+        def met() -> bool:
+            _, asked = self._used(stage.history, "admitted", "refused")
+            enough = bool(asked.max(initial=0) >= 2 * self._most) and self._waited(stage.history)
+            return enough or time.monotonic() > give_up
+
+        stage.wait_while_alive(met, patience_seconds=_PATIENCE_SECONDS)
+        stage.facts["stuck"] = len(stage.finish(patience_seconds=_PATIENCE_SECONDS))
+
+    def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
+        admitted, refused = history.select("admitted"), history.select("refused")
+        came_back, told = history.select("came back"), history.select("told to wait")
+        _, asked = self._used(history, "admitted", "refused")
+        _, used = self._used(history, "admitted")
+        due = self._fair(np.sort(np.concatenate([admitted["start_ns"], refused["start_ns"]])))
+        return {
+            "calls": len(admitted) + len(refused),
+            "admitted": len(admitted),
+            "due": due,
+            "share_of_due": len(admitted) / due if due else np.nan,
+            "most_asked": float(asked.max(initial=0)),
+            "worst": float(used.max(initial=0)),
+            "came_back": len(came_back),
+            "sent_away_again": int((came_back["value"] == 0).sum()),
+            "longest_wait_told_s": float(told["value"].max(initial=0)),
+            "stuck": facts["stuck"],
+        }
+
+    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+        met = numbers["most_asked"] >= 2 * self._most
+        starved = numbers["share_of_due"] < _FAIR_SHARE or numbers["stuck"] > 0
+        misled = numbers["sent_away_again"] > 0 or self._too_long(numbers["longest_wait_told_s"])
+        return (
+            Claim(
+                "Twice as much is asked for as the limit allows",
+                status_of(met),
+                f"{numbers['calls']:,.0f} calls, up to {numbers['most_asked']:,.0f} at once",
+            ),
+            Claim(
+                self.promise,
+                status_of(met, broken=numbers["worst"] > self._most + 1e-6),
+                f"{numbers['worst']:,.4g}, where {self._most} are allowed",
+            ),
+            Claim(
+                "At least four fifths of the calls that are due are admitted",
+                status_of(met, broken=starved),
+                f"{numbers['admitted']:,.0f} of {numbers['due']:,.0f}",
+            ),
+            Claim(
+                "Who waits as told is admitted",
+                status_of(numbers["came_back"] > 0, broken=misled),
+                f"{numbers['sent_away_again']:,.0f} of {numbers['came_back']:,.0f} were refused"
+                f" again; told to wait up to {numbers['longest_wait_told_s']:.3g} s",
+            ),
+        )
+
+    def find(self, name: str, numbers: Numbers) -> str:
+        _, kept, granted, told = (claim.status != "broken" for claim in self.judge(numbers))
+        if numbers["stuck"]:
+            return f"{numbers['stuck']:.0f} clients never got an answer"
+        if not kept:
+            return self._breach.format(worst=f"{numbers['worst']:.0f}", most=self._most)
+        if not granted:
+            return f"{numbers['admitted']:,.0f} calls get in where {numbers['due']:,.0f} are due"
+        if not told:
+            return "Who waits as told is sent away again, or waits too long"
+        return f"The limit of {self._most} is kept, and granted"
+
+    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
+        first, *others = results
+        broken = [c.text for c in first.verdict.claims if c.status == "broken"]
+        claims = []
+        for other in others:
+            missed = any(result.numbers["most_asked"] < 2 * self._most for result in results)
+            better = bool(broken) and other.verdict.status == "holds"
+            text = f"{other.name} keeps what {first.name} breaks"
+            claims.append(Claim(text, status_of(not missed, broken=not better)))
+        if first.numbers["share_of_due"] < _FAIR_SHARE:
+            parts = [f"{one.name} {one.numbers['share_of_due']:.0%}" for one in results]
+            return f"Admitted, of what is due: {', '.join(parts)}", claims
+        parts = [f"{one.name} {one.numbers['worst']:.0f}" for one in results]
+        return f"{self._worst.format(most=self._most)}: {', '.join(parts)}", claims
+
+    def _bars(self) -> Bars:
+        return Bars(
+            "calls per 50 ms",
+            (
+                Part("admitted", "good", _count("admitted")),
+                Part("refused", "waiting", _count("refused")),
+            ),
+            noun=("call", "calls"),
+            per_seconds=_SPAN_SECONDS,
+            top=max(load for _, load in self.plan) * self._most * _SPAN_SECONDS / self._window,
+        )
+
+    def _calls(self) -> tuple[Counts, Counts]:
+        """A cycle of the plan: its moments, and how many calls are due by then; in between, evenly."""
+        windows, loads = np.array(self.plan).T
+        moments = np.concatenate([[0.0], np.cumsum(windows)]) * self._window
+        return moments, np.concatenate([[0.0], np.cumsum(windows * loads)]) * self._most
+
+    def _too_long(self, seconds: float) -> bool:
+        """Whether nobody who is alone with the limit needs to wait so long."""
+        return not seconds <= self._window + GRACE_SECONDS
+
+    def _waited(self, history: History) -> bool:
+        """Whether the patient one has come back, or has no reason to."""
+        told = history.select("told to wait")["value"]
+        back = len(history.select("came back")) > 0 or self._too_long(told.max(initial=0))
+        return back or self._used(history, "admitted")[1].max(initial=0) > self._most
+
+
+def in_order(history: History, *events: str) -> tuple[Times, Times]:
+    """The starts and the ends of all calls of these kinds, each in the order of time."""
+    calls = np.concatenate([history.select(event) for event in events])
+    return np.sort(calls["start_ns"]), np.sort(calls["end_ns"])
+
+
+def _count(event: str) -> Any:
+    def heights(history: History, span_ns: int) -> Times:
+        times = history.select(event)["end_ns"] - history.origin_ns
+        return count_per_span(times, span_ns=span_ns, until_ns=history.elapsed_ns)
+
+    return heights

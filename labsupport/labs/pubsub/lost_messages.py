@@ -1,0 +1,260 @@
+"""One publisher, and subscribers that come late, die, lose their connection, or fall behind."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from labsupport.charts import Bar, Lanes, Mark, Panel
+from labsupport.errors import InvalidSettingError
+from labsupport.experiments.experiment import Experiment, Implementation, Numbers
+from labsupport.experiments.knobs import knob
+from labsupport.experiments.result import Result
+from labsupport.experiments.stage import Stage
+from labsupport.history import History
+from labsupport.labs.pubsub.clients import (
+    BUFFER_BYTES,
+    PATIENCE_SECONDS,
+    SUBSCRIBERS,
+    Scene,
+    counts_of,
+    in_rows,
+    probe,
+    publish,
+)
+from labsupport.verdict import Claim, status_of
+
+__all__ = ["LostMessages"]
+
+_TOGETHER_NS = 40_000_000  # receipts no further apart are drawn as one bar
+_FAULTS = {
+    "steady": "without a fault",
+    "killed": "that is killed and restarted",
+    "cut": "that is cut off",
+    "slow": "that is too slow",
+    "late": "that comes late",
+}
+_STRUCK = ("killed", "cut", "slow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostMessages(Experiment):
+    """One process sends messages to five subscribers, each in a process of its own.
+
+    What is under study is `transport(redis, names)`: it returns two functions, `send(message)`,
+    which sends a text to all subscribers, and `receive(me, handle)`, which calls `handle(message)`
+    with each text, in the order in which they were sent, for as long as it lives. Each process
+    calls `transport` with its own `redis`; an error of the connection ends `receive`, which is then
+    called again, as the supervisor of a service does.
+
+    `killed` dies with the last message of the first part handled, and not yet acknowledged; `cut`
+    is stopped and its connections are closed (CLIENT KILL); `slow` is stopped while more is sent
+    than the server keeps for it; `late` starts after the first part.
+
+    Args:
+        messages: how many are sent in all.
+        missed: how many of them while the others are away.
+        seconds: how long the sending takes.
+        retries: how often redis-py may connect anew without a word; its own default is 10.
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ("redis", "names")
+    subscribers: ClassVar[tuple[str, ...]] = SUBSCRIBERS
+
+    messages: int = knob(1000, low=200, high=20_000, step=100)
+    missed: int = knob(300, low=50, high=5_000, step=50)
+    seconds: float = knob(1.0, low=0.1, high=60.0, step=0.1)
+    retries: int = knob(0, low=0, high=10)
+
+    def check(self) -> None:
+        if self.missed > self.messages // 2:
+            raise InvalidSettingError(
+                f"missed is {self.missed} of {self.messages} messages.",
+                "Make messages at least twice missed.",
+            )
+
+    @property
+    def conditions(self) -> str:
+        return (
+            f"{self.messages:,} messages, {self.missed:,} of them while three subscribers are away"
+        )
+
+    def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
+        server = stage.server(config={"client-output-buffer-limit": f"pubsub {BUFFER_BYTES} 0 0"})
+        first = (self.messages - self.missed) * 4 // 7
+        scene = Scene(stage, server, implementation, name, self.retries)
+        prober = scene.start(probe, gated=True)
+        publisher = scene.start(
+            publish, first, self.missed, self.messages, self.seconds, gated=True
+        )
+        workers = {
+            who: scene.subscribe(who, hold_at=first if who == "killed" else 0)
+            for who in ("steady", "killed", "cut", "slow")
+        }
+        stage.pool.begin()
+        if scene.all_hear(prober, workers):
+            publisher.until("strike")
+            stage.wait(lambda: len(stage.history.select("held")) > 0, seconds=PATIENCE_SECONDS)
+            workers["late"] = scene.subscribe("late", later=True)
+            scene.all_hear(prober, workers.keys() - {"killed"})
+            workers["killed"].kill()
+            workers["cut"].pause()
+            stage.facts["cut"] = server.disconnect("cut")
+            workers["slow"].pause()
+            publisher.until("part sent")
+            while not len(stage.history.select("back")):
+                scene.received_so_far("steady", "late")
+                publisher.until("part sent")
+            workers["killed"] = scene.subscribe("killed", later=True)
+            workers["cut"].resume()
+            workers["slow"].resume()
+            scene.all_hear(prober, workers)
+            publisher.finish(seconds=self.seconds + 30)
+            stage.facts["over"] = scene.all_hear(prober, workers)
+        for worker in stage.pool.workers:
+            worker.kill()
+        stage.finish(patience_seconds=PATIENCE_SECONDS)
+
+    def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
+        counts = counts_of(history, self.messages)
+        numbers: dict[str, float] = {"sent": len(history.select("sent"))}
+        for who, times in zip(SUBSCRIBERS, counts, strict=True):
+            numbers[f"{who}_lost"] = int((times == 0).sum())
+            numbers[f"{who}_twice"] = int((times > 1).sum())
+        for what in ("connected", "error"):
+            rows = in_rows(history, what)
+            back = history.select("back")["end_ns"].min(initial=np.iinfo("i8").max)
+            for who in _STRUCK[1:]:
+                of = (rows["row"] == SUBSCRIBERS.index(who)) & (rows["at_ns"] >= back)
+                numbers[f"{who}_{what}"] = int(of.sum())
+        numbers["exercised"] = int(facts.get("cut", 0) > 0 and facts.get("over", False))
+        return numbers
+
+    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+        met = bool(numbers["exercised"])
+        lost = {who: numbers[f"{who}_lost"] for who in SUBSCRIBERS}
+        twice = sum(numbers[f"{who}_twice"] for who in SUBSCRIBERS)
+        silent = [who for who in _STRUCK[1:] if lost[who] and not numbers[f"{who}_error"]]
+        return (
+            *(
+                Claim(
+                    f"A subscriber {fault} receives every message",
+                    status_of(met, broken=lost[who] > 0),
+                    f"{lost[who]:,.0f} of {numbers['sent']:,.0f} lost",
+                )
+                for who, fault in _FAULTS.items()
+            ),
+            Claim(
+                "Nobody misses messages without an error",
+                status_of(met, broken=bool(silent)),
+                f"no error at {' and '.join(silent)}" if silent else "",
+            ),
+            Claim(
+                "Nobody handles a message twice", status_of(met, broken=twice > 0), f"{twice:,.0f}"
+            ),
+        )
+
+    def find(self, name: str, numbers: Numbers) -> str:
+        losing = [who for who in SUBSCRIBERS if numbers[f"{who}_lost"]]
+        if not numbers["exercised"]:
+            return "Messages do not arrive at all: nothing was put to the test"
+        if losing:
+            total = sum(numbers[f"{who}_lost"] for who in losing)
+            return f"{total:,.0f} messages lost, by {len(losing)} of {len(SUBSCRIBERS)} subscribers"
+        twice = sum(numbers[f"{who}_twice"] for who in SUBSCRIBERS)
+        return f"Nothing is lost; {twice:,.0f} handled twice" if twice else "Nothing is lost"
+
+    def panels(self) -> Sequence[Panel]:
+        return (
+            Lanes(
+                "what each subscriber received, and what it lost",
+                SUBSCRIBERS,
+                bars=(
+                    Bar("away", "gone", _away),
+                    Bar("receives", "work", _received),
+                    Bar("loses", "alarm", _lost),
+                ),
+                marks=(
+                    Mark("error", "waiting", lambda history: _points(history, "error")),
+                    Mark("twice", "second", _repeated),
+                ),
+            ),
+        )
+
+    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
+        first, *others = results
+        before, claims = _total_lost(first), []
+        for other in others:
+            met = all(result.numbers["exercised"] for result in (first, other))
+            better = before > 0 and _total_lost(other) == 0
+            text = f"{first.name} loses messages, {other.name} loses none"
+            claims.append(Claim(text, status_of(met, broken=not better)))
+        lost = ", ".join(f"{result.name} {_total_lost(result):,.0f}" for result in results)
+        return f"Lost: {lost}", claims
+
+    def count(self, result: Result) -> pd.DataFrame:
+        """What each subscriber was sent, received, lost and received again, as a table."""
+        counts = counts_of(result.events, self.messages)
+        table = {
+            who: {
+                "sent": int(result.numbers["sent"]),
+                "received": int(times.sum()),
+                "lost": int((times == 0).sum()),
+                "twice": int((times > 1).sum()),
+            }
+            for who, times in zip(SUBSCRIBERS, counts, strict=True)
+        }
+        return pd.DataFrame(table).T
+
+
+def _total_lost(result: Result) -> float:
+    return sum(result.numbers[f"{who}_lost"] for who in SUBSCRIBERS)
+
+
+def _points(history: History, event: str) -> NDArray[np.int64]:
+    rows = in_rows(history, event)
+    return np.column_stack([rows["row"], rows["at_ns"] - history.origin_ns])
+
+
+def _away(history: History) -> NDArray[np.int64]:
+    strike, back = (
+        int(history.select(event)["end_ns"].min(initial=history.origin_ns + history.elapsed_ns))
+        - history.origin_ns
+        for event in ("strike", "back")
+    )
+    late = (SUBSCRIBERS.index("late"), 0, strike)
+    struck = [(SUBSCRIBERS.index(who), strike, back) for who in _STRUCK]
+    return np.array([late, *struck], "i8")
+
+
+def _received(history: History) -> NDArray[np.int64]:
+    rows, spans = in_rows(history, "received"), []
+    for row in range(len(SUBSCRIBERS)):
+        at = rows["at_ns"][rows["row"] == row] - history.origin_ns
+        for run in np.split(at, np.flatnonzero(np.diff(at) > _TOGETHER_NS) + 1):
+            spans += [(row, run[0], run[-1])] if len(run) else []
+    return np.array(spans, "i8").reshape(-1, 3)
+
+
+def _lost(history: History) -> NDArray[np.int64]:
+    """When the messages were sent that a subscriber lost: a later one has reached it, or nobody."""
+    sent = history.select("sent")
+    rows, spans = in_rows(history, "received"), []
+    began, ended = sent["start_ns"] - history.origin_ns, sent["end_ns"] - history.origin_ns
+    for row in range(len(SUBSCRIBERS)):
+        got = rows["value"][rows["row"] == row]
+        missing = ~np.isin(sent["value"], got) & (sent["value"] < got.max(initial=0))
+        edges = np.flatnonzero(np.diff(np.pad(missing.astype(int), 1))).reshape(-1, 2)
+        spans += [(row, began[first], ended[after - 1]) for first, after in edges]
+    return np.array(spans, "i8").reshape(-1, 3)
+
+
+def _repeated(history: History) -> NDArray[np.int64]:
+    rows = in_rows(history, "received")
+    keys = rows["row"] * 1_000_000 + rows["value"].astype("i8")
+    again = np.ones(len(rows), bool)
+    again[np.unique(keys, return_index=True)[1]] = False
+    return np.column_stack([rows["row"], rows["at_ns"] - history.origin_ns])[again]

@@ -1,0 +1,89 @@
+"""How answers to exercise 08.2 are put to the test: real servers that are dead, or hang."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from labsupport.errors import ImplementationError, WorkerError
+from labsupport.exercises import Outcome
+from labsupport.exercises.trials import Answer
+from labsupport.servers import Server, start_masters
+from labsupport.workers import Client, WorkerPool, point
+
+__all__ = ["check_lock_on"]
+
+_KEY = "lock:kettle"
+_TTL = 1.2  # ten times what two nodes that hang cost an answer that waits 50 ms for each
+
+
+def check_lock_on(answer: Answer) -> Outcome:
+    trials = (
+        ("Five servers", 0, 0),
+        ("Two of five servers hang", 0, 2),
+        ("Two of five servers dead", 2, 0),
+        ("Three of five servers dead", 3, 0),
+    )
+    for situation, dead, hung in trials:
+        with ExitStack() as closing:
+            servers = [closing.enter_context(server) for server in start_masters(5)]
+            pool = closing.enter_context(WorkerPool())
+            try:
+                wrong = _try_lock(pool, answer, servers, dead, hung)
+            except ImplementationError as error:
+                cause = error.__cause__ or error
+                wrong = f"{type(cause).__name__} was raised." if error.__cause__ else error.problem
+        if wrong:
+            return Outcome(False, f"{situation}: {wrong}", situation)
+    return Outcome(True, "it took and freed the lock with dead servers, and with some that hang.")
+
+
+def _try_lock(
+    pool: WorkerPool, answer: Answer, servers: Sequence[Server], dead: int, hung: int
+) -> str:
+    """What is wrong with an answer that meets dead and hanging servers; "" if nothing is."""
+    worker = pool.start(_take_and_free, answer, [server.url for server in servers], gated=True)
+    worker.until("ready")
+    for server in servers[5 - dead :]:
+        server.kill()
+    for server in servers[:hung]:  # those that are asked first
+        server.pause()
+    try:
+        worker.until("took", seconds=_TTL)
+    except WorkerError:
+        if not worker.done:
+            return f"take did not come back before its ttl of {_TTL:g} s was over."
+        return "take returned None, though a majority is alive." if dead <= 2 else _left(servers)
+    for server in servers[:hung]:
+        server.resume()
+    if dead > 2:
+        return "take returned a token, though there is no majority."
+    missing = [server for server in servers[hung : 5 - dead] if not _has(server)]
+    if len(servers) - hung - dead - len(missing) < 3:
+        return "take returned a token that no majority of the servers has."
+    pool.wait(lambda: all(map(_has, servers[:hung])), seconds=0.3)  # as they wake, they vote
+    try:
+        worker.finish(seconds=_TTL)
+    except WorkerError:
+        return f"free did not come back within {_TTL:g} s."
+    return _left(servers)
+
+
+def _take_and_free(client: Client, answer: Answer, urls: list[str]) -> None:
+    take, free = answer(urls)
+    before = take("lock:lamp", _TTL)  # so that it is connected when a server stops to answer
+    if before is not None:
+        free("lock:lamp", before)
+    point("ready")
+    token = take(_KEY, _TTL)
+    if token is not None:
+        point("took")
+        free(_KEY, token)
+
+
+def _has(server: Server) -> bool:
+    with server.client() as client:
+        return bool(client.exists(_KEY))
+
+
+def _left(servers: Sequence[Server]) -> str:
+    left = any(_has(server) for server in servers if server.alive)
+    return "a server still has the lock that nobody has any more." if left else ""

@@ -1,0 +1,210 @@
+"""Two clients want one lock, kept on servers that fail: can both believe that they hold it?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labsupport.charts import Bar, Lanes, Mark, Panel, overlaps
+from labsupport.errors import InvalidSettingError
+from labsupport.experiments.experiment import Experiment, Implementation, Numbers
+from labsupport.experiments.knobs import choice, knob
+from labsupport.experiments.result import Result
+from labsupport.experiments.stage import Stage
+from labsupport.history import History, Rows
+from labsupport.labs.redlock.clients import CLIENTS, DOWN, Scene
+from labsupport.verdict import Claim, status_of
+
+__all__ = ["TwoHolders"]
+
+_ROLES = ("work", "second")
+_MOST_ATTEMPTS = 4
+_SLOWER = 3  # how much longer the TTL is in the next attempt
+_PATIENCE_SECONDS = 10.0
+Spans = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoHolders(Experiment):
+    """Ada has the lock and is about to write; a fault strikes; then Bob tries.
+
+    The function under study is `sell(nodes, db, ttl)`: under a lock that is kept on `nodes` (a client
+    for each, which waits 0.3 s for an answer) it sells a piece of product 1, of which there is one,
+    and returns whether it did. It says where it is: `point("holds")` when it has the lock,
+    `point("writes")` right before it writes, and `point("frees")` when it is about to free the lock.
+
+    Args:
+        fault: "failover" of a primary whose replica lags; "restart" of a third node, after two were
+            away when Ada took the lock; "pause" of Ada for longer than the TTL; or "none".
+        down: how many of the five nodes are killed before all.
+        remedy: of a restart: "fsync" has the nodes write each command to disk before they answer;
+            "delay" keeps the node away for a TTL.
+        ttl_seconds: what the function is given as `ttl`; longer if the machine is too slow for it.
+        seconds: how long the time axis is at the least.
+        pace_seconds: a rest between two moves, so that they can be watched.
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ("nodes", "db", "ttl")
+
+    fault: str = choice("none", among=("none", "failover", "restart", "pause"))
+    remedy: str = choice("none", among=("none", "fsync", "delay"))
+    down: int = knob(0, low=0, high=5)
+    ttl_seconds: float = knob(10.0, low=0.1, high=60.0)
+    seconds: float = knob(0.4, low=0.1, high=60.0)
+    pace_seconds: float = knob(0.06, low=0.0, high=5.0)
+
+    def check(self) -> None:
+        others = {"none": bool(self.down), "restart": self.remedy != "none"}
+        if any(given and self.fault != fault for fault, given in others.items()):
+            raise InvalidSettingError(
+                f"down={self.down} and remedy={self.remedy!r} do not go with {self.fault!r}.",
+                "`down` is for fault='none', and a remedy for fault='restart'.",
+            )
+
+    @property
+    def conditions(self) -> str:
+        if self.fault == "failover":
+            return "the primary is killed while its replica lags; the replica is promoted"
+        if self.fault == "pause":
+            return f"five nodes, TTL {self.ttl_seconds:g} s; ada is stopped for longer"
+        if self.fault == "restart":
+            remedies = {
+                "none": "and comes back empty",
+                "fsync": "and comes back with what it wrote to disk",
+                "delay": "and comes back a TTL later",
+            }
+            return f"five nodes; the third is killed {remedies[self.remedy]}"
+        return f"five nodes, {self.down} of them killed"
+
+    def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
+        shop = stage.shop()
+        shop.execute("ALTER TABLE products ADD COLUMN claimed_by TEXT")  # for a fence, or whatever
+        for attempt in range(_MOST_ATTEMPTS):
+            shop.execute("UPDATE products SET stock = 1 WHERE id = :id", id=1)
+            ttl = self.ttl_seconds * _SLOWER**attempt
+            scene = Scene(stage, self.fault, self.remedy, self.down, ttl, self.pace_seconds)
+            scene.start(implementation, shop, name)
+            if met := scene.strike():
+                break
+            scene.end()
+        stage.facts["met"] = met
+        stage.facts["sold"] = sum(worker.result is True for worker in scene.clients)
+        stage.facts["stuck"] = len(stage.finish(patience_seconds=_PATIENCE_SECONDS))
+
+    def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
+        held = _beliefs(history)
+        together = overlaps(held)
+        return {
+            "met": int(facts["met"]),
+            "holders": len(held),
+            "together": len(together),
+            "sold": facts["sold"],
+            "stuck": facts["stuck"],
+            "together_ms": float((together[:, 2] - together[:, 1]).sum()) / 2e6,
+        }
+
+    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+        met = bool(numbers["met"])
+        return (
+            Claim(
+                "One client at a time believes that it holds the lock",
+                status_of(met, broken=numbers["together"] > 0),
+                f"{numbers['together_ms']:.0f} ms together",
+            ),
+            Claim(
+                "The last piece is not sold twice",
+                status_of(met, broken=numbers["sold"] > 1),
+                f"{numbers['sold']:.0f} sold",
+            ),
+            Claim(
+                "Somebody gets the lock",
+                status_of(met, broken=numbers["holders"] == 0 or numbers["stuck"] > 0),
+                f"{numbers['holders']:.0f} clients had it",
+            ),
+        )
+
+    def find(self, name: str, numbers: Numbers) -> str:
+        if not numbers["met"]:
+            return "The fault did not meet the clients: nothing was put to the test"
+        if numbers["sold"] > 1:
+            return "Two clients hold one lock, and both sell the last piece"
+        if numbers["together"]:
+            return "Two clients hold one lock; only one of them could sell"
+        if not numbers["holders"]:
+            return "Nobody gets the lock"
+        return "One holder at a time"
+
+    def panels(self) -> Sequence[Panel]:
+        names = [f"node {number}" for number in range(1, 6)]
+        if self.fault == "failover":
+            names = ["primary", "replica"]
+        tokens = [
+            Bar(f"{client}'s token", role, partial(_tokens, servers=len(names), who=who))
+            for who, (client, role) in enumerate(zip(CLIENTS, _ROLES, strict=True))
+        ]
+        beliefs = [
+            Bar(f"{client} holds", role, partial(_beliefs, who=(who,)))
+            for who, (client, role) in enumerate(zip(CLIENTS, _ROLES, strict=True))
+        ]
+        down = Bar("down", "gone", partial(_tokens, servers=len(names), who=DOWN))
+        both = Bar("both hold it", "alarm", lambda run: overlaps(_beliefs(run)))
+        return (
+            Lanes("whose token each server has", names, bars=(*tokens, down)),
+            Lanes(
+                "who believes that it has the lock",
+                CLIENTS,
+                bars=(*beliefs, both),
+                marks=(Mark("sells", "tail", _sales),),
+            ),
+        )
+
+    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
+        first, *others = results
+        claims = []
+        for other in others:
+            met = all(result.numbers["met"] for result in (first, other))
+            better = first.numbers["sold"] > 1 >= other.numbers["sold"]
+            text = f"{first.name} sells the last piece twice, {other.name} does not"
+            claims.append(Claim(text, status_of(met, broken=not better)))
+        sold = ", ".join(f"{result.name} {result.numbers['sold']:.0f}" for result in results)
+        return f"Pieces sold of one: {sold}", claims
+
+
+def _of(history: History, event: str) -> Rows:
+    """The events of one kind in this attempt."""
+    rows = history.select(event)
+    return rows[rows["start_ns"] >= history.origin_ns]
+
+
+def _beliefs(history: History, who: Sequence[int] = (0, 1)) -> Spans:
+    """From when to when each client believes that it holds the lock: (row, start, end)."""
+    begun, ended = _of(history, "holds"), _of(history, "frees")
+    found = []
+    for row in who:
+        starts, ends = (rows["start_ns"][rows["client"] % 3 == row] for rows in (begun, ended))
+        for start in starts - history.origin_ns:
+            later = ends[ends - history.origin_ns >= start] - history.origin_ns
+            found.append((row, start, later[0] if len(later) else history.elapsed_ns))
+    return np.array(found, "i8").reshape(-1, 3)
+
+
+def _tokens(history: History, servers: int, who: int) -> Spans:
+    """From when to when each server has a token of that client, or is down: (row, start, end)."""
+    wanted = [DOWN] if who == DOWN else np.unique(_of(history, f"token {who}")["value"])
+    found = []
+    for row in range(servers):
+        looks = _of(history, f"node {row}")
+        times = np.append(looks["start_ns"] - history.origin_ns, history.elapsed_ns)
+        has = np.pad(np.isin(looks["value"], wanted).astype(int), 1)
+        edges = np.flatnonzero(np.diff(has)).reshape(-1, 2)
+        found += [(row, times[first], times[last]) for first, last in edges]
+    return np.array(found, "i8").reshape(-1, 3)
+
+
+def _sales(history: History) -> NDArray[np.int64]:
+    """Who sold, and when: (row, moment)."""
+    rows = _of(history, "sells")
+    return np.stack([rows["client"] % 3, rows["start_ns"] - history.origin_ns], 1)

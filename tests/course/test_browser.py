@@ -1,0 +1,402 @@
+"""A reader's first minutes: JupyterLab as `make lab` starts it, a real Chromium, lab 01 run through."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nbformat
+import psutil
+import pytest
+
+from labsupport.doctor import CHROMIUMS
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / ".lab" / "screenshots"
+CHROMIUM = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+NOTEBOOK = next((ROOT / "notebooks").glob("01_*.ipynb"), None)
+PATIENCE = 240
+"""Seconds after which something hangs; nothing is measured by it."""
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (.ci/run installs it)"),
+    pytest.mark.skipif(NOTEBOOK is None, reason="lab 01 is not there"),
+    pytest.mark.skipif(shutil.which("make") is None, reason="no make"),
+]
+
+# Every Python of the lab (the server, its kernels, their workers) tells whom it asks for, and that
+# it tells: addresses that it connects to, names that it looks up. Sockets in the file system do not count.
+LISTENER = """
+import os, sys
+
+def tell(what):
+    with open(os.environ["LAB_CONNECTIONS"], "a") as file:
+        file.write(f"{what}\\n")
+
+def listen(event, arguments):
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        tell(arguments[1][0])
+    elif event == "socket.getaddrinfo":
+        tell(arguments[0])
+
+tell("listening")
+sys.addaudithook(listen)
+"""
+HERE = {"127.0.0.1", "::1", "localhost", "None"}
+# Every picture that is on the page at the moment when the browser paints.
+WATCH = """() => {
+    window.painted = new Set();
+    const look = () => {
+        for (const one of document.querySelectorAll('.jp-OutputArea-output img')) {
+            window.painted.add(one.src);
+        }
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+class Lab:
+    """JupyterLab, started in a copy of the project so that the reader's notebooks stay as they are."""
+
+    def __init__(self, directory):
+        self.directory = directory / "a copy"  # a space in the path: `make` must bear it
+        for name in ("Makefile", "jupyter", "notebooks"):
+            source, target = ROOT / name, self.directory / name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+        (directory / "sitecustomize.py").write_text(LISTENER)
+        settings = directory / "config/lab/user-settings/@jupyterlab/notebook-extension"
+        settings.mkdir(parents=True)
+        # Otherwise cells out of sight are not on the page, and cannot be pointed at.
+        (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+        self.connections = directory / "connections"
+        self.connections.touch()
+        outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # those of the `make test` that runs this
+        environment = {key: value for key, value in os.environ.items() if key not in outer} | {
+            "JUPYTER_CONFIG_DIR": str(directory / "config"),
+            "JUPYTER_DATA_DIR": str(directory / "data"),
+            "LAB_CONNECTIONS": str(self.connections),
+            "PYTHONPATH": str(directory),
+        }
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = ["make", "-o", "setup", "lab", f"VENV={sys.executable}", f"PORT={self.port}"]
+        self.log = directory / "jupyterlab.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, "BROWSER=no"],
+                cwd=self.directory,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.url = ""
+        try:
+            _wait(self._tells_address, "the address of JupyterLab")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _tells_address(self):
+        said = self.log.read_text()
+        assert self.process.poll() is None, f"JupyterLab did not start:\n{said}"
+        found = re.search(r"http://127\.0\.0\.1:\d+/lab\S*\?token=\w{20,}", said)
+        self.url = found.group() if found else ""
+        return self.url
+
+    def address(self, path):
+        """The page of a notebook, with the token, and without the tabs of the test before."""
+        parts = urlsplit(self.url)
+        return f"http://{parts.netloc}/lab/tree/{path}?{parts.query}&reset"
+
+    def processes(self):
+        """What the server has started, and what that has started, by process id."""
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        return {one.pid for one in found if one.status() != psutil.STATUS_ZOMBIE}
+
+    def stop(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    yield lab
+    lab.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        # As root, in a container, Chromium has no sandbox of its own.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, request):
+    """A page that remembers what it asked for; its last state is kept as a screenshot."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    page.asked = []
+    context.on("request", lambda one: page.asked.append(one.url))
+    page.on("websocket", lambda one: page.asked.append(one.url))
+    yield page
+    _screenshot(page, request.node.name)
+    context.close()
+
+
+def _screenshot(page, name):
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def _wait(condition, what):
+    """Ask until it is so; how long that takes is not looked at."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"never came: {what}"
+        time.sleep(0.05)
+
+
+def _open(page, address):
+    """Open a notebook and wait until it is drawn and its kernel can be used."""
+    page.goto(address)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+
+
+def _cells(path):
+    return json.loads(path.read_text())["cells"]
+
+
+def _run_all(page, saved):
+    """Run every cell; returns the cells as JupyterLab then saves them.
+
+    An error that is not meant ends the run: the cells after it then have no count.
+    """
+    prompts = page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
+    # Under load the menu's command once reached the notebook too early, and ran nothing.
+    for _attempt in range(3):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_timeout(500)
+        if prompts.filter(has_text=re.compile(r"\[(\*|\d+)\]")).count():
+            break
+    _wait(lambda: prompts.filter(has_text="[*]").count() == 0, "the end of Run All")
+    page.keyboard.press("Control+s")
+
+    def written():
+        try:
+            return _code(saved)[0]["execution_count"] is not None
+        except ValueError:  # JupyterLab is writing it at this moment
+            return False
+
+    _wait(written, "the notebook with what was run")
+    return _cells(saved)
+
+
+def _code(path):
+    return [cell for cell in _cells(path) if cell["cell_type"] == "code"]
+
+
+def _forget_run(path):
+    """Take the outputs out of a notebook, so that none of them can be mistaken for a new one."""
+    notebook = json.loads(path.read_text())
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    path.write_text(json.dumps(notebook))
+
+
+def test_starts_calm_and_stays_on_the_loopback(lab, page):
+    """The first page is notebook 00, asks no question, and nothing leaves this machine."""
+    _open(page, lab.url)
+    assert page.locator(".lm-TabBar-tabLabel", has_text="00_start_here.ipynb").count() == 1
+    assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0
+    assert page.locator(".jp-TableOfContents-tree").get_by_text("Choose among five types").count()
+    assert urlsplit(lab.url).hostname == "127.0.0.1"
+    assert (lab.directory / ".lab" / "workspaces").is_dir()  # not in the reader's home
+    _stays_here(lab, page)
+
+
+def test_refuses_a_stranger(lab, page):
+    """Without the token there is a login page, not a lab."""
+    page.goto(lab.url.partition("?")[0])
+    assert "/login" in page.url
+    with socket.socket() as outside:
+        assert outside.connect_ex((_other_address(), lab.port)) != 0
+
+
+def test_runs_lab_01_with_a_live_chart_and_an_interrupt(lab, page, record_property):
+    """Run All works; the herd's chart moves; the stop button ends a herd and leaves nothing behind."""
+    saved = lab.directory / "notebooks" / NOTEBOOK.name
+    _forget_run(saved)
+    _open(page, lab.address(f"notebooks/{NOTEBOOK.name}"))
+    cells = _run_all(page, saved)
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] != "code" or "raises-exception" in cell["metadata"].get("tags", []):
+            continue
+        errors = [one["evalue"] for one in cell["outputs"] if one["output_type"] == "error"]
+        assert not errors, f"cell {number}: {errors[0]}"
+        assert cell["execution_count"], f"cell {number} was not run"
+    _screenshot(page, "lab_01_after_run_all")
+
+    number = next(
+        place
+        for place, cell in enumerate(cells)
+        if cell["cell_type"] == "code" and "herd.run(" in "".join(cell["source"])
+    )
+    herd = page.locator(".jp-Notebook .jp-Cell").nth(number)
+    page.evaluate(WATCH)
+    before = page.evaluate("window.painted.size")
+    _start(page, herd)
+    started = time.monotonic()
+    _finished(herd)
+    frames = page.evaluate("window.painted.size") - before
+    record_property("frames", frames)
+    print(f"{frames} frames in {time.monotonic() - started:.1f} s")
+    _screenshot(page, "lab_01_herd")
+    assert frames >= 5, "the chart did not move while the herd ran"
+
+    here = lab.processes()
+    _start(page, herd)
+    size = page.evaluate("window.painted.size")
+    page.wait_for_function("size => window.painted.size > size + 1", arg=size)
+    page.locator("[data-jp-item-name=interrupt] button, [data-jp-item-name=interrupt]").last.click()
+    herd.locator(".jp-OutputArea-output", has_text="KeyboardInterrupt").first.wait_for()
+    _finished(herd)
+    _screenshot(page, "lab_01_interrupted")
+    _wait(lambda: lab.processes() <= here, "the end of the herd's processes")
+
+    _start(page, herd)  # and it can be run again
+    _finished(herd)
+    assert herd.locator(".jp-OutputArea-output", has_text="KeyboardInterrupt").count() == 0
+    _stays_here(lab, page)
+
+
+PANEL = """
+import json
+
+from labsupport.labs.cache_aside import ThunderingHerd
+
+
+def cache_aside(redis, key, load, ttl):
+    cached = redis.get(key)
+    if cached is None:
+        cached = json.dumps(load())
+        redis.set(key, cached, px=int(ttl * 1000))
+    return json.loads(cached)
+
+
+def no_cache(redis, key, load, ttl):
+    return load()
+
+
+ThunderingHerd(clients=8, seconds=1.0, ttl_seconds=0.3).panel(naive=cache_aside, none=no_cache)
+"""
+
+
+def test_panel_runs_stops_and_compares(lab, page):
+    """Run draws, a slider moves meanwhile, Stop ends it in the middle; then two runs are compared."""
+    notebook = lab.directory / "notebooks" / "panel.ipynb"
+    cell = nbformat.v4.new_code_cell(PANEL, id="panel")
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), notebook
+    )
+    _open(page, lab.address("notebooks/panel.ipynb"))
+    cell = page.locator(".jp-Notebook .jp-Cell").first
+    _start(page, cell)
+    _finished(cell)
+    run, stop, compare = (
+        cell.locator("button", has_text=name) for name in ("Run", "Stop", "Compare")
+    )
+    run.wait_for()
+    note = cell.get_by_text("A panel with sliders")  # for where no widget is drawn
+    assert note.count() == 1
+    assert not note.is_visible()
+    assert stop.is_disabled()
+    assert compare.is_disabled()
+    here = lab.processes()
+    page.evaluate(WATCH)
+
+    seconds = cell.locator(".widget-readout").nth(1)  # clients, seconds, ttl seconds, processes
+    _set(page, seconds, "5")
+    run.click()
+    _wait(lambda: page.evaluate("window.painted.size") > 3, "a chart that moves")
+    assert run.is_disabled()
+    _set(page, seconds, "1")  # while it runs
+    _screenshot(page, "panel_running")
+    stop.click()
+    cell.get_by_text("Stopped.").wait_for()
+    _wait(lambda: lab.processes() <= here, "the end of the run's processes")
+    assert stop.is_disabled()
+
+    for name in ("naive", "none"):
+        cell.locator("button", has_text=name).click()
+        run.click()
+        _wait(stop.is_enabled, "the run")
+        _wait(run.is_enabled, "the end of the run")
+        cell.get_by_text("Every request gets the value").wait_for()
+        _screenshot(page, f"panel_{name}")
+    compare.click()
+    cell.get_by_text("as many loads at once as naive").wait_for()
+    _screenshot(page, "panel_compared")
+    _stays_here(lab, page)
+
+
+def _set(page, readout, value):
+    """Type a value into a slider's read-out."""
+    readout.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type(value)
+    page.keyboard.press("Enter")
+
+
+def _start(page, cell):
+    """Run one cell, and wait until the kernel has been asked to."""
+    cell.scroll_into_view_if_needed()
+    cell.locator(".jp-InputPrompt").click()
+    page.keyboard.press("Control+Enter")
+    cell.locator(".jp-InputPrompt", has_text="[*]").wait_for()
+
+
+def _finished(cell):
+    cell.locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]")).wait_for()
+
+
+def _stays_here(lab, page):
+    """Neither the page nor any Python of the lab has asked for another machine."""
+    asked = {urlsplit(url).hostname for url in page.asked if not url.startswith(("data:", "blob:"))}
+    assert asked == {"127.0.0.1"}
+    told = lab.connections.read_text().split()
+    assert told.count("listening") >= 2  # the server, a kernel
+    assert set(told) - {"listening"} <= HERE
+
+
+def _other_address():
+    """This machine's address on its network, if it has one; connecting UDP sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.2"
+        return probe.getsockname()[0]

@@ -1,0 +1,101 @@
+"""Each notebook as slides: none overflows 1280 by 720, and no picture gets too small to read."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from test_browser import CHROMIUM
+
+from tools.slides import HEIGHT, WIDTH, main, slides
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+LEAST = 0.4
+"""The share of its own size below which a picture is not readable any more; drawn for two pixels
+in one of CSS."""
+
+# Stands in for reveal.js, which comes from the net: it shows one slide at a time, in this frame.
+FRAME = f"""<style>
+  body {{ margin: 0; }}
+  .slides {{ height: {HEIGHT}px; position: relative; width: {WIDTH}px; }}
+  .slides section {{ display: none; height: {HEIGHT}px; }}
+</style></head>"""
+MEASURE = """() => {
+  const sections = [...document.querySelectorAll(".slides section")];
+  return sections.filter(one => !one.querySelector("section")).map(slide => {
+    const stack = slide.parentElement;
+    stack.classList.add("stack");
+    stack.style.display = slide.style.display = "block";
+    slide.classList.add("present");
+    const boxes = [slide, ...slide.querySelectorAll(".jp-Cell, [class*=jp-OutputArea], pre")];
+    const found = {
+      text: slide.innerText.trim().slice(0, 60),
+      beyond: Math.max(...boxes.map(box => box.scrollHeight - box.clientHeight)),
+      aside: Math.max(...boxes.map(box => box.scrollWidth - box.clientWidth)),
+      pictures: [...slide.querySelectorAll("img")].map(
+        one => [one.getBoundingClientRect().height, one.naturalHeight]),
+    };
+    slide.classList.remove("present");
+    stack.style.display = slide.style.display = "";
+    return found;
+  });
+}"""
+
+
+@pytest.fixture(scope="module")
+def measure(tmp_path_factory):
+    """A function from a page of slides to what each of them measures."""
+    if not CHROMIUM:
+        pytest.skip("needs a Chromium on the PATH")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.route(re.compile("^http"), lambda route: route.abort())
+
+        def measured(text):
+            path = tmp_path_factory.mktemp("slides") / "page.html"
+            path.write_text(text.replace("</head>", FRAME, 1))
+            page.goto(path.as_uri(), wait_until="domcontentloaded")
+            page.wait_for_function("[...document.images].every(one => one.complete)")
+            return page.evaluate(MEASURE)
+
+        yield measured
+        browser.close()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_slide_fits(path, measure):
+    """Nothing is cut off, and what gives way stays readable."""
+    found = measure(slides(nbformat.read(path, as_version=4), title=path.stem))
+    assert len(found) > 20
+    for slide in found:
+        assert slide["beyond"] <= 1, slide
+        assert slide["aside"] <= 1, slide
+        for height, natural in slide["pictures"]:
+            assert height >= LEAST * natural / 2, slide
+
+
+def test_what_does_not_fit_is_found(measure):
+    """The test itself can fail: by a long text, by a wide one, by a picture with no room left."""
+    cells = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    notebook = nbformat.v4.new_notebook(
+        cells=[cells[0]("many words " * 900), cells[1]("x = 1\n" * 40), cells[1]("x" * 300)],
+    )
+    for cell in notebook.cells:
+        cell.metadata["slideshow"] = {"slide_type": "slide"}
+    long, tall, wide = measure(slides(notebook, title="too much"))
+    assert long["beyond"] > 1
+    assert tall["beyond"] > 1
+    assert wide["aside"] > 1
+
+
+def test_writes_a_page_for_each_notebook(tmp_path, capsys):
+    """`make slides`; with reveal.js beside them the pages use that one."""
+    (tmp_path / "reveal.js").mkdir()
+    assert main([str(tmp_path)]) == 0
+    names = [f"{path.stem}.html" for path in NOTEBOOKS]
+    assert sorted(path.name for path in tmp_path.glob("*.html")) == names
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / name) for name in names]
+    assert '"reveal.js/dist/reveal.js"' in (tmp_path / names[0]).read_text()

@@ -1,0 +1,686 @@
+"""Wrong answers to the exercises of lab 01, and what each must be refused for."""
+
+import json
+import secrets
+import time
+from contextlib import suppress
+
+from redis.exceptions import WatchError
+
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+PRODUCT = "SELECT * FROM products WHERE id = :id"
+USER = "SELECT * FROM users WHERE id = :id"
+RENAME = "UPDATE users SET username = :name WHERE id = :id"
+RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
+
+
+# 01.1: those refused because of a crash or an expiry pass every test in sequence
+
+
+@wrong(
+    "01.1",
+    situation="Three look-ups of a product that is not there",
+    because="asked 3 times",
+    sequential=True,
+)
+def forgets_what_is_not_there(redis, db, product_id):
+    cached = redis.get(f"product:{product_id}")
+    if cached is not None:
+        return json.loads(cached)
+    row = db.fetch_one(PRODUCT, id=product_id)
+    if row is not None:
+        redis.set(f"product:{product_id}", json.dumps(row), ex=3600)
+    return row
+
+
+@wrong(
+    "01.1",
+    situation="A look-up of a product that may crash",
+    because="product:1 has no TTL",
+    schedule="GET SELECT SET crash:EXPIRE",
+)
+def expires_it_afterwards(redis, db, product_id):
+    cached = redis.get(f"product:{product_id}")
+    if cached is not None:
+        return json.loads(cached)
+    row = db.fetch_one(PRODUCT, id=product_id)
+    redis.set(f"product:{product_id}", json.dumps(row))
+    redis.expire(f"product:{product_id}", 60 if row is None else 3600)
+    return row
+
+
+@wrong(
+    "01.1",
+    situation="A look-up of a product that is not there that may crash",
+    because="missing has no TTL",
+    schedule="GET SISMEMBER SELECT SADD crash:EXPIRE",
+)
+def set_of_what_is_not_there(redis, db, product_id):
+    cached = redis.get(f"product:{product_id}")
+    if cached is not None:
+        return json.loads(cached)
+    if redis.sismember("missing", product_id):
+        return None
+    row = db.fetch_one(PRODUCT, id=product_id)
+    if row is None:
+        redis.sadd("missing", product_id)
+        redis.expire("missing", 60)
+    else:
+        redis.set(f"product:{product_id}", json.dumps(row), ex=3600)
+    return row
+
+
+@wrong(
+    "01.1",
+    situation="A look-up of a product whose key may expire",
+    because="raised TypeError",
+    schedule="EXISTS expire:product:1 GET",
+)
+def looks_before_it_leaps(redis, db, product_id):
+    key = f"product:{product_id}"
+    if redis.exists(key):
+        return json.loads(redis.get(key))
+    row = db.fetch_one(PRODUCT, id=product_id)
+    redis.set(key, json.dumps(row), ex=60 if row is None else 3600)
+    return row
+
+
+@wrong(
+    "01.1",
+    situation="Three look-ups of a product that is not there",
+    because="A key lives for 3600 seconds",
+    sequential=True,
+)
+def nothing_for_an_hour(redis, db, product_id):
+    cached = redis.get(f"product:{product_id}")
+    if cached is not None:
+        return json.loads(cached)
+    row = db.fetch_one(PRODUCT, id=product_id)
+    redis.set(f"product:{product_id}", json.dumps(row), ex=3600)
+    return row
+
+
+@wrong(
+    "01.1",
+    situation="Three look-ups of a product that is not there",
+    because="product:0 has no TTL",
+    sequential=True,
+)
+def nothing_for_ever(redis, db, product_id):
+    cached = redis.get(f"product:{product_id}")
+    if cached is not None:
+        return json.loads(cached)
+    row = db.fetch_one(PRODUCT, id=product_id)
+    redis.set(f"product:{product_id}", json.dumps(row), ex=3600 if row else None)
+    return row
+
+
+@wrong(
+    "01.1",
+    situation="Three look-ups of a product that is not there",
+    because="A caller was told {}",
+    sequential=True,
+)
+def an_empty_row(redis, db, product_id):
+    cached = redis.get(f"product:{product_id}")
+    if cached is not None:
+        return json.loads(cached)
+    row = db.fetch_one(PRODUCT, id=product_id)
+    redis.set(f"product:{product_id}", json.dumps(row or {}), ex=3600 if row else 60)
+    return row
+
+
+@wrong(
+    "01.1",
+    situation="Three look-ups of a product that is not there",
+    because="asked 3 times",
+    sequential=True,
+)
+def an_empty_text(redis, db, product_id):
+    cached = redis.get(f"product:{product_id}")
+    if cached:
+        return json.loads(cached)
+    row = db.fetch_one(PRODUCT, id=product_id)
+    redis.set(f"product:{product_id}", json.dumps(row) if row else "", ex=3600 if row else 60)
+    return row
+
+
+@wrong(
+    "01.1",
+    situation="Three look-ups of a product",
+    because="A hit prolonged the TTL of product:1",
+    sequential=True,
+)
+def young_for_ever(redis, db, product_id):
+    cached = redis.getex(f"product:{product_id}", ex=3600)
+    if cached is not None:
+        return json.loads(cached)
+    row = db.fetch_one(PRODUCT, id=product_id)
+    redis.set(f"product:{product_id}", json.dumps(row), ex=60 if row is None else 3600)
+    return row
+
+
+@wrong(
+    "01.1",
+    situation="Three look-ups of a product",
+    because="product:1 is not in Redis",
+    sequential=True,
+)
+def in_this_process_only(redis, db, product_id, rows={}):  # noqa: B006
+    redis.ping()
+    if product_id not in rows:
+        rows[product_id] = db.fetch_one(PRODUCT, id=product_id)
+    return rows[product_id]
+
+
+# 01.2: all but the last four return the right value when they are called one after the other
+
+
+@wrong(
+    "01.2",
+    situation="Two callers at once",
+    because="There were 2 loads",
+    schedule="GET GET SET SELECT SET EVAL SET SELECT SET EVAL",
+)
+def no_second_look(redis, key, load, ttl):
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    while (cached := redis.get(key)) is None:
+        if redis.set(lock, token, nx=True, px=10_000):
+            try:
+                value = load()
+                redis.set(key, json.dumps(value), px=int(ttl * 1000))
+                return value
+            finally:
+                redis.eval(RELEASE, 1, lock, token)
+        time.sleep(0.005)
+    return json.loads(cached)
+
+
+def locked(acquire, release):
+    """An answer that is right but for how it takes and frees the lock."""
+
+    def fetch_once(redis, key, load, ttl):
+        lock, token = f"{key}:lock", secrets.token_urlsafe()
+        while (cached := redis.get(key)) is None:
+            if not acquire(redis, lock, token):
+                time.sleep(0.005)
+                continue
+            try:
+                cached = redis.get(key)
+                if cached is None:
+                    cached = json.dumps(load())
+                    redis.set(key, cached, px=int(ttl * 1000))
+            finally:
+                release(redis, lock, token)
+            break
+        return json.loads(cached)
+
+    return fetch_once
+
+
+def take(redis, lock, token):
+    return redis.set(lock, token, nx=True, px=10_000)
+
+
+def free(redis, lock, token):
+    return redis.eval(RELEASE, 1, lock, token)
+
+
+@wrong(
+    "01.2",
+    situation="A lock that is outlived, and taken by somebody else",
+    because="nobody frees a lock that is not theirs",
+)
+def frees_any_lock(redis, key, load, ttl):
+    return locked(take, lambda redis, lock, token: redis.delete(lock))(redis, key, load, ttl)
+
+
+@wrong(
+    "01.2",
+    situation="A lock that is outlived, and taken by somebody else",
+    because="nobody frees a lock that is not theirs",
+)
+def looks_then_frees(redis, key, load, ttl):
+    def look_then_free(redis, lock, token):
+        if redis.get(lock) == token:
+            redis.delete(lock)
+
+    return locked(take, look_then_free)(redis, key, load, ttl)
+
+
+@wrong("01.2", situation="A caller who may crash", because="product:1:lock has no TTL")
+def lock_without_a_ttl(redis, key, load, ttl):
+    return locked(lambda redis, lock, token: redis.set(lock, token, nx=True), free)(
+        redis, key, load, ttl
+    )
+
+
+@wrong(
+    "01.2",
+    situation="A caller who may crash",
+    because="product:1:lock has no TTL",
+    schedule="GET SETNX crash:EXPIRE",
+)
+def lock_then_expire(redis, key, load, ttl):
+    def acquire(redis, lock, token):
+        return redis.setnx(lock, token) and redis.expire(lock, 10)
+
+    return locked(acquire, free)(redis, key, load, ttl)
+
+
+@wrong(
+    "01.2", situation="A load that fails", because="product:1:lock is still held", sequential=True
+)
+def no_finally(redis, key, load, ttl):
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    while (cached := redis.get(key)) is None:
+        if take(redis, lock, token):
+            cached = redis.get(key) or json.dumps(load())
+            redis.set(key, cached, px=int(ttl * 1000))
+            free(redis, lock, token)
+            break
+        time.sleep(0.005)
+    return json.loads(cached)
+
+
+@wrong("01.2", situation="Two callers, and nothing there", because="There were 2 loads")
+def forgets_nothing(redis, key, load, ttl):
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    while (cached := redis.get(key)) is None:
+        if take(redis, lock, token):
+            try:
+                if (cached := redis.get(key)) is not None:
+                    return json.loads(cached)
+                value = load()
+                if value is not None:
+                    redis.set(key, json.dumps(value), px=int(ttl * 1000))
+                return value
+            finally:
+                free(redis, lock, token)
+        time.sleep(0.005)
+    return json.loads(cached)
+
+
+IN_FLIGHT = set()
+
+
+@wrong(
+    "01.2",
+    situation="Eight callers in two processes",
+    because="A missing key costs one database load at a time",
+)
+def within_this_process(redis, key, load, ttl):
+    while (cached := redis.get(key)) is None:
+        if key in IN_FLIGHT:
+            time.sleep(0.005)
+            continue
+        IN_FLIGHT.add(key)
+        try:
+            cached = redis.get(key)
+            if cached is None:
+                cached = json.dumps(load())
+                redis.set(key, cached, px=int(ttl * 1000))
+        finally:
+            IN_FLIGHT.discard(key)
+    return json.loads(cached)
+
+
+@wrong(
+    "01.2",
+    situation="Eight callers in two processes",
+    because="A missing key costs one database load at a time",
+)
+def lock_for_a_moment(redis, key, load, ttl):
+    def acquire(redis, lock, token):
+        return redis.set(lock, token, nx=True, px=int(ttl * 10))
+
+    return locked(acquire, free)(redis, key, load, ttl)
+
+
+@wrong(
+    "01.2",
+    situation="Eight callers in two processes",
+    because="A missing key costs one database load at a time",
+)
+def impatient(redis, key, load, ttl):
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    for _ in range(5):
+        if (cached := redis.get(key)) is not None:
+            return json.loads(cached)
+        if take(redis, lock, token):
+            break
+        time.sleep(0.001)
+    try:
+        cached = redis.get(key)
+        if cached is None:
+            cached = json.dumps(load())
+            redis.set(key, cached, px=int(ttl * 1000))
+    finally:
+        free(redis, lock, token)
+    return json.loads(cached)
+
+
+@wrong("01.2", situation="Two callers at once", because="was told None")
+def does_not_wait(redis, key, load, ttl):
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    cached = redis.get(key)
+    if cached is None and take(redis, lock, token):
+        try:
+            cached = redis.get(key) or json.dumps(load())
+            redis.set(key, cached, px=int(ttl * 1000))
+        finally:
+            free(redis, lock, token)
+    return cached and json.loads(cached)
+
+
+@wrong("01.2", situation="A load that fails", because="The caller was told None", sequential=True)
+def swallows_the_error(redis, key, load, ttl):
+    def quiet():
+        with suppress(Exception):
+            return load()
+
+    return locked(take, free)(redis, key, quiet, ttl)
+
+
+@wrong("01.2", situation="", because="raised ResponseError: invalid expire time", sequential=True)
+def whole_seconds(redis, key, load, ttl):
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    while (cached := redis.get(key)) is None:
+        if take(redis, lock, token):
+            try:
+                cached = redis.get(key) or json.dumps(load())
+                redis.set(key, cached, ex=int(ttl))
+            finally:
+                free(redis, lock, token)
+            break
+        time.sleep(0.005)
+    return json.loads(cached)
+
+
+@wrong("01.2", situation="One caller alone", because="has a TTL of -1 ms", sequential=True)
+def a_value_for_ever(redis, key, load, ttl):
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    while (cached := redis.get(key)) is None:
+        if take(redis, lock, token):
+            try:
+                cached = redis.get(key) or json.dumps(load())
+                redis.set(key, cached)
+            finally:
+                free(redis, lock, token)
+            break
+        time.sleep(0.005)
+    return json.loads(cached)
+
+
+# 01.3: all but the last three pass a test in sequence
+
+
+def cached_row(redis, user_id):
+    cached = redis.get(f"user:{user_id}")
+    return None if cached is None else json.loads(cached)
+
+
+def plain_reader(redis, db, user_id):
+    row = cached_row(redis, user_id)
+    if row is None:
+        row = db.fetch_one(USER, id=user_id)
+        redis.set(f"user:{user_id}", json.dumps(row), ex=3600)
+    return row
+
+
+@wrong(
+    "01.3",
+    situation="A reader and a writer",
+    because="no old row is in the cache",
+    schedule="GET SELECT DEL UPDATE SET",
+)
+def deletes_first():
+    def update_user(redis, db, user_id, name):
+        redis.delete(f"user:{user_id}")
+        db.execute(RENAME, id=user_id, name=name)
+
+    return plain_reader, update_user
+
+
+@wrong(
+    "01.3",
+    situation="A reader and a writer",
+    because="no old row is in the cache",
+    schedule="GET SELECT UPDATE DEL DEL SET",
+)
+def deletes_twice():
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}")
+        time.sleep(1)
+        redis.delete(f"user:{user_id}")
+
+    return plain_reader, update_user
+
+
+@wrong(
+    "01.3",
+    situation="A reader and a writer",
+    because="no old row is in the cache",
+    schedule="GET SELECT UPDATE SELECT SET SET",
+)
+def writes_the_new_row():
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.set(f"user:{user_id}", json.dumps(db.fetch_one(USER, id=user_id)), ex=3600)
+
+    return plain_reader, update_user
+
+
+@wrong(
+    "01.3",
+    situation="A reader and a writer",
+    because="no old row is in the cache",
+    schedule="GET SELECT UPDATE DEL SET",
+)
+def fills_only_what_is_empty():
+    def get_user(redis, db, user_id):
+        row = cached_row(redis, user_id)
+        if row is None:
+            row = db.fetch_one(USER, id=user_id)
+            redis.set(f"user:{user_id}", json.dumps(row), ex=3600, nx=True)
+        return row
+
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}")
+
+    return get_user, update_user
+
+
+@wrong(
+    "01.3",
+    situation="A reader and a writer",
+    because="no old row is in the cache",
+    schedule="WATCH GET SELECT UPDATE DEL MULTI/EXEC",
+)
+def watches_a_key_that_is_not_there():
+    def get_user(redis, db, user_id):
+        with redis.pipeline() as pipe:
+            pipe.watch(f"user:{user_id}")
+            cached = pipe.get(f"user:{user_id}")
+            if cached is not None:
+                return json.loads(cached)
+            row = db.fetch_one(USER, id=user_id)
+            pipe.multi()
+            pipe.set(f"user:{user_id}", json.dumps(row), ex=3600)
+            with suppress(WatchError):  # somebody has changed it
+                pipe.execute()
+            return row
+
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}")  # of a missing key: changes nothing, so WATCH sees nothing
+
+    return get_user, update_user
+
+
+@wrong(
+    "01.3",
+    situation="A reader and a writer",
+    because="no old row is in the cache",
+    schedule="GET GET SELECT GET UPDATE MULTI/EXEC SET",
+)
+def looks_at_the_version_then_fills():
+    def get_user(redis, db, user_id):
+        row = cached_row(redis, user_id)
+        if row is None:
+            version = redis.get(f"user:{user_id}:version")
+            row = db.fetch_one(USER, id=user_id)
+            if redis.get(f"user:{user_id}:version") == version:
+                redis.set(f"user:{user_id}", json.dumps(row), ex=3600)
+        return row
+
+    return get_user, with_a_version
+
+
+def with_a_version(redis, db, user_id, name, seconds=None):
+    db.execute(RENAME, id=user_id, name=name)
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.incr(f"user:{user_id}:version")
+        if seconds:
+            pipe.expire(f"user:{user_id}:version", seconds)
+        pipe.delete(f"user:{user_id}")
+        pipe.execute()
+
+
+IF_SAME = """
+if (redis.call('GET', KEYS[2]) or '') == ARGV[2] then
+  redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+end
+"""
+
+
+@wrong(
+    "01.3",
+    situation="A reader, a writer, and a pause longer than any TTL",
+    because="no old row is in the cache",
+    schedule="GET GET SELECT UPDATE MULTI/EXEC expire:user:1:version EVAL",
+)
+def version_that_expires():
+    def get_user(redis, db, user_id):
+        row = cached_row(redis, user_id)
+        if row is None:
+            key = f"user:{user_id}"
+            version = redis.get(f"{key}:version") or ""
+            row = db.fetch_one(USER, id=user_id)
+            redis.eval(IF_SAME, 2, key, f"{key}:version", json.dumps(row), version)
+        return row
+
+    def update_user(redis, db, user_id, name):
+        with_a_version(redis, db, user_id, name, seconds=10)
+
+    return get_user, update_user
+
+
+def reader_with_a_pass(make_token):
+    def get_user(redis, db, user_id):
+        row = cached_row(redis, user_id)
+        if row is None:
+            key, token = f"user:{user_id}", make_token()
+            redis.set(f"{key}:pass", token, ex=10)
+            row = db.fetch_one(USER, id=user_id)
+            redis.eval(IF_SAME, 2, key, f"{key}:pass", json.dumps(row), token)
+        return row
+
+    return get_user
+
+
+@wrong(
+    "01.3",
+    situation="A reader and a writer",
+    because="no old row is in the cache",
+    schedule="GET SET SELECT UPDATE DEL EVAL",
+)
+def pass_that_stays_valid():
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}")
+
+    return reader_with_a_pass(secrets.token_urlsafe), update_user
+
+
+@wrong(
+    "01.3",
+    situation="A reader and a writer",
+    because="no old row is in the cache",
+    schedule="GET SET SELECT UPDATE DEL EVAL DEL",
+)
+def pass_taken_after_the_row():
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}")
+        redis.delete(f"user:{user_id}:pass")
+
+    return reader_with_a_pass(secrets.token_urlsafe), update_user
+
+
+@wrong(
+    "01.3",
+    situation="Two readers and a writer",
+    because="no old row is in the cache",
+)
+def the_same_pass_for_all():
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}", f"user:{user_id}:pass")
+
+    return reader_with_a_pass(lambda: "reading"), update_user
+
+
+@wrong(
+    "01.3",
+    situation="A reader who crashed, and one who comes after",
+    because="an order does not end",
+)
+def readers_wait_for_one_another():
+    def get_user(redis, db, user_id):
+        key, token = f"user:{user_id}", secrets.token_urlsafe()
+        while (row := cached_row(redis, user_id)) is None:
+            if redis.set(f"{key}:pass", token, nx=True, ex=10):
+                row = db.fetch_one(USER, id=user_id)
+                redis.eval(IF_SAME, 2, key, f"{key}:pass", json.dumps(row), token)
+                redis.eval(RELEASE, 1, f"{key}:pass", token)
+                return row
+            time.sleep(0.005)
+        return row
+
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}", f"user:{user_id}:pass")
+
+    return get_user, update_user
+
+
+@wrong("01.3", situation="One after the other", because="asked the database again", sequential=True)
+def caches_nothing():
+    def get_user(redis, db, user_id):
+        return cached_row(redis, user_id) or db.fetch_one(USER, id=user_id)
+
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}")
+
+    return get_user, update_user
+
+
+@wrong("01.3", situation="One after the other", because="'ada', not 'grace'", sequential=True)
+def trusts_the_ttl():
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+
+    return plain_reader, update_user
+
+
+@wrong("01.3", situation="", because="does not return two functions", sequential=True)
+def one_function():
+    return plain_reader

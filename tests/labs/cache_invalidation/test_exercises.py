@@ -1,0 +1,128 @@
+"""The exercises of lab 04: what breaks each stub, and other good answers, on both databases."""
+
+import secrets
+
+import pytest
+
+from labsupport import check
+from labsupport.explorer.testbed import close_bench
+from labsupport.labs.cache_invalidation.exercises import EXERCISES
+from tests.exercises.zoo import schedule
+
+RENAME = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
+
+
+def test_what_breaks_each_stub():
+    """Each stub breaks where its exercise is about: a key left behind, a gap, a crash."""
+    first, second, third = (check(one.number, one.stub) for one in EXERCISES)
+    assert "named:ada says 1" in str(first)
+    assert "cut off learns of the update" in second.reason
+    assert schedule(third) == "UPDATE COMMIT crash:DEL"
+
+
+class TestOtherGoodAnswers:
+    def test_the_leases_first(self):
+        """In two steps, too, if the leases go first: then nobody may fill what is deleted next."""
+
+        def rename_user(redis, db, user_id, name):
+            with db.transaction():
+                old = db.fetch_one("SELECT username FROM users WHERE id = :id", id=user_id)
+                db.execute(RENAME, id=user_id, name=name)
+            names = [name, old["username"]] if old else [name]
+            keys = [f"user:{user_id}", *(f"named:{one}" for one in names)]
+            redis.delete(*(f"{key}:lease" for key in keys))
+            redis.delete(*keys)
+            return old is not None
+
+        found = check("04.1", rename_user)
+        assert found.passed, str(found)
+
+    def test_a_script_that_deletes(self):
+        """The delete may be a script, and the transaction a single statement."""
+
+        def rename_user(redis, db, user_id, name):
+            old = db.fetch_one("SELECT username FROM users WHERE id = :id", id=user_id)
+            if old is None or not db.execute(RENAME, id=user_id, name=name):
+                return False
+            script = "for _, key in ipairs(KEYS) do redis.call('DEL', key, key .. ':lease') end"
+            redis.eval(script, 3, f"user:{user_id}", f"named:{name}", f"named:{old['username']}")
+            return True
+
+        found = check("04.1", rename_user)
+        assert found.passed, str(found)
+
+    def test_forgets_at_each_message_of_any_kind(self):
+        """To forget everything, whatever is heard, costs more loads and is as true."""
+
+        def listen(subscriber, local):
+            for _ in subscriber.listen():
+                local.clear()
+
+        found = check("04.2", listen)
+        assert found.passed, str(found)
+
+    def test_asks_for_messages(self):
+        """`get_message` in a loop hears of subscriptions as well."""
+
+        def listen(subscriber, local):
+            while True:
+                message = subscriber.get_message(timeout=1.0)
+                if message and message["type"] == "message":
+                    local.pop(message["data"], None)
+                elif message:
+                    local.clear()
+
+        found = check("04.2", listen)
+        assert found.passed, str(found)
+
+    def test_scripts_and_a_shorter_announcement(self):
+        """A script announces as well as MULTI does; half a minute is long enough."""
+        announce = """
+        redis.call('DEL', KEYS[1], KEYS[2])
+        redis.call('SADD', KEYS[3], ARGV[1])
+        return redis.call('EXPIRE', KEYS[3], 30)
+        """
+        release = "redis.call('DEL', KEYS[1], KEYS[2]) return redis.call('SREM', KEYS[3], ARGV[1])"
+
+        def announce_user(redis, db, user_id, name):
+            token = secrets.token_urlsafe()
+            keys = [f"user:{user_id}{part}" for part in ("", ":lease", ":writers")]
+            redis.eval(announce, 3, *keys, token)
+            with db.transaction():
+                db.execute(RENAME, id=user_id, name=name)
+            redis.eval(release, 3, *keys, token)
+
+        found = check("04.3", announce_user)
+        assert found.passed, str(found)
+
+    def test_releases_in_two_steps(self):
+        """The token may go after the delete, in a step of its own."""
+
+        def announce_user(redis, db, user_id, name):
+            token = secrets.token_urlsafe()
+            key, lease, writers = (f"user:{user_id}{part}" for part in ("", ":lease", ":writers"))
+            with redis.pipeline(transaction=True) as pipe:
+                pipe.sadd(writers, token).expire(writers, 20).delete(key, lease).execute()
+            db.execute(RENAME, id=user_id, name=name)
+            redis.delete(key, lease)
+            redis.srem(writers, token)
+
+        found = check("04.3", announce_user)
+        assert found.passed, str(found)
+
+
+@pytest.fixture
+def explored(backend):
+    """Explorations on each of the two databases; the explorer's own is opened anew."""
+    close_bench()
+    yield backend
+    close_bench()
+
+
+@pytest.mark.usefixtures("explored")
+@pytest.mark.parametrize("one", EXERCISES, ids=lambda one: one.number)
+def test_both_databases(one):
+    """One contract: each stub is refused and each solution passes on SQLite and on PostgreSQL."""
+    assert not check(one.number, one.stub).passed
+    found = check(one.number, one.solution)
+    assert found.passed, str(found)

@@ -1,0 +1,263 @@
+"""Wrong answers to the exercises of lab 07, and what each must be refused for."""
+
+import os
+import secrets
+import time
+
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+MINE = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end "
+READ = "SELECT stock FROM products WHERE id = 1"
+
+
+# 07.1
+
+
+def parts(*, new=secrets.token_urlsafe, take=None, renew=None, free=None):
+    """take, renew and free of the solution, but for what is given."""
+
+    def right_take(redis, name, ttl):
+        token = new()
+        while not redis.set(name, token, nx=True, px=int(ttl * 1000)):
+            time.sleep(0.01)
+        return token
+
+    def right_renew(redis, name, token, ttl):
+        script = MINE + "return redis.call('PEXPIRE', KEYS[1], ARGV[2])"
+        return bool(redis.eval(script, 1, name, token, int(ttl * 1000)))
+
+    def right_free(redis, name, token):
+        return bool(redis.eval(MINE + "return redis.call('DEL', KEYS[1])", 1, name, token))
+
+    return take or right_take, renew or right_renew, free or right_free
+
+
+@wrong("07.1", situation="One after the other", because="has -1 ms", sequential=True)
+def no_ttl():
+    def take(redis, name, ttl):
+        token = secrets.token_urlsafe()
+        while not redis.set(name, token, nx=True):
+            time.sleep(0.01)
+        return token
+
+    return parts(take=take)
+
+
+@wrong(
+    "07.1",
+    situation="A holder who may crash",
+    because="lock:kettle has no TTL",
+    schedule="SETNX crash:PEXPIRE",
+)
+def expires_it_afterwards():
+    def take(redis, name, ttl):
+        token = secrets.token_urlsafe()
+        while not redis.setnx(name, token):
+            time.sleep(0.01)
+        redis.pexpire(name, int(ttl * 1000))
+        return token
+
+    return parts(take=take)
+
+
+@wrong("07.1", situation="A free that comes too late", because="finds None in it")
+def no_token():
+    return parts(new=lambda: "taken", free=lambda redis, name, token: bool(redis.delete(name)))
+
+
+@wrong(
+    "07.1",
+    situation="A free that comes too late",
+    because="finds None in it",
+    schedule="SET GET expire:lock:kettle SET DEL GET PTTL DEL",
+)
+def looks_then_frees():
+    def free(redis, name, token):
+        return redis.get(name) == token and bool(redis.delete(name))
+
+    return parts(free=free)
+
+
+@wrong("07.1", situation="A renew that comes too late", because="has renewed Bob's lock")
+def renews_whosever_it_is():
+    return parts(renew=lambda redis, name, token, ttl: bool(redis.pexpire(name, int(ttl * 1000))))
+
+
+@wrong("07.1", situation="A renew that comes too late", because="has renewed Bob's lock")
+def looks_then_renews():
+    def renew(redis, name, token, ttl):
+        return redis.get(name) == token and bool(redis.pexpire(name, int(ttl * 1000)))
+
+    return parts(renew=renew)
+
+
+@wrong("07.1", situation="A renew that comes too late", because="finds '")
+def renews_by_taking():
+    def renew(redis, name, token, ttl):
+        return bool(redis.set(name, token, xx=True, px=int(ttl * 1000)))
+
+    return parts(renew=renew)
+
+
+@wrong("07.1", situation="Fifty holders", because="the same token", sequential=True)
+def token_from_the_clock():
+    return parts(new=lambda: str(int(time.time() * 10)))
+
+
+@wrong("07.1", situation="Fifty holders", because="the same token", sequential=True)
+def token_from_the_process():
+    return parts(new=lambda: str(os.getpid()))
+
+
+@wrong("07.1", situation="Two who want the lock", because="one at a time", schedule=None)
+def looks_then_takes():
+    def take(redis, name, ttl):
+        token = secrets.token_urlsafe()
+        while redis.exists(name):
+            time.sleep(0.01)
+        redis.set(name, token, px=int(ttl * 1000))
+        return token
+
+    return parts(take=take)
+
+
+@wrong("07.1", situation="One after the other", because="With ttl=60 the lock has", sequential=True)
+def seconds_for_milliseconds():
+    def take(redis, name, ttl):
+        token = secrets.token_urlsafe()
+        while not redis.set(name, token, nx=True, px=int(ttl)):
+            time.sleep(0.01)
+        return token
+
+    return parts(take=take)
+
+
+# 07.2
+
+
+@wrong("07.2", situation="A holder who may be late, and one who is not", because="Bob has")
+def draws_after_it_took(redis, name, ttl):
+    while not redis.set(name, "taken", nx=True, px=int(ttl * 1000)):
+        time.sleep(0.01)
+    number = redis.incr(f"{name}:number")
+    redis.set(name, number, xx=True, keepttl=True)
+    return number
+
+
+@wrong("07.2", situation="Two who want the lock", because="not above")
+def draws_before_it_waits(redis, name, ttl):
+    number = redis.incr(f"{name}:number")
+    while not redis.set(name, number, nx=True, px=int(ttl * 1000)):
+        time.sleep(0.01)
+    return number
+
+
+@wrong("07.2", situation="One after the other", because="not above", sequential=True)
+def number_from_the_clock(redis, name, ttl):
+    number = int(time.time())
+    while not redis.set(name, number, nx=True, px=int(ttl * 1000)):
+        time.sleep(0.01)
+    return number
+
+
+@wrong("07.2", situation="One after the other", because="not above", sequential=True)
+def number_by_chance(redis, name, ttl):
+    number = secrets.randbelow(1_000) + 1
+    while not redis.set(name, number, nx=True, px=int(ttl * 1000)):
+        time.sleep(0.01)
+    return number
+
+
+@wrong("07.2", situation="A holder who may be late, and one who is not", because="Two were given")
+def counter_that_expires(redis, name, ttl):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+    local number = redis.call('INCR', KEYS[2])
+    redis.call('PEXPIRE', KEYS[2], 2 * ARGV[1])
+    redis.call('SET', KEYS[1], number, 'PX', ARGV[1])
+    return number
+    """
+    while not (number := redis.eval(script, 2, name, f"{name}:number", int(ttl * 1000))):
+        time.sleep(0.01)
+    return number
+
+
+@wrong("07.2", situation="A holder who may crash", because="no lock that stays for ever")
+def numbered_without_a_ttl(redis, name, ttl):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+    return redis.call('SET', KEYS[1], redis.call('INCR', KEYS[2])) and redis.call('GET', KEYS[2])
+    """
+    while not (number := int(redis.eval(script, 2, name, f"{name}:number"))):
+        time.sleep(0.01)
+    redis.pexpire(name, int(ttl * 1000))
+    return number
+
+
+# 07.3
+
+
+@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
+def checks_on_write_only(db, fence):
+    left = db.fetch_one(READ)["stock"] - 1
+    sql = "UPDATE products SET stock = :left, fence = :fence WHERE id = 1 AND fence < :fence"
+    return left >= 0 and db.execute(sql, left=left, fence=fence) == 1
+
+
+@wrong("07.3", situation="Two holders with one number", because="the stock went from 3 to 2")
+def lets_an_equal_number_in(db, fence):
+    claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence <= :fence"
+    if db.execute(claim, fence=fence) == 0:
+        return False
+    left = db.fetch_one(READ)["stock"] - 1
+    sql = "UPDATE products SET stock = :left WHERE id = 1 AND fence = :fence"
+    return left >= 0 and db.execute(sql, left=left, fence=fence) == 1
+
+
+@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
+def claims_and_forgets(db, fence):
+    claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
+    if db.execute(claim, fence=fence) == 0:
+        return False
+    left = db.fetch_one(READ)["stock"] - 1
+    return (
+        left >= 0 and db.execute("UPDATE products SET stock = :left WHERE id = 1", left=left) == 1
+    )
+
+
+@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
+def claims_after_the_read(db, fence):
+    left = db.fetch_one(READ)["stock"] - 1
+    claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
+    if left < 0 or db.execute(claim, fence=fence) == 0:
+        return False
+    sql = "UPDATE products SET stock = :left WHERE id = 1 AND fence = :fence"
+    return db.execute(sql, left=left, fence=fence) == 1
+
+
+@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
+def compares_in_python(db, fence):
+    row = db.fetch_one("SELECT stock, fence FROM products WHERE id = 1")
+    if row["fence"] >= fence or row["stock"] == 0:
+        return False
+    sql = "UPDATE products SET stock = :left, fence = :fence WHERE id = 1"
+    return db.execute(sql, left=row["stock"] - 1, fence=fence) == 1
+
+
+@wrong("07.3", situation="Numbers that rise, then one that is late", because="Due", sequential=True)
+def no_fence_at_all(db, fence):
+    sql = "UPDATE products SET stock = stock - 1 WHERE id = 1 AND stock > 0"
+    return db.execute(sql) == 1
+
+
+@wrong("07.3", situation="The last piece", because="Sold: ada with 4, ada with 5", sequential=True)
+def sells_what_is_not_there(db, fence):
+    claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
+    if db.execute(claim, fence=fence) == 0:
+        return False
+    left = db.fetch_one(READ)["stock"] - 1
+    sql = "UPDATE products SET stock = :left WHERE id = 1 AND fence = :fence"
+    return db.execute(sql, left=left, fence=fence) == 1

@@ -1,0 +1,369 @@
+"""Wrong answers to the exercises of lab 09, and what each must be refused for."""
+
+from contextlib import suppress
+
+from redis.exceptions import ResponseError
+
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+# 09.1: the first four pass as long as nothing changes meanwhile
+
+
+def ints(found):
+    return {name: int(pieces) for name, pieces in found.items()}
+
+
+def applied(stock, message):
+    number, product, change = message
+    return number, {**stock, product: stock.get(product, 0) + change}
+
+
+def anew(redis):
+    number, found = redis.pipeline().get("version").hgetall("stock").execute()
+    return int(number), ints(found)
+
+
+def next_one(version, message):
+    return message is not None and message[0] == version + 1
+
+
+def old(version, message):
+    return message is not None and message[0] <= version
+
+
+FIRST = "Changes while the first copy is made"
+GAP = "Changes while a gap is closed"
+
+
+@wrong("09.1", situation=FIRST, because="version 1 is {'kettle': 6, 'teapot': 2}")
+def version_before_stock(redis, version, stock, message):
+    if old(version, message):
+        return version, stock
+    if next_one(version, message):
+        return applied(stock, message)
+    return int(redis.get("version")), ints(redis.hgetall("stock"))
+
+
+@wrong("09.1", situation=FIRST, because="version 3 is {'kettle': 9}")
+def stock_before_version(redis, version, stock, message):
+    if old(version, message):
+        return version, stock
+    if next_one(version, message):
+        return applied(stock, message)
+    found = ints(redis.hgetall("stock"))
+    return int(redis.get("version")), found
+
+
+@wrong("09.1", situation=GAP, because="version 2 is {'kettle': 6, 'teapot': 7}")
+def at_the_version_of_the_message(redis, version, stock, message):
+    if old(version, message):
+        return version, stock
+    if next_one(version, message):
+        return applied(stock, message)
+    return (message[0], ints(redis.hgetall("stock"))) if message else anew(redis)
+
+
+@wrong("09.1", situation=FIRST, because="version 1 is {'kettle': 6, 'teapot': 2}")
+def a_pipeline_without_multi(redis, version, stock, message):
+    if old(version, message):
+        return version, stock
+    if next_one(version, message):
+        return applied(stock, message)
+    pipe = redis.pipeline(transaction=False).get("version").hgetall("stock")
+    number, found = pipe.execute()
+    return int(number), ints(found)
+
+
+@wrong("09.1", situation=FIRST, because="version 2 is {'kettle': 6, 'teapot': 2}")
+def looks_once_more(redis, version, stock, message):
+    if old(version, message):
+        return version, stock
+    if next_one(version, message):
+        return applied(stock, message)
+    number, found = redis.get("version"), redis.hgetall("stock")
+    if redis.get("version") != number:
+        number, found = redis.get("version"), redis.hgetall("stock")
+    return int(number), ints(found)
+
+
+@wrong(
+    "09.1",
+    situation="A message that never came",
+    because="version 2 is {'kettle': 9, 'teapot': 4}",
+    sequential=True,
+)
+def adds_what_is_in_there(redis, version, stock, message):
+    if old(version, message):
+        return version, stock
+    if next_one(version, message) or message is None:
+        return applied(stock, message) if message else anew(redis)
+    return applied(anew(redis)[1], message)
+
+
+@wrong(
+    "09.1",
+    situation="Messages that are in the copy",
+    because="version 1 is",
+    sequential=True,
+)
+def only_looks_for_gaps(redis, version, stock, message):
+    if message is None or message[0] > version + 1:
+        return anew(redis)
+    return applied(stock, message)
+
+
+@wrong(
+    "09.1",
+    situation="Messages that are in the copy",
+    because="Redis was asked at message 1, with the copy at 2",
+    sequential=True,
+)
+def asks_at_what_is_old(redis, version, stock, message):
+    return applied(stock, message) if next_one(version, message) else anew(redis)
+
+
+@wrong(
+    "09.1",
+    situation="One message after the other",
+    because="Redis was asked at message 1",
+    sequential=True,
+)
+def asks_every_time(redis, version, stock, message):
+    return anew(redis)
+
+
+@wrong(
+    "09.1",
+    situation="A confirmation, and silence",
+    because="The copy stays at version 0; the stock is at 2",
+    sequential=True,
+)
+def waits_for_the_next(redis, version, stock, message):
+    if message is None or old(version, message):
+        return version, stock
+    return applied(stock, message) if next_one(version, message) else anew(redis)
+
+
+# 09.2: all but the last pass with one caller
+
+
+@wrong("09.2", situation="A caller who crashes", because="There are 0 e-mails")
+def claims_then_queues(redis, order):
+    if redis.sadd("confirmed", order):
+        redis.xadd("emails", {"order": order})
+
+
+@wrong("09.2", situation="Two callers at once", because="There are 2 e-mails")
+def looks_then_queues_in_a_block(redis, order):
+    if not redis.sismember("confirmed", order):
+        redis.pipeline().sadd("confirmed", order).xadd("emails", {"order": order}).execute()
+
+
+@wrong("09.2", situation="Two callers at once", because="There are 2 e-mails")
+def looks_into_the_queue(redis, order):
+    if all(fields["order"] != order for _, fields in redis.xrange("emails")):
+        redis.xadd("emails", {"order": order})
+
+
+@wrong("09.2", situation="A caller who crashes", because="There are 0 e-mails")
+def a_lock_that_stays(redis, order):
+    if redis.set(f"confirmed:{order}", 1, nx=True):
+        redis.xadd("emails", {"order": order})
+
+
+@wrong("09.2", situation="Two callers, and any key expires", because="e-mails for the order")
+def a_claim_that_expires(redis, order):
+    script = """
+    if not redis.call('SET', KEYS[1], 1, 'NX', 'EX', 60) then return 0 end
+    redis.call('XADD', KEYS[2], '*', 'order', ARGV[1])
+    return 1
+    """
+    redis.eval(script, 2, f"confirmed:{order}", "emails", order)
+
+
+@wrong("09.2", situation="One caller, two orders", because="'43': 1", sequential=True)
+def every_time(redis, order):
+    redis.xadd("emails", {"order": order})
+
+
+# 09.3
+
+
+def two(entry):
+    ms, sequence = entry.split("-")
+    return int(ms), int(sequence)
+
+
+def cut(redis, ids):
+    redis.xtrim("orders", minid="{}-{}".format(*min(ids)), approximate=False)
+
+
+def last_ones(redis):
+    return {group["name"]: group["last-delivered-id"] for group in redis.xinfo_groups("orders")}
+
+
+def from_where(last, pending, more=1):
+    """The oldest entry that a group needs, of two answers of the server."""
+    if pending:
+        return two(pending)
+    ms, sequence = two(last)
+    return ms, sequence + more
+
+
+READS = "A subscriber reads on meanwhile"
+
+
+@wrong("09.3", situation=READS, because="though bob still needs it: 5-10")
+def pending_first(redis, names):
+    pending = {}
+    for name in names:
+        with suppress(ResponseError):  # no such group
+            pending[name] = redis.xpending("orders", name)["min"]
+    if len(pending) == len(names):
+        last = last_ones(redis)
+        cut(redis, [from_where(last[name], pending[name]) for name in names])
+
+
+@wrong("09.3", situation=READS, because="though bob still needs it: 5-10")
+def pending_first_in_one_round_trip(redis, names):
+    if len({*last_ones(redis)} & {*names}) < len(names):
+        return
+    pipe = redis.pipeline(transaction=False)
+    for name in names:
+        pipe.xpending("orders", name)
+    *pending, groups = pipe.xinfo_groups("orders").execute()
+    last = {group["name"]: group["last-delivered-id"] for group in groups}
+    cut(
+        redis,
+        [from_where(last[name], one["min"]) for name, one in zip(names, pending, strict=True)],
+    )
+
+
+@wrong("09.3", situation="An order comes meanwhile", because="though bob still needs it: 5-10")
+def so_many_from_the_end(redis, names):
+    last = last_ones(redis)
+    if {*names} <= last.keys():
+        pending = {name: redis.xpending("orders", name)["min"] for name in names}
+        oldest = "{}-{}".format(*min(from_where(last[name], pending[name]) for name in names))
+        left = len(redis.xrange("orders", oldest))
+        redis.xtrim("orders", maxlen=left, approximate=False)
+
+
+@wrong("09.3", situation="An order comes after the last", because="though ada still needs it: 5-12")
+def empties_it_when_all_are_done(redis, names):
+    last = last_ones(redis)
+    if {*names} <= last.keys():
+        ids = [from_where(last[name], redis.xpending("orders", name)["min"]) for name in names]
+        if any(redis.xrange("orders", "{}-{}".format(*one), count=1) for one in ids):
+            cut(redis, ids)
+        else:
+            redis.xtrim("orders", maxlen=0, approximate=False)
+
+
+@wrong("09.3", situation=READS, because="raised AttributeError")
+def trusts_the_count(redis, names):
+    groups = {group["name"]: group for group in redis.xinfo_groups("orders")}
+    if {*names} <= groups.keys():
+        ids = []
+        for name in names:
+            more = groups[name]["pending"] and redis.xpending("orders", name)["min"].split("-")
+            last = groups[name]["last-delivered-id"]
+            ids.append((int(more[0]), int(more[1])) if more else from_where(last, None))
+        cut(redis, ids)
+
+
+@wrong(
+    "09.3",
+    situation="One is a message behind",
+    because="though bob still needs it: 5-9",
+    sequential=True,
+)
+def compares_texts(redis, names):
+    last = last_ones(redis)
+    if {*names} <= last.keys():
+        ids = [from_where(last[name], redis.xpending("orders", name)["min"]) for name in names]
+        redis.xtrim("orders", minid=min("{}-{}".format(*one) for one in ids), approximate=False)
+
+
+@wrong(
+    "09.3",
+    situation="One has not started",
+    because="though bob still needs it: 5-8",
+    sequential=True,
+)
+def of_the_groups_that_there_are(redis, names):
+    last = last_ones(redis)
+    cut(
+        redis,
+        [
+            from_where(last[name], redis.xpending("orders", name)["min"])
+            for name in names
+            if name in last
+        ],
+    )
+
+
+@wrong(
+    "09.3",
+    situation="A group of somebody else",
+    because="The oldest entry is 5-9, and all have handled it",
+    sequential=True,
+)
+def for_every_group(redis, names):
+    last = last_ones(redis)
+    if {*names} <= last.keys():
+        cut(redis, [from_where(last[one], redis.xpending("orders", one)["min"]) for one in last])
+
+
+@wrong(
+    "09.3",
+    situation="All are done",
+    because="The oldest entry is 5-11, and all have handled it",
+    sequential=True,
+)
+def keeps_the_last_one(redis, names):
+    last = last_ones(redis)
+    if {*names} <= last.keys():
+        cut(
+            redis,
+            [from_where(last[one], redis.xpending("orders", one)["min"], more=0) for one in names],
+        )
+
+
+@wrong(
+    "09.3",
+    situation="One subscriber is behind",
+    because="The oldest entry is 5-8",
+    sequential=True,
+)
+def about_so_many(redis, names):
+    last = last_ones(redis)
+    if {*names} <= last.keys():
+        ids = [from_where(last[name], redis.xpending("orders", name)["min"]) for name in names]
+        redis.xtrim("orders", minid="{}-{}".format(*min(ids)))  # redis-py: approximately
+
+
+@wrong("09.3", situation="All are done", because="There is no stream any more", sequential=True)
+def away_with_it(redis, names):
+    last = last_ones(redis)
+    if {*names} <= last.keys():
+        ids = [from_where(last[name], redis.xpending("orders", name)["min"]) for name in names]
+        cut(redis, ids)
+        if not redis.xlen("orders"):
+            redis.delete("orders")
+
+
+@wrong(
+    "09.3", situation="One subscriber is behind", because="The oldest entry is 5-8", sequential=True
+)
+def asks_by_reading(redis, names):
+    for name in names:
+        with suppress(ResponseError):
+            if redis.xreadgroup(name, name, {"orders": "0"}, count=1)[0][1]:
+                return
+            if redis.xreadgroup(name, name, {"orders": ">"}, count=1):
+                return
+    redis.xtrim("orders", maxlen=0, approximate=False)

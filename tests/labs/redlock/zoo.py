@@ -1,0 +1,282 @@
+"""Wrong answers to the exercises of lab 08, and what each must be refused for."""
+
+import secrets
+import time
+from contextlib import suppress
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+FREE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
+STOCK = "SELECT stock FROM products WHERE id = 1"
+CLAIM = "UPDATE products SET claimed_by = :token WHERE id = 1"
+WRITE = "UPDATE products SET stock = :new WHERE id = 1"
+
+
+# 08.1: a Redlock with one part replaced by a wrong one
+
+
+def vote(node, key, token, ttl):
+    return node.set(key, token, nx=True, px=int(ttl * 1000))
+
+
+def give_back(nodes, key, token):
+    for node in nodes:
+        node.eval(FREE, 1, key, token)
+
+
+def validity_left(ttl, start):
+    return ttl - (time.monotonic() - start) - 0.01 * ttl - 0.002
+
+
+def redlock(
+    *,
+    vote=vote,
+    quorum=lambda count: count // 2 + 1,
+    left=validity_left,
+    release=give_back,
+    clean=give_back,
+    token=secrets.token_urlsafe,
+):
+    def acquire(nodes, key, ttl):
+        mine, start = token(), time.monotonic()
+        votes = sum(bool(vote(node, key, mine, ttl)) for node in nodes)
+        validity = left(ttl, start)
+        if votes >= quorum(len(nodes)) and validity > 0:
+            return mine, validity
+        clean(nodes, key, mine)
+        return None
+
+    return acquire, release
+
+
+@wrong("08.1", situation="Two clients and 4 nodes", because="Both have the lock")
+def half_is_a_majority():
+    return redlock(quorum=lambda count: (count + 1) // 2)
+
+
+@wrong("08.1", situation="Two clients and 3 nodes", because="Both have the lock")
+def one_vote_less_than_half():
+    return redlock(quorum=lambda count: count // 2)
+
+
+@wrong("08.1", situation="Two clients and 3 nodes", because="with the vote that is left")
+def keeps_its_votes_when_it_loses():
+    return redlock(clean=lambda nodes, key, token: None)
+
+
+@wrong("08.1", situation="Two clients and 3 nodes", because="the one who has the lock are gone")
+def frees_all_votes_when_it_loses():
+    return redlock(clean=lambda nodes, key, token: [node.delete(key) for node in nodes])
+
+
+@wrong("08.1", situation="Nodes that take 1 s each, of a ttl of 10", because="up to 6.898 s")
+def never_looks_at_the_clock():
+    return redlock(left=lambda ttl, start: ttl - 0.01 * ttl - 0.002)
+
+
+@wrong("08.1", situation="One client", because="up to 9.898 s", sequential=True)
+def knows_no_drift():
+    return redlock(left=lambda ttl, start: ttl - (time.monotonic() - start))
+
+
+@wrong("08.1", situation="A release that comes too late", because="his key is gone")
+def frees_without_a_look():
+    return redlock(release=lambda nodes, key, token: [node.delete(key) for node in nodes])
+
+
+@wrong(
+    "08.1",
+    situation="A release that comes too late",
+    because="his key is gone",
+    schedule="GET PEXPIRE SET DEL",
+)
+def looks_and_then_frees():
+    def release(nodes, key, token):
+        for node in nodes:
+            if node.get(key) == token:
+                node.delete(key)
+
+    return redlock(release=release)
+
+
+@wrong("08.1", situation="A crash", because="has no TTL", schedule="SET crash:PEXPIRE")
+def expires_it_afterwards():
+    def vote(node, key, token, ttl):
+        return node.set(key, token, nx=True) and node.pexpire(key, int(ttl * 1000))
+
+    return redlock(vote=vote)
+
+
+@wrong("08.1", situation="Two clients and 3 nodes", because="Both have the lock")
+def looks_and_then_votes():
+    def vote(node, key, token, ttl):
+        return not node.exists(key) and node.set(key, token, px=int(ttl * 1000))
+
+    return redlock(vote=vote)
+
+
+@wrong("08.1", situation="One client", because="the same token", sequential=True)
+def token_of_the_host():
+    return redlock(token=lambda: "web-1")
+
+
+@wrong("08.1", situation="One client", because="is still there", sequential=True)
+def frees_a_majority_only():
+    return redlock(
+        release=lambda nodes, key, token: give_back(nodes[: len(nodes) // 2 + 1], key, token)
+    )
+
+
+# 08.2: over real servers
+
+
+def clients(urls, **options):
+    once = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 0.05, "socket_connect_timeout": 0.05}
+    return [redis.Redis.from_url(url, decode_responses=True, **(once | options)) for url in urls]
+
+
+def lock_on(nodes, *, errors=redis.RedisError, quorum=3, everywhere=True, cleans=True):
+    def take(key, ttl):
+        token, votes, mine[:] = secrets.token_urlsafe(), 0, []
+        start = time.monotonic()
+        for node in nodes:
+            with suppress(errors):
+                if vote(node, key, token, ttl):
+                    votes += 1
+                    mine.append(node)
+        if votes >= quorum and validity_left(ttl, start) > 0:
+            return token
+        if cleans:
+            free(key, token)
+        return None
+
+    def free(key, token):
+        for node in nodes if everywhere else mine:
+            with suppress(errors):
+                node.eval(FREE, 1, key, token)
+
+    mine = []
+    return take, free
+
+
+HANG, DEAD = "Two of five servers hang", "Two of five servers dead"
+
+
+@wrong("08.2", situation=HANG, because="did not come back before its ttl")
+def waits_for_ever(urls):
+    return lock_on(clients(urls, socket_timeout=None))
+
+
+@wrong("08.2", situation=HANG, because="did not come back before its ttl")
+def waits_too_long(urls):
+    return lock_on(clients(urls, socket_timeout=1.0))
+
+
+@wrong("08.2", situation=HANG, because="did not come back before its ttl")
+def tries_ten_times(urls):
+    return lock_on(clients(urls, socket_timeout=0.2, retry=Retry(NoBackoff(), 10)))
+
+
+@wrong("08.2", situation=HANG, because="still has the lock")
+def frees_where_it_was_told_yes(urls):
+    return lock_on(clients(urls), everywhere=False)
+
+
+@wrong("08.2", situation=HANG, because="returned None, though a majority is alive")
+def needs_all_five(urls):
+    return lock_on(clients(urls), quorum=5)
+
+
+@wrong("08.2", situation=DEAD, because="ConnectionError was raised")
+def knows_only_timeouts(urls):
+    return lock_on(clients(urls), errors=redis.TimeoutError)
+
+
+@wrong("08.2", situation="Three of five servers dead", because="though there is no majority")
+def a_majority_of_those_who_answer(urls):
+    return lock_on(clients(urls), quorum=2)
+
+
+@wrong("08.2", situation="Three of five servers dead", because="still has the lock")
+def keeps_the_votes_of_a_lost_election(urls):
+    return lock_on(clients(urls), cleans=False)
+
+
+# 08.3: all of them change the stock rightly when nobody else holds the lock
+
+BOTH = "Two holders at once, Kc7 and Xq2"
+
+
+@wrong(
+    "08.3",
+    situation=BOTH,
+    because="2 reported",
+    schedule="UPDATE SELECT UPDATE SELECT UPDATE UPDATE",
+)
+def claims_and_never_compares(db, token, compute):
+    db.execute(CLAIM, token=token)
+    stock = db.fetch_one(STOCK)["stock"]
+    db.execute(WRITE, new=compute(stock))
+    return True
+
+
+@wrong("08.3", situation=BOTH, because="2 reported")
+def reads_before_it_claims(db, token, compute):
+    stock = db.fetch_one(STOCK)["stock"]
+    db.execute(CLAIM, token=token)
+    return db.execute(f"{WRITE} AND claimed_by = :by", new=compute(stock), by=token) == 1
+
+
+@wrong("08.3", situation=BOTH, because="2 reported")
+def looks_at_its_claim_and_then_writes(db, token, compute):
+    db.execute(CLAIM, token=token)
+    stock = db.fetch_one(STOCK)["stock"]
+    if db.fetch_one("SELECT claimed_by FROM products WHERE id = 1")["claimed_by"] != token:
+        return False
+    db.execute(WRITE, new=compute(stock))
+    return True
+
+
+@wrong("08.3", situation=BOTH, because="2 reported")
+def takes_random_tokens_for_an_order(db, token, compute):
+    """A fence compares with >=; that takes numbers that grow."""
+    db.execute(CLAIM, token=token)
+    stock = db.fetch_one(STOCK)["stock"]
+    return db.execute(f"{WRITE} AND claimed_by <= :by", new=compute(stock), by=token) == 1
+
+
+@wrong("08.3", situation=BOTH, because="2 reported")
+def reports_what_was_refused(db, token, compute):
+    db.execute(CLAIM, token=token)
+    stock = db.fetch_one(STOCK)["stock"]
+    db.execute(f"{WRITE} AND claimed_by = :by", new=compute(stock), by=token)
+    return True
+
+
+@wrong(
+    "08.3",
+    situation="One holder after another",
+    because="it was refused",
+    sequential=True,
+)
+def first_come_only_served(db, token, compute):
+    db.execute(f"{CLAIM} AND claimed_by IS NULL", token=token)
+    stock = db.fetch_one(STOCK)["stock"]
+    return db.execute(f"{WRITE} AND claimed_by = :by", new=compute(stock), by=token) == 1
+
+
+@wrong(
+    "08.3", situation="One holder after one who crashed", because="it was refused", sequential=True
+)
+def clears_its_claim_at_the_end(db, token, compute):
+    db.execute(f"{CLAIM} AND claimed_by IS NULL", token=token)
+    stock = db.fetch_one(STOCK)["stock"]
+    update = "UPDATE products SET stock = :new, claimed_by = NULL WHERE id = 1 AND claimed_by = :by"
+    return db.execute(update, new=compute(stock), by=token) == 1

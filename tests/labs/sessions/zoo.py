@@ -1,0 +1,491 @@
+"""Wrong answers to the exercises of lab 12, and what each must be refused for."""
+
+from redis.exceptions import ResponseError
+
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+
+def fields_of(found):
+    return dict(zip(found[::2], found[1::2], strict=True)) or None
+
+
+def server_ms(redis):
+    seconds, micros = redis.time()
+    return seconds * 1000 + micros // 1000
+
+
+# 12.1: the sequential ones are those that a single visit gives away
+
+
+@wrong(
+    "12.1",
+    situation="A visit shortly before the end",
+    because="It lives for 600 seconds",
+    sequential=True,
+)
+def knows_no_end(redis, session, idle_ms):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+    redis.call('HINCRBY', KEYS[1], 'visits', 1)
+    redis.call('PEXPIRE', KEYS[1], ARGV[1])
+    return redis.call('HGETALL', KEYS[1])
+    """
+    return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))
+
+
+@wrong("12.1", situation="A visit", because="the field `visits` is None", sequential=True)
+def counts_for_the_caller_only(redis, session, idle_ms):
+    fields = redis.hgetall(f"session:{session}")
+    if not fields:
+        return None
+    redis.pexpireat(f"session:{session}", min(server_ms(redis) + idle_ms, int(fields["ends"])))
+    return fields | {"visits": str(int(fields.get("visits", 0)) + 1)}
+
+
+@wrong("12.1", situation="A visit", because="It lives for 120 seconds", sequential=True)
+def prolongs_nothing(redis, session, idle_ms):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+    redis.call('HINCRBY', KEYS[1], 'visits', 1)
+    return redis.call('HGETALL', KEYS[1])
+    """
+    return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))
+
+
+@wrong(
+    "12.1",
+    situation="A visit past the end",
+    because="session:ada has no TTL",
+    sequential=True,
+)
+def counts_after_it_has_ended_it(redis, session, idle_ms):
+    script = """
+    local ends, t = redis.call('HGET', KEYS[1], 'ends'), redis.call('TIME')
+    if not ends then return {} end
+    local now = t[1] * 1000 + math.floor(t[2] / 1000)
+    redis.call('PEXPIREAT', KEYS[1], math.min(now + ARGV[1], ends))
+    redis.call('HINCRBY', KEYS[1], 'visits', 1)
+    return redis.call('HGETALL', KEYS[1])
+    """
+    return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))
+
+
+@wrong(
+    "12.1",
+    situation="A visit and a logout",
+    because="session:ada was over, and is there again",
+    schedule="HGETALL TIME DEL HINCRBY PEXPIREAT HGETALL",
+)
+def looks_then_counts(redis, session, idle_ms):
+    key = f"session:{session}"
+    fields = redis.hgetall(key)
+    ends, now = int(fields.get("ends", 0)), server_ms(redis)
+    if ends <= now:
+        return None
+    redis.hincrby(key, "visits", 1)
+    redis.pexpireat(key, min(now + idle_ms, ends))
+    return redis.hgetall(key)
+
+
+@wrong(
+    "12.1",
+    situation="A visit and a logout",
+    because="session:ada was over, and is there again",
+    schedule="HGET TIME DEL MULTI/EXEC",
+)
+def multi_without_watch(redis, session, idle_ms):
+    key = f"session:{session}"
+    ends, now = int(redis.hget(key, "ends") or 0), server_ms(redis)
+    if ends <= now:
+        return None
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.hincrby(key, "visits", 1)
+        pipe.pexpireat(key, min(now + idle_ms, ends))
+        pipe.hgetall(key)
+        return pipe.execute()[-1]
+
+
+@wrong("12.1", situation="Two visits at once", because="After two visits the field `visits` is '1'")
+def reads_adds_writes(redis, session, idle_ms):
+    write = """
+    if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+    redis.call('HSET', KEYS[1], 'visits', ARGV[2])
+    redis.call('PEXPIREAT', KEYS[1], ARGV[1])
+    return redis.call('HGETALL', KEYS[1])
+    """
+    key = f"session:{session}"
+    fields, now = redis.hgetall(key), server_ms(redis)
+    ends = int(fields.get("ends", 0))
+    if ends <= now:
+        return None
+    count = int(fields.get("visits", 0)) + 1
+    return fields_of(redis.eval(write, 1, key, min(now + idle_ms, ends), count))
+
+
+@wrong("12.1", situation="Two visits at once", because="raised WatchError")
+def watches_once(redis, session, idle_ms):
+    key = f"session:{session}"
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.watch(key)
+        ends, now = int(pipe.hget(key, "ends") or 0), server_ms(redis)
+        if ends <= now:
+            return None
+        pipe.multi()
+        pipe.hincrby(key, "visits", 1)
+        pipe.pexpireat(key, min(now + idle_ms, ends))
+        pipe.hgetall(key)
+        return pipe.execute()[-1]
+
+
+# 12.2: all but the first two pass with one login that nothing disturbs
+
+INDEX = """
+redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('EXPIRE', KEYS[1], 28800)
+"""
+MOVE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('RENAME', KEYS[1], KEYS[2])
+redis.call('HSET', KEYS[2], 'user', ARGV[1])
+return 1
+"""
+
+
+@wrong("12.2", situation="A login", because="There are two sessions: new and old", sequential=True)
+def copies(redis, user, old, new):
+    script = """
+    if redis.call('COPY', KEYS[1], KEYS[2]) == 0 then return 0 end
+    redis.call('HSET', KEYS[2], 'user', ARGV[1])
+    redis.call('SADD', KEYS[3], ARGV[2])
+    redis.call('EXPIRE', KEYS[3], 28800)
+    return 1
+    """
+    keys = f"session:{old}", f"session:{new}", f"sessions:{user}"
+    return bool(redis.eval(script, 3, *keys, user, new))
+
+
+@wrong("12.2", situation="A login", because="sessions:ada has no TTL", sequential=True)
+def index_for_ever(redis, user, old, new):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+    redis.call('RENAME', KEYS[1], KEYS[2])
+    redis.call('HSET', KEYS[2], 'user', ARGV[1])
+    redis.call('SADD', KEYS[3], ARGV[2])
+    return 1
+    """
+    keys = f"session:{old}", f"session:{new}", f"sessions:{user}"
+    return bool(redis.eval(script, 3, *keys, user, new))
+
+
+@wrong("12.2", situation="A login", because="The old token is logged in", sequential=True)
+def keeps_the_token(redis, user, old, new):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+    redis.call('HSET', KEYS[1], 'user', ARGV[1])
+    redis.call('SADD', KEYS[2], ARGV[2])
+    redis.call('EXPIRE', KEYS[2], 28800)
+    return 1
+    """
+    return bool(redis.eval(script, 2, f"session:{old}", f"sessions:{user}", user, old))
+
+
+@wrong(
+    "12.2",
+    situation="A login in a session that is over",
+    because="session:new has no TTL",
+    sequential=True,
+)
+def trusts_a_rollback(redis, user, old, new):
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.rename(f"session:{old}", f"session:{new}")
+        pipe.hset(f"session:{new}", "user", user)
+        pipe.sadd(f"sessions:{user}", new)
+        pipe.expire(f"sessions:{user}", 28_800)
+        try:
+            pipe.execute()
+        except ResponseError:
+            return False
+    return True
+
+
+@wrong(
+    "12.2",
+    situation="A login that may crash",
+    because="sessions:ada does not name new",
+    schedule="EVAL crash:EVAL",
+)
+def index_afterwards(redis, user, old, new):
+    if not redis.eval(MOVE, 2, f"session:{old}", f"session:{new}", user):
+        return False
+    redis.eval(INDEX, 1, f"sessions:{user}", new)
+    return True
+
+
+@wrong(
+    "12.2",
+    situation="A login while all sessions are revoked",
+    because="sessions:ada does not name new",
+    schedule="EVAL EVAL EVAL",
+)
+def index_first(redis, user, old, new):
+    redis.eval(INDEX, 1, f"sessions:{user}", new)
+    return bool(redis.eval(MOVE, 2, f"session:{old}", f"session:{new}", user))
+
+
+@wrong(
+    "12.2",
+    situation="A login and a logout",
+    because="session:new has no TTL",
+    schedule="EXISTS DEL MULTI/EXEC",
+)
+def looks_then_moves(redis, user, old, new):
+    if not redis.exists(f"session:{old}"):
+        return False
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.rename(f"session:{old}", f"session:{new}")
+        pipe.hset(f"session:{new}", "user", user)
+        pipe.sadd(f"sessions:{user}", new)
+        pipe.expire(f"sessions:{user}", 28_800)
+        pipe.execute(raise_on_error=False)
+    return True
+
+
+@wrong(
+    "12.2",
+    situation="A login and a request",
+    because="The request's write was accepted, and is lost",
+    schedule="HGETALL PTTL EVAL MULTI/EXEC",
+)
+def copies_what_it_has_read(redis, user, old, new):
+    fields, left = redis.hgetall(f"session:{old}"), redis.pttl(f"session:{old}")
+    if not fields or left < 0:
+        return False
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.hset(f"session:{new}", mapping={**fields, "user": user})
+        pipe.pexpire(f"session:{new}", left)
+        pipe.delete(f"session:{old}")
+        pipe.sadd(f"sessions:{user}", new)
+        pipe.expire(f"sessions:{user}", 28_800)
+        pipe.execute()
+    return True
+
+
+@wrong("12.2", situation="A login and a request", because="raised WatchError")
+def watches_and_gives_up(redis, user, old, new):
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.watch(f"session:{old}")
+        if not pipe.exists(f"session:{old}"):
+            return False
+        pipe.multi()
+        pipe.rename(f"session:{old}", f"session:{new}")
+        pipe.hset(f"session:{new}", "user", user)
+        pipe.sadd(f"sessions:{user}", new)
+        pipe.expire(f"sessions:{user}", 28_800)
+        pipe.execute()
+    return True
+
+
+# 12.3: all but the last three are right when nothing else happens
+
+
+def begin(redis, user_id, session):
+    key, index = f"session:{session}", f"sessions:{user_id}"
+    pipe = redis.pipeline(transaction=True).set(key, user_id, ex=3600)
+    return bool(pipe.sadd(index, key).expire(index, 3600).execute())
+
+
+def has(db, user_id, email):
+    return db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)["email"] == email
+
+
+def move(db, user_id, email):
+    db.execute("UPDATE users SET email = :email WHERE id = :id", email=email, id=user_id)
+
+
+def end_all(redis, user_id):
+    redis.delete(f"sessions:{user_id}", *redis.smembers(f"sessions:{user_id}"))
+
+
+def plain_sign_in(redis, db, user_id, email, session):
+    return has(db, user_id, email) and begin(redis, user_id, session)
+
+
+@wrong(
+    "12.3",
+    situation="A sign-in while the address changes",
+    because="session:ada began with ada@example.com, and stays",
+    schedule="SELECT SMEMBERS DEL UPDATE MULTI/EXEC",
+)
+def revokes_before_the_change():
+    def change_email(redis, db, user_id, email):
+        end_all(redis, user_id)
+        move(db, user_id, email)
+
+    return plain_sign_in, change_email
+
+
+@wrong(
+    "12.3",
+    situation="A sign-in while the address changes",
+    because="session:ada began with ada@example.com, and stays",
+)
+def revokes_twice():
+    def change_email(redis, db, user_id, email):
+        end_all(redis, user_id)
+        move(db, user_id, email)
+        end_all(redis, user_id)
+
+    return plain_sign_in, change_email
+
+
+@wrong(
+    "12.3",
+    situation="A sign-in that may crash, while the address changes",
+    because="session:ada began with ada@example.com, and stays",
+    schedule="SELECT UPDATE SMEMBERS DEL MULTI/EXEC crash:SELECT",
+)
+def looks_again_afterwards():
+    def sign_in(redis, db, user_id, email, session):
+        if not has(db, user_id, email):
+            return False
+        begin(redis, user_id, session)
+        if has(db, user_id, email):
+            return True
+        redis.delete(f"session:{session}")
+        return False
+
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        end_all(redis, user_id)
+
+    return sign_in, change_email
+
+
+COUNTED = """
+if (redis.call('GET', KEYS[3]) or '') ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+redis.call('SADD', KEYS[2], KEYS[1])
+return redis.call('EXPIRE', KEYS[2], 3600)
+"""
+
+
+def counted(redis, user_id, session, ended):
+    keys = f"session:{session}", f"sessions:{user_id}", f"ended:{user_id}"
+    return bool(redis.eval(COUNTED, 3, *keys, user_id, ended or ""))
+
+
+@wrong(
+    "12.3",
+    situation="A sign-in while the address changes",
+    because="session:ada began with ada@example.com, and stays",
+    schedule="SELECT UPDATE INCRBY SMEMBERS DEL GET EVAL",
+)
+def count_read_after_the_row():
+    def sign_in(redis, db, user_id, email, session):
+        right = has(db, user_id, email)
+        ended = redis.get(f"ended:{user_id}")
+        return right and counted(redis, user_id, session, ended)
+
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        redis.incr(f"ended:{user_id}")
+        end_all(redis, user_id)
+
+    return sign_in, change_email
+
+
+@wrong(
+    "12.3",
+    situation="A sign-in while the address changes",
+    because="session:ada began with ada@example.com, and stays",
+)
+def counts_after_it_has_ended_them():
+    def sign_in(redis, db, user_id, email, session):
+        ended = redis.get(f"ended:{user_id}")
+        return has(db, user_id, email) and counted(redis, user_id, session, ended)
+
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        end_all(redis, user_id)
+        redis.incr(f"ended:{user_id}")
+
+    return sign_in, change_email
+
+
+@wrong("12.3", situation="Two sign-ins at once", because="They were told")
+def one_pass_for_all():
+    script = """
+    if redis.call('GETDEL', KEYS[3]) ~= ARGV[2] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+    redis.call('SADD', KEYS[2], KEYS[1])
+    return redis.call('EXPIRE', KEYS[2], 3600)
+    """
+
+    def sign_in(redis, db, user_id, email, session):
+        redis.set(f"pass:{user_id}", session, ex=60)
+        keys = f"session:{session}", f"sessions:{user_id}", f"pass:{user_id}"
+        return has(db, user_id, email) and bool(redis.eval(script, 3, *keys, user_id, session))
+
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        redis.delete(f"pass:{user_id}")
+        end_all(redis, user_id)
+
+    return sign_in, change_email
+
+
+@wrong("12.3", situation="Two sign-ins at once", because="raised WatchError")
+def watch_that_gives_up():
+    def sign_in(redis, db, user_id, email, session):
+        key, index = f"session:{session}", f"sessions:{user_id}"
+        with redis.pipeline(transaction=True) as pipe:
+            pipe.watch(index)
+            if not has(db, user_id, email):
+                return False
+            pipe.multi()
+            pipe.set(key, user_id, ex=3600)
+            pipe.sadd(index, key).expire(index, 3600)
+            return bool(pipe.execute())
+
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        index = f"sessions:{user_id}"
+        redis.sadd(index, "session:none")  # so that there is something to delete
+        end_all(redis, user_id)
+
+    return sign_in, change_email
+
+
+@wrong(
+    "12.3",
+    situation="One after the other",
+    because="After the change there were other, right",
+    sequential=True,
+)
+def trusts_the_ttl():
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+
+    return plain_sign_in, change_email
+
+
+@wrong(
+    "12.3",
+    situation="One after the other",
+    because="After the change there were none",
+    sequential=True,
+)
+def ends_all_of_everybody():
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        redis.delete("none", *redis.scan_iter(match="session:*"))
+
+    return plain_sign_in, change_email
+
+
+@wrong("12.3", situation="", because="does not return two functions", sequential=True)
+def one_function():
+    return plain_sign_in

@@ -1,0 +1,172 @@
+"""The exercises of lab 11: what breaks each stub, and other good answers."""
+
+from contextlib import suppress
+
+from redis.exceptions import ResponseError, WatchError
+
+from labsupport import check
+from labsupport.labs.streams.exercises import EXERCISES
+from tests.exercises.zoo import schedule
+
+
+def test_what_breaks_each_stub():
+    """Each stub breaks where its exercise is about: a late group, no end, a second delivery."""
+    first, second, third = (check(one.number, one.stub) for one in EXERCISES)
+    assert "Two jobs, put before the group" in first.reason
+    assert "These were handled: none" in str(first)
+    assert "A fourth delivery" in second.reason
+    assert "The answers were job-1" in str(second)
+    assert schedule(third) == "INCRBY RPUSH INCRBY RPUSH"
+    assert "The balance is 20, not 10" in str(third)
+
+
+class TestOtherGoodAnswers:
+    def test_pending_and_claim(self):
+        """XPENDING with IDLE and XCLAIM, which asks for the idle time again, as before XAUTOCLAIM."""
+
+        def consume(redis, me, handle, min_idle):
+            with suppress(ResponseError):
+                redis.xgroup_create("jobs", "mailers", id="0", mkstream=True)
+            entries = []
+            for one in redis.xpending_range("jobs", "mailers", "-", "+", 10, idle=min_idle):
+                entries = redis.xclaim("jobs", "mailers", me, min_idle, [one["message_id"]])
+                if entries:
+                    break
+            if not entries:
+                reply = redis.xreadgroup("mailers", me, {"jobs": ">"}, count=1)
+                entries = reply[0][1] if reply else []
+            for entry, fields in entries:
+                handle(fields["job"])
+                redis.xack("jobs", "mailers", entry)
+                return fields["job"]
+            return None
+
+        found = check("11.1", consume)
+        assert found.passed, str(found)
+
+    def test_acknowledges_and_deletes(self):
+        """A job that was handled may leave the stream as well: XACK and XDEL in one MULTI."""
+
+        def consume(redis, me, handle, min_idle):
+            groups = redis.xinfo_groups("jobs") if redis.exists("jobs") else []
+            if not groups:
+                try:
+                    redis.xgroup_create("jobs", "mailers", id="0-0", mkstream=True)
+                except ResponseError as error:
+                    if "BUSYGROUP" not in str(error):
+                        raise
+            entries = redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[1]
+            if not entries and (reply := redis.xreadgroup("mailers", me, {"jobs": ">"}, count=1)):
+                entries = reply[0][1]
+            if not entries:
+                return None
+            ((entry, fields),) = entries
+            handle(fields["job"])
+            redis.pipeline().xack("jobs", "mailers", entry).xdel("jobs", entry).execute()
+            return fields["job"]
+
+        found = check("11.1", consume)
+        assert found.passed, str(found)
+
+    def test_count_before_the_claim(self):
+        """The count may be read before the job is claimed: then it is one less."""
+
+        def take(redis, me, min_idle):
+            bury = """
+            if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 1 then
+              redis.call('XADD', KEYS[2], '*', 'job', ARGV[3])
+            end
+            """
+            for one in redis.xpending_range("jobs", "mailers", "-", "+", 10, idle=min_idle):
+                entry = one["message_id"]
+                claimed = redis.xclaim("jobs", "mailers", me, min_idle, [entry])
+                if not claimed:
+                    continue  # somebody was quicker
+                ((entry, fields),) = claimed
+                if one["times_delivered"] < 3:
+                    return entry, fields["job"]
+                redis.eval(bury, 2, "jobs", "dead", "mailers", entry, fields["job"])
+            return None
+
+        found = check("11.2", take)
+        assert found.passed, str(found)
+
+    def test_transaction_that_watches_a_mark(self):
+        """A mark for each entry, watched, makes a MULTI of XADD and XACK as safe as a script."""
+
+        def bury(redis, entry, fields):
+            with redis.pipeline() as pipe, suppress(WatchError):
+                pipe.watch(f"buried:{entry}")
+                if pipe.exists(f"buried:{entry}"):
+                    return
+                pipe.multi()
+                pipe.set(f"buried:{entry}", 1, ex=86_400)
+                pipe.xadd("dead", fields)
+                pipe.xack("jobs", "mailers", entry)
+                pipe.execute()
+
+        def take(redis, me, min_idle):
+            for entry, fields in redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[1]:
+                about = redis.xpending_range("jobs", "mailers", entry, entry, 1)
+                if about and about[0]["times_delivered"] <= 3:
+                    return entry, fields["job"]
+                bury(redis, entry, fields)
+            return None
+
+        found = check("11.2", take)
+        assert found.passed, str(found)
+
+    def test_all_in_one_script(self):
+        """One script that claims, counts, and buries."""
+
+        def take(redis, me, min_idle):
+            script = """
+            local found = redis.call('XAUTOCLAIM', KEYS[1], 'mailers', ARGV[1], ARGV[2], '0', 'COUNT', 1)
+            local entry = found[2][1]
+            if not entry then return false end
+            local about = redis.call('XPENDING', KEYS[1], 'mailers', entry[1], entry[1], 1)[1]
+            if about[4] <= 3 then return {entry[1], entry[2][2]} end
+            redis.call('XADD', KEYS[2], '*', unpack(entry[2]))
+            redis.call('XACK', KEYS[1], 'mailers', entry[1])
+            return false
+            """
+            taken = redis.eval(script, 2, "jobs", "dead", me, min_idle)
+            return tuple(taken) if taken else None
+
+        found = check("11.2", take)
+        assert found.passed, str(found)
+
+    def test_transaction_that_watches(self):
+        """WATCH the mark, then the mark and the balance in one MULTI."""
+
+        def credit(redis, entry, account, amount):
+            mark, balance = f"credited:{entry}", f"balance:{account}"
+            with redis.pipeline() as pipe:
+                while True:
+                    pipe.watch(mark)
+                    if pipe.exists(mark):
+                        return int(pipe.get(balance))
+                    pipe.multi()
+                    pipe.set(mark, 1, ex=86_400)
+                    pipe.incrby(balance, amount)
+                    with suppress(WatchError):
+                        return pipe.execute()[1]
+
+        found = check("11.3", credit)
+        assert found.passed, str(found)
+
+    def test_a_set_of_today(self):
+        """One set of entries with a TTL that each new entry prolongs, instead of a key for each."""
+
+        def credit(redis, entry, account, amount):
+            script = """
+            if redis.call('SADD', KEYS[1], ARGV[1]) == 1 then
+              redis.call('EXPIRE', KEYS[1], 86400)
+              return redis.call('INCRBY', KEYS[2], ARGV[2])
+            end
+            return tonumber(redis.call('GET', KEYS[2]))
+            """
+            return redis.eval(script, 2, f"credited:{account}", f"balance:{account}", entry, amount)
+
+        found = check("11.3", credit)
+        assert found.passed, str(found)

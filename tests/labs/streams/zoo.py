@@ -1,0 +1,335 @@
+"""Wrong answers to the exercises of lab 11, and why each is refused."""
+
+from contextlib import suppress
+
+from redis.exceptions import ResponseError
+
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+# 11.1
+
+
+def group(redis, start="0"):
+    with suppress(ResponseError):
+        redis.xgroup_create("jobs", "mailers", id=start, mkstream=True)
+
+
+def idle(redis, me, min_idle):
+    return redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[1]
+
+
+def new(redis, me):
+    reply = redis.xreadgroup("mailers", me, {"jobs": ">"}, count=1)
+    return reply[0][1] if reply else []
+
+
+def done(redis, handle, entries):
+    for entry, fields in entries:
+        handle(fields["job"])
+        redis.xack("jobs", "mailers", entry)
+        return fields["job"]
+    return None
+
+
+@wrong(
+    "11.1",
+    situation="Two jobs, put before the group",
+    because="These were handled: none",
+    sequential=True,
+)
+def from_now_on(redis, me, handle, min_idle):
+    group(redis, "$")
+    return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
+
+
+@wrong(
+    "11.1",
+    situation="",
+    because="raised ResponseError: BUSYGROUP",
+    sequential=True,
+)
+def creates_it_each_time(redis, me, handle, min_idle):
+    redis.xgroup_create("jobs", "mailers", id="0", mkstream=True)
+    return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
+
+
+@wrong(
+    "11.1",
+    situation="Two consumers that begin at once",
+    because="raised ResponseError: BUSYGROUP",
+)
+def looks_for_the_group(redis, me, handle, min_idle):
+    if not redis.exists("jobs") or not redis.xinfo_groups("jobs"):
+        redis.xgroup_create("jobs", "mailers", id="0", mkstream=True)
+    return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
+
+
+@wrong("11.1", situation="A job that fails", because="job-1 is never handled")
+def only_new_ones(redis, me, handle, min_idle):
+    group(redis)
+    return done(redis, handle, new(redis, me))
+
+
+@wrong("11.1", situation="A job that fails", because="job-1 is never handled")
+def only_its_own(redis, me, handle, min_idle):
+    group(redis)
+    reply = redis.xreadgroup("mailers", me, {"jobs": "0"}, count=1)
+    return done(redis, handle, (reply[0][1] if reply else []) or new(redis, me))
+
+
+@wrong(
+    "11.1",
+    situation="A consumer that may be killed",
+    because="job-1 is never handled",
+)
+def acknowledges_first(redis, me, handle, min_idle):
+    group(redis)
+    for entry, fields in idle(redis, me, min_idle) or new(redis, me):
+        redis.xack("jobs", "mailers", entry)
+        try:
+            handle(fields["job"])
+        except Exception:
+            redis.xadd("jobs", fields)
+            raise
+        return fields["job"]
+    return None
+
+
+@wrong(
+    "11.1",
+    situation="A consumer that may be killed",
+    because="job-1 is never handled",
+)
+def without_acknowledgement(redis, me, handle, min_idle):
+    group(redis)
+    entries = idle(redis, me, min_idle)
+    if not entries:
+        reply = redis.xreadgroup("mailers", me, {"jobs": ">"}, count=1, noack=True)
+        entries = reply[0][1] if reply else []
+    for entry, fields in entries:
+        try:
+            handle(fields["job"])
+        except Exception:
+            redis.xadd("jobs", fields)
+            raise
+        redis.xack("jobs", "mailers", entry)
+        return fields["job"]
+    return None
+
+
+@wrong(
+    "11.1", situation="Two consumers that begin at once", because="These were handled: job-1, job-1"
+)
+def claims_what_others_have(redis, me, handle, min_idle):
+    group(redis)
+    return done(redis, handle, idle(redis, me, 0) or new(redis, me))
+
+
+@wrong(
+    "11.1",
+    situation="A job that fails",
+    because="The error did not reach the caller",
+    sequential=True,
+)
+def swallows_the_error(redis, me, handle, min_idle):
+    group(redis)
+    with suppress(Exception):
+        return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
+
+
+# 11.2
+
+
+def deliveries(redis, entry):
+    about = redis.xpending_range("jobs", "mailers", entry, entry, 1)
+    return about[0]["times_delivered"] if about else None
+
+
+@wrong(
+    "11.2",
+    situation="A fourth delivery, and a kill",
+    because="dead holds job-1, job-1",
+)
+def buries_then_acknowledges(redis, me, min_idle):
+    for entry, fields in idle(redis, me, min_idle):
+        if (deliveries(redis, entry) or 9) <= 3:
+            return entry, fields["job"]
+        redis.xadd("dead", fields)
+        redis.xack("jobs", "mailers", entry)
+    return None
+
+
+@wrong(
+    "11.2",
+    situation="A fourth delivery, and a kill",
+    because="dead holds nothing",
+)
+def acknowledges_then_buries(redis, me, min_idle):
+    for entry, fields in idle(redis, me, min_idle):
+        if (deliveries(redis, entry) or 9) <= 3:
+            return entry, fields["job"]
+        if redis.xack("jobs", "mailers", entry):
+            redis.xadd("dead", fields)
+    return None
+
+
+@wrong(
+    "11.2",
+    situation="A fourth delivery, found by two",
+    because="dead holds job-1, job-1",
+)
+def in_a_transaction(redis, me, min_idle):
+    for entry, fields in idle(redis, me, min_idle):
+        count = deliveries(redis, entry)
+        if count is not None and count <= 3:
+            return entry, fields["job"]
+        redis.pipeline().xadd("dead", fields).xack("jobs", "mailers", entry).execute()
+    return None
+
+
+BURY = """
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('XADD', KEYS[2], '*', unpack(ARGV, 3))
+return 1
+"""
+
+
+def bury(redis, entry, fields):
+    pairs = [text for pair in fields.items() for text in pair]
+    redis.eval(BURY, 2, "jobs", "dead", "mailers", entry, *pairs)
+
+
+@wrong(
+    "11.2",
+    situation="A fourth delivery",
+    because="The answers were job-1",
+    sequential=True,
+)
+def one_too_many(redis, me, min_idle):
+    for entry, fields in idle(redis, me, min_idle):
+        count = deliveries(redis, entry)
+        if count is not None and count <= 4:
+            return entry, fields["job"]
+        bury(redis, entry, fields)
+    return None
+
+
+@wrong(
+    "11.2",
+    situation="A third delivery",
+    because="The answer was None",
+    sequential=True,
+)
+def one_too_few(redis, me, min_idle):
+    for entry, fields in idle(redis, me, min_idle):
+        count = deliveries(redis, entry)
+        if count is not None and count < 3:
+            return entry, fields["job"]
+        bury(redis, entry, fields)
+    return None
+
+
+@wrong(
+    "11.2",
+    situation="A job that is not idle",
+    because="The answer was job-1",
+    sequential=True,
+)
+def takes_what_is_not_idle(redis, me, min_idle):
+    for entry, fields in idle(redis, me, 0):
+        count = deliveries(redis, entry)
+        if count is not None and count <= 3:
+            return entry, fields["job"]
+        bury(redis, entry, fields)
+    return None
+
+
+@wrong(
+    "11.2",
+    situation="A fourth delivery, found by two",
+    because="raised IndexError",
+)
+def trusts_the_list(redis, me, min_idle):
+    for entry, fields in idle(redis, me, min_idle):
+        about = redis.xpending_range("jobs", "mailers", entry, entry, 1)[0]
+        if about["times_delivered"] <= 3:
+            return entry, fields["job"]
+        bury(redis, entry, fields)
+    return None
+
+
+# 11.3
+
+
+@wrong(
+    "11.3",
+    situation="A consumer that may be killed",
+    because="The balance is None, not 10",
+    schedule="SET crash:INCRBY",
+)
+def marks_first(redis, entry, account, amount):
+    if redis.set(f"credited:{entry}", 1, nx=True, ex=86_400):
+        return redis.incrby(f"balance:{account}", amount)
+    return int(redis.get(f"balance:{account}") or 0)
+
+
+@wrong(
+    "11.3",
+    situation="A consumer that may be killed",
+    because="The balance is 20, not 10",
+    schedule="EXISTS INCRBY crash:SET",
+)
+def marks_afterwards(redis, entry, account, amount):
+    if redis.exists(f"credited:{entry}"):
+        return int(redis.get(f"balance:{account}"))
+    balance = redis.incrby(f"balance:{account}", amount)
+    redis.set(f"credited:{entry}", 1, ex=86_400)
+    return balance
+
+
+@wrong(
+    "11.3",
+    situation="The same entry, by two at once",
+    because="The balance is 20, not 10",
+)
+def in_a_transaction_11_3(redis, entry, account, amount):
+    if redis.exists(f"credited:{entry}"):
+        return int(redis.get(f"balance:{account}"))
+    pipe = redis.pipeline().set(f"credited:{entry}", 1, ex=86_400)
+    return pipe.incrby(f"balance:{account}", amount).execute()[1]
+
+
+@wrong(
+    "11.3",
+    situation="The same entry, by two at once",
+    because="The balance is 20, not 10",
+)
+def reads_then_writes(redis, entry, account, amount):
+    known = redis.get(f"credited:{entry}")
+    balance = int(redis.get(f"balance:{account}") or 0)
+    if known is None:
+        balance += amount
+        pipe = redis.pipeline().set(f"credited:{entry}", 1, ex=86_400)
+        pipe.set(f"balance:{account}", balance).execute()
+    return balance
+
+
+@wrong("11.3", situation="One delivery", because="has no TTL: it stays for ever", sequential=True)
+def remembers_for_ever(redis, entry, account, amount):
+    script = """
+    if redis.call('SADD', KEYS[1], ARGV[2]) == 1 then redis.call('INCRBY', KEYS[2], ARGV[1]) end
+    return tonumber(redis.call('GET', KEYS[2]))
+    """
+    return redis.eval(script, 2, "credited", f"balance:{account}", amount, entry)
+
+
+@wrong("11.3", situation="One delivery", because="is forgotten after", sequential=True)
+def forgets_too_soon(redis, entry, account, amount):
+    script = """
+    if redis.call('SET', KEYS[1], 1, 'NX', 'EX', 60) then redis.call('INCRBY', KEYS[2], ARGV[1]) end
+    return tonumber(redis.call('GET', KEYS[2]))
+    """
+    return redis.eval(script, 2, f"credited:{entry}", f"balance:{account}", amount)

@@ -1,0 +1,299 @@
+"""Wrong answers to the exercises of lab 06, and what each must be refused for."""
+
+import math
+import time
+
+from redis.exceptions import WatchError
+
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+ALONE = "One call after the other"
+SLOWLY = f"{ALONE}, 0.75 tokens a second"
+
+TAKE = """
+local capacity, rate, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens, at = tonumber(bucket[1]) or capacity, tonumber(bucket[2]) or now
+tokens = math.min(capacity, tokens + math.max(0, now - at) * rate)
+local allowed = tokens >= 1 and 1 or 0
+tokens = tokens - allowed
+redis.call('HSET', KEYS[1], 'tokens', tokens, 'at', math.max(at, now))
+redis.call('PEXPIRE', KEYS[1], math.ceil((capacity - tokens) / rate * 1000))
+return {allowed, math.floor(tokens), tostring((1 - tokens) / rate)}
+"""
+
+
+def take(script, redis, key, capacity, rate, now):
+    allowed, left, wait = redis.eval(script, 1, key, capacity, rate, now)
+    return allowed == 1, left, 0 if allowed else float(wait)
+
+
+def but(old, new):
+    """The right script with one part changed."""
+    assert old in TAKE
+    return TAKE.replace(old, new)
+
+
+def level(bucket, capacity, rate, now):
+    tokens, at = float(bucket[0] or capacity), float(bucket[1] or now)
+    return min(capacity, tokens + max(0, now - at) * rate), max(at, now)
+
+
+def store(pipe, key, capacity, rate, tokens, at):
+    pipe.hset(key, mapping={"tokens": tokens, "at": at})
+    pipe.pexpire(key, math.ceil((capacity - tokens) / rate * 1000))
+
+
+# 06.1: the first four pass every test with one caller
+
+
+@wrong("06.1", situation="Two callers at once, room for 1", because="ada and bob got in")
+def in_python(redis, key, capacity, rate, now):
+    tokens, at = level(redis.hmget(key, "tokens", "at"), capacity, rate, now)
+    if tokens < 1:
+        return False, 0, (1 - tokens) / rate
+    with redis.pipeline(transaction=True) as pipe:
+        store(pipe, key, capacity, rate, tokens - 1, at)
+        pipe.execute()
+    return True, math.floor(tokens - 1), 0
+
+
+@wrong("06.1", situation="Two callers at once, room for 2", because="got in, with room for 2")
+def gives_up_when_overtaken(redis, key, capacity, rate, now):
+    with redis.pipeline() as pipe:
+        pipe.watch(key)
+        tokens, at = level(pipe.hmget(key, "tokens", "at"), capacity, rate, now)
+        if tokens < 1:
+            return False, 0, (1 - tokens) / rate
+        pipe.multi()
+        store(pipe, key, capacity, rate, tokens - 1, at)
+        try:
+            pipe.execute()
+        except WatchError:
+            return False, 0, 0
+    return True, math.floor(tokens - 1), 0
+
+
+@wrong("06.1", situation="A caller who may crash", because="bucket:7 has no TTL")
+def expires_it_afterwards(redis, key, capacity, rate, now):
+    script = but("'PEXPIRE', KEYS[1], math.ceil((capacity - tokens) / rate * 1000)", "'GET', 'x'")
+    allowed, left, wait = redis.eval(script, 1, key, capacity, rate, now)
+    missing = capacity - float(redis.hget(key, "tokens"))
+    redis.pexpire(key, math.ceil(missing / rate * 1000))
+    return allowed == 1, left, 0 if allowed else float(wait)
+
+
+@wrong(
+    "06.1",
+    situation="Two callers, one a minute ahead",
+    because="with 2 in the bucket and 1 a minute",
+)
+def sets_its_clock_back(redis, key, capacity, rate, now):
+    return take(but("math.max(at, now))", "now)"), redis, key, capacity, rate, now)
+
+
+@wrong("06.1", situation=SLOWLY, because="0.02233 is due", sequential=True)
+def floors(redis, key, capacity, rate, now):
+    script = but("math.max(0, now - at) * rate", "math.floor(math.max(0, now - at) * rate)")
+    return take(script, redis, key, capacity, rate, now)
+
+
+@wrong(
+    "06.1",
+    situation="A slow bucket, nearly empty",
+    because="the key lives for 3,600 s",
+    sequential=True,
+)
+def lives_for_an_hour(redis, key, capacity, rate, now):
+    script = but("math.ceil((capacity - tokens) / rate * 1000)", "3600000")
+    return take(script, redis, key, capacity, rate, now)
+
+
+@wrong("06.1", situation=SLOWLY, because="was told retry_after=1.333", sequential=True)
+def waits_for_a_whole_token(redis, key, capacity, rate, now):
+    return take(but("(1 - tokens) / rate", "1 / rate"), redis, key, capacity, rate, now)
+
+
+@wrong("06.1", situation=SLOWLY, because="remaining=-1; 0 is due", sequential=True)
+def goes_into_debt(redis, key, capacity, rate, now):
+    script = but("tokens = tokens - allowed", "tokens = tokens - 1")
+    return take(script, redis, key, capacity, rate, now)
+
+
+@wrong("06.1", situation=SLOWLY, because="at 100.1 s, was told remaining", sequential=True)
+def runs_over(redis, key, capacity, rate, now):
+    return take(but("math.min(capacity,", "("), redis, key, capacity, rate, now)
+
+
+# 06.2: the first four pass every test with one caller
+
+MANY = """
+local capacity, rate, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = tonumber(ARGV[4]) or time[1] + time[2] / 1000000
+local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens, at = tonumber(bucket[1]) or capacity, tonumber(bucket[2]) or now
+tokens = math.min(capacity, tokens + math.max(0, now - at) * rate)
+if tokens < cost then return {0, math.floor(tokens), tostring((cost - tokens) / rate)} end
+tokens = tokens - cost
+redis.call('HSET', KEYS[1], 'tokens', tokens, 'at', math.max(at, now))
+redis.call('PEXPIRE', KEYS[1], math.ceil((capacity - tokens) / rate * 1000) + 1)
+return {1, math.floor(tokens), '0'}
+"""
+
+
+def take_many(redis, key, capacity, rate, cost, *now):
+    allowed, left, wait = redis.eval(MANY, 1, key, capacity, rate, cost, *now)
+    return allowed == 1, left, float(wait) if cost <= capacity else math.inf
+
+
+@wrong("06.2", situation="Two callers, three tokens each", because="ada and bob took 3 of 5")
+def looks_then_takes(redis, key, capacity, rate, cost):
+    _, left, _ = take_many(redis, key, capacity, rate, 0)
+    if left < cost:
+        return False, left, (cost - left) / rate if cost <= capacity else math.inf
+    script = "\n".join(line for line in MANY.splitlines() if "tokens < cost" not in line)
+    _, left, _ = redis.eval(script, 1, key, capacity, rate, cost)
+    return True, max(0, left), 0
+
+
+@wrong("06.2", situation="A caller who may crash", because="while taking 3 of 5, 4 are left")
+def takes_then_gives_back(redis, key, capacity, rate, cost):
+    if cost > capacity:
+        return False, take_many(redis, key, capacity, rate, 0)[1], math.inf
+    for taken in range(cost):
+        answer = take_many(redis, key, capacity, rate, 1)
+        if not answer[0]:
+            _, left, _ = take_many(redis, key, capacity, rate, -taken)
+            return False, left, (cost - left) / rate
+    return answer
+
+
+@wrong("06.2", situation="A caller who may crash", because="After a crash while taking 3 of 5")
+def one_by_one_under_a_lock(redis, key, capacity, rate, cost):
+    while not redis.set(f"{key}:lock", 1, nx=True, px=100):
+        time.sleep(0.001)
+    try:
+        _, left, _ = take_many(redis, key, capacity, rate, 0)
+        if left < cost:
+            return False, left, (cost - left) / rate if cost <= capacity else math.inf
+        for _ in range(cost):
+            answer = take_many(redis, key, capacity, rate, 1)
+        return answer
+    finally:
+        redis.delete(f"{key}:lock")
+
+
+@wrong(
+    "06.2",
+    situation="Three callers of three, three and two",
+    because="Two tokens were left, and who wanted them was refused",
+)
+def takes_all_then_gives_all_back(redis, key, capacity, rate, cost):
+    if cost > capacity:
+        return False, take_many(redis, key, capacity, rate, 0)[1], math.inf
+    script = "\n".join(line for line in MANY.splitlines() if "tokens < cost" not in line)
+    _, left, _ = redis.eval(script, 1, key, capacity, rate, cost)
+    if left < 0:
+        left = redis.eval(script, 1, key, capacity, rate, -cost)[1]
+        return False, left, (cost - left) / rate
+    return True, left, 0
+
+
+@wrong("06.2", situation="Two callers, one clock a minute ahead", because="ada and bob took 5 each")
+def by_the_callers_clock(redis, key, capacity, rate, cost):
+    return take_many(redis, key, capacity, rate, cost, time.time())
+
+
+@wrong("06.2", situation=ALONE, because="(False, 2, 1000) is due", sequential=True)
+def waits_for_all_of_them(redis, key, capacity, rate, cost):
+    allowed, left, _ = take_many(redis, key, capacity, rate, cost)
+    return allowed, left, 0 if allowed else cost / rate if cost <= capacity else math.inf
+
+
+@wrong("06.2", situation=ALONE, because="(False, 0, inf) is due", sequential=True)
+def says_when_it_never_will(redis, key, capacity, rate, cost):
+    allowed, left, wait = redis.eval(MANY, 1, key, capacity, rate, cost)
+    return allowed == 1, left, float(wait)
+
+
+@wrong("06.2", situation=ALONE, because="(True, 0, 0) is due", sequential=True)
+def refused_calls_pay(redis, key, capacity, rate, cost):
+    allowed, left, wait = take_many(redis, key, capacity, rate, cost)
+    if not allowed:
+        redis.hincrbyfloat(key, "tokens", -0.5)
+    return allowed, left, wait
+
+
+# 06.3: the first three pass every test with one caller
+
+RESERVE = """
+local interval, longest, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local turn = math.max(now, tonumber(redis.call('GET', KEYS[1])) or now)
+if turn - now > longest then return false end
+redis.call('SET', KEYS[1], turn + interval, 'PX', math.ceil((turn + interval - now) * 1000))
+return tostring(turn - now)
+"""
+
+
+def reserve(redis, key, rate, longest, now, script=RESERVE):
+    wait = redis.eval(script, 1, key, 1 / rate, longest, now)
+    return None if wait is None else float(wait)
+
+
+@wrong("06.3", situation="Two callers at once", because="The turns in seconds from now")
+def reads_then_writes(redis, key, rate, longest, now):
+    turn = max(now, float(redis.get(key) or 0))
+    if turn - now > longest:
+        return None
+    redis.set(key, turn + 1 / rate, px=math.ceil((turn - now + 1 / rate) * 1000))
+    return turn - now
+
+
+@wrong("06.3", situation="Two callers at once", because="The turns in seconds from now")
+def no_turn_when_overtaken(redis, key, rate, longest, now):
+    with redis.pipeline() as pipe:
+        pipe.watch(key)
+        turn = max(now, float(pipe.get(key) or 0))
+        if turn - now > longest:
+            return None
+        pipe.multi()
+        pipe.set(key, turn + 1 / rate, px=math.ceil((turn - now + 1 / rate) * 1000))
+        try:
+            pipe.execute()
+        except WatchError:
+            return None
+    return turn - now
+
+
+@wrong("06.3", situation="A caller who may crash", because="bucket:7 has no TTL")
+def expires_the_turn_afterwards(redis, key, rate, longest, now):
+    script = RESERVE.replace(", 'PX', math.ceil((turn + interval - now) * 1000)", "")
+    wait = reserve(redis, key, rate, longest, now, script)
+    if wait is not None:
+        redis.pexpire(key, math.ceil((wait + 1 / rate) * 1000))
+    return wait
+
+
+@wrong("06.3", situation=ALONE, because="was told", sequential=True)
+def who_is_refused_takes_a_turn(redis, key, rate, longest, now):
+    wait = reserve(redis, key, rate, 1e9, now)
+    return wait if wait <= longest else None
+
+
+@wrong("06.3", situation=ALONE, because="at 9 s, was told", sequential=True)
+def saves_up_turns(redis, key, rate, longest, now):
+    script = RESERVE.replace("math.max(now, ", "(").replace("math.ceil(", "10000000 + (")
+    wait = reserve(redis, key, rate, longest, now, script)
+    return None if wait is None else max(0.0, wait)
+
+
+@wrong(
+    "06.3", situation="A hundred turns a minute apart", because="the key lives for", sequential=True
+)
+def for_an_hour(redis, key, rate, longest, now):
+    script = RESERVE.replace("math.ceil((turn + interval - now) * 1000)", "3600000")
+    return reserve(redis, key, rate, longest, now, script)
