@@ -68,7 +68,7 @@ def postgresql() -> Iterator[str]:
             [programs / "postgres", "-D", "data", "-F", "-h", "", "-k", directory],
             stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, **user,
         )  # fmt: skip
-        from labsupport.servers import adopt, release
+        from labsupport.processes import adopt, release
 
         adopt(server.pid)
         url = f"postgresql://postgres@/postgres?host={directory}"

@@ -4,7 +4,7 @@ import pytest
 
 from labsupport import Lab, LabError, explore
 from labsupport.errors import UnknownNameError
-from labsupport.explorer.testbed import close_bench
+from labsupport.exploration import close_testbed
 from labsupport.servers import start_server
 
 
@@ -57,7 +57,7 @@ def test_closing_leaves_a_shared_server_empty(monkeypatch):
     """What a lab and its explorations wrote on somebody's server is gone when the lab is closed."""
     with start_server(tcp=True) as server, server.client() as client:
         monkeypatch.setenv("REDIS_URL", server.url.removesuffix("/0"))
-        close_bench()  # one that an earlier test left is on another server
+        close_testbed()  # one that an earlier test left is on another server
         lab = Lab("start_here")
         lab.redis.set("n", 1)
         explore({"ada": lambda redis, db: redis.incr("n")}, invariant=lambda redis, db: True)

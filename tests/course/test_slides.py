@@ -5,8 +5,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from test_browser import CHROMIUM
 
+from tests.course.test_browser import CHROMIUM
 from tools.slides import HEIGHT, WIDTH, main, slides
 
 ROOT = Path(__file__).resolve().parents[2]

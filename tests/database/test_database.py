@@ -405,25 +405,15 @@ class TestTransactions:
             gc.enable()
         assert next(interrupts) > 50
 
-    def test_everything_goes_through_three_methods(self, db: Database) -> None:
-        """A subclass that overrides _statement, _commit and _rollback sees each step, once."""
-        steps: list[str] = []
+    def test_whatever_is_around_sees_each_step(self, db: Database) -> None:
+        """What a session is made with is called in place of each statement, commit and rollback, once."""
+        steps: list[tuple[str, bool]] = []
 
-        class Watched(Database):
-            def _statement(self, sql: str, params: dict[str, Any]) -> Any:
-                steps.append(sql.split()[0])
-                return super()._statement(sql, params)
+        def around(sql: str, params: dict[str, Any], inside: bool, run: Callable[[], Any]) -> Any:
+            steps.append((sql.split()[0], inside))
+            return run()
 
-            def _commit(self) -> None:
-                steps.append("COMMIT")
-                super()._commit()
-
-            def _rollback(self) -> None:
-                steps.append("ROLLBACK")
-                super()._rollback()
-
-        with db.session(cls=Watched, busy_seconds=0) as watched:
-            assert type(watched) is Watched
+        with db.session(busy_seconds=0, around=around) as watched:
             watched.fetch_one(GET, id=1)
             with watched.transaction():
                 watched.execute(RENAME, id=1, name="grace")
@@ -432,7 +422,8 @@ class TestTransactions:
             with contextlib.suppress(KeyError), watched.transaction():
                 watched.execute(RENAME, id=1, name="hedy")
                 raise KeyError
-        assert steps == ["SELECT", "UPDATE", "COMMIT", "UPDATE", "ROLLBACK"]
+        within = ["UPDATE", "COMMIT", "UPDATE", "ROLLBACK"]
+        assert steps == [("SELECT", False), *((word, True) for word in within)]
 
 
 ID = "id INTEGER PRIMARY KEY"

@@ -10,7 +10,7 @@ import statistics
 import time
 
 from labsupport import explore
-from labsupport.explorer.testbed import open_bench
+from labsupport.exploration import open_system
 
 USER = "SELECT * FROM users WHERE id = :id"
 
@@ -47,7 +47,7 @@ def measure(name, clients, repeats, **options):
 
 def round_trip(pinned):
     """Microseconds of one bare PING over the explorer's own server."""
-    bench = open_bench()
+    bench = open_system()
     path = bench.redis.connection_pool.connection_kwargs.get("path")
     if path is None:
         return float("nan")
@@ -69,7 +69,7 @@ def round_trip(pinned):
 
 def over_plain_calls(clients, repeats):
     """How much longer a run takes than the same calls one after the other, reset and invariant too."""
-    bench = open_bench()
+    bench = open_system()
     ratios = []
     for _ in range(repeats):
         begin = time.perf_counter()

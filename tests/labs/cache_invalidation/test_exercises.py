@@ -5,7 +5,7 @@ import secrets
 import pytest
 
 from labsupport import check
-from labsupport.explorer.testbed import close_bench
+from labsupport.exploration import close_testbed
 from labsupport.labs.cache_invalidation.exercises import EXERCISES
 from tests.exercises.zoo import schedule
 
@@ -114,9 +114,9 @@ class TestOtherGoodAnswers:
 @pytest.fixture
 def explored(backend):
     """Explorations on each of the two databases; the explorer's own is opened anew."""
-    close_bench()
+    close_testbed()
     yield backend
-    close_bench()
+    close_testbed()
 
 
 @pytest.mark.usefixtures("explored")

@@ -8,7 +8,7 @@ import pytest
 
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.history import History, Recorder
-from labsupport.labs.queues import JobQueue
+from labsupport.labs.queues.job_queue import JobQueue
 from labsupport.labs.queues.states import States, lanes_busy, lanes_dead, lanes_killed
 
 LOST, LYING, FAILS, POISON, TWICE = (

@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import WatchError
 
 from labsupport import check, explore
-from labsupport.explorer.testbed import close_bench
+from labsupport.exploration import close_testbed
 from labsupport.labs.write_through.exercises import EXERCISES
 from tests.exercises.zoo import schedule
 
@@ -127,9 +127,9 @@ class TestOtherGoodAnswers:
 @pytest.fixture
 def explored(backend):
     """Explorations on each of the two databases; the explorer's own is opened anew."""
-    close_bench()
+    close_testbed()
     yield backend
-    close_bench()
+    close_testbed()
 
 
 @pytest.mark.usefixtures("explored")
