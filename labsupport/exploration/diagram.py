@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 
 from labsupport.charts import ALARM, CLIENTS, INK, MUTED, Size, style
 from labsupport.explorer import Step
-from labsupport.explorer.operations import shorten
+from labsupport.explorer.names import shorten
 
 __all__ = ["draw"]
 
