@@ -225,6 +225,8 @@ class Adversary:
         actor.losing = True
         self.trace.append(Taken(move, operation))
         actor.proceed()
+        if actor.waiting is not None and actor.served():  # a blocking command had not to wait
+            actor.proceed()
         if actor.losing:  # it blocks: there is no reply yet that could be lost
             actor.losing = False
             return False

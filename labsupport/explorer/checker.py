@@ -175,8 +175,15 @@ def _last_of(trace: Sequence[Taken], who: str) -> int | None:
 
 
 def _takes_outcomes(invariant: Callable[..., Any]) -> bool:
+    """True when it needs a third argument."""
     try:
-        inspect.signature(invariant).bind(None, None, None)
+        signature = inspect.signature(invariant)
+        signature.bind(None, None, None)
     except (TypeError, ValueError):
         return False
-    return True
+    needed = [
+        one
+        for one in signature.parameters.values()
+        if one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) == 3

@@ -50,7 +50,7 @@ class Namespaces:
         own: the namespaces of code that is not installed: the learner's.
     """
 
-    _known: tuple[int, list[ModuleType], list[ModuleType]] = (0, [], [])
+    _known: tuple[list[int], list[ModuleType], list[ModuleType]] = ([], [], [])
 
     def __init__(self, functions: Iterable[Callable[..., Any]]) -> None:
         found = {id(vars(module)): vars(module) for module in self._modules()[0]}
@@ -67,8 +67,9 @@ class Namespaces:
     @classmethod
     def _modules(cls) -> tuple[list[ModuleType], list[ModuleType]]:
         """The learner's modules, and the libraries'; looked up anew when one was imported."""
-        count, own, libraries = cls._known
-        if count != len(sys.modules):
+        known, own, libraries = cls._known
+        present = list(map(id, sys.modules.values()))
+        if known != present:
             own, libraries = [], []
             for name, module in list(sys.modules.items()):
                 if not isinstance(module, ModuleType):
@@ -78,7 +79,7 @@ class Namespaces:
                     own.append(module)
                 elif name.partition(".")[0] not in _HOSTS and file.startswith(_SITE):
                     libraries.append(module)
-            cls._known = (len(sys.modules), own, libraries)
+            cls._known = (present, own, libraries)
         return own, libraries
 
 

@@ -267,8 +267,8 @@ _known: dict[str, Any] = {"namespaces": None, "sites": []}
 def _library_sites() -> list[_Site]:
     """Where libraries lead to a clock; looked for again only when there are more of them."""
     namespaces = Namespaces.libraries()
-    if _known["namespaces"] is None or len(_known["namespaces"]) != len(namespaces):
-        _known["namespaces"] = namespaces
+    if _known["namespaces"] != list(map(id, namespaces)):
+        _known["namespaces"] = list(map(id, namespaces))
         _known["sites"] = [one for each in namespaces for one in _sites(each, _LIBRARIES)]
     found: list[_Site] = _known["sites"]
     return found

@@ -1,5 +1,7 @@
 """The Redis client that a client under exploration is handed: it stops before each command."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -21,8 +23,6 @@ _TIMEOUT_FIRST = frozenset({"BLMPOP", "BZMPOP"})
 _TIMEOUT_OPTION = frozenset({"XREAD", "XREADGROUP"})
 _BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _TIMEOUT_OPTION
 _FOR_EVER = 0
-# Bookkeeping of redis-py that no other client can notice.
-_UNSTEPPED = frozenset({"SCRIPT EXISTS", "SCRIPT LOAD"})
 
 
 class SteppedRedis(DirectRedis):
@@ -168,26 +168,38 @@ class SteppedPipeline(DirectPipeline):
         super().__init__(client, transaction)
         self._stepped = client
         self._watched: tuple[Any, ...] = ()
+        self._asked: tuple[Any, ...] = ()
 
     def execute(self, raise_on_error: bool = True) -> Any:
+        with self._connecting():
+            return super().execute(raise_on_error)
+
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] == "WATCH":
+            self._watched += args[1:]
+        self._asked = args
+        with self._connecting():
+            return super().immediate_execute_command(*args, **options)
+
+    def _send_command_parse_response(  # type: ignore[override]
+        self, connection: Any, name: str, *args: Any, **options: Any
+    ) -> Any:
+        operation = Operation("redis", (self._asked,))
+        send = super()._send_command_parse_response
+        return self._step(operation, send, connection, name, *args, **options)
+
+    @contextmanager
+    def _connecting(self) -> Iterator[None]:
+        """To connect is the explorer's doing; to try again is as the client has it."""
         actor = self._stepped.actor
-        actor.trusted += 1  # to connect is the explorer's doing
+        actor.trusted += 1
         try:
             if actor.may_lose:
                 self.connection = self.connection or self.connection_pool.get_connection()
                 self.connection.retry = self._stepped.retry
-            return super().execute(raise_on_error)
+            yield
         finally:
             actor.trusted -= 1
-
-    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        if args[0] in _UNSTEPPED:
-            return super().immediate_execute_command(*args, **options)
-        if args[0] == "WATCH":
-            self._watched += args[1:]
-        self.direct.without_the_server(args)
-        operation = Operation("redis", (args,))
-        return self._step(operation, super().immediate_execute_command, *args, **options)
 
     def _execute_transaction(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
         operation = Operation(
@@ -214,14 +226,11 @@ class SteppedPipeline(DirectPipeline):
     def _step(self, operation: Operation, execute: Any, *args: Any, **options: Any) -> Any:
         actor = self._stepped.actor
         actor.gate(operation)
-        actor.trusted += 1  # to connect, too
         try:
             reply = execute(*args, **options)
         except Exception as error:
             actor.took(operation, error)
             raise
-        finally:
-            actor.trusted -= 1
         actor.took(operation, reply)
         if actor.losing and actor.loses():
             if self.connection is not None:
