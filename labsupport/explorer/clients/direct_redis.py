@@ -132,7 +132,13 @@ class DirectRedis(redis.Redis):
         sent, convert = self.prepare(args)
         wire = self.wire or self.dial()
         wire.send_packed_command(wire.pack_command(*sent), check_health=False)
-        return self.receive(args, sent, convert, **options)
+        try:
+            return self.receive(args, sent, convert, **options)
+        except ResponseError:
+            raise
+        except Exception:  # e.g. it cannot be read as text: nor can what follows it
+            self.hang_up()
+            raise
 
     def prepare(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
         """What goes over the wire for a command, and what converts its reply."""

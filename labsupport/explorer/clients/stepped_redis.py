@@ -63,11 +63,12 @@ class SteppedRedis(DirectRedis):
         sent, convert = self.prepare(args)
         if args[0] in _BLOCKING or word(args[0]) in _BLOCKING:
             sent, timeout = _without_timeout(sent)
-        wire = self.wire or self.dial()
         before = None
         if actor.repeated(operation):
             before = self.wiring.changes()
+        actor.trusted += 1  # to connect is the explorer's doing
         try:
+            wire = self.wire or self.dial()
             wire.send_packed_command(wire.pack_command(*sent), check_health=False)
             if timeout is not None:
                 actor.block(operation, wire, self.number, timeout != _FOR_EVER)
@@ -76,6 +77,12 @@ class SteppedRedis(DirectRedis):
             actor.took(operation, error)
             self._lose()
             raise
+        except Exception as error:  # e.g. it cannot be read as text: nor can what follows it
+            actor.took(operation, error)
+            self._reconnect()
+            raise
+        finally:
+            actor.trusted -= 1
         actor.took(operation, reply)
         operation.unchanged = before is not None and before == self.wiring.changes()
         self._lose()
@@ -129,14 +136,6 @@ class SteppedRedis(DirectRedis):
         raise NotSteppableError(
             "The explorer does not step MONITOR.", "Look at the report's steps instead."
         )
-
-    def dial(self) -> Any:
-        """Open the connection; that is the explorer's doing."""
-        self.actor.trusted += 1
-        try:
-            return super().dial()
-        finally:
-            self.actor.trusted -= 1
 
     def drop(self) -> None:
         """End the connections at the server's side first, so that it knows at once."""
