@@ -105,7 +105,18 @@ class Host:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.chance = random.Random()
+        self._chance: random.Random | None = None
+
+    def restart(self) -> None:
+        """The same draws in each run."""
+        self._chance = None
+
+    @property
+    def chance(self) -> random.Random:
+        """What is drawn from."""
+        if self._chance is None:
+            self._chance = random.Random(0)
+        return self._chance
 
     def time(self) -> float:
         """Seconds since 1970."""
@@ -224,7 +235,7 @@ class System:
         self.clock.restart()
         if self._wiring.streams:
             self._idle.restart()
-        self.host.chance.seed(0)
+        self.host.restart()
 
     def expirable(self, patterns: Sequence[str]) -> list[str]:
         """The keys among `patterns` that have a time to live."""

@@ -89,7 +89,6 @@ class Actor:
         self.redis = redis
         self.db = db
         self.clock = clock
-        self.chance = random.Random()
         self._no_op = no_op
         self._hub: greenlet | None = None
         self._greenlet: greenlet | None = None
@@ -121,7 +120,7 @@ class Actor:
         self._slept = 0.0
         self._refused = 0
         self._loops = Loops(self._no_op, _BOTTOM)
-        self.chance.seed(self.name)
+        self._chance: random.Random | None = None
         self.others.clear()
 
     def start(self) -> None:
@@ -240,6 +239,13 @@ class Actor:
         self.waiting = None
 
     # what stands for its clock and its chance
+
+    @property
+    def chance(self) -> random.Random:
+        """What the client draws from: the same draws in each run."""
+        if self._chance is None:  # to seed takes as long as a step
+            self._chance = random.Random(self.name)
+        return self._chance
 
     def time(self) -> float:
         """The client's own clock, in seconds since 1970."""

@@ -27,7 +27,9 @@ __all__ = ["Timekeeper", "standing_in", "timekeeper_here"]
 class Timekeeper(Protocol):
     """Whose time and chance it is."""
 
-    chance: random.Random
+    @property
+    def chance(self) -> random.Random:
+        """What is drawn from."""
 
     def time(self) -> float:
         """Seconds since 1970."""
