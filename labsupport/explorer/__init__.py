@@ -1,10 +1,15 @@
 """The interleaving explorer: every order of a few clients' steps, on a real Redis and database."""
 
-from labsupport.explorer.clients.nodes import as_nodes
-from labsupport.explorer.entry import explore
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from labsupport.explorer.report import Finding, Moment, Report, Step
-from labsupport.explorer.system import System
 from labsupport.explorer.testbed import Session, Testbed
+
+if TYPE_CHECKING:
+    from labsupport.explorer.clients.nodes import as_nodes
+    from labsupport.explorer.entry import explore
+    from labsupport.explorer.system import System
 
 __all__ = [
     "Finding",
@@ -17,3 +22,12 @@ __all__ = [
     "as_nodes",
     "explore",
 ]
+
+# What needs redis-py, whose import takes longer than all of the explorer's own.
+_LATER = {"System": "system", "as_nodes": "clients.nodes", "explore": "entry"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

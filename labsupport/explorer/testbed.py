@@ -1,9 +1,10 @@
 """What the explorer needs of a server and a database: a protocol, so that it can be taken home."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import redis
+if TYPE_CHECKING:
+    import redis
 
 __all__ = ["Session", "Testbed"]
 
@@ -46,7 +47,7 @@ class Testbed(Protocol):
     def alive(self) -> bool:
         """False when the server or the database is gone."""
 
-    def client(self) -> redis.Redis:
+    def client(self) -> "redis.Redis":
         """A new client of the server; replies are text."""
 
     def session(self, around: Around) -> Session:
