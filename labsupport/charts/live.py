@@ -9,8 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.lines import Line2D
 
 from labsupport.charts.chart import Chart
-from labsupport.charts.frames import FrameEncoder
-from labsupport.charts.picture import DPI, LabFigure, Picture, Place
+from labsupport.charts.picture import DPI, FrameEncoder, LabFigure, Picture, Place
 from labsupport.charts.plot import Plot
 from labsupport.charts.style import INK, style
 from labsupport.history import History
@@ -98,6 +97,7 @@ class LiveChart:
 
     def _draw_background(self) -> None:
         with style():
+            self._chart.sheet.widen(self._canvas.get_renderer())
             self._canvas.draw()
         self._background = self._canvas.copy_from_bbox(self._chart.figure.bbox)
 

@@ -33,7 +33,7 @@ from labsupport.charts import (
     png,
     style,
 )
-from labsupport.charts.frames import FrameEncoder
+from labsupport.charts.picture import FrameEncoder
 from labsupport.history import History, Recorder
 
 MS = 1_000_000
