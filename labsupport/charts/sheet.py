@@ -1,6 +1,5 @@
 """A figure laid out in inches: a title, axes in rows and columns, and room for all that is written."""
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ WIDTH = 9.6
 _MARGIN = 0.3  # at the left of the title; a little of it beside all that is written
 _PAD = 0.1
 _TITLE_AT, _SUBTITLE_AT = 0.18, 0.56
+_LINE_HEIGHT = 1.2  # of the size of its letters
 _LINE = 0.32  # of a title that needs one more
 
 
@@ -67,6 +67,7 @@ class Sheet:
             )
         self._title = self._write(title, Size.TITLE, INK, "bold")
         self._subtitle = self._write(subtitle, Size.LABEL, MUTED, "normal") if subtitle else None
+        self._more = [0]  # lines of the title, and of the subtitle, beyond the first
         self._arrange()
 
     def entitle(self, title: str) -> None:
@@ -76,11 +77,8 @@ class Sheet:
     def fit(self) -> LabFigure:
         """The finished figure: the title in as many lines as it needs, all labels inside."""
         renderer: Any = FigureCanvasAgg(self.figure).get_renderer()  # type: ignore[no-untyped-call]
-        for text in filter(None, (self._title, self._subtitle)):
-            wide = text.get_window_extent(renderer).width / self.figure.dpi
-            letters = int(len(text.get_text()) * (self._width - 2 * _MARGIN) / max(wide, 0.1))
-            if wide > self._width - 2 * _MARGIN:
-                text.set_text(textwrap.fill(text.get_text(), max(letters - 2, 1)))
+        texts = [self._title, *([self._subtitle] if self._subtitle else [])]
+        self._more = [_lines_more(text, renderer) for text in texts]
         self.widen(renderer)
         for axes in self._all():
             _keep_inside(axes, renderer)
@@ -97,15 +95,14 @@ class Sheet:
         self._arrange()
 
     def _arrange(self) -> None:
-        title, subtitle = self._title.get_text(), self._subtitle
-        more = _LINE * title.count("\n")
-        top = self._top + more + _LINE * (subtitle.get_text().count("\n") if subtitle else 0)
+        subtitle, title_more = self._subtitle, _LINE * self._more[0]
+        top = self._top + _LINE * sum(self._more)
         height = top + self._bottom + sum(self._heights)
         height += self._between * (len(self._heights) - 1)
         self.figure.set_size_inches(self._width, height)
         self._title.set_position((_MARGIN / self._width, 1 - _TITLE_AT / height))
         if subtitle:
-            subtitle.set_position((_MARGIN / self._width, 1 - (_SUBTITLE_AT + more) / height))
+            subtitle.set_position((_MARGIN / self._width, 1 - (_SUBTITLE_AT + title_more) / height))
         across = (self._width - sum(map(sum, self._margins))) / len(self._margins)
         low = height - top
         for line, inches in zip(self.grid, self._heights, strict=True):
@@ -123,9 +120,14 @@ class Sheet:
         return (axes for line in self.grid for axes in line)
 
     def _write(self, text: str, size: float, colour: str, weight: str) -> Text:
-        return self.figure.text(
-            0, 1, text, fontsize=size, color=colour, fontweight=weight, va="top", ha="left"
-        )
+        look: dict[str, Any] = {"fontsize": size, "color": colour, "fontweight": weight}
+        return self.figure.text(0, 1, text, va="top", ha="left", wrap=True, **look)
+
+
+def _lines_more(text: Text, renderer: Any) -> int:
+    """How many lines beyond the first the text takes in the width of its figure."""
+    high = text.get_window_extent(renderer).height / renderer.points_to_pixels(1)
+    return round(high / (_LINE_HEIGHT * float(text.get_fontsize()))) - 1 if text.get_text() else 0
 
 
 def _needs(axes: Axes, renderer: Any) -> tuple[float, float]:
