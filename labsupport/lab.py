@@ -1,8 +1,7 @@
 """Opening a lab: a Redis, a database, and a line that says what they are."""
 
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import redis
 from IPython.display import display
@@ -11,12 +10,11 @@ from labsupport.course import labs
 from labsupport.database import Database, open_shop
 from labsupport.errors import LabError, UnknownNameError
 from labsupport.exploration import close_testbed
+from labsupport.processes import Closing
 from labsupport.servers import open_redis
 
-__all__ = ["Lab"]
 
-
-class Lab:
+class Lab(Closing):
     """A lab's own Redis and its own copy of the shop's database.
 
     Opening a lab closes the one that was open in this kernel, so a cell can be run again.
@@ -80,14 +78,3 @@ class Lab:
         self.redis.close()
         self.db.close()
         self._endpoint.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

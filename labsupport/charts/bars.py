@@ -1,5 +1,6 @@
-"""How many there were in each short span of time."""
+"""How many there were in each short span of time: counting them, and drawing them."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,16 +8,18 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import StepPatch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel, name_at_right, name_inches
-from labsupport.charts.style import MUTED, ROLES, Role, Size
+from labsupport.charts.plot import Plot, name_at_right, name_inches
+from labsupport.charts.style import MUTED, ROLES, Role, Size, number
 from labsupport.history import History, Rows
 
-__all__ = ["Bars", "Part"]
+Times = NDArray[np.int64]
+Counts = NDArray[np.int64]
 
-_ROOM = 1.32  # above the highest bar, for its label
+_ROOM = 1.32  # with what is above the highest bar, for its label
+_LONGEST_LINE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Part:
     heights: Callable[[History, int], NDArray[np.int64]]
 
 
-class Bars(Panel):
+class Bars(Plot):
     """Numbers per span of time, as stacked bars.
 
     Args:
@@ -66,8 +69,10 @@ class Bars(Panel):
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:
         self._axes = axes
-        axes.set_ylim(0, self._top * _ROOM)
+        axes.set_ylim(bottom=0)
+        self.raise_limit(axes, self._top * _ROOM)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         self._layers = [self._layer(axes, ROLES[part.role]) for part in self._parts]
         return self._layers
 
@@ -92,7 +97,7 @@ class Bars(Panel):
         if below.max(initial=0) <= self._top:
             return False
         self._top = float(below.max()) * self.growth
-        self._axes.set_ylim(0, self._top * _ROOM)
+        self.raise_limit(self._axes, self._top * _ROOM)
         return True
 
     def finish(self) -> None:
@@ -115,16 +120,14 @@ class Bars(Panel):
             for part, count in zip(self._parts[1:], self._counts[1:, peaks[0]], strict=True)
             if count
         ]
-        # as far to the left as it goes, so that it does not run out of the axes
-        at = float(peaks[0]) * self._per
-        late = at > 0.6 * self._axes.get_xlim()[1]
+        text = textwrap.fill(", ".join([text, *extra]), _LONGEST_LINE)
+        self.raise_limit(self._axes, self._top * (1 + (_ROOM - 1) * (text.count("\n") + 1)))
         self._axes.text(
-            at + self._per * (1 if late else 0.3),
+            (float(peaks[0]) + 0.3) * self._per,
             highest + self._top * 0.04,
-            ", ".join([text, *extra]),
+            text,
             fontsize=Size.LABEL,
             fontweight="bold",
-            ha="right" if late else "left",
             va="bottom",
         )
 
@@ -136,4 +139,39 @@ class Bars(Panel):
             (f"{part.name} {int(count):,}", float(middle), ROLES[part.role].colour)
             for part, count, middle in zip(self._parts, last, middles, strict=True)
         ]
-        name_at_right(self._axes, names, inches=self.inches)
+        name_at_right(self._axes, names)
+
+
+def count_per_span(times_ns: Times, *, span_ns: int, until_ns: int) -> Counts:
+    """How many of the times fall into each span.
+
+    Args:
+        times_ns: since the start of the run.
+        span_ns: the length of a span.
+        until_ns: the end of the last one, at the least.
+    """
+    return np.bincount(np.maximum(times_ns // span_ns, 0), minlength=until_ns // span_ns + 1)
+
+
+def most_at_once(starts_ns: Times, ends_ns: Times, *, span_ns: int, until_ns: int) -> Counts:
+    """How many intervals were open together in each span, at its highest moment.
+
+    Args:
+        starts_ns: when each interval began, since the start of the run; in any order.
+        ends_ns: when those that have ended did; in any order.
+        span_ns: the length of a span.
+        until_ns: where the intervals that have not ended are drawn to.
+    """
+    times = np.concatenate([ends_ns, starts_ns])
+    steps = np.repeat([-1, 1], [len(ends_ns), len(starts_ns)])
+    order = np.argsort(times, kind="stable")
+    times, levels = times[order], np.cumsum(steps[order])
+    last = np.append(times[1:] != times[:-1], True)[
+        : len(times)
+    ]  # what comes at once counts at once
+    times, levels = times[last], levels[last]
+    spans = max(until_ns, int(times.max(initial=0))) // span_ns + 1
+    before = np.searchsorted(times, np.arange(spans) * span_ns, side="right")
+    most: Counts = np.concatenate([[0], levels])[before]  # what each span begins with
+    np.maximum.at(most, np.maximum(times // span_ns, 0), levels)
+    return most

@@ -11,16 +11,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel, name_inches
+from labsupport.charts.plot import Plot, name_inches, wrapped
 from labsupport.charts.style import ROLES, Size
 from labsupport.history import History, Rows
-
-__all__ = ["Bar", "Lanes", "Mark", "overlaps"]
 
 Spans = NDArray[np.int64]
 Points = NDArray[np.int64]
 
 _ROW_INCHES = 0.36
+_LINE_INCHES = 0.26  # of a name
 _LEAST_INCHES = 0.9
 _MOST_INCHES = 3.2
 _THICK = 0.64  # of a bar, as a part of its row
@@ -57,7 +56,7 @@ class Mark:
     points: Callable[[History], Points]
 
 
-class Lanes(Panel):
+class Lanes(Plot):
     """A row for each actor, the first one at the top.
 
     Args:
@@ -71,16 +70,18 @@ class Lanes(Panel):
         self, label: str, rows: Sequence[str], *, bars: Sequence[Bar], marks: Sequence[Mark] = ()
     ) -> None:
         super().__init__(label)
-        self._rows = rows
+        self._rows = list(map(wrapped, rows))
         self._bars = bars
         self._marks = marks
         self._spans: list[Spans] = [np.empty((0, 3), "i8") for _ in bars]
         self._points: list[Points] = [np.empty((0, 2), "i8") for _ in marks]
         self.left_inches = max(0.75, name_inches(rows) - 0.1)
         kinds: list[Bar | Mark] = [*bars, *marks]
-        self._looks = {kind.name: ROLES[kind.role] for kind in kinds}
+        self._looks = {wrapped(kind.name): ROLES[kind.role] for kind in kinds}
         self.right_inches = 0.5 + name_inches(list(self._looks))
-        self.inches = float(np.clip(_ROW_INCHES * len(rows), _LEAST_INCHES, _MOST_INCHES))
+        lines = max((name.count("\n") + 1 for name in self._rows), default=1)
+        inches = max(_ROW_INCHES, _LINE_INCHES * lines) * len(rows)
+        self.inches = float(np.clip(inches, _LEAST_INCHES, _MOST_INCHES))
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:
         self._axes = axes
@@ -125,13 +126,15 @@ class Lanes(Panel):
     def finish(self) -> None:
         """Name the kinds that there are, at the right."""
         found: list[Artist] = [
-            Patch(facecolor=role.colour, edgecolor="white", hatch=role.hatch, label=bar.name)
+            Patch(
+                facecolor=role.colour, edgecolor="white", hatch=role.hatch, label=wrapped(bar.name)
+            )
             for bar, spans in zip(self._bars, self._spans, strict=True)
             if len(spans) and (role := ROLES[bar.role])
         ]
         for mark, dot, points in zip(self._marks, self._dots, self._points, strict=True):
             if len(points):
-                dot.set_label(mark.name)
+                dot.set_label(wrapped(mark.name))
                 found.append(dot)
         if not found:
             return

@@ -7,14 +7,12 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel, name_at_right, name_inches
-from labsupport.charts.style import ROLES
+from labsupport.charts.plot import Plot, name_at_right, name_inches
+from labsupport.charts.style import ROLES, number
 from labsupport.history import History, Rows
-
-__all__ = ["Line", "Lines"]
 
 _MOST_POINTS = 400
 _ROOM = 1.06
@@ -39,7 +37,7 @@ class Line:
     points: Callable[[History], tuple[Times, Values]]
 
 
-class Lines(Panel):
+class Lines(Plot):
     """Numbers that keep their value until the next one, as stepped lines with their names.
 
     Args:
@@ -69,9 +67,10 @@ class Lines(Panel):
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:
         self._axes = axes
-        self._raise_limit()
+        axes.set_ylim(bottom=0)
+        self.raise_limit(axes, self._top * _ROOM)
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         self._artists = []
         for place, line in enumerate(self._lines):
             role = ROLES[line.role]
@@ -101,18 +100,18 @@ class Lines(Panel):
         if highest <= self._top:
             return False
         self._top = highest * self.growth
-        self._raise_limit()
+        self.raise_limit(self._axes, self._top * _ROOM)
         return True
 
     def finish(self) -> None:
         """Name each line at its right end, with its last value."""
         high = self._axes.get_ylim()[1]
         names = [
-            (f"{line.name} {values[-1]:,.4g}", values[-1] / high, ROLES[line.role].colour)
+            (f"{line.name} {number(values[-1])}", values[-1] / high, ROLES[line.role].colour)
             for line, (_, values) in zip(self._lines, self._points, strict=True)
             if len(values)
         ]
-        name_at_right(self._axes, names, inches=self.inches)
+        name_at_right(self._axes, names)
 
     def _drawn(self, times: Times, values: Values) -> tuple[NDArray[np.float64], Values]:
         """Some hundred points at most, in seconds, and the last value until now."""
@@ -138,10 +137,6 @@ class Lines(Panel):
 
     def _highest(self) -> float:
         return max((float(np.nanmax(values, initial=0.0)) for _, values in self._points), default=0)
-
-    def _raise_limit(self) -> None:
-        # other runs may share the axes
-        self._axes.set_ylim(0, max(self._top * _ROOM, self._axes.get_ylim()[1]))
 
 
 def _at(moments: NDArray[np.float64], seconds: NDArray[np.float64], values: Values) -> Values:

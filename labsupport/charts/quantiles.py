@@ -9,16 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel, name_at_right
-from labsupport.charts.style import ROLES
+from labsupport.charts.plot import Plot, name_at_right
+from labsupport.charts.style import ROLES, number
 from labsupport.history import History, Rows
-
-__all__ = ["Quantiles"]
 
 _LINES = (("p99", 99, "tail"), ("p50", 50, "median"))
 
 
-class Quantiles(Panel):
+class Quantiles(Plot):
     """p50 and p99 of the durations of the requests that were under way in each span of time.
 
     A request counts in each span that it touches: while all wait for a slow answer, none begins or
@@ -56,7 +54,7 @@ class Quantiles(Panel):
         axes.set_yscale("log")
         axes.set_ylim(*self._limits)
         axes.yaxis.set_major_locator(LogLocator(10, numticks=12))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", length=0)
         self._lines = []
@@ -109,7 +107,7 @@ class Quantiles(Panel):
         if highest <= self._limits[1]:
             return False
         self._limits = (self._limits[0], 10 ** np.ceil(np.log10(highest)))
-        self._axes.set_ylim(*self._limits)
+        self.raise_limit(self._axes, self._limits[1])
         return True
 
     def finish(self) -> None:
@@ -126,10 +124,10 @@ class Quantiles(Panel):
             )
             for (name, _, role), value in zip(_LINES, values, strict=True)
         ]
-        name_at_right(self._axes, names, inches=self.inches)
+        name_at_right(self._axes, names)
 
 
 def _short(milliseconds: float) -> str:
     if milliseconds >= 1000:
-        return f"{milliseconds / 1000:.2g} s"
-    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1g} ms"
+        return f"{number(milliseconds / 1000, digits=2)} s"
+    return f"{number(milliseconds, digits=2 if milliseconds >= 10 else 1)} ms"

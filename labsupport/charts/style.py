@@ -1,5 +1,6 @@
 """One look per concept: colours, shapes and sizes."""
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +9,7 @@ from dataclasses import dataclass
 import matplotlib
 
 _SETTINGS = threading.RLock()
-
-__all__ = ["ALARM", "CLIENTS", "INK", "MUTED", "ROLES", "Role", "Size", "style"]
+_DIGITS = 4
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with any kind of colour vision.
 _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"
@@ -101,3 +101,17 @@ def style() -> Iterator[None]:
         ),
     ):
         yield
+
+
+def number(value: float, *, digits: int = _DIGITS) -> str:
+    """A number as people read it: thousands apart, and never a power of ten.
+
+    Args:
+        value: the number.
+        digits: how many count; a whole part is written out all the same.
+    """
+    if not math.isfinite(value):
+        return "–"
+    places = digits - 1 - math.floor(math.log10(abs(value))) if value else 0
+    text = f"{value:,.{max(places, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -11,8 +11,8 @@ from labsupport.charts import (
     Chart,
     LabFigure,
     LiveChart,
-    Panel,
     Place,
+    Plot,
     Run,
     draw_comparison,
     show,
@@ -23,7 +23,7 @@ from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.stage import Stage
 from labsupport.history import History
 from labsupport.verdict import Claim, Verdict
-from labsupport.workers.launch import warm_up
+from labsupport.workers import warm_up
 
 if TYPE_CHECKING:
     from labsupport.experiments.panel import ControlPanel
@@ -41,7 +41,7 @@ class Experiment(ABC):
 
     The fields are the knobs, made with `knob`, among them `seconds`. A subclass says what happens
     (`conduct`), what is measured (`measure`), what that means (`judge`, `find`), and what is drawn
-    (`panels`).
+    (`plots`).
     """
 
     parameters: ClassVar[tuple[str, ...]]
@@ -78,8 +78,8 @@ class Experiment(ABC):
         """The finding in one line: the chart's title."""
 
     @abstractmethod
-    def panels(self) -> Sequence[Panel]:
-        """New panels for a chart."""
+    def plots(self) -> Sequence[Plot]:
+        """New plots for a chart."""
 
     @abstractmethod
     def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
@@ -134,7 +134,7 @@ class Experiment(ABC):
         chart = None
         if place is not None:
             chart = LiveChart(
-                self.panels(),
+                self.plots(),
                 seconds=self.seconds,
                 title=f"{name} is running …",
                 subtitle=self.conditions,
@@ -195,7 +195,7 @@ class Experiment(ABC):
         finding, claims = self.contrast(results)
         names = ", ".join(result.name for result in results)
         figure = draw_comparison(
-            [Run(result.name, result.events, self.panels()) for result in results],
+            [Run(result.name, result.events, self.plots()) for result in results],
             seconds=max(result.seconds for result in results),
             title=finding,
             subtitle=self.conditions,
@@ -206,10 +206,10 @@ class Experiment(ABC):
         return Comparison(results, Verdict(claims), figure)
 
     def _draw(self, name: str, numbers: Numbers, history: History, seconds: float) -> LabFigure:
-        panels, finding = self.panels(), self.find(name, numbers)
-        chart = Chart(panels, seconds=seconds, title="", subtitle=f"{name}: {self.conditions}")
+        plots, finding = self.plots(), self.find(name, numbers)
+        chart = Chart(plots, seconds=seconds, title="", subtitle=f"{name}: {self.conditions}")
         chart.add(history.rows(), history)
-        shown = "; ".join(panel.label for panel in panels)
+        shown = "; ".join(plot.label for plot in plots)
         alt = f"{finding}. Chart over time of {shown}: {name}, {self.conditions}."
         return chart.finish(finding, alt)
 

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from labsupport.charts import LiveChart
 from labsupport.database import Database, open_shop
 from labsupport.history import History
-from labsupport.processes.interrupt import undisturbed
+from labsupport.processes import undisturbed
 from labsupport.servers import Server, start_server
 from labsupport.workers import WorkerPool
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Bars, Panel, Part, Quantiles, most_at_once
+from labsupport.charts import Bars, Part, Plot, Quantiles, most_at_once
 from labsupport.database import BESTSELLERS, Database
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
@@ -146,7 +146,7 @@ class ThunderingHerd(Experiment):
             return f"{who} {self.clients} clients query the database at once"
         return f"One load at a time, though {self.clients} clients want the value"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         return (
             Bars(
                 "database loads at once, per 50 ms",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from labsupport.charts import Bar, Lanes, Mark, Panel
+from labsupport.charts import Bar, Lanes, Mark, Plot
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
 from labsupport.experiments.result import Result
@@ -193,7 +193,7 @@ class StaleReads(Experiment):
             return "The cut met no copy: nothing was put to the test"
         return f"No service serves an old row for longer than {max(1000 * seconds, 1):.0f} ms"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         rows = ["writer", *(f"service {row}" for row in range(1, self.services + 1))]
         return (
             Lanes(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Panel, overlaps
+from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Plot, overlaps
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
@@ -191,7 +191,7 @@ class LockRace(Experiment):
             return "Two believe that they hold the lock, and no kettle is sold twice"
         return f"One at a time: {numbers['sold']:.0f} are sold, and as many leave the stock"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         names = _NAMES[: self.clients if self.chaos else _CUSTOMERS]
         bars = (
             Bar("waits", "waiting", wait_spans),

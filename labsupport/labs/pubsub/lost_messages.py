@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labsupport.charts import Bar, Lanes, Mark, Panel
+from labsupport.charts import Bar, Lanes, Mark, Plot
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
@@ -167,7 +167,7 @@ class LostMessages(Experiment):
         twice = sum(numbers[f"{who}_twice"] for who in SUBSCRIBERS)
         return f"Nothing is lost; {twice:,.0f} handled twice" if twice else "Nothing is lost"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         return (
             Lanes(
                 "what each subscriber received, and what it lost",

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from labsupport.experiments.experiment import Implementation
-from labsupport.servers import connect_client
-from labsupport.servers.connection import with_database
+from labsupport.servers import connect_client, with_database
 from labsupport.workers import Client
 
 __all__ = ["Function", "job_name", "produce", "watch", "work"]

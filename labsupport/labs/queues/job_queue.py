@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from labsupport.charts import Bar, Bars, Lanes, Mark, Panel, Part
+from labsupport.charts import Bar, Bars, Lanes, Mark, Part, Plot
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
@@ -181,7 +181,7 @@ class JobQueue(Experiment):
         again = f", {n['handled_again']} of them done again" if numbers["handled_again"] else ""
         return f"{n['killed']} workers killed, no job lost{again}"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         states = States()
         slots = [f"worker {slot + 1}" for slot in range(self.workers)]
         parts = [

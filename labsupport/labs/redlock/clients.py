@@ -79,7 +79,7 @@ class Scene:
         for worker in (*self.clients, self._watcher):
             worker.kill()
         for server in self.servers:
-            server.stop()
+            server.close()
 
     def strike(self) -> bool:
         """Let it happen; returns whether it met Ada with the lock, or as she was refused it."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Bar, Lanes, Mark, Panel, overlaps
+from labsupport.charts import Bar, Lanes, Mark, Plot, overlaps
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import choice, knob
@@ -137,7 +137,7 @@ class TwoHolders(Experiment):
             return "Nobody gets the lock"
         return "One holder at a time"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         names = [f"node {number}" for number in range(1, 6)]
         if self.fault == "failover":
             names = ["primary", "replica"]

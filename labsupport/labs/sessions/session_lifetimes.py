@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Panel
+from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Plot
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
@@ -29,7 +29,7 @@ from labsupport.labs.sessions.ends import (
     logouts,
     sessions_there,
 )
-from labsupport.servers.connection import with_database
+from labsupport.servers import with_database
 from labsupport.verdict import Claim, status_of
 from labsupport.workers import Worker
 
@@ -109,7 +109,7 @@ class SessionLifetimes(Experiment):
         pool.begin()
         for case in range(8 * len(HELD_BEFORE)):
             desk.until("logged in")
-            late.until("held")
+            late.until("breakpoint")
             stage.wait(seconds=self.idle_seconds / 5)  # to be seen in the chart
             desk.until("logged out")
             stage.wait(seconds=self.idle_seconds / 5)
@@ -120,7 +120,7 @@ class SessionLifetimes(Experiment):
             if case + 1 >= len(HELD_BEFORE) and stage.history.select("late")["value"].any():
                 break
         for victim in victims:
-            victim.until("held")
+            victim.until("breakpoint")
         for worker in (desk, late, *victims):
             worker.kill()
 
@@ -180,7 +180,7 @@ class SessionLifetimes(Experiment):
         found = [f"{numbers[key]:,.0f} {text}" for key, text in worst if numbers[key]]
         return ", ".join(found[:2]) or "Every session ends when it should, and none before"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         ends = Ends(self.idle_seconds, self.absolute_seconds)
         return (
             Lines(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Line, Lines, Panel
+from labsupport.charts import Line, Lines, Plot
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
 from labsupport.experiments.result import Result
@@ -111,7 +111,7 @@ class LostUpdates(Experiment):
             return f"{numbers['without_own_number']:,.0f} visits share their number with another"
         return f"All {numbers['visits']:,.0f} visits are counted"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         lines = (Line("made", "limit", _made), Line("counted", "work", _counted))
         return (Lines("visits", lines, gap=("made", "counted", "alarm")),)
 

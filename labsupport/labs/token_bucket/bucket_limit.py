@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from labsupport.charts import Line, Lines, Panel
+from labsupport.charts import Line, Lines, Plot
 from labsupport.experiments.knobs import knob
 from labsupport.history import History
 from labsupport.labs.limiters.limit import OWN, Counts, Limit, Times, in_order
@@ -80,7 +80,7 @@ class BucketLimit(Limit):
                 due += 1
         return due
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         def level(history: History) -> tuple[Times, Counts]:
             calls = np.concatenate([history.select("admitted"), history.select("refused")])
             calls = calls[np.argsort(calls["end_ns"], kind="stable")]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from labsupport.charts import Panel
+from labsupport.charts import Plot
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import choice, knob
@@ -191,7 +191,7 @@ class WriteBehindCrash(Experiment):
             found = f"all {views:,.0f} views reach the database"
         return f"{_AOF[self.persistence]}: {found}"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         return Counts(), Backlog()
 
     def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:

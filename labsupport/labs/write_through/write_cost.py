@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Line, Lines, Panel, Quantiles
+from labsupport.charts import Line, Lines, Plot, Quantiles
 from labsupport.database import Database
 from labsupport.experiments.experiment import Experiment, Implementation, Numbers
 from labsupport.experiments.knobs import knob
@@ -116,7 +116,7 @@ class WriteCost(Experiment):
             return f"Only what is read is cached: {numbers['cached_bytes'] / 1000:,.0f} kB"
         return "Nothing is cached in the end"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         return (
             Quantiles("latency of a write (ms)", "write", bottom_ms=0.01, top_ms=10.0),
             Lines(

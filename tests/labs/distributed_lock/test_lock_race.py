@@ -12,7 +12,7 @@ from redis.exceptions import LockNotOwnedError
 
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.labs.distributed_lock import LockRace
-from labsupport.processes.status import process_status
+from labsupport.processes import process_status
 
 MINE = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end "
 FENCED = """

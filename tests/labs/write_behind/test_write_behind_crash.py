@@ -17,7 +17,7 @@ from labsupport.database import open_shop
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.labs.write_behind import WriteBehindCrash
 from labsupport.servers import start_server
-from labsupport.workers.launch import warm_up
+from labsupport.workers import warm_up
 
 NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "03_write_behind.ipynb"
 KILLED, SURVIVES, COMPLETE, ONCE, FORWARD = range(5)

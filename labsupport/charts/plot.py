@@ -1,5 +1,6 @@
 """One set of axes in an experiment's chart."""
 
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -9,14 +10,13 @@ from matplotlib.axes import Axes
 from labsupport.charts.style import INK, Size
 from labsupport.history import History, Rows
 
-__all__ = ["Panel", "name_at_right", "name_inches", "spread"]
-
 _LABEL_INCHES = 0.23
+_LONGEST_NAME = 26  # characters in a line
 _LETTER_INCHES = 0.108  # of a bold one at the size of a label
 
 
-class Panel(ABC):
-    """What one set of axes shows of a history; a panel belongs to one run and is drawn once.
+class Plot(ABC):
+    """What one set of axes shows of a history; a plot belongs to one run and is drawn once.
 
     Subclasses draw on `prepare`, count in `add`, and set the new data of what they drew in `show`.
 
@@ -59,7 +59,13 @@ class Panel(ABC):
     def show(self) -> bool:
         """Let the artists show what was added; True when the axes' limits had to change."""
 
-    def finish(self) -> None:  # noqa: B027 (a panel may have nothing to add)
+    @staticmethod
+    def raise_limit(axes: Axes, top: float) -> None:
+        """Let the y axis reach so far, or as far as another run's plot on the same axes needs."""
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, max(top, high))
+
+    def finish(self) -> None:  # noqa: B027 (a plot may have nothing to add)
         """Write the direct labels of the finished run."""
 
 
@@ -70,19 +76,27 @@ def name_inches(names: Sequence[str], *, values: bool = False) -> float:
         names: their texts.
         values: whether a number of up to six digits follows each.
     """
-    return 0.2 + _LETTER_INCHES * (max(map(len, names), default=0) + (8 if values else 0))
+    longest = min(max(map(len, names), default=0) + (8 if values else 0), _LONGEST_NAME)
+    return 0.2 + _LETTER_INCHES * longest
 
 
-def name_at_right(axes: Axes, names: Sequence[tuple[str, float, str]], *, inches: float) -> None:
+def wrapped(name: str) -> str:
+    """A name in lines that leave room for the axes."""
+    return textwrap.fill(name, _LONGEST_NAME)
+
+
+def name_at_right(axes: Axes, names: Sequence[tuple[str, float, str]]) -> None:
     """Write direct labels beside the right end of the axes, far enough apart to be read.
 
     Args:
         axes: where.
         names: text, height as a share of the axes, and colour of each.
-        inches: how high the axes are.
     """
-    heights = spread([height for _, height, _ in names], least=_LABEL_INCHES / inches)
-    for (text, _, colour), height in zip(names, heights, strict=True):
+    inches = axes.get_window_extent().height / axes.figure.dpi
+    texts = [wrapped(text) for text, _, _ in names]
+    lines = max((text.count("\n") + 1 for text in texts), default=1)
+    heights = spread([height for _, height, _ in names], least=lines * _LABEL_INCHES / inches)
+    for text, (_, _, colour), height in zip(texts, names, heights, strict=True):
         axes.annotate(
             text,
             (1.0, height),

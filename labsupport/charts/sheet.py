@@ -1,0 +1,155 @@
+"""A figure laid out in inches: a title, axes in rows and columns, and room for all that is written."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Annotation, Text
+
+from labsupport.charts.picture import LabFigure
+from labsupport.charts.style import INK, MUTED, Size
+
+WIDTH = 9.6
+_MARGIN = 0.3  # at the left of the title; a little of it beside all that is written
+_PAD = 0.1
+_TITLE_AT, _SUBTITLE_AT = 0.18, 0.56
+_LINE_HEIGHT = 1.2  # of the size of its letters
+_LINE = 0.32  # of a title that needs one more
+
+
+class Sheet:
+    """Axes in a grid, each column with its margins; `fit` widens them to what stands in them.
+
+    Args:
+        heights: of the rows, from the top.
+        margins: left and right of each column.
+        title: the finding.
+        subtitle: under which conditions.
+        width: of the figure.
+        top: above the first row.
+        bottom: below the last one.
+        between: two rows.
+        shared: whether the axes of a column have the same limits.
+
+    Attributes:
+        figure: what is laid out.
+        grid: its axes, row by row.
+    """
+
+    def __init__(
+        self,
+        heights: Sequence[float],
+        margins: Sequence[tuple[float, float]],
+        *,
+        title: str,
+        subtitle: str = "",
+        width: float = WIDTH,
+        top: float = 0.75,
+        bottom: float = 0.75,
+        between: float = 0.5,
+        shared: bool = False,
+    ) -> None:
+        self.figure = LabFigure(figsize=(width, 1), facecolor="white")
+        self._heights = heights
+        self._margins = list(margins)
+        self._width, self._top, self._bottom, self._between = width, top, bottom, between
+        self.grid: list[list[Axes]] = []
+        for row in range(len(heights)):
+            above = self.grid[0] if self.grid and shared else [None] * len(margins)
+            self.grid.append(
+                [
+                    self.figure.add_axes(
+                        (0, 0, 1, 1), label=f"{row}, {column}", sharex=one, sharey=one
+                    )
+                    for column, one in enumerate(above)
+                ]
+            )
+        self._title = self._write(title, Size.TITLE, INK, "bold")
+        self._subtitle = self._write(subtitle, Size.LABEL, MUTED, "normal") if subtitle else None
+        self._more = [0]  # lines of the title, and of the subtitle, beyond the first
+        self._arrange()
+
+    def entitle(self, title: str) -> None:
+        """Write another title."""
+        self._title.set_text(title)
+
+    def fit(self) -> LabFigure:
+        """The finished figure: the title in as many lines as it needs, all labels inside."""
+        renderer: Any = FigureCanvasAgg(self.figure).get_renderer()  # type: ignore[no-untyped-call]
+        texts = [self._title, *([self._subtitle] if self._subtitle else [])]
+        self._more = [_lines_more(text, renderer) for text in texts]
+        self.widen(renderer)
+        for axes in self._all():
+            _keep_inside(axes, renderer)
+        return self.figure
+
+    def widen(self, renderer: Any) -> None:
+        """Give each column the margins that its labels need."""
+        for column, (left, right) in enumerate(self._margins):
+            needs = [_needs(line[column], renderer) for line in self.grid]
+            self._margins[column] = (
+                max(left, *(before / self.figure.dpi + _PAD for before, _ in needs)),
+                max(right, *(after / self.figure.dpi + _PAD for _, after in needs)),
+            )
+        self._arrange()
+
+    def _arrange(self) -> None:
+        subtitle, title_more = self._subtitle, _LINE * self._more[0]
+        top = self._top + _LINE * sum(self._more)
+        height = top + self._bottom + sum(self._heights)
+        height += self._between * (len(self._heights) - 1)
+        self.figure.set_size_inches(self._width, height)
+        self._title.set_position((_MARGIN / self._width, 1 - _TITLE_AT / height))
+        if subtitle:
+            subtitle.set_position((_MARGIN / self._width, 1 - (_SUBTITLE_AT + title_more) / height))
+        across = (self._width - sum(map(sum, self._margins))) / len(self._margins)
+        low = height - top
+        for line, inches in zip(self.grid, self._heights, strict=True):
+            low -= inches
+            at = 0.0
+            for axes, (left, right) in zip(line, self._margins, strict=True):
+                at += left
+                axes.set_position(
+                    (at / self._width, low / height, across / self._width, inches / height)
+                )
+                at += across + right
+            low -= self._between
+
+    def _all(self) -> Iterable[Axes]:
+        return (axes for line in self.grid for axes in line)
+
+    def _write(self, text: str, size: float, colour: str, weight: str) -> Text:
+        look: dict[str, Any] = {"fontsize": size, "color": colour, "fontweight": weight}
+        return self.figure.text(0, 1, text, va="top", ha="left", wrap=True, **look)
+
+
+def _lines_more(text: Text, renderer: Any) -> int:
+    """How many lines beyond the first the text takes in the width of its figure."""
+    high = text.get_window_extent(renderer).height / renderer.points_to_pixels(1)
+    return round(high / (_LINE_HEIGHT * float(text.get_fontsize()))) - 1 if text.get_text() else 0
+
+
+def _needs(axes: Axes, renderer: Any) -> tuple[float, float]:
+    """How many pixels what stands at the left and at the right of some axes takes."""
+    box = axes.get_window_extent(renderer)
+    key = axes.get_legend()
+    beside: list[Any] = [text for text in axes.texts if isinstance(text, Annotation)]
+    beside += [*axes.get_yticklabels(), *([key] if key else [])]
+    found = [one.get_window_extent(renderer) for one in beside if one.get_visible()]
+    left = max((box.x0 - one.x0 for one in found), default=0.0)
+    return left, max((one.x1 - box.x1 for one in found), default=0.0)
+
+
+def _keep_inside(axes: Axes, renderer: Any) -> None:
+    """Move what is written within the axes so far that it does not leave them."""
+    box = axes.get_window_extent(renderer)
+    for text in axes.texts:
+        if isinstance(text, Annotation):
+            continue
+        wide = text.get_window_extent(renderer)
+        by = max(min(box.x1 - wide.x1, 0.0), box.x0 - wide.x0)
+        if by:
+            at = text.get_transform()
+            x, y = at.transform(text.get_position())
+            text.set_position(tuple(at.inverted().transform((x + by, y))))
