@@ -122,7 +122,8 @@ CASES = {
     ),
 }
 # where nothing is measured as something else than 0
-EMPTY = dict.fromkeys(("RateLimit", "BucketLimit"), {"most_allowed": 20, "share_of_due": math.nan})
+NO_CALLS = {"most_allowed": 20, "share_of_due": math.nan}
+EMPTY = {"RateLimit": NO_CALLS, "BucketLimit": NO_CALLS}
 # what keeps a fault from its claim: experiment, number, and the places of the claims
 DISARMED = [
     ("LostUpdates", "at_the_same_time", {0, 1, 2}),
