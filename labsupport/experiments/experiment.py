@@ -148,15 +148,7 @@ class Experiment(ABC):
             LabError: see `run`.
         """
         self._check_parameters(implementation, name)
-        chart = None
-        if place is not None:
-            chart = LiveChart(
-                self.plots(),
-                seconds=self.seconds,
-                title=f"{name} is running …",
-                subtitle=self.conditions,
-                place=place,
-            )
+        chart = None if place is None else self._live_chart(name, place)
         with Stage(chart, budget_seconds=self.budget_seconds, stopped=stopped) as stage:
             self.conduct(stage, implementation, name)
             # a moment more than asked for is no reason for another axis
@@ -227,6 +219,11 @@ class Experiment(ABC):
     def _knobs(self) -> dict[str, float]:
         """The knobs that are numbers, for the tables."""
         return {name: v for name, v in vars(self).items() if isinstance(v, int | float)}
+
+    def _live_chart(self, name: str, place: Place) -> LiveChart:
+        title = f"{name} is running …"
+        plots, conditions = self.plots(), self.conditions
+        return LiveChart(plots, seconds=self.seconds, title=title, subtitle=conditions, place=place)
 
     def _draw(
         self, name: str, numbers: dict[str, float], history: History, seconds: float
