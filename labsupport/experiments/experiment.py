@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from labsupport.experiments.panel import ControlPanel
 
 _MUCH_LONGER = 1.05
-_MORE_SECONDS = 25.0
+_MORE_SECONDS = 35.0
 
 Implementation = Callable[..., Any]
 
