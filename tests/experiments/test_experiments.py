@@ -586,3 +586,31 @@ def test_a_new_experiment_is_one_small_class() -> None:
     assert (good.verdict.status, bad.verdict.status) == ("holds", "broken")
     assert good.figure.texts[0].get_text() == "0 counts are lost"
     assert experiment.compare(bad, good).verdict.status == "holds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hasty(Counting):
+    """An experiment whose budget is spent before it has begun to wait."""
+
+    claims = (
+        Rule(text="There are counts", met="counted"),
+        Rule(text="No count is lost", met="counted", broken="lost", final=True),
+    )
+
+    @property
+    def budget_seconds(self) -> float:
+        return 0.05
+
+
+def test_a_run_that_costs_too_much_is_cut_short_and_says_so() -> None:
+    """It stops waiting, its title says so, and a claim about its end says nothing."""
+
+    def get_and_set(redis: Any, key: str) -> None:
+        redis.set(key, int(redis.get(key) or 0) + 1)
+
+    result = Hasty(seconds=10).run(get_and_set)
+    assert result.numbers["cut_short"] == 1
+    assert result.seconds < 10
+    assert statuses(result) == {"There are counts": "holds", "No count is lost": "not exercised"}
+    assert result.figure.texts[0].get_text().startswith("Cut short: ")
+    assert "cut_short" not in Counting().run(get_and_set).numbers
