@@ -8,11 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from labsupport.charts import Line, Lines, Plot
-from labsupport.experiments.knobs import knob
+from labsupport.experiments import knob
 from labsupport.history import History
 from labsupport.labs.limiters.limit import OWN, Counts, Limit, Times, in_order
-
-__all__ = ["RateLimit"]
 
 
 @dataclass(frozen=True, kw_only=True)
