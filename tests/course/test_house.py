@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from labsupport.course import labs
+from labsupport.course import titles
 from labsupport.servers import MINIMUM_VERSION
 from tools.notebooks import problems
 
@@ -192,7 +192,7 @@ def test_readme_lists_every_lab():
     """Each lab is in the table: with its notebook, or marked as planned."""
     rows = [line for line in _read("README.md").splitlines() if line.startswith("| ")]
     numbers = {path.name[:2]: path.name for path in NOTEBOOKS}
-    for title in labs().values():
+    for title in titles().values():
         row = next((line for line in rows if title in line), None)
         assert row, f"{title} is not in the table of README.md"
         name = numbers.pop(title[:2], None)

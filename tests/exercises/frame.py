@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from labsupport import check, hint, solution
-from labsupport.course import exercises, labs
+from labsupport.course import exercises_of, titles
 from labsupport.exercises import source
 from tests.exercises.zoo import schedule
 
@@ -27,11 +27,11 @@ class _Frame:
 
     def pytest_generate_tests(self, metafunc):
         lab = Path(metafunc.module.__file__).parent.name
-        assert lab in labs(), f"there is no lab {lab!r}, only {', '.join(labs())}"
+        assert lab in titles(), f"there is no lab {lab!r}, only {', '.join(titles())}"
         zoo = importlib.import_module(f"tests.labs.{lab}.zoo").ZOO
         cases = {
             "lab": ([lab], None),
-            "one": (exercises(lab), lambda one: one.number),
+            "one": (exercises_of(lab), lambda one: one.number),
             "wrong": (zoo, lambda wrong: f"{wrong.number}-{wrong.answer.__name__}"),
             "zoo": ([zoo], lambda zoo: "zoo"),
         }
@@ -48,8 +48,8 @@ class _Frame:
 class TestStubs(_Frame):
     def test_numbered_from_one(self, lab):
         """Each lab has two or three exercises, NN.1 and so on."""
-        numbers = [one.number for one in exercises(lab)]
-        assert numbers == [f"{labs()[lab][:2]}.{place}" for place in range(1, len(numbers) + 1)]
+        numbers = [one.number for one in exercises_of(lab)]
+        assert numbers == [f"{titles()[lab][:2]}.{place}" for place in range(1, len(numbers) + 1)]
         assert len(numbers) in (2, 3)
 
     def test_stub_fails(self, one):
@@ -104,7 +104,7 @@ class TestZoo(_Frame):
 
     def test_all_belong_here(self, lab, zoo):
         """No wrong answer is put to an exercise that the lab does not have."""
-        assert {wrong.number for wrong in zoo} <= {one.number for one in exercises(lab)}
+        assert {wrong.number for wrong in zoo} <= {one.number for one in exercises_of(lab)}
 
 
 def _public_name(one):

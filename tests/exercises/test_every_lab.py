@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from labsupport.course import labs
+from labsupport.course import titles
 
 LABS = Path(__file__).parents[1] / "labs"
 
 
-@pytest.mark.parametrize("lab", labs())
+@pytest.mark.parametrize("lab", titles())
 def test_is_put_to_the_test(lab):
     """Some test file of the lab takes over all classes of the frame."""
     files = (LABS / lab).glob("test_*.py")
