@@ -53,8 +53,8 @@ reset: ## put the notebooks and your progress back to the start (your notebooks 
 	@sh tools/reset.sh
 
 lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
-	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra bench --extra postgres --extra setup \
-		--extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
+	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra bench --extra lab --extra postgres \
+		--extra setup --extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
 .PHONY: help setup lab present slides test notebooks bench doctor handout reset lock

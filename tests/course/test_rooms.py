@@ -6,6 +6,8 @@ count, too.
 
 import ast
 import functools
+import subprocess
+import sys
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -236,6 +238,18 @@ def test_rooms_are_small(house):
 def test_packages_and_functions_have_names_of_their_own(house):
     """`labsupport.course` cannot have a function `labs` while there is a package `labs`."""
     assert namesakes(house) == []
+
+
+@pytest.mark.parametrize("module", ["labsupport", "labsupport.explorer", "labsupport.exploration"])
+def test_nothing_heavy_is_loaded_for_the_explorer(module):
+    """Whoever imports the explorer waits for none of JupyterLab's packages."""
+    ask = f"import {module}, sys; print(*(name.partition('.')[0] for name in sys.modules))"
+    python = [sys.executable, "-c", ask]
+    loaded = subprocess.run(python, cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    heavy = {"IPython", "cloudpickle", "hypothesis", "ipywidgets", "jupyter_core", "matplotlib"}
+    heavy |= {"jupyterlab", "multiprocessing", "numpy", "pandas"}
+    assert "labsupport" in loaded.stdout.split()
+    assert not heavy & {*loaded.stdout.split()}
 
 
 class TestTheTestItself:
