@@ -190,17 +190,41 @@ def test_jupyterlab_starts_calm_and_on_the_loopback():
     assert config["LabApp"]["default_url"].endswith("00_start_here.ipynb")
 
 
+def test_a_lab_has_one_name_everywhere():
+    """Its folders, its notebook, the notebook's heading and the name that opens it agree."""
+    assert sorted(path.stem for path in NOTEBOOKS) == [
+        f"{title[:2]}_{lab}" for lab, title in titles().items()
+    ]
+    for (lab, title), path in zip(titles().items(), NOTEBOOKS, strict=True):
+        card, *_ = cells = nbformat.read(path, as_version=4).cells
+        assert card.source.startswith(f"# {title[:2]} · {title[3:]}: ")
+        assert any(f'lab = Lab("{lab}")' in cell.source for cell in cells)
+        assert (ROOT / "tests" / "labs" / lab).is_dir()
+
+
 def test_readme_lists_every_lab():
-    """Each lab is in the table: with its notebook, or marked as planned."""
-    rows = [line for line in _read("README.md").splitlines() if line.startswith("| ")]
-    numbers = {path.name[:2]: path.name for path in NOTEBOOKS}
-    for title in titles().values():
-        row = next((line for line in rows if title in line), None)
-        assert row, f"{title} is not in the table of README.md"
-        name = numbers.pop(title[:2], None)
-        assert (f"[{title}](notebooks/{name})" in row) == (name is not None)
-        assert ("planned" in row) == (name is None)
-    assert not numbers, f"no lab has the number of {numbers}"
+    """Each lab is in the table, with its notebook; only those that there are not yet are planned."""
+    rows = re.findall(
+        r"^\| (.*?) \| .+? \| (.*?) ?\|$", _section("README.md", "The labs"), re.MULTILINE
+    )
+    assert rows.pop(0)[0] == "Lab"
+    linked = [f"[{title}](notebooks/{title[:2]}_{lab}.ipynb)" for lab, title in titles().items()]
+    planned = [name for name, mark in rows if mark == "planned"]
+    assert [name for name, _ in rows] == linked + planned
+    numbers = [name.lstrip("[")[:2] for name, _ in rows]
+    assert numbers == [f"{number:02}" for number in range(len(rows))]
+
+
+def test_the_teachers_table_lists_every_lab():
+    """One row a week and a lab, and each cell of it says something."""
+    rows = re.findall(r"^\| (\d+) \| (\d\d) \|(.*)\|$", _read("docs/teaching.md"), re.MULTILINE)
+    assert [lab for _, lab, _ in rows] == [title[:2] for title in titles().values()]
+    assert [int(week) for week, _, _ in rows] == list(range(1, len(rows) + 1))
+    assert all(cell.strip() for _, _, cells in rows for cell in cells.split("|"))
+
+
+def _section(name, heading):
+    return _read(name).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 # Notebooks
