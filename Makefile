@@ -4,6 +4,8 @@ PORT = 8888
 IP = 127.0.0.1
 PYTHON =
 NOTEBOOKS =
+LAB =
+TITLE =
 
 VENV = .venv/bin/python
 WORKSPACE = .lab/workspaces/default-37a8.jupyterlab-workspace
@@ -49,6 +51,9 @@ doctor: ## what is here, what is missing, and what to do about it
 handout: setup ## write the notebooks without outputs and solutions to .lab/handout, for a class
 	$(VENV) tools/handout.py
 
+new: setup ## lay out a new lab: make new LAB=bloom_filter [TITLE="Bloom filter"]
+	@$(VENV) tools/new_lab.py $(LAB) $(TITLE)
+
 reset: ## put the notebooks and your progress back to the start (your notebooks are kept in .lab)
 	@sh tools/reset.sh
 
@@ -57,4 +62,4 @@ lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
 		--extra setup --extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
-.PHONY: help setup lab present slides test notebooks bench doctor handout reset lock
+.PHONY: help setup lab present slides test notebooks bench doctor handout new reset lock
