@@ -20,13 +20,14 @@ setup: ## install what requirements.lock lists into .venv; the others do it them
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
 
 lab: setup
+	@rm -f notebooks/rise.css; $(if $(STYLE),cp $(STYLE) notebooks)
 	@mkdir -p $(dir $(WORKSPACE)); [ -e $(WORKSPACE) ] || cp jupyter/first_workspace.json $(WORKSPACE)
 	@exec env JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
 		"$(VENV)" -m jupyterlab --ServerApp.ip=$(IP) --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
 
 present: setup ## the same with slides: a button over each notebook starts them, and cells run inside
 	@$(VENV) -c 'import jupyterlab_rise' 2>/dev/null || $(VENV) -m pip install -q -e '.[slides]'
-	@exec $(MAKE) lab
+	@exec $(MAKE) lab STYLE=jupyter/rise.css
 
 slides: setup ## write the notebooks as pages of slides to .lab/slides
 	$(VENV) tools/slides.py

@@ -1,5 +1,7 @@
 """The parts of the house agree: lists of packages, commands, pages, notebooks."""
 
+import ast
+import importlib
 import json
 import os
 import re
@@ -179,6 +181,45 @@ def test_every_command_is_phony_and_told():
     targets = set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
     assert set(re.search(r"^\.PHONY: (.*)", text, re.MULTILINE).group(1).split()) == targets
     assert {"lab", "test", "notebooks", "bench", "doctor", "reset", "lock"} <= targets
+
+
+def test_ci_runs_what_the_readme_says():
+    """Continuous integration runs the test command of the README and no other."""
+    (block,) = re.findall(r"```sh\n(.*?)```", _section("README.md", "Two commands"), re.DOTALL)
+    lab, test = (line.partition("#")[0].strip() for line in block.splitlines())
+    assert (lab, test) == ("make lab", "make test")
+    assert _read(".ci/run").splitlines()[-1] == f"exec {test}"
+    steps = yaml.safe_load(_read(".github/workflows/ci.yml"))["jobs"]["test"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
+
+
+def test_set_up_is_shorter_than_the_reason():
+    """The README first says why; its table of set-ups is shorter than that."""
+    why, _, rest = _read("README.md").partition("\n## Two commands\n")
+    table = re.findall(r"^\|.*", rest.partition("\n## ")[0], re.MULTILINE)
+    assert sum(map(len, table)) < len(why)
+
+
+def test_readme_and_card_agree_on_the_time():
+    """The README promises of the first lab what its card does."""
+    card = nbformat.read(NOTEBOOKS[0], as_version=4).cells[0].source
+    minutes = re.search(r"\*\*Time\*\* \| (\d+ minutes)", card)
+    assert minutes.group(1) in _section("README.md", "Where to go next")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests").rglob("benchmark.py")), ids=lambda path: path.parent.name
+)
+def test_benchmarks_use_what_there_is(path):
+    """`make bench` finds it, and each name that it takes from labsupport exists."""
+    pattern = r"for file in (tests/explorer/benchmark\.py) (tests/labs/\*/benchmark\.py);"
+    found = re.search(pattern, _read("Makefile")).groups()
+    assert any(path in ROOT.glob(one) for one in found)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(("labsupport", "tests")):
+            module = importlib.import_module(node.module)
+            missing = [one.name for one in node.names if not hasattr(module, one.name)]
+            assert not missing, f"{node.module} has no {missing}"
 
 
 def test_jupyterlab_starts_calm_and_on_the_loopback():

@@ -50,7 +50,7 @@ def plan(checkout, title):
     readme = checkout / "README.md"
     lines = readme.read_text().splitlines(keepends=True)
     last = max(at for at, line in enumerate(lines) if re.match(r"\| \[?\d\d ", line))
-    number = f"{int(re.search(r'\d\d', lines[last]).group()) + 1:02}"
+    number = f"{int(lines[last].strip('| [')[:2]) + 1:02}"
     lines.insert(last + 1, f"| {number} {title} | something | planned |\n")
     readme.write_text("".join(lines))
     return number
