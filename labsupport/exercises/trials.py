@@ -69,6 +69,11 @@ def put_through(trials: Iterable[Trial]) -> Outcome:
             max_runs=trial.sample or 20_000,
         )
         orders += report.interleavings
+        if report.violations and report.findings[0].kind == "stuck":
+            told = report.reason.removeprefix("Nobody can move on: ")
+            return Outcome(
+                False, f"{trial.situation}: an order does not end, because {told}", report
+            )
         if report.violations:
             claim = (trial.invariant.__doc__ or "").strip().rstrip(".")
             share = "already"

@@ -2,8 +2,18 @@
 
 from labsupport.explorer.clients.nodes import as_nodes
 from labsupport.explorer.entry import explore
-from labsupport.explorer.report import Report, Step
+from labsupport.explorer.report import Finding, Moment, Report, Step
 from labsupport.explorer.system import System
 from labsupport.explorer.testbed import Session, Testbed
 
-__all__ = ["Report", "Session", "Step", "System", "Testbed", "as_nodes", "explore"]
+__all__ = [
+    "Finding",
+    "Moment",
+    "Report",
+    "Session",
+    "Step",
+    "System",
+    "Testbed",
+    "as_nodes",
+    "explore",
+]

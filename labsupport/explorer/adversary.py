@@ -1,51 +1,85 @@
 """The adversary of one run: which moves it has now, and what comes of the one it makes."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from labsupport.errors import ImplementationError, NotDeterministicError
 from labsupport.explorer.clients.actor import Actor
-from labsupport.explorer.operations import EVERYTHING, NOTHING, Effects, Move, Names, Operation
+from labsupport.explorer.names import Names
+from labsupport.explorer.operations import EVERYTHING, NOTHING, Effects, Move, Operation, Taken
 from labsupport.explorer.system import System
 
-__all__ = ["Adversary"]
+__all__ = ["Adversary", "Powers"]
 
-MAX_IDLE = 64
+MAX_IDLE = 1_000
 """A client that repeats a step so often in vain, with nobody else to move, would do so for ever."""
+
+_HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
+_PASS = Move("pass", "time")
+_READS = frozenset(
+    {"EXISTS", "GET", "GETRANGE", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "LINDEX", "LLEN"}
+    | {"LRANGE", "MGET", "PTTL", "SCARD", "SISMEMBER", "SMEMBERS", "STRLEN", "TIME", "TTL", "XLEN"}
+    | {"XRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}
+)
+_READ = re.compile(r"\s*select\b(?!.*\bfor\s+update\b)", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Powers:
+    """What the adversary may do beside letting clients take steps.
+
+    Args:
+        crashes: names of the clients that may crash.
+        expires: keys, or glob patterns, that may expire.
+        loses: names of the clients whose replies may be lost.
+        losses: how many replies at the most in one run.
+        passes: how often time may pass in one run while somebody could move.
+        raises: what each client may raise, as its contract has it.
+    """
+
+    crashes: frozenset[str] = frozenset()
+    expires: tuple[str, ...] = ()
+    loses: frozenset[str] = frozenset()
+    losses: int = 1
+    passes: int = 0
+    raises: tuple[type[BaseException], ...] = ()
+
+    @property
+    def none(self) -> bool:
+        """True when clients only take steps."""
+        return not (self.crashes or self.expires or self.loses or self.passes)
 
 
 class Adversary:
-    """Lets one client take one step at a time, crashes clients, and lets keys expire.
+    """Lets one client take one step at a time, and makes the moves that it may make.
 
     Args:
         system: the server and the database that the steps go to.
         actors: the clients.
-        crashes: names of the clients that may crash.
-        expires: keys, or glob patterns, that may expire.
+        powers: what it may do.
 
     Attributes:
         trace: the moves of this run, each with the step that was taken (or not, in a crash).
         moved: how many moves were made, in all runs.
+        serial: True while one client after the other runs, and nothing else was done.
     """
 
-    def __init__(
-        self,
-        system: System,
-        actors: Sequence[Actor],
-        crashes: Iterable[str],
-        expires: Sequence[str],
-    ) -> None:
+    def __init__(self, system: System, actors: Sequence[Actor], powers: Powers) -> None:
         self.actors = list(actors)
-        self.trace: list[tuple[Move, Operation | None]] = []
+        self.powers = powers
+        self.trace: list[Taken] = []
         self.moved = 0
+        self.serial = False
         self._system = system
         self._named = {actor.name: actor for actor in actors}
-        self._crashes = frozenset(crashes)
-        self._expires = expires
         self._endless: set[int] = set()  # sites that are known to repeat for ever
         self._names = Names()
         self._keys: dict[str, str] = {}  # of the keys that may expire, by the name in this run
-        self._serial = False
-        self._latest: Actor | None = None  # who moved last
+        self._lost = 0
+        self._passed = 0
+        for actor in actors:
+            actor.may_lose = actor.name in powers.loses
 
     def begin(self, *, serial: bool) -> None:
         """Let every client come to its first step.
@@ -57,8 +91,8 @@ class Adversary:
         self.trace = []
         self._names = Names()
         self._keys = {}
-        self._serial = serial
-        self._latest = None
+        self.serial = serial
+        self._lost = self._passed = 0
         for actor in self.actors:
             actor.start()
             self._check(actor)
@@ -75,43 +109,55 @@ class Adversary:
             actor.retire()
 
     @property
-    def stuck(self) -> bool:
-        """True while a client has not ended."""
-        return any(actor.live for actor in self.actors)
+    def stuck(self) -> list[Actor]:
+        """The clients that have not ended."""
+        return [actor for actor in self.actors if actor.live]
 
     # what can happen next
 
     def moves(self) -> list[Move]:
-        """The moves that can be made now."""
-        live = [actor for actor in self.actors if not (actor.done or actor.crashed)]
-        ready = [actor for actor in live if actor.waiting is None]
+        """The moves that can be made now; when only waiting is left, those that end a wait."""
+        live = [actor for actor in self.actors if actor.live]
+        ready = [actor for actor in live if actor.ready]
         moves = [actor.move for actor in ready if not actor.parked]
-        if not live or (moves and not self._crashes and not self._expires):
+        if not live or (moves and self.powers.none):
             return moves
-        crashes = [Move("crash", a.name) for a in live if a.name in self._crashes]
-        expiries = [Move("expire", key) for key in self._expirable()]
-        if not moves:
-            # Only waiting is left: it ends when a timeout is over, or a client stops retrying.
-            moves = [
-                Move("timeout", a.name) for a in live if a.waiting is not None and a.waiting[2]
-            ]
-            others = bool(moves or expiries)
-            moves += [
-                Move("idle", a.name)
-                for a in ready
-                if not (others and a.pending and a.pending.site in self._endless)
-            ]
-            if not moves and not expiries:
-                return []
-        return moves + crashes + expiries
+        more = [Move("crash", a.name) for a in live if a.name in self.powers.crashes]
+        more += [Move("expire", key) for key in self._expirable()]
+        if moves:
+            if self._lost < self.powers.losses:
+                more += [Move("lose", move.who) for move in moves if self._may_lose(move.who)]
+            if self._passed < self.powers.passes and self._next_moment() is not None:
+                more.append(_PASS)
+            return moves + more
+        return self._ways_out(live, ready, others=bool(more)) + more
+
+    def last_resort(self) -> Move | None:
+        """What the environment does when nothing else ends a wait: a time to live ends by itself."""
+        asleep = any(actor.wake_us is not None for actor in self.stuck)
+        if self._system.deadlines_us() and not asleep:
+            return _PASS
+        return None
+
+    def _ways_out(self, live: list[Actor], ready: list[Actor], *, others: bool) -> list[Move]:
+        moves = [Move("timeout", a.name) for a in live if a.waiting is not None and a.waiting[2]]
+        if any(actor.wake_us is not None for actor in live):
+            moves.append(_PASS)
+        return moves + [
+            Move("idle", a.name)
+            for a in ready
+            if not (a.pending and a.pending.site in self._endless)
+        ]
 
     def command(self, move: Move) -> str:
         """What the move is about, in a word or two; "-" when it cannot be made now."""
+        if move.kind == "pass":
+            return move.kind if self._next_moment() is not None else "-"
         if move.kind == "expire":
             return move.kind if move.who in self._expirable() else "-"
         actor = self._named[move.who]
         operation = actor.pending or actor.last
-        if operation is None or actor.done or actor.crashed:
+        if operation is None or not actor.live:
             return "-"
         return operation.word
 
@@ -121,13 +167,27 @@ class Adversary:
         if move.kind == "step" and actor is not None and actor.pending is not None:
             return actor.pending.effects(self._system.keys_of)
         if move.kind == "crash" and actor is not None:
-            holds = actor.waiting is not None or actor.db.in_transaction
+            holds = actor.waiting is not None or actor.db.in_transaction or actor.others
             return EVERYTHING if holds else NOTHING
         return EVERYTHING
 
+    def _may_lose(self, who: str) -> bool:
+        actor = self._named[who]
+        return actor.may_lose and actor.pending is not None and actor.pending.kind == "redis"
+
+    def _next_moment(self) -> int | None:
+        for actor in self.actors:
+            if actor.live and actor.pending is not None:
+                self._system.note_times(actor.pending)
+        wakes = [actor.wake_us for actor in self.actors if actor.live and actor.wake_us]
+        return self._system.clock.next_moment([*wakes, *self._system.moments_us()])
+
     def _expirable(self) -> list[str]:
         """The keys that may expire, by the names that they have in this run."""
-        self._keys = {self._names.of(k): k for k in self._system.expirable(self._expires)}
+        if not self.powers.expires:
+            return []
+        found = self._system.expirable(self.powers.expires)
+        self._keys = {self._names.of(key): key for key in found}
         return list(self._keys)
 
     # making it happen
@@ -139,73 +199,132 @@ class Adversary:
             self._expire(move)
             self._tell(None)
             return True
+        if move.kind == "pass":
+            return self._pass()
         actor = self._named[move.who]
         operation = actor.pending or actor.last
-        if move.kind == "step":
-            self.trace.append((move, operation))
-            actor.proceed()
-            if actor.busy:  # the database has no lock to give: nothing was done
-                actor.busy = False
-                self.trace.pop()
-                return False
-        elif move.kind == "crash":
-            self.trace.append((move, operation))
-            actor.crash()
-        elif move.kind == "timeout":
-            self.trace.append((move, actor.last))
-            actor.time_out()
-            actor.proceed()
-        elif not self._idle(actor):
+        made = getattr(self, f"_{move.kind}")(actor, move, operation)
+        if not made:
             return False
-        self._tell(actor)
+        if move.kind != "step" or operation is None or self._changes(operation):
+            self._tell(actor)
         self._check(actor)
         return True
 
+    def _step(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        self.trace.append(Taken(move, operation))
+        actor.proceed()
+        if actor.busy:  # the database has no lock to give: nothing was done
+            actor.busy = False
+            self.trace.pop()
+            return False
+        return True
+
+    def _lose(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        self._lost += 1
+        actor.losing = True
+        self.trace.append(Taken(move, operation))
+        actor.proceed()
+        if actor.waiting is not None and actor.served():  # a blocking command had not to wait
+            actor.proceed()
+        if actor.losing:  # it blocks: there is no reply yet that could be lost
+            actor.losing = False
+            return False
+        return True
+
+    def _crash(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        self.trace.append(Taken(move, operation))
+        actor.crash()
+        return True
+
+    def _timeout(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        self.trace.append(Taken(move, actor.last))
+        actor.time_out()
+        actor.proceed()
+        return True
+
+    def _idle(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        """Let a client retry while nothing else moves; True when it does something else."""
+        assert operation is not None
+        self.trace.append(Taken(actor.move, operation))
+        try:
+            for attempt in range(MAX_IDLE):
+                if attempt > _HASTE_AFTER:
+                    actor.haste = min(actor.haste * 2, 1 << 40)
+                actor.proceed()
+                self.moved += 1
+                if not actor.ready or not actor.parked:
+                    return True
+        finally:
+            actor.haste = 1
+        self.trace.pop()
+        self._endless.add(operation.site)
+        return False
+
     def _expire(self, move: Move) -> None:
-        self.trace.append((move, None))
+        self.trace.append(Taken(move, None, move.who))
         key = self._keys.get(move.who)
         if key is None:
             raise NotDeterministicError(
                 f"{move.who} expired by itself while the orders were explored.",
-                "Give it a TTL of some seconds; it is the explorer that decides when it is over.",
+                "Reset in `given` what the functions remember between runs.",
             )
         self._system.expire(key)
 
-    def _idle(self, actor: Actor) -> bool:
-        """Let a client retry while nothing else moves; True when it does something else."""
-        operation = actor.pending
-        assert operation is not None
-        self.trace.append((actor.move, operation))
-        for _ in range(MAX_IDLE):
-            actor.proceed()
-            self.moved += 1
-            if not actor.live or not actor.parked:
-                return True
-        self._endless.add(operation.site)
-        return False
+    def _pass(self) -> bool:
+        clock = self._system.clock
+        moment = self._next_moment()
+        if moment is None:
+            return False
+        if any(actor.ready and not actor.parked for actor in self.actors):
+            self._passed += 1
+        seconds = (moment - clock.now_us) / 1e6
+        self.trace.append(Taken(_PASS, None, _duration(seconds)))
+        self._system.advance(moment)
+        for actor in self.actors:
+            if actor.live and actor.wake_us is not None and actor.wake_us <= moment:
+                actor.wake_us = None
+                actor.proceed()
+                self._check(actor)
+        self._tell(None)
+        return True
 
     def _tell(self, mover: Actor | None) -> None:
-        """Others see that something moved; blocked clients that were served go on."""
-        if mover is None or mover is not self._latest:  # otherwise they have seen it
-            self._latest = mover
-            for actor in self.actors:
-                if actor is not mover:
-                    actor.alone, actor.parked = 0, False
+        """Others see that something was changed; blocked clients that were served go on."""
+        for actor in self.actors:
+            if actor is not mover:
+                actor.alone, actor.parked = 0, False
         for actor in self.actors:
             if actor.waiting is not None:
                 self._serve()
                 return
 
+    def _changes(self, operation: Operation) -> bool:
+        """False when it is certain that the step has changed nothing that another could see."""
+        if operation.unchanged:
+            return False
+        if operation.kind == "sql":
+            return bool(operation.transaction) or not _READ.match(operation.commands[0][0])
+        return any(str(args[0]).upper() not in _READS for args in operation.commands)
+
     def _serve(self) -> None:
         for actor in self.actors:
             while actor.live and actor.served():
                 actor.proceed()
-                self._latest = None
                 self._check(actor)
+                for other in self.actors:
+                    if other is not actor:
+                        other.alone, other.parked = 0, False
 
     def _check(self, actor: Actor) -> None:
         """Raise what is no finding of the exploration but a mistake in using it."""
-        if actor.fault is not None:
-            raise actor.fault
-        if actor.error is not None and self._serial:
-            raise ImplementationError(f"The client {actor.name!r}", actor.error) from actor.error
+        for one in self.actors:
+            if one.fault is not None:
+                raise one.fault
+        error = actor.error
+        if error is not None and self.serial and not isinstance(error, self.powers.raises):
+            raise ImplementationError(f"The client {actor.name!r}", error) from error
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:,.3f}".rstrip("0").rstrip(".") + " s"

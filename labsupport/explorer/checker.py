@@ -1,68 +1,121 @@
-"""Whether a complete run broke the invariant, and the shortest run that did."""
+"""Whether a run broke what must hold, and the shortest run of each kind that did."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.explorer.clients.actor import Actor
-from labsupport.explorer.operations import Move, Names, Operation
-from labsupport.explorer.report import Step
+from labsupport.explorer.names import Names
+from labsupport.explorer.operations import Move, Taken
+from labsupport.explorer.report import Finding, Step
 from labsupport.explorer.system import System
 
 __all__ = ["Checker"]
 
-Trace = Sequence[tuple[Move, Operation | None]]
+_STEPS = frozenset({"step", "idle", "timeout"})
 
 
 class Checker:
-    """Puts the invariant to each complete run.
+    """Puts the invariant to each run that came to its end.
 
     Args:
         system: holds the state that a run has left.
-        invariant: must hold when all have finished.
+        invariant: must hold when all have finished; called with (redis, db), or with the outcomes, too.
         claim: what it says, in words.
+        raises: errors that clients may raise.
+        names: of scripts, by their digest or text.
 
     Attributes:
+        claim: what is claimed.
         violations: how many runs broke it.
-        shortest: the steps of the shortest of these, with the fewest switches; None without any.
-        reason: how that one ended, in one line.
+        findings: the shortest of each kind, with the fewest moves of the adversary and switches.
+        serial: True when even one client after the other breaks it.
     """
 
-    def __init__(self, system: System, invariant: Callable[..., Any], claim: str) -> None:
+    def __init__(
+        self,
+        system: System,
+        invariant: Callable[..., Any],
+        claim: str,
+        raises: tuple[type[BaseException], ...] = (),
+        names: dict[str, str] | None = None,
+    ) -> None:
         self.violations = 0
-        self.shortest: list[Step] | None = None
-        self.reason = ""
+        self.findings: dict[str, Finding] = {}
+        self.serial = False
         self._system = system
         self._invariant = invariant
-        self._claim = claim
-        self._switches = 0  # in the shortest
+        self.claim = claim
+        self._raises = raises
+        self._names = names or {}
+        self._told = _takes_outcomes(invariant)
 
-    def check(self, actors: Sequence[Actor], trace: Trace) -> None:
+    def check(
+        self, actors: Sequence[Actor], trace: Sequence[Taken], moves: Sequence[Move], serial: bool
+    ) -> None:
         """Look at what a complete run has left."""
-        reason = self._broken(actors)
-        if reason is None:
-            return
-        self.violations += 1
-        if self.shortest is not None and len(trace) > len(self.shortest):
-            return
-        movers = [move.who for move, _ in trace]
-        switches = sum(a != b for a, b in pairwise(movers))
-        if self.shortest is None or (len(trace), switches) < (len(self.shortest), self._switches):
-            self.shortest, self._switches = _steps(trace), switches
-            self.reason = reason or "When all have finished, this does not hold: " + self._claim
-
-    def _broken(self, actors: Sequence[Actor]) -> str | None:
-        """How the run broke the invariant, empty if it just does not hold; None when it holds."""
         for actor in actors:
-            if actor.error is not None:
-                return f"{actor.name} raised {type(actor.error).__name__}: {actor.error}"
+            error = actor.error
+            if error is not None and not isinstance(error, self._raises):
+                self._keep("raised", _raised(actor.name, error), trace, moves, serial)
+                return
+        reason = self._broken(actors, serial)
+        if reason is not None:
+            told = reason or "When all have finished, this does not hold: " + self.claim
+            self._keep("broken", told, trace, moves, serial)
+
+    def stuck(
+        self, actors: Sequence[Actor], trace: Sequence[Taken], moves: Sequence[Move], serial: bool
+    ) -> None:
+        """Take in a run in which nobody can move on."""
+        shown = list(trace)
+        for actor in actors:
+            last = actor.pending or actor.last
+            while (at := _last_of(shown, actor.name)) is not None:
+                operation = shown[at].operation
+                if operation is None or last is None or not operation.refused:
+                    break
+                if not last.repeats(operation):
+                    break
+                del shown[at]  # one more attempt in vain
+        waits = [
+            Taken(Move("stuck", actor.name), operation)
+            for actor in actors
+            if (operation := actor.pending or actor.last) is not None
+        ]
+        steps = self.steps([*shown, *waits])
+        told = "; ".join(
+            f"{step.client} {'waits for' if _blocks(step) else 'repeats'} {step.label} for ever"
+            for step in steps[len(shown) :]
+        )
+        self._keep("stuck", f"Nobody can move on: {told}.", [*shown, *waits], moves, serial)
+
+    def steps(self, trace: Sequence[Taken]) -> list[Step]:
+        """A run as it is shown."""
+        return _steps(trace, self._names)
+
+    def _broken(self, actors: Sequence[Actor], serial: bool) -> str | None:
+        """How the run broke the invariant, empty if it just does not hold; None when it holds."""
+        told: tuple[Any, ...] = ()
+        if self._told:
+            told = (
+                {
+                    actor.name: actor.error if actor.error is not None else actor.returned
+                    for actor in actors
+                    if not actor.crashed
+                },
+            )
         try:
-            held = self._invariant(self._system.redis, self._system.db)
+            with self._system.hosting():
+                held = self._invariant(self._system.redis, self._system.db, *told)
         except AssertionError as error:
             return str(error).partition("\n")[0]
         except Exception as error:
-            raise ImplementationError("The invariant", error) from error
+            if serial:
+                raise ImplementationError("The invariant", error) from error
+            return f"What is left cannot be judged: {type(error).__name__}: {error}"
         if not isinstance(held, bool | int) and type(held).__name__ not in {"bool", "bool_"}:
             raise InvalidSettingError(
                 f"The invariant returned {held!r}, which is neither True nor False.",
@@ -70,16 +123,67 @@ class Checker:
             )
         return None if held else ""
 
+    def _keep(
+        self, kind: str, reason: str, trace: Sequence[Taken], moves: Sequence[Move], serial: bool
+    ) -> None:
+        self.violations += 1
+        self.serial = self.serial or serial
+        known = self.findings.get(kind)
+        count = known.count + 1 if known else 1
+        rank = _rank(trace)
+        if known is not None and known.rank <= rank:
+            self.findings[kind] = known.counted(count)
+            return
+        steps = tuple(self.steps(trace))
+        self.findings[kind] = Finding(kind, count, reason, steps, tuple(moves), rank)
 
-def _steps(trace: Trace) -> list[Step]:
-    names = Names()
+
+def _rank(trace: Sequence[Taken]) -> tuple[int, int, int]:
+    """How much there is to follow: moves, those of the adversary, switches."""
+    moves = [taken.move for taken in trace]
+    extra = sum(move.kind not in _STEPS for move in moves)
+    return len(moves), extra, sum(a.who != b.who for a, b in pairwise(moves))
+
+
+def _steps(trace: Sequence[Taken], scripts: dict[str, str]) -> list[Step]:
+    names = Names(scripts)
     steps = []
-    for move, operation in trace:
+    for move, operation, note in trace:
         if operation is None:
-            steps.append(Step("redis", "expire", move.who))
+            steps.append(Step("redis" if move.kind == "expire" else "time", move.kind, note))
             continue
         store = "redis" if operation.kind == "redis" else "database"
-        label = names.label(operation)
-        reply = names.reply(operation) if move.kind == "step" else ""
-        steps.append(Step(move.who, move.kind, label, reply, store))
+        reply = names.reply(operation) if move.kind in {"step", "lose"} else ""
+        steps.append(Step(move.who, move.kind, names.label(operation), reply, store))
     return steps
+
+
+def _raised(name: str, error: Exception) -> str:
+    told = f"{name} raised {type(error).__name__}: {error}"
+    if isinstance(error, UnicodeDecodeError):
+        told += " (what is stored is no text; read it with decode_responses=False)"
+    return told.rstrip(": ") if not str(error) else told
+
+
+def _blocks(step: Step) -> bool:
+    return step.store == "redis" and step.label.startswith(("B", "XREAD"))
+
+
+def _last_of(trace: Sequence[Taken], who: str) -> int | None:
+    """Where a client's last move stands."""
+    return next((at for at in reversed(range(len(trace))) if trace[at].move.who == who), None)
+
+
+def _takes_outcomes(invariant: Callable[..., Any]) -> bool:
+    """True when it needs a third argument."""
+    try:
+        signature = inspect.signature(invariant)
+        signature.bind(None, None, None)
+    except (TypeError, ValueError):
+        return False
+    needed = [
+        one
+        for one in signature.parameters.values()
+        if one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) == 3

@@ -2,28 +2,30 @@
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any, Literal
 
 from labsupport.errors import InvalidSettingError, NotSteppableError
-from labsupport.explorer.adversary import Adversary
+from labsupport.explorer.adversary import Adversary, Powers
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor
-from labsupport.explorer.clients.guard import (
-    PATIENCE_SECONDS,
-    StepTimeout,
-    foreign_use_noticed,
-    watched,
-)
-from labsupport.explorer.clients.virtual_time import virtual_time
-from labsupport.explorer.report import Report
+from labsupport.explorer.clients.engine_steps import engines_stepped
+from labsupport.explorer.clients.guard import StepTimeout, foreign_use_noticed, watched
+from labsupport.explorer.clients.namespaces import Namespaces
+from labsupport.explorer.clients.stand_ins import standing_in
+from labsupport.explorer.clock import Clock
+from labsupport.explorer.operations import Move, Taken
+from labsupport.explorer.report import Moment, Report, Step
 from labsupport.explorer.search import Search
+from labsupport.explorer.shared_memory import shared_names
 from labsupport.explorer.system import Seat, System
 from labsupport.verdict import Claim, Status, Verdict
 
 __all__ = ["explore"]
 
 Function = Callable[..., Any]
+Who = bool | str | Collection[str]
 
 
 def explore(
@@ -32,119 +34,203 @@ def explore(
     system: System,
     given: Function | None = None,
     invariant: Function,
-    crashes: bool | Collection[str] = False,
+    crashes: Who = False,
     expires: str | Iterable[str] = (),
+    loses: Who = False,
+    losses: int = 1,
+    passes: bool | int = False,
+    clocks: Mapping[str, float] | None = None,
+    raises: type[BaseException] | tuple[type[BaseException], ...] = (),
     prune: bool = False,
+    stop: Literal["first", "all"] = "all",
     max_runs: int = 20_000,
 ) -> Report:
     """Run `clients` in every order of their steps, and say after which of them the invariant fails.
 
     A step is one Redis command or SQL statement; it goes to a real server or database. A MULTI/EXEC
     block and a script are one step, a pipeline without MULTI is as many as it has commands, and a
-    COMMIT or ROLLBACK is one. A sleep yields and takes no time. A client that only repeats a step in
-    vain waits until something else has moved. The timeout of a blocking command ends when nobody
-    else can move.
+    COMMIT or ROLLBACK is one. A client that only repeats a step in vain waits until something else has
+    moved. The timeout of a blocking command ends when nobody else can move. If then nobody can move on
+    at all, that is a violation, too: a deadlock, or a wake-up that was lost.
+
+    No clock of the machine decides anything. All clocks, the server's too, begin each run at the same
+    moment and stand still, but for a client's own sleeps; `passes` lets time move on.
 
     Args:
         clients: name and function of each; a function is called with (redis, db).
         system: the server and the database; `labsupport.explore` gives the lab's own.
         given: sets the state before each run, called with (redis, db); Redis starts empty, and the
-            database as the shop's data has it.
+            database as the testbed has it.
         invariant: called with (redis, db) when all have finished; returns True when all is well. Its
-            docstring's first line, if it has one, names the claim.
+            docstring's first line, if it has one, names the claim. If it takes a third argument, it is
+            given what each client returned, or the error that it raised, by name; a client that
+            crashed is not among them.
         crashes: True lets every client crash in place of any of its steps; or the names of those
             that may.
         expires: keys, or glob patterns, that may expire at any moment while they have a TTL.
-        prune: run one order of each class that differ only in the order of steps that commute.
+        loses: True lets the reply of any client's command be lost: the command is done, and the client
+            gets what redis-py makes of it, by its defaults a second attempt; or the names of those.
+        losses: how many replies may be lost in one run.
+        passes: True lets time pass once in a run, to the next moment at which anything may change (a
+            TTL ends, an entry is idle for long enough, a sleep or a moment that a command named is
+            over); or how often.
+        clocks: by how many seconds a client's own clock is ahead of the others, by name.
+        raises: errors that are part of what the clients promise, and no finding.
+        prune: run one order of each class that differ only in the order of steps that commute, by the
+            keys and tables that they name; not where clients share the memory of the process.
+        stop: "first" ends the search at the first violation.
         max_runs: the search is given up after so many runs, and says so.
 
     Returns:
-        A `Report`: .interleavings, .violations, .exhausted, .counterexample, .verdict.
+        A `Report`: .interleavings, .violations, .exhausted, .counterexample, .verdict, .check().
 
     Raises:
         InvalidSettingError: an argument makes no sense.
         ImplementationError: a function raises in the very first order, or `given` or the invariant do.
-        NotSteppableError: a client uses threads, asyncio, or connections that it was not handed.
+        NotSteppableError: a client uses what cannot be stepped: threads, asyncio, other connections.
         NotDeterministicError: the same order gave different steps when it was repeated.
     """
-    _check(clients, given, invariant, max_runs)
-    keys = [expires] if isinstance(expires, str) else [str(key) for key in expires]
-    crashing = _crashing(crashes, clients)
-    given = given or _nothing
-    doc = (invariant.__doc__ or "").strip().splitlines()
-    claim = doc[0].rstrip(".") if doc else "the invariant holds"
+    _check(clients, given, invariant, max_runs, stop)
+    powers = Powers(
+        crashes=_named(crashes, clients, "crashes"),
+        expires=(expires,) if isinstance(expires, str) else tuple(map(str, expires)),
+        loses=_named(loses, clients, "loses"),
+        losses=_count(losses, "losses"),
+        passes=_count(passes, "passes"),
+        raises=raises if isinstance(raises, tuple) else (raises,),
+    )
+    _named(list(clocks or {}), clients, "clocks")
+    shared = shared_names(clients) if prune else []
     with system.alone():
         begin = time.perf_counter()
-        actors = [
-            _actor(name, function, seat, system)
-            for (name, function), seat in zip(
-                clients.items(), system.seats(len(clients)), strict=True
-            )
-        ]
-        adversary = Adversary(system, actors, crashing, keys)
-        checker = Checker(system, invariant, claim)
-        search = Search(system, adversary, checker, given, prune=prune, max_runs=max_runs)
+        system.begin(Clock(clocks, passing=bool(powers.passes)))
+        search = _search(system, clients, given or _nothing, invariant, powers)
+        search.prune = prune and not shared
+        search.limit(max_runs=max_runs, stop_first=stop == "first")
+        functions = [*clients.values(), given or _nothing, invariant]
         try:
-            _run(search, [*clients.values(), given, invariant])
+            _run(search, functions)
         except KeyboardInterrupt:
             # IPython then shows the cell that was interrupted, and little more
             __tracebackhide__ = True
             raise KeyboardInterrupt from None
-    return _report(search, tuple(clients), claim, prune, time.perf_counter() - begin)
+    return _report(search, tuple(clients), shared, functions, time.perf_counter() - begin)
+
+
+def _search(
+    system: System,
+    clients: Mapping[str, Function],
+    given: Function,
+    invariant: Function,
+    powers: Powers,
+) -> Search:
+    actors = [
+        _actor(name, function, seat, system)
+        for (name, function), seat in zip(clients.items(), system.seats(len(clients)), strict=True)
+    ]
+    doc = (invariant.__doc__ or "").strip().splitlines()
+    checker = Checker(
+        system,
+        invariant,
+        doc[0].rstrip(".") if doc else "the invariant holds",
+        powers.raises,
+        system.named_scripts(Namespaces([*clients.values(), given]).own),
+    )
+    return Search(system, Adversary(system, actors, powers), checker, given)
 
 
 def _actor(name: str, function: Function, seat: Seat, system: System) -> Actor:
-    actor = Actor(name, function, seat.redis, seat.db, system.redis, system.no_op)
+    actor = Actor(name, function, seat.redis, seat.db, system.clock, system.no_op)
     seat.redis.actor = seat.steps.actor = actor
     return actor
 
 
 def _run(search: Search, functions: list[Function]) -> None:
-    chance = random.getstate()
-    try:
-        with (
-            search.system.one_core(),
-            virtual_time(functions),
-            watched(lambda: search.adversary.moved),
-            foreign_use_noticed(),
-        ):
-            if search.first():
-                search.rest()
-    except StepTimeout:
-        raise NotSteppableError(
-            f"A function ran for {PATIENCE_SECONDS:.0f} s without a command to Redis or the database.",
-            "Look for a loop that never ends, or a wait for something outside the explorer.",
-        ) from None
-    finally:
-        search.adversary.dismiss()
-        random.setstate(chance)
-        search.system.reset()
+    with _exploring(search, functions):
+        if search.first():
+            search.rest()
+
+
+class _exploring(ExitStack):  # noqa: N801 (used as a function is)
+    """All that holds while clients are explored, and is put back afterwards."""
+
+    def __init__(self, search: Search, functions: list[Function]) -> None:
+        super().__init__()
+        self._search = search
+        self._functions = functions
+        self._chance = random.getstate()
+
+    def __enter__(self) -> "_exploring":
+        super().__enter__()
+        search = self._search
+        self.callback(search.system.reset)
+        self.callback(random.setstate, self._chance)
+        self.callback(search.adversary.dismiss)
+        self.enter_context(search.system.one_core())
+        self.enter_context(engines_stepped())
+        self.enter_context(foreign_use_noticed())
+        self.enter_context(standing_in(self._functions))
+        self.enter_context(watched(lambda: search.adversary.moved))
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> Literal[False]:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, StepTimeout):
+            from labsupport.explorer.clients import guard
+
+            raise NotSteppableError(
+                f"A function ran for {guard.PATIENCE_SECONDS:.0f} s without a command to Redis or "
+                "the database.",
+                "Look for a loop that never ends, or a wait for something outside the explorer.",
+            ) from None
+        return False
 
 
 def _report(
-    search: Search, clients: tuple[str, ...], claim: str, prune: bool, seconds: float
+    search: Search,
+    clients: tuple[str, ...],
+    shared: list[str],
+    functions: list[Function],
+    seconds: float,
 ) -> Report:
+    checker = search.checker
+    findings = tuple(sorted(checker.findings.values(), key=lambda finding: finding.rank))
     exhausted = not search.given_up
-    status: Status = (
-        "broken" if search.checker.violations else "holds" if exhausted else "not exercised"
-    )
-    text = f"In every order of the steps: {claim}"
-    verdict = Verdict([Claim(text, status)])
+    status: Status = "broken" if findings else "holds" if exhausted else "not exercised"
+    notes = []
+    if shared:
+        notes.append(
+            f"Not pruned: the clients share {', '.join(shared)} in the process's memory, "
+            "which pruning cannot see."
+        )
+
+    def again(moves: tuple[Move, ...]) -> Iterator[Moment]:
+        with search.system.alone():
+            search.system.begin(search.system.clock)
+            with _exploring(search, functions):
+                for taken in search.replay(moves):
+                    yield Moment(_step_of(taken, checker), search.system.contents())
+
     return Report(
         interleavings=search.interleavings,
-        violations=search.checker.violations,
+        findings=findings,
         exhausted=exhausted,
-        counterexample=search.checker.shortest,
-        verdict=verdict,
+        verdict=Verdict([Claim(f"In every order of the steps: {checker.claim}", status)]),
         clients=clients,
-        reason=search.checker.reason,
         given_up=search.given_up,
-        pruned=prune,
+        pruned=search.prune,
+        serial=checker.serial,
+        notes=tuple(notes),
         seconds=seconds,
+        again=again,
     )
 
 
-def _check(clients: Any, given: Any, invariant: Any, max_runs: Any) -> None:
+def _step_of(taken: Taken, checker: Checker) -> Step:
+    return checker.steps([taken])[0]
+
+
+def _check(clients: Any, given: Any, invariant: Any, max_runs: Any, stop: Any) -> None:
     if not isinstance(clients, Mapping) or not clients:
         raise InvalidSettingError(
             "`clients` is not a dict of names and functions.",
@@ -158,18 +244,27 @@ def _check(clients: Any, given: Any, invariant: Any, max_runs: Any) -> None:
             )
     if not isinstance(max_runs, int) or max_runs < 1:
         raise InvalidSettingError(f"max_runs is {max_runs!r}.", "Give a whole number above 0.")
+    if stop not in {"first", "all"}:
+        raise InvalidSettingError(f"stop is {stop!r}.", 'Give "first" or "all".')
 
 
-def _crashing(crashes: bool | Collection[str], clients: Mapping[str, Function]) -> frozenset[str]:
-    if isinstance(crashes, bool):
-        return frozenset(clients if crashes else ())
-    names = frozenset([crashes] if isinstance(crashes, str) else crashes)
+def _named(who: Who, clients: Mapping[str, Function], argument: str) -> frozenset[str]:
+    """The clients that an argument names."""
+    if isinstance(who, bool):
+        return frozenset(clients if who else ())
+    names = frozenset([who] if isinstance(who, str) else who)
     if names - set(clients):
         raise InvalidSettingError(
-            f"crashes names {', '.join(sorted(names - set(clients)))}, which is no client.",
+            f"{argument} names {', '.join(sorted(names - set(clients)))}, which is no client.",
             f"The clients are {', '.join(clients)}.",
         )
     return names
+
+
+def _count(number: Any, argument: str) -> int:
+    if not isinstance(number, int) or number < 0:
+        raise InvalidSettingError(f"{argument} is {number!r}.", "Give a whole number, or True.")
+    return int(number)
 
 
 def _nothing(redis: Any, db: Any) -> None:

@@ -1,11 +1,17 @@
 """What an exploration found, in text."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
 
-from labsupport.explorer.operations import shorten
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+from labsupport.errors import InvalidSettingError
+from labsupport.explorer.names import shorten
+from labsupport.explorer.operations import Move
 from labsupport.verdict import Verdict
 
-__all__ = ["Report", "Step"]
+__all__ = ["Finding", "Moment", "Report", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +19,9 @@ class Step:
     """One step of a schedule.
 
     Args:
-        client: who took it; "redis" for a key that expired.
-        move: "step", "crash" (in place of the step), "expire", or "timeout" (a blocking command's).
+        client: who took it; "redis" for a key that expired, "time" for time that passed.
+        move: "step", "lose" (taken, and the reply is lost), "crash" (in place of the step), "timeout"
+            (a blocking command's), "expire", "pass", or "stuck" (for ever before this step).
         label: the command or statement, e.g. "GET user:1"; it starts with the command's name.
         reply: what came back, in a few characters; empty where it says nothing.
         store: "redis" or "database".
@@ -34,7 +41,52 @@ class Step:
                 return f"{self.label} expires"
             case "timeout":
                 return f"{self.label} times out"
+            case "pass":
+                return f"{self.label} pass"
+            case "stuck":
+                return f"waits for ever: {self.label}"
+            case "lose":
+                reply = f" → {self.reply}" if self.reply else ""
+                return f"{self.label}{reply}, and the reply is lost"
         return f"{self.label} → {self.reply}" if self.reply else self.label
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One kind of violation.
+
+    Args:
+        kind: "broken" (the invariant), "raised" (a client), or "stuck" (nobody can move on).
+        count: after how many orders.
+        reason: how the shortest of them ended, in one line.
+        schedule: its steps.
+        moves: the moves that lead there.
+        rank: how much there is to follow.
+    """
+
+    kind: str
+    count: int
+    reason: str
+    schedule: tuple[Step, ...]
+    moves: tuple[Move, ...]
+    rank: tuple[int, int, int]
+
+    def counted(self, count: int) -> Finding:
+        """The same, seen once more."""
+        return replace(self, count=count)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step of a replay, and what there is after it.
+
+    Args:
+        step: what was done.
+        redis: what is in Redis now, by key.
+    """
+
+    step: Step
+    redis: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,27 +94,47 @@ class Report:
     """The result of `explore`; as a cell's last value it shows itself.
 
     Args:
-        interleavings: complete orders that were run (one of each class of equivalent ones if pruned).
-        violations: those after which the invariant did not hold.
+        interleavings: orders that were run to their end (one of each class of equivalent ones if
+            pruned).
+        findings: the violations by kind, the shortest schedule first.
         exhausted: True when every order was run.
-        counterexample: the shortest order that breaks the invariant; None when none does.
-        reason: how the counterexample ended, in one line.
-        given_up: why not every order was run; empty when they were.
         verdict: the claim that the invariant holds in every order.
         clients: the clients' names, in order.
+        given_up: why not every order was run; empty when they were.
+        pruned: True when one order of each class was run.
+        serial: True when even one client after the other breaks it: then it is no race.
+        notes: what limits the answer, a sentence each.
         seconds: how long it took; not part of the text.
     """
 
     interleavings: int
-    violations: int
+    findings: tuple[Finding, ...]
     exhausted: bool
-    counterexample: list[Step] | None
     verdict: Verdict
     clients: tuple[str, ...]
-    reason: str = ""
     given_up: str = ""
     pruned: bool = False
+    serial: bool = False
+    notes: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
+    again: Callable[[tuple[Move, ...]], Iterator[Moment]] | None = field(
+        default=None, compare=False, repr=False
+    )
+
+    @property
+    def violations(self) -> int:
+        """After how many orders something was wrong."""
+        return sum(finding.count for finding in self.findings)
+
+    @property
+    def counterexample(self) -> list[Step] | None:
+        """The shortest order that breaks the claim; None when none does."""
+        return list(self.findings[0].schedule) if self.findings else None
+
+    @property
+    def reason(self) -> str:
+        """How the counterexample ended, in one line."""
+        return self.findings[0].reason if self.findings else ""
 
     @property
     def headline(self) -> str:
@@ -70,35 +142,80 @@ class Report:
         kind = "classes of interleavings" if self.pruned else "interleavings"
         if self.interleavings == 1:
             kind = kind.replace("classes", "class") if self.pruned else "interleaving"
-        if self.violations == 0:
-            found = "none breaks the invariant"
-        elif self.violations == 1:
-            found = "1 breaks the invariant"
-        else:
-            found = f"{self.violations:,} break the invariant"
-        return f"{self.interleavings:,} {kind}, {found}"
+        stuck = sum(finding.count for finding in self.findings if finding.kind == "stuck")
+        broken = self.violations - stuck
+        found = []
+        if broken:
+            found.append(f"{broken:,} {'breaks' if broken == 1 else 'break'} the invariant")
+        if stuck:
+            found.append(f"in {stuck:,} nobody can move on")
+        return f"{self.interleavings:,} {kind}, {', '.join(found) or 'none breaks the invariant'}"
 
     def __str__(self) -> str:
         lines = [self.headline]
+        if self.serial and len(self.clients) > 1:
+            lines.append("It breaks even with one client after the other: that is no race.")
         if self.given_up:
             lines.append(f"Not exhausted: {self.given_up}")
+        lines += self.notes
         if self.counterexample is not None:
             lines += ["", self.schedule, ""]
         return "\n".join([*lines, str(self.verdict)])
 
     __repr__ = __str__
 
+    def __bool__(self) -> NoReturn:
+        raise InvalidSettingError(
+            "A report is neither true nor false.",
+            "Write explore(…).check(), which raises with the schedule unless the claim holds.",
+        )
+
+    def check(self) -> Report:
+        """Raise unless the claim holds in every order; returns the report.
+
+        Raises:
+            AssertionError: an order breaks it, or not every order was run; the message is the report.
+        """
+        if self.verdict.status != "holds":
+            raise AssertionError(f"\n{self}")
+        return self
+
+    def replay(self) -> Iterator[Moment]:
+        """Run the counterexample again, alone, one step each time that the next value is asked for.
+
+        A debugger can stop in the functions meanwhile.
+
+        Returns:
+            an iterator over the steps, each with what is in Redis after it.
+
+        Raises:
+            InvalidSettingError: there is no counterexample.
+        """
+        if not self.findings or self.again is None:
+            raise InvalidSettingError(
+                "There is no counterexample to replay.", "Look at `counterexample` first."
+            )
+        return self.again(self.findings[0].moves)
+
     @property
     def schedule(self) -> str:
-        """The counterexample with a column for each client; empty when there is none."""
-        if self.counterexample is None:
+        """The counterexample with a column for each client; empty when there is none.
+
+        The steps that decide, the adversary's and the last one, are shown whole.
+        """
+        steps = self.counterexample
+        if steps is None:
             return ""
         lanes = [*self.clients]
-        if any(step.client not in lanes for step in self.counterexample):
-            lanes.append("redis")
-        cells = [(lanes.index(s.client), shorten(str(s), 56)) for s in self.counterexample]
+        lanes += [name for name in ("redis", "time") if any(s.client == name for s in steps)]
+        whole = {at for at, step in enumerate(steps) if step.move not in {"step", "timeout"}}
+        whole.add(len(steps) - 1)
+        cells = [
+            (lanes.index(step.client), str(step) if at in whole else shorten(str(step), 56))
+            for at, step in enumerate(steps)
+        ]
         widths = [
-            max(len(lane), *(len(text) for at, text in cells if at == i), 0)
+            max(len(lane), *(min(len(text), 56) for at, text in cells if at == i), 0)
             for i, lane in enumerate(lanes)
         ]
         rows = ["    " + "  ".join(lane.ljust(w) for lane, w in zip(lanes, widths, strict=True))]

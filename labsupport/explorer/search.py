@@ -7,7 +7,7 @@ that differ only in steps that commute be completed once.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from labsupport.errors import ImplementationError, NotDeterministicError, NotSteppableError
 from labsupport.explorer.adversary import Adversary
 from labsupport.explorer.checker import Checker
-from labsupport.explorer.operations import EVERYTHING, Effects, Move, Names
+from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken
 from labsupport.explorer.system import System
 
 __all__ = ["Search"]
@@ -28,6 +28,7 @@ class Ending(Enum):
     COMPLETE = auto()  # all clients have finished
     EQUIVALENT = auto()  # pruned: only orders remain that were run already
     VOID = auto()  # the last choice turned out to be impossible
+    STUCK = auto()  # nobody can move on
     ENDLESS = auto()  # the clients would go on for ever
 
 
@@ -41,6 +42,7 @@ class Choice:
     command: str
     effects: Effects
     void: set[Move] = field(default_factory=set)
+    resort: bool = False  # the environment has been asked for a way out
 
 
 class Search:
@@ -49,14 +51,13 @@ class Search:
     Args:
         system: the server and the database that the steps go to.
         adversary: makes the moves.
-        checker: looks at what each complete run has left.
+        checker: looks at what each run has left.
         given: sets the state before each run.
-        prune: run one order of each class of equivalent ones.
-        max_runs: the search is given up after so many.
 
     Attributes:
-        interleavings: how many runs were complete.
+        interleavings: how many runs came to an end, or to where nobody could move on.
         given_up: why not all orders were run; empty when they were.
+        prune: run one order of each class of equivalent ones.
     """
 
     def __init__(
@@ -65,9 +66,6 @@ class Search:
         adversary: Adversary,
         checker: Checker,
         given: Callable[..., Any],
-        *,
-        prune: bool,
-        max_runs: int,
     ) -> None:
         self.system = system
         self.adversary = adversary
@@ -75,9 +73,15 @@ class Search:
         self.interleavings = 0
         self.given_up = ""
         self._given = given
-        self._prune = prune
-        self._max_runs = max_runs
+        self.prune = False
+        self._max_runs = 20_000
+        self._stop_first = False
         self._choices: list[Choice] = []
+
+    def limit(self, *, max_runs: int, stop_first: bool) -> None:
+        """Give the search up after so many runs, or end it at the first violation."""
+        self._max_runs = max_runs
+        self._stop_first = stop_first
 
     def first(self) -> bool:
         """Run the first order, one client after the other; True when there are more."""
@@ -96,7 +100,9 @@ class Search:
     def rest(self) -> None:
         """Run all the others."""
         runs = 1
-        while self._one():
+        while not (self._stop_first and self.checker.violations):
+            if not self._one():
+                return
             runs += 1
             if runs >= self._max_runs:
                 self.given_up = self.given_up or (
@@ -104,6 +110,21 @@ class Search:
                     "or set prune=True."
                 )
                 return
+        self.given_up = self.given_up or "the search stops at the first violation."
+
+    def replay(self, moves: Sequence[Move]) -> Iterator[Taken]:
+        """Run one order again; each move is made when the next value is asked for."""
+        random.seed(0)
+        try:
+            self._begin(serial=False)
+            seen = 0
+            for move in moves:
+                self.adversary.command(move)  # it looks up the keys that may expire
+                self.adversary.make(move)
+                yield from self.adversary.trace[seen:]
+                seen = len(self.adversary.trace)
+        finally:
+            self.adversary.end()
 
     # one run
 
@@ -111,17 +132,25 @@ class Search:
         random.seed(0)  # the same draws in each run
         try:
             ending = self._run()
+            moves = tuple(choice.chosen for choice in self._choices)
+            adversary = self.adversary
             if ending is Ending.COMPLETE:
                 self.interleavings += 1
-                self.checker.check(self.adversary.actors, self.adversary.trace)
+                self.checker.check(adversary.actors, adversary.trace, moves, adversary.serial)
+            elif ending is Ending.STUCK:
+                self.interleavings += 1
+                self.checker.stuck(adversary.stuck, adversary.trace, moves, adversary.serial)
             elif ending is Ending.ENDLESS and not self.given_up:
-                self.given_up = self._endless()
+                self.given_up = f"an order took more than {MAX_STEPS:,} steps."
         finally:
             self.adversary.end()
         return self._backtrack()
 
     def _run(self) -> Ending:
-        self._begin()
+        self._begin(
+            serial=self.interleavings == 0
+            and all(choice.chosen == choice.moves[0] for choice in self._choices)
+        )
         for choice in self._choices:  # what the runs before have done, up to the new choice
             ending = self._take(choice)
             if ending is not None:
@@ -129,8 +158,13 @@ class Search:
         asleep = self._asleep_after(self._choices[-1]) if self._choices else {}
         while True:
             moves = self.adversary.moves()
+            if not moves and self.adversary.stuck:
+                resort = self.adversary.last_resort()
+                if resort is None:
+                    return Ending.STUCK
+                moves = [resort]
             if not moves:
-                return Ending.ENDLESS if self.adversary.stuck else Ending.COMPLETE
+                return Ending.COMPLETE
             if len(self._choices) == MAX_STEPS:
                 return Ending.ENDLESS
             awake = [move for move in moves if move not in asleep] if asleep else moves
@@ -143,17 +177,16 @@ class Search:
                 return ending
             asleep = self._asleep_after(choice)
 
-    def _begin(self) -> None:
+    def _begin(self, *, serial: bool) -> None:
         self.system.reset()
         for actor in self.adversary.actors:
             actor.reset()
+            actor.redis.start()
         try:
-            self._given(self.system.redis, self.system.db)
+            with self.system.hosting():
+                self._given(self.system.redis, self.system.db)
         except Exception as error:
             raise ImplementationError("'given'", error) from error
-        serial = self.interleavings == 0 and all(
-            choice.chosen == choice.moves[0] for choice in self._choices
-        )
         self.adversary.begin(serial=serial)
 
     def _take(self, choice: Choice) -> Ending | None:
@@ -162,7 +195,7 @@ class Search:
         command = self.adversary.command(chosen)
         if not choice.command:
             choice.command = command
-            if self._prune:
+            if self.prune:
                 choice.effects = self.adversary.effects(chosen)
         elif choice.command != command:
             raise NotDeterministicError(
@@ -173,33 +206,20 @@ class Search:
         if self.adversary.make(chosen):
             return None
         choice.void.add(chosen)
-        if chosen.kind != "idle":
-            return Ending.VOID
-        ways_out = [
-            move
-            for move in choice.moves
-            if move.kind in {"timeout", "expire"}
-            or (move.kind == "idle" and move not in choice.void)
-        ]
-        return Ending.VOID if ways_out else Ending.ENDLESS
-
-    def _endless(self) -> str:
-        waiting = [actor for actor in self.adversary.actors if actor.live]
-        names = Names()
-        if len(self.adversary.trace) >= MAX_STEPS or not waiting:
-            return f"an order took more than {MAX_STEPS:,} steps."
-        what = "; ".join(
-            f"{actor.name!r} repeats {names.label(operation)} for ever"
-            for actor in waiting
-            if (operation := actor.pending or actor.last) is not None
-        )
-        return f"{what}. Bound the loop, or give what it waits for a way to end."
+        waits = {"idle", "timeout", "pass"}
+        if choice.void.issuperset(choice.moves) and {move.kind for move in choice.moves} <= waits:
+            resort = None if choice.resort else self.adversary.last_resort()
+            choice.resort = True
+            if resort is None:
+                return Ending.STUCK
+            choice.moves = [*choice.moves, resort]
+        return Ending.VOID
 
     # the next order
 
     def _asleep_after(self, choice: Choice) -> dict[Move, Effects]:
         """The moves whose orders with the chosen one were run already: they commute with it."""
-        if not self._prune:
+        if not self.prune:
             return {}
         return {
             move: effects

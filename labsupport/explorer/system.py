@@ -1,18 +1,24 @@
 """The system under test: a server and a database, the clients' seats, and the way back to the start."""
 
+import hashlib
 import os
+import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from greenlet import getcurrent
 from redis.exceptions import ResponseError
 
 from labsupport.errors import InvalidSettingError
-from labsupport.explorer.clients.direct_redis import DirectRedis
+from labsupport.explorer.clients.direct_redis import DirectRedis, Wiring, note_times
+from labsupport.explorer.clients.scripts import Scripts
 from labsupport.explorer.clients.sql_steps import SqlSteps
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
+from labsupport.explorer.clock import Clock
+from labsupport.explorer.idle import IdleTimes
 from labsupport.explorer.operations import Operation
 from labsupport.explorer.testbed import Session, Testbed
 
@@ -48,13 +54,40 @@ repeat
 until cursor == '0'
 """
 
+# The moments at which keys and fields of hashes end, in ms since 1970, sorted; what is over by ARGV[1]
+# ends. KEYS: none.
+_DEADLINES = """
+local found, cursor, now = {}, '0', tonumber(ARGV[1])
+local function ends(moment, remove)
+  if moment <= 0 then return end
+  if moment <= now then remove() else found[#found + 1] = moment end
+end
+repeat
+  local page = redis.call('SCAN', cursor, 'COUNT', 1000)
+  cursor = page[1]
+  for _, key in ipairs(page[2]) do
+    ends(redis.call('PEXPIRETIME', key), function() redis.call('PEXPIRE', key, 0) end)
+    if redis.call('TYPE', key).ok == 'hash' then
+      for _, field in ipairs(redis.call('HKEYS', key)) do
+        local known = redis.pcall('HPEXPIRETIME', key, 'FIELDS', 1, field)
+        if not known.err then
+          ends(known[1], function() redis.call('HDEL', key, field) end)
+        end
+      end
+    end
+  end
+until cursor == '0'
+table.sort(found)
+return found
+"""
+
 
 class Seat:
     """What one client is handed: a Redis client and a database session, both stepped."""
 
-    def __init__(self, testbed: Testbed) -> None:
+    def __init__(self, testbed: Testbed, wiring: Wiring, admin: DirectRedis) -> None:
         self.steps = SqlSteps()
-        self.redis = SteppedRedis(testbed.client())
+        self.redis = SteppedRedis(testbed.client(), wiring, admin)
         self.db: Session = testbed.session(self.steps)
 
     def close(self) -> None:
@@ -63,28 +96,88 @@ class Seat:
         self.db.close()
 
 
+class Host:
+    """Keeps time and chance for `given` and the invariant, which are no clients.
+
+    Args:
+        clock: of the exploration.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._chance: random.Random | None = None
+
+    def restart(self) -> None:
+        """The same draws in each run."""
+        self._chance = None
+
+    @property
+    def chance(self) -> random.Random:
+        """What is drawn from."""
+        if self._chance is None:
+            self._chance = random.Random(0)
+        return self._chance
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return self.clock.now_us / 1e6
+
+    def sleep(self, seconds: float) -> None:
+        """Nobody else moves meanwhile: there is nothing to wait for."""
+
+
 class System:
     """A testbed, ready to be explored; one exploration at a time.
 
     Args:
         testbed: the server and the database; they end with the system.
+
+    Attributes:
+        clock: of the exploration that is running.
     """
 
     def __init__(self, testbed: Testbed) -> None:
         self._testbed = testbed
-        self.redis = DirectRedis(testbed.client())
+        self.clock = Clock()
+        self._wiring = Wiring(self.clock, Scripts(self._load), ())
+        self.redis = DirectRedis(testbed.client(), self._wiring)
+        self._expirable = self._load(_EXPIRABLE)
+        self._empty = ("EVALSHA", self._load(_EMPTY), 0, testbed.kept_key)
+        self._deadlines = self._load(_DEADLINES)
+        self._wiring.empty = self._empty
+        self._wiring.changes = self.changes
         self.db = testbed.db
         self._keys: dict[tuple[Any, ...], list[tuple[str, list[str]]]] = {}
-        self._expirable = self.redis.register_script(_EXPIRABLE)
-        self._empty = self.redis.script_load(_EMPTY)
         self._seats: list[Seat] = []
         self._lock = threading.Lock()
+        self.begin(self.clock)
+
+    def _load(self, script: str) -> str:
+        return str(self.redis.raw("SCRIPT", "LOAD", script))
+
+    def begin(self, clock: Clock) -> None:
+        """Begin an exploration under a clock."""
+        self.clock = self._wiring.clock = clock
+        self.host = Host(clock)
+        self._idle = IdleTimes(self.redis, clock)
+        self._wiring.settle = self._idle.settle
+        self._wiring.streams = False
 
     def seats(self, count: int) -> list[Seat]:
         """A seat for each of `count` clients; kept for the next exploration."""
         while len(self._seats) < count:
-            self._seats.append(Seat(self._testbed))
+            self._seats.append(Seat(self._testbed, self._wiring, self.redis))
         return self._seats[:count]
+
+    @contextmanager
+    def hosting(self) -> Iterator[None]:
+        """Let `given` or the invariant read the explorer's clock."""
+        here: Any = getcurrent()
+        here.timekeeper = self.host
+        try:
+            yield
+        finally:
+            del here.timekeeper
 
     @property
     def busy(self) -> bool:
@@ -136,27 +229,63 @@ class System:
             return False
 
     def reset(self) -> None:
-        """An empty Redis, and the database as it was."""
-        self.redis.execute_command("EVALSHA", self._empty, 0, self._testbed.kept_key)
+        """An empty Redis, the database as it was, and the clock at its first moment."""
+        self.redis.raw(*self._empty)
         self._testbed.restore()
+        self.clock.restart()
+        if self._wiring.streams:
+            self._idle.restart()
+        self.host.restart()
 
     def expirable(self, patterns: Sequence[str]) -> list[str]:
         """The keys among `patterns` that have a time to live."""
-        return list(self._expirable(args=patterns)) if patterns else []
+        return list(self.redis.raw("EVALSHA", self._expirable, 0, *patterns)) if patterns else []
 
     def expire(self, key: str) -> None:
         """Let a key's time to live end now, as the server does it."""
-        self.redis.pexpire(key, 0)
+        self.redis.raw("PEXPIRE", key, 0)
+
+    def deadlines_us(self) -> list[int]:
+        """When keys and fields of hashes end, in microseconds since 1970."""
+        found = self.redis.raw("EVALSHA", self._deadlines, 0, self.clock.now_ms)
+        return [moment * 1000 for moment in found]
+
+    def moments_us(self) -> list[int]:
+        """What is known to the server of the moments at which something changes."""
+        moments = self.deadlines_us()
+        if self._wiring.streams:
+            self._idle.settle()
+            for moment in self._idle.moments_us():
+                self.clock.note(str(moment))
+        return moments
+
+    def note_times(self, operation: Operation) -> None:
+        """Remember the moments, and the spans of time, that a step names."""
+        if operation.kind == "redis":
+            for args in operation.commands:
+                note_times(args, self._wiring)
+
+    def advance(self, moment_us: int) -> None:
+        """Let time pass: keys end, and pending entries are idle for longer."""
+        if self._wiring.streams:
+            self._idle.settle()
+        self.clock.now_us = moment_us
+        self.deadlines_us()
+        if self._wiring.streams:
+            self._idle.settle()
+
+    def changes(self) -> int:
+        """How many changes the server has made to its data."""
+        info = self.redis.raw("INFO", "persistence")
+        text = info.decode() if isinstance(info, bytes) else str(info)
+        return int(text.partition("rdb_changes_since_last_save:")[2].split()[0])
 
     def keys_of(self, args: tuple[Any, ...]) -> list[tuple[str, list[str]]]:
         """The keys of a command and what it does to each, as the server sees it."""
         known = self._keys.get(args)
         if known is None:
             try:
-                # past `foreign_use_noticed`: a client's step may be what asks
-                wire = self.redis.wire or self.redis.dial()
-                wire.send_command("COMMAND", "GETKEYSANDFLAGS", *args)
-                found = wire.read_response()
+                found = self.redis.raw("COMMAND", "GETKEYSANDFLAGS", *args)
             except ResponseError:  # the command has no keys
                 found = []
             known = self._keys[args] = [(str(key), list(flags)) for key, flags in found]
@@ -168,6 +297,41 @@ class System:
             return True
         effects = operation.effects(self.keys_of)
         return not effects.writes and not effects.everything
+
+    def named_scripts(self, namespaces: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """The names that scripts have in the learner's code, by their text and by their digest."""
+        found: dict[str, str] = {}
+        for namespace in namespaces:
+            for name, value in list(namespace.items()):
+                text = getattr(value, "script", value)
+                if isinstance(text, str) and "redis.call" in text:
+                    digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+                    found[text] = found[digest] = name.lower().strip("_")
+        return found
+
+    def contents(self) -> dict[str, Any]:
+        """What is in Redis, by key, as text."""
+        return {
+            key: self._content(key)
+            for key in sorted(self.redis.raw("KEYS", "*"))
+            if key != self._testbed.kept_key
+        }
+
+    def _content(self, key: str) -> Any:
+        match self.redis.raw("TYPE", key):
+            case "string":
+                return self.redis.raw("GET", key)
+            case "hash":
+                return self.redis.hgetall(key)
+            case "list":
+                return self.redis.raw("LRANGE", key, 0, -1)
+            case "set":
+                return sorted(self.redis.raw("SMEMBERS", key))
+            case "zset":
+                return self.redis.zrange(key, 0, -1, withscores=True)
+            case "stream":
+                return self.redis.xrange(key)
+        return None
 
     def close(self) -> None:
         """End the connections, and give back the testbed."""

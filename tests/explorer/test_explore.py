@@ -24,7 +24,8 @@ from labsupport.errors import (
     NotSteppableError,
 )
 from labsupport.explorer.clients import guard
-from labsupport.explorer.operations import Names, Operation
+from labsupport.explorer.names import Names
+from labsupport.explorer.operations import Operation
 from labsupport.servers import OWNER_KEY
 
 USER = "SELECT * FROM users WHERE id = :id"
@@ -281,13 +282,13 @@ class TestSteps:
         )
         assert (report.violations, report.exhausted) == (0, True)
 
-    def test_blocked_for_ever_is_not_exhausted(self):
-        """A wait without end is told, and is no pass."""
+    def test_blocked_for_ever_is_a_finding(self):
+        """A wait without end breaks the claim: nobody can move on."""
         report = explore({"consumer": lambda redis, db: redis.blpop("jobs")}, invariant=always)
-        assert not report.exhausted
-        assert report.interleavings == 0
-        assert report.verdict.status == "not exercised"
-        assert "'consumer' repeats BLPOP" in report.given_up
+        assert (report.interleavings, report.violations, report.exhausted) == (1, 1, True)
+        assert report.findings[0].kind == "stuck"
+        assert report.verdict.status == "broken"
+        assert "consumer waits for BLPOP jobs 0 for ever" in report.reason
 
     def test_each_statement_and_the_commit_are_steps(self):
         """A transaction of two statements is three steps; one that is not begun is none."""
@@ -542,17 +543,18 @@ class TestWaiting:
         report = explore({"a": patient}, invariant=lambda r, d: r.exists("gave_up") == 1)
         assert (report.violations, report.exhausted) == (0, True)
 
-    def test_waiting_for_ever_is_not_exhausted_and_no_pass(self):
-        """A client that spins for ever is named, and the claim was not put to the test."""
+    def test_spinning_for_ever_is_a_finding(self):
+        """A client that spins for ever is named, with what it repeats."""
 
         def wait(redis, db):
             while not redis.get("never"):
                 time.sleep(1)
 
         report = explore({"a": wait, "b": lost_update}, invariant=always)
-        assert not report.exhausted
-        assert report.verdict.status == "not exercised"
-        assert "'a' repeats GET never for ever" in report.given_up
+        assert report.exhausted
+        assert {finding.kind for finding in report.findings} == {"stuck"}
+        assert report.violations == report.interleavings
+        assert "a repeats GET never for ever" in report.reason
 
     def test_a_crashed_holder_leaves_the_waiter_only_when_the_lock_expires(self):
         """With a TTL the expiry ends the wait; without one the waiter waits for ever."""
@@ -569,8 +571,9 @@ class TestWaiting:
         clients = {"a": critical(5), "b": critical(5)}
         ends = explore(clients, invariant=always, crashes=["a"], expires=["lock"])
         stuck = explore({"a": critical(None), "b": critical(None)}, invariant=always, crashes=["a"])
-        assert ends.exhausted
-        assert not stuck.exhausted
+        assert (ends.exhausted, ends.violations) == (True, 0)
+        assert {finding.kind for finding in stuck.findings} == {"stuck"}
+        assert "crash" in {step.move for step in stuck.counterexample}
 
     def test_redis_py_lock_waits_without_waiting(self):
         """redis-py's own lock is stepped, and its wait is a yield."""

@@ -1,6 +1,8 @@
 """One client under exploration: the learner's function, which stops before each of its steps."""
 
-from collections.abc import Callable, Mapping
+import random
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -8,9 +10,10 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients.loops import Loops
+from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Operation
 
-__all__ = ["Actor", "DatabaseSeat", "RedisSeat"]
+__all__ = ["Actor", "DatabaseSeat", "RedisSeat", "actor_here"]
 
 _MAX_REFUSALS = 100
 
@@ -18,8 +21,17 @@ _MAX_REFUSALS = 100
 class RedisSeat(Protocol):
     """The Redis client that the function is handed."""
 
-    def drop(self, admin: Any) -> None:
+    def start(self) -> None:
+        """Forget what an earlier run has done to it."""
+
+    def drop(self) -> None:
         """End its connections, as the system does for a process that died."""
+
+    def is_blocked(self, number: int) -> bool:
+        """True while the server keeps a connection waiting."""
+
+    def unblock(self, number: int) -> None:
+        """Let the timeout of a blocking command pass."""
 
 
 class DatabaseSeat(Protocol):
@@ -33,6 +45,11 @@ class DatabaseSeat(Protocol):
         """Undo what was begun."""
 
 
+def actor_here() -> "Actor | None":
+    """The client whose function is running; None outside of all."""
+    return getattr(getcurrent(), "actor", None)
+
+
 class Actor:
     """One client: the learner's function in a greenlet of its own, and the two connections it uses.
 
@@ -41,8 +58,20 @@ class Actor:
         function: called with (redis, db).
         redis: its own client of the server.
         db: its own session on the database.
-        admin: a connection of the explorer, which asks the server who is blocked.
+        clock: of the exploration.
         no_op: tells of a step that was taken whether it changed nothing.
+
+    Attributes:
+        pending: the step that it is about to take.
+        last: the step that it took last.
+        returned: what the function returned.
+        error: what it raised.
+        waiting: what it is blocked on: a connection, its number, and whether a timeout ends it.
+        wake_us: when its sleep ends, while time may pass; None when it is awake.
+        losing: the reply of the step that is taken next will be lost.
+        haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
+        others: what ends the work of connections of its own, by their identity.
+        trusted: above 0 while the explorer's own code opens a connection for it.
     """
 
     def __init__(
@@ -51,7 +80,7 @@ class Actor:
         function: Callable[..., Any],
         redis: RedisSeat,
         db: DatabaseSeat,
-        admin: Any,
+        clock: Clock,
         no_op: Callable[[Operation], bool],
     ) -> None:
         self.name = name
@@ -59,29 +88,40 @@ class Actor:
         self.function = function
         self.redis = redis
         self.db = db
-        self._admin = admin
+        self.clock = clock
         self._no_op = no_op
         self._hub: greenlet | None = None
         self._greenlet: greenlet | None = None
         self._resting = False  # the greenlet waits for the next run
+        self._skew = clock.skews.get(name, 0.0)
+        self.may_lose = False
+        self.trusted = 0
         self.fault: LabError | None = None
+        self.others: dict[int, Callable[[], object]] = {}
         self.reset()
 
     def reset(self) -> None:
         """Back to the moment before the first step."""
         self.pending: Operation | None = None
+        self.last: Operation | None = None
+        self.returned: Any = None
         self.error: Exception | None = None
         self.done = False
         self.crashed = False
-        self._refused = 0
-        self.clock = 0.0
+        self.busy = False
+        self.losing = False
+        self.haste = 1
         # a client that repeats a step in vain is parked until something else has moved
         self.parked = False
-        self.last: Operation | None = None
-        self._loops = Loops(self._no_op, _BOTTOM)
         self.alone = 0  # how many steps it took since anything else has moved
-        self.busy = False
-        self.waiting: tuple[Any, int, bool] | None = None  # blocked: connection, its id, a timeout
+        self.waiting: tuple[Any, int, bool] | None = None
+        self.wake_us: int | None = None
+        self.read_clock = False
+        self._slept = 0.0
+        self._refused = 0
+        self._loops = Loops(self._no_op, _BOTTOM)
+        self._chance: random.Random | None = None
+        self.others.clear()
 
     def start(self) -> None:
         """Run up to the first step."""
@@ -103,12 +143,22 @@ class Actor:
         """True while the function has not ended."""
         return not (self.done or self.crashed)
 
+    @property
+    def ready(self) -> bool:
+        """True when its next step can be taken now."""
+        return self.live and self.waiting is None and self.wake_us is None
+
+    @property
+    def here(self) -> bool:
+        """True in the client's own function."""
+        return getcurrent() is self._greenlet
+
     def crash(self) -> None:
         """Drop the connections, as the system does for a process that died; no more code runs."""
         self.crashed = True
-        self.waiting = None
-        self.redis.drop(self._admin)
-        self.db.rollback()
+        self.waiting = self.wake_us = None
+        self.redis.drop()
+        self._drop_database()
 
     def end(self) -> None:
         """Unwind the function, so that it holds nothing; its `finally` blocks reach no server."""
@@ -118,8 +168,8 @@ class Actor:
         self.crashed = True
         self._greenlet.throw(GreenletExit)
         if stuck:
-            self.redis.drop(self._admin)
-        self.db.rollback()
+            self.redis.drop()
+        self._drop_database()
 
     def retire(self) -> None:
         """End the greenlet; the next run gets another."""
@@ -127,14 +177,12 @@ class Actor:
             self._greenlet.throw(GreenletExit)
         self._greenlet, self._resting = None, False
 
+    # what its connections call
+
     def gate(self, operation: Operation) -> None:
         """Stop before a step until the explorer lets the client take it."""
         if getcurrent() is not self._greenlet:
-            self.fault = NotSteppableError(
-                f"The client {self.name!r} was used outside its function, in another thread or run.",
-                "Use the redis and db that the explorer hands to a function in that function only.",
-            )
-            raise SystemExit  # ends a thread silently; the explorer reports the fault
+            raise self._used_elsewhere()
         assert self._hub is not None
         if self.crashed:
             self._refused += 1
@@ -155,6 +203,15 @@ class Actor:
         self.last = operation
         self.alone += 1
 
+    def repeated(self, operation: Operation) -> bool:
+        """True when it is another attempt at a step that was taken before."""
+        return self._loops.repeated(operation)
+
+    def loses(self) -> bool:
+        """True, once, when the reply of the step that was taken is lost."""
+        lost, self.losing = self.losing, False
+        return lost
+
     def block(self, operation: Operation, connection: Any, number: int, timeout: bool) -> None:
         """Return when `connection`, the server's client `number`, has a reply."""
         assert self._hub is not None
@@ -170,7 +227,7 @@ class Actor:
             return False
         connection, number, _ = self.waiting
         while not connection.can_read(timeout=0):
-            if self._is_blocked(number):
+            if self.redis.is_blocked(number):
                 return False
         self.waiting = None
         return True
@@ -178,18 +235,54 @@ class Actor:
     def time_out(self) -> None:
         """Let the blocking command's timeout pass."""
         assert self.waiting is not None
-        self._admin.execute_command("CLIENT UNBLOCK", self.waiting[1], "TIMEOUT")
+        self.redis.unblock(self.waiting[1])
         self.waiting = None
 
-    def sleep(self, seconds: float) -> None:
-        """A sleep takes no time here: it moves the client's clock and yields."""
-        self.clock += float(seconds)
+    # what stands for its clock and its chance
 
-    def _is_blocked(self, connection_id: int) -> bool:
-        entries = self._admin.execute_command("CLIENT LIST", "ID", connection_id)
-        entry = entries[0] if isinstance(entries, list) else str(entries)
-        flags = entry["flags"] if isinstance(entry, Mapping) else entry.partition("flags=")[2]
-        return "b" in flags.split()[0]
+    @property
+    def chance(self) -> random.Random:
+        """What the client draws from: the same draws in each run."""
+        if self._chance is None:  # to seed takes as long as a step
+            self._chance = random.Random(self.name)
+        return self._chance
+
+    def time(self) -> float:
+        """The client's own clock, in seconds since 1970."""
+        self.read_clock = True
+        return self.clock.now_us / 1e6 + self._skew + self._slept
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep without taking time: until the explorer lets time pass, or on the client's own clock."""
+        seconds = float(seconds)
+        if not self.clock.passing or self.crashed:
+            self._slept += seconds * self.haste
+            return
+        assert self._hub is not None
+        if seconds > 0:
+            self.wake_us = self.clock.now_us + round(seconds * 1e6)
+            self._hub.switch()
+            if self.crashed:
+                raise GreenletExit
+
+    def _used_elsewhere(self) -> BaseException:
+        fault = NotSteppableError(
+            f"What the client {self.name!r} was handed was used outside its function.",
+            "Use a client's own redis and db in its function; make objects that keep them there, too.",
+        )
+        self.fault = fault
+        other = actor_here()
+        if other is not None:
+            other.fault = fault
+        if threading.current_thread().ident == _thread_of(self._hub):
+            return fault
+        return SystemExit()  # ends a thread silently; the explorer reports the fault
+
+    def _drop_database(self) -> None:
+        self.db.rollback()
+        for drop in self.others.values():
+            drop()
+        self.others.clear()
 
     def _play(self) -> None:
         """One run after the other: to make a greenlet takes as long as a step."""
@@ -202,7 +295,7 @@ class Actor:
 
     def _main(self) -> None:
         try:
-            returned = self.function(self.redis, self.db)
+            self.returned = returned = self.function(self.redis, self.db)
             if hasattr(type(returned), "__await__"):
                 getattr(returned, "close", lambda: None)()
                 self.fault = NotSteppableError(
@@ -211,6 +304,12 @@ class Actor:
                 )
         except Exception as error:
             self.error = error
+        except SystemExit:
+            if not self.crashed:
+                self.fault = self.fault or NotSteppableError(
+                    f"The client {self.name!r} ended the process (sys.exit).",
+                    "Raise an error of its own, or return; `crashes=` lets a client crash.",
+                )
         finally:
             self.pending = None
             self.done = True
@@ -219,7 +318,12 @@ class Actor:
 class _ActorGreenlet(greenlet):  # type: ignore[misc]
     def __init__(self, actor: Actor, run: Callable[[], None]) -> None:
         super().__init__(run)
-        self.actor = actor
+        self.actor = self.timekeeper = actor
+        self.thread = threading.get_ident()
+
+
+def _thread_of(hub: Any) -> int:
+    return getattr(hub, "thread", threading.get_ident())
 
 
 _BOTTOM = Actor._main.__code__

@@ -1,35 +1,170 @@
-"""A redis-py client whose commands go straight over one connection."""
+"""A redis-py client whose commands go straight over one connection, under the explorer's clock."""
 
+import functools
+import hashlib
 from typing import Any
 
 import redis
+from redis.client import Pipeline
+from redis.exceptions import NoScriptError, ResponseError
 
-__all__ = ["DirectRedis"]
+from labsupport.errors import NotSteppableError
+from labsupport.explorer.clients.scripts import Scripts
+from labsupport.explorer.clients.server_time import on_the_wire, word
+from labsupport.explorer.clock import Clock
+
+__all__ = ["DirectPipeline", "DirectRedis", "Wiring", "note_times"]
+
+_BEYOND = frozenset(
+    {"ACL", "AUTH", "BGREWRITEAOF", "BGSAVE", "CLUSTER", "DEBUG", "FAILOVER", "FLUSHALL", "HELLO"}
+    | {"MIGRATE", "MODULE", "MONITOR", "MOVE", "PSUBSCRIBE", "PSYNC", "QUIT", "REPLICAOF", "RESET"}
+    | {"SAVE", "SELECT", "SHUTDOWN", "SLAVEOF", "SSUBSCRIBE", "SUBSCRIBE", "SWAPDB", "SYNC"}
+)
+_ALLOWED = {
+    "CLIENT": frozenset({"ID", "INFO", "LIST", "GETNAME", "UNBLOCK"}),
+    "CONFIG": frozenset({"GET"}),
+    "XINFO": frozenset({"STREAM", "GROUPS", "HELP"}),
+    "OBJECT": frozenset({"ENCODING", "REFCOUNT", "HELP"}),
+}
+_SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
+_FUNCTIONS = frozenset({"FCALL", "FCALL_RO"})
+_IDLE = frozenset({"XAUTOCLAIM", "XCLAIM", "XPENDING"})
+_SPECIAL = (
+    _SCRIPTS
+    | _FUNCTIONS
+    | _BEYOND
+    | _ALLOWED.keys()
+    | _IDLE
+    | {"SCRIPT", "FUNCTION", "FLUSHDB", "XREADGROUP"}
+)
+
+
+class Wiring:
+    """What the connections of one system share.
+
+    Args:
+        clock: of the exploration that is running.
+        scripts: what was loaded.
+        empty: the digest of the script that empties the database, and its argument.
+
+    Attributes:
+        streams: True once an entry was read by a group: then idle times matter.
+        settle: brings the idle times of pending entries up to the clock.
+        changes: how many changes the server has made to its data.
+    """
+
+    def __init__(self, clock: Clock, scripts: Scripts, empty: tuple[Any, ...]) -> None:
+        self.clock = clock
+        self.scripts = scripts
+        self.empty = empty
+        self.streams = False
+        self.settle: Any = None
+        self.changes: Any = None
+
+
+@functools.lru_cache(maxsize=512)
+def plain(name: Any) -> bool:
+    """True for a command that is sent as it is written, but for its times."""
+    return word(name).partition(" ")[0] not in _SPECIAL
 
 
 class DirectRedis(redis.Redis):
     """A client with one connection, past redis-py's retries and metrics.
 
-    These cost about as much as a command's round trip, and nothing is retried here. Pipelines and
-    subscriptions are redis-py's own, on connections of theirs.
+    These cost about as much as a command's round trip, and nothing is retried here. Subscriptions are
+    redis-py's own, on connections of theirs.
 
     Args:
         client: a client of the server; its connections are used.
+        wiring: the clock and the scripts.
 
     Attributes:
         wire: the connection; None until the first command.
         number: what the server calls the connection (CLIENT ID).
     """
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, wiring: Wiring) -> None:
         super().__init__(connection_pool=client.connection_pool)
+        self.wiring = wiring
         self.wire: Any = None
         self.number = 0
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
+        done, reply = self.without_the_server(args)
+        if done:
+            return reply
+        return self.send(args, **options)
+
+    def raw(self, *args: Any) -> Any:
+        """Run a command of the explorer's own, as it is written."""
         wire = self.wire or self.dial()
         wire.send_packed_command(wire.pack_command(*args), check_health=False)
-        return self.parse_response(wire, args[0], **options)
+        return wire.read_response()
+
+    def without_the_server(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
+        """Whether a command was dealt with here, and its reply; what reaches too far is refused.
+
+        Raises:
+            NotSteppableError: it reaches beyond the explorer's database, or reads a clock that cannot
+                be held.
+        """
+        name = args[0]
+        if plain(name):
+            return False, None
+        first, _, second = word(name).partition(" ")
+        second = second or (word(args[1]) if len(args) > 1 else "")
+        if first in _BEYOND or (first in _ALLOWED and second not in _ALLOWED[first]):
+            raise refused(f"{first} {second}" if first in _ALLOWED else first)
+        scripts = self.wiring.scripts
+        if first == "SCRIPT":
+            digests = args[1:] if " " in str(name) else args[2:]
+            if second == "EXISTS":
+                return True, [digest in scripts for digest in digests]
+            if second == "LOAD":
+                return True, scripts.load(digests[0])
+            raise refused(f"SCRIPT {second}")
+        if first in {"EVALSHA", "EVALSHA_RO"} and args[1] not in scripts:
+            raise NoScriptError("No matching script.")
+        return False, None
+
+    def send(self, args: tuple[Any, ...], **options: Any) -> Any:
+        """Send a command under the explorer's clock; its reply."""
+        sent, convert = self.prepare(args)
+        wire = self.wire or self.dial()
+        wire.send_packed_command(wire.pack_command(*sent), check_health=False)
+        try:
+            return self.receive(args, sent, convert, **options)
+        except ResponseError:
+            raise
+        except Exception:  # e.g. it cannot be read as text: nor can what follows it
+            self.hang_up()
+            raise
+
+    def prepare(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
+        """What goes over the wire for a command, and what converts its reply."""
+        wiring = self.wiring
+        if wiring.clock.passing:
+            note_times(args, wiring)
+        if plain(args[0]):
+            return on_the_wire(args, wiring.clock.now_ms)
+        return _special(args, wiring)
+
+    def receive(
+        self, args: tuple[Any, ...], sent: tuple[Any, ...], convert: Any, **options: Any
+    ) -> Any:
+        """The reply of a command that was sent."""
+        try:
+            reply = self.parse_response(self.wire, sent[0], **options)
+        except ResponseError as error:
+            if word(args[0]) != "XADD" or "equal or smaller" not in str(error):
+                raise
+            # the stream is ahead of the clock: the server takes the next id of the same moment
+            self.wire.send_packed_command(self.wire.pack_command(*args), check_health=False)
+            reply = self.parse_response(self.wire, args[0], **options)
+        return reply if convert is None else convert(reply)
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "DirectPipeline":
+        return DirectPipeline(self, transaction)
 
     def dial(self) -> Any:
         """Open the connection."""
@@ -46,3 +181,94 @@ class DirectRedis(redis.Redis):
             self.connection_pool.release(self.wire)
             self.wire = None
         self.connection_pool.disconnect()
+
+
+class DirectPipeline(Pipeline):
+    """A pipeline under the explorer's clock."""
+
+    def __init__(self, client: DirectRedis, transaction: bool) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
+        self.direct = client
+
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        done, reply = self.direct.without_the_server(args)
+        if done:
+            return reply
+        sent, convert = self.direct.prepare(args)
+        reply = super().immediate_execute_command(*sent, **options)
+        return reply if convert is None else convert(reply)
+
+    def _execute_transaction(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
+        return self.run(super()._execute_transaction, connection, commands, raise_on_error)
+
+    def _execute_pipeline(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
+        return self.run(super()._execute_pipeline, connection, commands, raise_on_error)
+
+    def run(self, execute: Any, connection: Any, commands: Any, raise_on_error: bool) -> Any:
+        """Execute commands under the explorer's clock; their replies."""
+        for args, _ in commands:
+            self.direct.without_the_server(args)
+        prepared = [self.direct.prepare(args) for args, _ in commands]
+        changed = [
+            (sent, options) for (sent, _), (_, options) in zip(prepared, commands, strict=True)
+        ]
+        replies = execute(connection, changed, raise_on_error)
+        return [
+            reply if convert is None or isinstance(reply, Exception) else convert(reply)
+            for reply, (_, convert) in zip(replies, prepared, strict=True)
+        ]
+
+
+def note_times(args: tuple[Any, ...], wiring: Wiring) -> None:
+    """Remember the moments, and the spans of time, that a command names: time may pass up to them."""
+    wiring.clock.note(*args[1:])
+    name = word(args[0])
+    if name in {"XAUTOCLAIM", "XCLAIM"}:
+        spans = [args[4]]
+    elif name in _SCRIPTS and wiring.scripts.reads_idle_times(digest_of(args[1])):
+        spans = list(args[3:])
+    else:
+        return
+    for value in spans:
+        if word(value).isdigit() and int(value) > 1:
+            wiring.clock.span(int(value) / 1000)
+
+
+def digest_of(script: Any) -> str:
+    """The digest of a script, or of the text of one."""
+    text = script.decode() if isinstance(script, bytes) else str(script)
+    if len(text) == 40 and text.isalnum():
+        return text
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def refused(name: str) -> NotSteppableError:
+    """What is said of a command that an exploration cannot have."""
+    return NotSteppableError(
+        f"{name.strip()} reaches beyond the database that the explorer sets back, or reads the machine's "
+        "clock.",
+        "Leave it out of the explored functions; put it to an experiment with a server of its own.",
+    )
+
+
+def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], Any]:
+    name, now_ms = word(args[0]), wiring.clock.now_ms
+    if name in _SCRIPTS:
+        evaluates = name.startswith("EVAL") and not name.startswith("EVALSHA")
+        digest = wiring.scripts.load(args[1]) if evaluates else args[1]
+        if wiring.scripts.reads_idle_times(digest):
+            wiring.streams = True
+            wiring.settle()
+        by_digest = "EVALSHA_RO" if name.endswith("_RO") else "EVALSHA"
+        return (by_digest, wiring.scripts.wrapped(digest), *args[2:], now_ms), None
+    if name in _FUNCTIONS:
+        return (*args, now_ms), None
+    if name == "FUNCTION LOAD":
+        return (*args[:-1], wiring.scripts.library(args[-1])), None
+    if name == "FLUSHDB":
+        return wiring.empty, lambda _: True
+    if name == "XREADGROUP":
+        wiring.streams = True
+    elif name in _IDLE and wiring.streams:
+        wiring.settle()
+    return on_the_wire(args, now_ms)

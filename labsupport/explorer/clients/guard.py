@@ -2,22 +2,24 @@
 
 import ctypes
 import functools
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import redis
 import redis.asyncio
-from greenlet import getcurrent
 from redis.asyncio.client import Pipeline as AsyncPipeline
 from redis.client import Pipeline
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.direct_redis import DirectRedis
-from labsupport.explorer.clients.stepped_redis import SteppedPipeline
+from labsupport.explorer.clients.actor import actor_here
+from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis
 
-__all__ = ["StepTimeout", "foreign_use_noticed", "watched"]
+__all__ = ["PATIENCE_SECONDS", "StepTimeout", "foreign_use_noticed", "watched"]
 
 PATIENCE_SECONDS = 10.0
 """A step that takes longer has no command in it: it loops, or waits for something outside."""
@@ -41,7 +43,7 @@ def foreign_use_noticed() -> Iterator[None]:
 
         @functools.wraps(usual)
         def checked(self: Any, *args: Any, **options: Any) -> Any:
-            actor = getattr(getcurrent(), "actor", None)
+            actor = actor_here()
             if actor is not None and actor.fault is None and not isinstance(self, ours):
                 actor.fault = NotSteppableError(
                     f"The client {actor.name!r} {what}; the explorer cannot order its steps.",
@@ -56,23 +58,91 @@ def foreign_use_noticed() -> Iterator[None]:
     foreign = "uses a Redis client that the explorer did not hand out"
     try:
         watch(redis.Redis, "execute_command", foreign, (DirectRedis,))
-        watch(Pipeline, "execute", foreign, (SteppedPipeline,))
+        watch(Pipeline, "execute", foreign, (DirectPipeline,))
         watch(redis.asyncio.Redis, "execute_command", "uses redis.asyncio")
         watch(AsyncPipeline, "execute", "uses redis.asyncio")
         watch(threading.Thread, "start", "starts a thread of its own")
+        _audit()
         yield
     finally:
         for owner, name, usual in reversed(replaced):
             setattr(owner, name, usual)
 
 
+_FOREIGN = {
+    "socket.connect": "opens a connection of its own",
+    "sqlite3.connect": "opens an SQLite connection of its own",
+    "_thread.start_new_thread": "starts a thread of its own",
+    "subprocess.Popen": "starts a process of its own",
+    "os.system": "starts a process of its own",
+    "os.fork": "starts a process of its own",
+    "os.posix_spawn": "starts a process of its own",
+    "signal.pthread_kill": "sends a signal",
+    "os.kill": "sends a signal",
+}
+
+
+@functools.cache
+def _audit() -> None:
+    """Refuse what escapes the explorer and raises an audit event (PEP 578); once for the process."""
+    quiet = threading.local()  # what the refusal itself does is not refused
+
+    def hook(event: str, _: tuple[Any, ...]) -> None:
+        if event not in _FOREIGN:
+            return
+        actor = actor_here()
+        if actor is None or actor.fault is not None or actor.trusted or actor.crashed:
+            return
+        if getattr(quiet, "on", False):
+            return
+        quiet.on = True
+        try:
+            actor.fault = NotSteppableError(
+                f"The client {actor.name!r} {_FOREIGN[event]}; the explorer cannot order its steps.",
+                "Use only the redis and db that the function is called with, or an SQLAlchemy engine.",
+            )
+        finally:
+            quiet.on = False
+        raise actor.fault
+
+    sys.addaudithook(hook)
+
+
 @contextmanager
 def watched(progress: Callable[[], int]) -> Iterator[None]:
     """Raise `StepTimeout` in this thread when `progress` stands still for too long.
 
+    In the main thread a signal does it, which ends a wait for a lock, too; elsewhere another thread.
+
     Args:
         progress: a number that changes with each step.
     """
+    in_main = threading.current_thread() is threading.main_thread()
+    with _by_signal(progress) if in_main else _by_thread(progress):
+        yield
+
+
+@contextmanager
+def _by_signal(progress: Callable[[], int]) -> Iterator[None]:
+    seen = progress()
+
+    def look(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        if progress() == seen:
+            raise StepTimeout
+        seen = progress()
+
+    handler = signal.signal(signal.SIGALRM, look)
+    before = signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS, PATIENCE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+        signal.signal(signal.SIGALRM, handler)
+
+
+@contextmanager
+def _by_thread(progress: Callable[[], int]) -> Iterator[None]:
     thread = threading.get_ident()
     over = threading.Event()
 

@@ -50,6 +50,10 @@ class Loops:
             and all(map(self._no_op, latest + before))
         )
 
+    def repeated(self, coming: Operation) -> bool:
+        """True when the client has sent the same command to the same key before, or the same script."""
+        return any(coming.same_target(step) for step in self._taken)
+
     def _site(self) -> int:
         """Where in the client's code the step stands: each frame's code and instruction."""
         frame = sys._getframe(3)

@@ -1,15 +1,18 @@
 """The Redis client that a client under exploration is handed: it stops before each command."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
-import redis.lock
-from redis.client import Pipeline
-from redis.exceptions import NoScriptError, ResponseError
+from greenlet import getcurrent
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.actor import Actor
-from labsupport.explorer.clients.direct_redis import DirectRedis
+from labsupport.explorer.clients.actor import Actor, actor_here
+from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis, Wiring
+from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.operations import Operation
 
 __all__ = ["SteppedPipeline", "SteppedRedis"]
@@ -20,56 +23,108 @@ _TIMEOUT_FIRST = frozenset({"BLMPOP", "BZMPOP"})
 _TIMEOUT_OPTION = frozenset({"XREAD", "XREADGROUP"})
 _BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _TIMEOUT_OPTION
 _FOR_EVER = 0
-# Bookkeeping of redis-py that no other client can notice.
-_UNSTEPPED = frozenset({"SCRIPT EXISTS", "SCRIPT LOAD"})
 
 
 class SteppedRedis(DirectRedis):
-    """A redis-py client, each of whose commands is a step; a MULTI/EXEC block or a script is one."""
+    """A redis-py client, each of whose commands is a step; a MULTI/EXEC block or a script is one.
+
+    Args:
+        client: a client of the server; its connections are used.
+        wiring: the clock and the scripts.
+        admin: a connection of the explorer, which asks the server who is blocked.
+    """
 
     actor: Actor
 
-    def __init__(self, client: redis.Redis) -> None:
-        super().__init__(client)
-        self._known: set[str] = set()
+    def __init__(self, client: redis.Redis, wiring: Wiring, admin: DirectRedis) -> None:
+        super().__init__(client, wiring)
+        self._admin = admin
+        self._retry: Any = redis.Redis().get_retry()  # what a client of one's own has
+        self._touched = False
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        name = args[0]
-        if name in _UNSTEPPED:
-            return super().execute_command(*args, **options)
-        if name == "EVALSHA":
-            self.require_script(args[1])
-        sent, timeout = args, None
-        if str(name).upper() in _BLOCKING:
-            sent, timeout = _without_timeout(args)
-        operation = Operation("redis", (args,))
+        client = self.here()
+        if client is not self:
+            return client.execute_command(*args, **options)
+        done, reply = self.without_the_server(args)
+        if done:
+            return reply
+        if self.actor.may_lose:
+            return self.retry.call_with_retry(
+                lambda: self._step(args, options), lambda error: self._reconnect()
+            )
+        return self._step(args, options)
+
+    def _step(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         actor = self.actor
+        operation = Operation("redis", (args,))
         actor.gate(operation)
-        wire = self.wire or self.dial()
+        timeout = None
+        sent, convert = self.prepare(args)
+        if args[0] in _BLOCKING or word(args[0]) in _BLOCKING:
+            sent, timeout = _without_timeout(sent)
+        before = None
+        if actor.repeated(operation):
+            before = self.wiring.changes()
+        actor.trusted += 1  # to connect is the explorer's doing
         try:
+            wire = self.wire or self.dial()
             wire.send_packed_command(wire.pack_command(*sent), check_health=False)
             if timeout is not None:
                 actor.block(operation, wire, self.number, timeout != _FOR_EVER)
-            reply = self.parse_response(wire, name, **options)
+            reply = self.receive(args, sent, convert, **options)
         except ResponseError as error:
             actor.took(operation, error)
+            self._lose()
             raise
+        except Exception as error:  # e.g. it cannot be read as text: nor can what follows it
+            actor.took(operation, error)
+            self._reconnect()
+            raise
+        finally:
+            actor.trusted -= 1
         actor.took(operation, reply)
+        operation.unchanged = before is not None and before == self.wiring.changes()
+        self._lose()
         return reply
 
-    def require_script(self, digest: str) -> None:
-        """A script that the server does not know yet costs no step: say so before the step."""
-        if digest not in self._known:
-            if not super().execute_command("SCRIPT EXISTS", digest)[0]:
-                raise NoScriptError("No matching script.")
-            self._known.add(digest)
+    def _lose(self) -> None:
+        if self.actor.losing and self.actor.loses():
+            self._reconnect()
+            raise RedisTimeoutError("Timeout reading from socket")
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "SteppedPipeline":
-        return SteppedPipeline(self.actor, self, transaction)
+    @property
+    def retry(self) -> Any:
+        """How redis-py would try again: as the function has set it, or as it is by default."""
+        return self.get_retry() if self._touched else self._retry
 
-    def lock(self, *args: Any, **options: Any) -> Any:
-        options.setdefault("lock_class", _SteppedLock)
-        return super().lock(*args, **options)
+    def set_retry(self, retry: Any) -> None:
+        """Try again as `retry` says, to the end of the run."""
+        self._touched = True
+        super().set_retry(retry)
+
+    def start(self) -> None:
+        """Forget what an earlier run has done to the client."""
+        if self._touched:
+            self._touched = False
+            super().set_retry(self._retry)
+
+    def here(self) -> Any:
+        """The client of whoever calls: an object that two functions share has a connection for each."""
+        actor = self.actor
+        if actor.here:
+            return self
+        other = actor_here()
+        if other is not None:
+            return other.redis
+        keeper = getattr(getcurrent(), "timekeeper", None)
+        return self if keeper is None else self._admin  # `given` and the invariant have their own
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
+        client = self.here()
+        if client is not self:
+            return client.pipeline(transaction, shard_hint)
+        return SteppedPipeline(self, transaction)
 
     def pubsub(self, **options: Any) -> Any:
         raise NotSteppableError(
@@ -82,31 +137,68 @@ class SteppedRedis(DirectRedis):
             "The explorer does not step MONITOR.", "Look at the report's steps instead."
         )
 
-    def drop(self, admin: redis.Redis) -> None:
+    def drop(self) -> None:
         """End the connections at the server's side first, so that it knows at once."""
         if self.wire is not None:
-            admin.execute_command("CLIENT KILL", "ID", self.number)
+            self._admin.raw("CLIENT", "KILL", "ID", self.number)
         self.hang_up()
 
+    def is_blocked(self, number: int) -> bool:
+        """True while the server keeps a connection waiting."""
+        listed = self._admin.raw("CLIENT", "LIST", "ID", number)
+        text = listed.decode() if isinstance(listed, bytes) else str(listed)
+        return "b" in text.partition("flags=")[2].split()[0]
 
-class SteppedPipeline(Pipeline):
+    def unblock(self, number: int) -> None:
+        """Let the timeout of a blocking command pass."""
+        self._admin.raw("CLIENT", "UNBLOCK", number, "TIMEOUT")
+
+    def _reconnect(self) -> None:
+        if self.wire is not None:
+            self.wire.disconnect()
+            self.connection_pool.release(self.wire)
+            self.wire = None
+
+
+class SteppedPipeline(DirectPipeline):
     """A pipeline: one step with MULTI, and as many as it has commands without."""
 
-    def __init__(self, actor: Actor, client: SteppedRedis, transaction: bool) -> None:
-        super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
-        self._actor = actor
-        self._client = client
+    def __init__(self, client: SteppedRedis, transaction: bool) -> None:
+        super().__init__(client, transaction)
+        self._stepped = client
         self._watched: tuple[Any, ...] = ()
+        self._asked: tuple[Any, ...] = ()
+
+    def execute(self, raise_on_error: bool = True) -> Any:
+        with self._connecting():
+            return super().execute(raise_on_error)
 
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        if args[0] in _UNSTEPPED:
-            return super().immediate_execute_command(*args, **options)
         if args[0] == "WATCH":
             self._watched += args[1:]
-        if args[0] == "EVALSHA":
-            self._client.require_script(args[1])
-        operation = Operation("redis", (args,))
-        return self._step(operation, super().immediate_execute_command, *args, **options)
+        self._asked = args
+        with self._connecting():
+            return super().immediate_execute_command(*args, **options)
+
+    def _send_command_parse_response(  # type: ignore[override]
+        self, connection: Any, name: str, *args: Any, **options: Any
+    ) -> Any:
+        operation = Operation("redis", (self._asked,))
+        send = super()._send_command_parse_response
+        return self._step(operation, send, connection, name, *args, **options)
+
+    @contextmanager
+    def _connecting(self) -> Iterator[None]:
+        """To connect is the explorer's doing; to try again is as the client has it."""
+        actor = self._stepped.actor
+        actor.trusted += 1
+        try:
+            if actor.may_lose:
+                self.connection = self.connection or self.connection_pool.get_connection()
+                self.connection.retry = self._stepped.retry
+            yield
+        finally:
+            actor.trusted -= 1
 
     def _execute_transaction(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
         operation = Operation(
@@ -131,48 +223,30 @@ class SteppedPipeline(Pipeline):
         return replies
 
     def _step(self, operation: Operation, execute: Any, *args: Any, **options: Any) -> Any:
-        self._actor.gate(operation)
+        actor = self._stepped.actor
+        actor.gate(operation)
         try:
             reply = execute(*args, **options)
         except Exception as error:
-            self._actor.took(operation, error)
+            actor.took(operation, error)
             raise
-        self._actor.took(operation, reply)
+        actor.took(operation, reply)
+        if actor.losing and actor.loses():
+            if self.connection is not None:
+                self.connection.disconnect()
+            raise RedisTimeoutError("Timeout reading from socket")
         return reply
-
-
-class _SteppedLock(redis.lock.Lock):
-    """redis-py's lock, whose wait between two attempts is a yield."""
-
-    def acquire(
-        self,
-        sleep: Any = None,
-        blocking: Any = None,
-        blocking_timeout: Any = None,
-        token: Any = None,
-    ) -> bool:
-        actor = self.redis.actor
-        pause = self.sleep if sleep is None else sleep
-        blocking = self.blocking if blocking is None else blocking
-        limit = self.blocking_timeout if blocking_timeout is None else blocking_timeout
-        end = None if limit is None else actor.clock + limit
-        while not super().acquire(blocking=False, token=token):
-            if not blocking or (end is not None and actor.clock + pause > end):
-                return False
-            actor.sleep(pause)
-        return True
 
 
 def _without_timeout(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], float | None]:
     """A blocking command with its timeout out of reach, and the timeout (None: it does not block)."""
-    name = str(args[0]).upper()
+    name = word(args[0])
     if name in _TIMEOUT_LAST:
         at = len(args) - 1
     elif name in _TIMEOUT_FIRST:
         at = 1
     else:
-        words = [str(part, "utf-8") if isinstance(part, bytes) else str(part) for part in args]
-        at = next((i + 1 for i, word in enumerate(words) if word.upper() == "BLOCK"), 0)
+        at = next((i + 1 for i, part in enumerate(args) if word(part) == "BLOCK"), 0)
     if not at:
         return args, None
     return (*args[:at], _FOR_EVER, *args[at + 1 :]), float(args[at])

@@ -1,0 +1,151 @@
+"""The namespaces that explored code uses: its functions' own, those of modules, and what they share."""
+
+import functools
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+__all__ = ["Namespaces", "installed", "names_of"]
+
+_INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+_STDLIB = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])
+_SITE = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib")})
+# Whatever runs the notebook or the test: its own clock is none of the explored code's.
+_HOSTS = frozenset(
+    {"IPython", "_pytest", "comm", "coverage", "debugpy", "execnet", "ipykernel", "ipywidgets"}
+    | {"jupyter_client", "jupyter_core", "matplotlib", "matplotlib_inline", "nbclient", "numpy"}
+    | {
+        "pandas",
+        "pip",
+        "pluggy",
+        "psutil",
+        "pydevd",
+        "pytest",
+        "sqlalchemy",
+        "tornado",
+        "traitlets",
+    }
+    | {
+        "xdist",
+        "zmq",
+        "hypothesis",
+        "labsupport",
+        "greenlet",
+        "setuptools",
+        "PIL",
+        "prompt_toolkit",
+    }
+)
+
+
+class Namespaces:
+    """What the functions can reach.
+
+    Args:
+        functions: the clients, `given` and the invariant.
+
+    Attributes:
+        own: the namespaces of code that is not installed: the learner's.
+    """
+
+    _known: tuple[list[int], list[ModuleType], list[ModuleType]] = ([], [], [])
+
+    def __init__(self, functions: Iterable[Callable[..., Any]]) -> None:
+        found = {id(vars(module)): vars(module) for module in self._modules()[0]}
+        for function in _reached(functions):
+            if not _belongs_elsewhere(function):
+                found[id(function.__globals__)] = function.__globals__
+        self.own = list(found.values())
+
+    @classmethod
+    def libraries(cls) -> list[dict[str, Any]]:
+        """The namespaces of installed libraries, but for those that run the notebook or the test."""
+        return [vars(module) for module in cls._modules()[1]]
+
+    @classmethod
+    def _modules(cls) -> tuple[list[ModuleType], list[ModuleType]]:
+        """The learner's modules, and the libraries'; looked up anew when one was imported."""
+        known, own, libraries = cls._known
+        present = list(map(id, sys.modules.values()))
+        if known != present:
+            own, libraries = [], []
+            for name, module in list(sys.modules.items()):
+                if not isinstance(module, ModuleType):
+                    continue
+                file = str(getattr(module, "__file__", None) or "")
+                if not installed(name, module):
+                    own.append(module)
+                elif name.partition(".")[0] not in _HOSTS and file.startswith(_SITE):
+                    libraries.append(module)
+            cls._known = (present, own, libraries)
+        return own, libraries
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_installed_file(file: str) -> bool:
+    return file.startswith(_INSTALLED)
+
+
+def installed(name: str, module: ModuleType | None = None) -> bool:
+    """True for a module of the standard library, of an installed package, or of the lab itself."""
+    if name.partition(".")[0] in {"labsupport", "tests"} and name != "tests":
+        return name.startswith("labsupport")
+    module = module or sys.modules.get(name)
+    if module is None:
+        return False
+    if name in sys.builtin_module_names or name in sys.stdlib_module_names:
+        return True
+    file = getattr(module, "__file__", None)
+    return file is not None and _is_installed_file(file)
+
+
+def names_of(code: CodeType) -> Iterator[str]:
+    """The global names that a function's code uses, those of the functions inside it too."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_of(constant)
+
+
+def _belongs_elsewhere(function: FunctionType) -> bool:
+    # by the file of its code: what a cell defines belongs to the module that runs the cell
+    module = (function.__module__ or "").partition(".")[0]
+    return module == "labsupport" or _is_installed_file(function.__code__.co_filename)
+
+
+def _reached(functions: Iterable[Callable[..., Any]]) -> Iterator[FunctionType]:
+    """The functions, and those that these reach through closures, classes, objects and names."""
+    seen: set[int] = set()
+    queue: list[Any] = list(functions)
+    while queue:
+        thing = queue.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, functools.partial | MethodType):
+            queue.append(getattr(thing, "func", None) or thing.__func__)  # type: ignore[union-attr]
+            queue.append(getattr(thing, "__self__", None))
+        elif isinstance(thing, type):
+            if not installed(getattr(thing, "__module__", "")):
+                queue.extend(vars(thing).values())
+        elif isinstance(thing, FunctionType):
+            yield thing
+            queue.extend(_enclosed(thing))  # a check's own function encloses the learner's
+            if not _belongs_elsewhere(thing):
+                queue.extend(
+                    thing.__globals__[name]
+                    for name in names_of(thing.__code__)
+                    if name in thing.__globals__
+                )
+        elif not isinstance(thing, ModuleType) and type(thing).__module__ != "builtins":
+            queue.append(type(thing))
+
+
+def _enclosed(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not yet assigned
+            continue

@@ -1,0 +1,221 @@
+"""Lua scripts and functions under the explorer's clock.
+
+In front of a script stands a `redis` of its own, whose `call` does what
+`labsupport.explorer.clients.server_time` does for a client's commands; the server is not touched. The
+moment comes as one more ARGV, which the script does not see.
+"""
+
+import hashlib
+import re
+from typing import Any
+
+from labsupport.explorer.clients.server_time import IDLE_BASE_MS, IDLE_SCALE
+
+__all__ = ["Scripts"]
+
+# One line, so that the line numbers of the script's own errors stay.
+_PREFIX = """
+(function(real, clock)
+  local function at(ms) return string.format('%.0f', ms) end
+  local function options(a, i)
+    for n = i, #a - 1 do
+      local name, value = string.upper(tostring(a[n])), tonumber(a[n + 1])
+      if name == 'FIELDS' then break end
+      if value and value > 0 and (name == 'EX' or name == 'PX') then
+        a[n], a[n + 1] = 'PXAT', at(clock.now + value * (name == 'EX' and 1000 or 1))
+      elseif value and value > 0 and (name == 'EXAT' or name == 'PXAT')
+        and value * (name == 'EXAT' and 1000 or 1) <= clock.now then
+        a[n], a[n + 1] = 'PXAT', '1'
+      end
+    end
+    return a
+  end
+  local function expire(unit, name)
+    return function(call, a)
+      local value = tonumber(a[3])
+      if value and value > 0 then a[1], a[3] = name, at(clock.now + value * unit) end
+      return call(unpack(a))
+    end
+  end
+  local function expire_at(unit)
+    return function(call, a)
+      local value = tonumber(a[3])
+      if value and value * unit <= clock.now then a[3] = '1' end
+      return call(unpack(a))
+    end
+  end
+  local function left(moment, exact)
+    if type(moment) ~= 'number' or moment < 0 then return moment end
+    local rest = math.max(moment - clock.now, 0)
+    return exact and rest or math.floor((rest + 500) / 1000)
+  end
+  local function ttl(name, exact)
+    return function(call, a)
+      a[1] = name
+      local found = call(unpack(a))
+      if type(found) ~= 'table' then return left(found, exact) end
+      for i, one in ipairs(found) do found[i] = left(one, exact) end
+      return found
+    end
+  end
+  local function with_options(from)
+    return function(call, a) return call(unpack(options(a, from))) end
+  end
+  local function setex(unit)
+    return function(call, a)
+      local value = tonumber(a[3])
+      if not value or value <= 0 then return call(unpack(a)) end
+      return call('SET', a[2], a[4], 'PXAT', at(clock.now + value * unit))
+    end
+  end
+  local function idle(call, a)
+    local value = tonumber(a[5])
+    if value and value > 0 then a[5] = at(BASE + value * SCALE) end
+    return call(unpack(a))
+  end
+  local function add(call, a)
+    for i = 3, #a do
+      if a[i] == '*' then
+        a[i] = at(clock.now) .. '-*'
+        local found = call(unpack(a))
+        if type(found) ~= 'table' or not found.err then return found end
+        a[i] = '*'
+        break
+      end
+      if string.match(tostring(a[i]), '^%d+%-') then break end
+    end
+    return call(unpack(a))
+  end
+  local function pending(call, a)
+    if a[4] and string.upper(a[4]) == 'IDLE' then
+      a[5] = at(BASE + a[5] * SCALE)
+    end
+    local found = call(unpack(a))
+    if a[4] and type(found) == 'table' and not found.err then
+      for _, one in ipairs(found) do one[3] = math.floor(math.max(one[3] - BASE, 0) / SCALE) end
+    end
+    return found
+  end
+  local timed = {
+    SET = with_options(4), GETEX = with_options(3), HSETEX = with_options(3), HGETEX = with_options(3),
+    SETEX = setex(1000), PSETEX = setex(1),
+    EXPIRE = expire(1000, 'PEXPIREAT'), PEXPIRE = expire(1, 'PEXPIREAT'),
+    HEXPIRE = expire(1000, 'HPEXPIREAT'), HPEXPIRE = expire(1, 'HPEXPIREAT'),
+    EXPIREAT = expire_at(1000), PEXPIREAT = expire_at(1),
+    HEXPIREAT = expire_at(1000), HPEXPIREAT = expire_at(1),
+    TTL = ttl('PEXPIRETIME', false), PTTL = ttl('PEXPIRETIME', true),
+    HTTL = ttl('HPEXPIRETIME', false), HPTTL = ttl('HPEXPIRETIME', true),
+    TIME = function() return {at(math.floor(clock.now / 1000)), at(clock.now % 1000 * 1000)} end,
+    XADD = add, XAUTOCLAIM = idle, XCLAIM = idle, XPENDING = pending,
+  }
+  local function through(name)
+    return function(first, ...)
+      local change = timed[string.upper(tostring(first))]
+      if not change then return real()[name](first, ...) end
+      return change(real()[name], {first, ...})
+    end
+  end
+  return {call = through('call'), pcall = through('pcall')}
+end)
+"""
+_FOR_SCRIPT = """
+local redis = setmetatable(
+  CORE(function() return redis end, {now = tonumber(table.remove(ARGV))}), {__index = redis})
+"""
+# A library's functions get the moment as one more argument, too; while it loads, `redis` is another.
+_FOR_LIBRARY = """
+local clock = {now = 0}
+local server = redis
+local function api() return redis end
+local timed = CORE(api, clock)
+local function held(callback)
+  return function(keys, args)
+    clock.now = tonumber(table.remove(args))
+    return callback(keys, args)
+  end
+end
+local redis = {
+  call = timed.call, pcall = timed.pcall, log = server.log,
+  LOG_DEBUG = server.LOG_DEBUG, LOG_VERBOSE = server.LOG_VERBOSE,
+  LOG_NOTICE = server.LOG_NOTICE, LOG_WARNING = server.LOG_WARNING,
+  setresp = function(...) return api().setresp(...) end,
+  sha1hex = function(...) return api().sha1hex(...) end,
+  error_reply = function(...) return api().error_reply(...) end,
+  status_reply = function(...) return api().status_reply(...) end,
+  register_function = function(name, callback)
+    if callback == nil then
+      name.callback = held(name.callback)
+      return server.register_function(name)
+    end
+    return server.register_function(name, held(callback))
+  end,
+}
+"""
+_IDLE = re.compile(r"X(?:AUTO)?CLAIM|XPENDING|XREADGROUP", re.IGNORECASE)
+
+
+def _line(lua: str) -> str:
+    return (
+        " ".join(lua.split()).replace("BASE", str(IDLE_BASE_MS)).replace("SCALE", str(IDLE_SCALE))
+    )
+
+
+_CORE = _line(_PREFIX)
+_SCRIPT_LINE = _line(_FOR_SCRIPT).replace("CORE", _CORE) + " "
+_LIBRARY_LINE = _line(_FOR_LIBRARY).replace("CORE", _CORE) + " "
+
+
+class Scripts:
+    """The scripts that were loaded in an exploration, by the digest that their users know.
+
+    Args:
+        load: loads a text into the server; returns its digest.
+    """
+
+    def __init__(self, load: Any) -> None:
+        self._load = load
+        self._wrapped: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
+        self._idle: set[str] = set()
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._wrapped
+
+    def load(self, text: Any) -> str:
+        """Load a script under the explorer's clock; the digest that its user expects."""
+        text = text.decode() if isinstance(text, bytes) else str(text)
+        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        if digest not in self._wrapped:
+            self._wrapped[digest] = self._load(_behind_shebang(text, _SCRIPT_LINE))
+            self._texts[digest] = text
+            if _IDLE.search(text):
+                self._idle.add(digest)
+        return digest
+
+    def wrapped(self, digest: Any) -> str:
+        """The digest by which the server knows it."""
+        return self._wrapped[_text(digest)]
+
+    def text(self, digest: Any) -> str:
+        """The script as its user wrote it."""
+        return self._texts.get(_text(digest), "")
+
+    def reads_idle_times(self, digest: Any) -> bool:
+        """True when what it does depends on how long entries are pending."""
+        return _text(digest) in self._idle
+
+    @staticmethod
+    def library(code: Any) -> str:
+        """A library of functions under the explorer's clock."""
+        return _behind_shebang(_text(code), _LIBRARY_LINE)
+
+
+def _behind_shebang(text: str, line: str) -> str:
+    if text.startswith("#!"):
+        shebang, _, rest = text.partition("\n")
+        return f"{shebang}\n{line}{rest}"
+    return line + text
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

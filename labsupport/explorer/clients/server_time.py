@@ -1,0 +1,187 @@
+"""What goes over the wire in place of commands that depend on the server's clock.
+
+A time to live is sent as the moment at which it ends, and read back as what is left of it; TIME, the
+ids of streams and idle times follow the explorer's clock. So no key ends, and no entry is idle long
+enough, because the machine was slow.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["IDLE_BASE_MS", "IDLE_SCALE", "on_the_wire"]
+
+Arguments = tuple[Any, ...]
+Convert = Callable[[Any], Any] | None
+Wire = tuple[Arguments, Convert]
+
+IDLE_BASE_MS = 1_000_000_000
+"""Pending entries are kept this much idler than they are, see `labsupport.explorer.idle`."""
+IDLE_SCALE = 1_000
+"""… and each of their milliseconds counts as so many, so that a slow machine adds none."""
+
+_MS = {"EX": 1000, "PX": 1}
+_MOMENT_MS = {"EXAT": 1000, "PXAT": 1}
+_PAST = 1  # a moment that is over on any clock
+
+
+def on_the_wire(args: Arguments, now_ms: int) -> Wire:
+    """The command to be sent, and what makes the reply that the client is to see (None: as it is)."""
+    change = _CHANGES.get(word(args[0]))
+    if change is None:
+        return args, None
+    try:
+        return change(args, now_ms)
+    except (ValueError, TypeError, IndexError):  # the server says what is wrong with it
+        return args, None
+
+
+def word(part: Any) -> str:
+    """An argument as a word of a command."""
+    return (part.decode(errors="replace") if isinstance(part, bytes) else str(part)).upper()
+
+
+def _options(args: Arguments, begin: int, end: int, now_ms: int) -> Arguments:
+    """EX, PX, EXAT and PXAT between two places, as PXAT."""
+    sent = list(args)
+    for at in range(begin, end - 1):
+        name = word(args[at])
+        if name in _MS and int(args[at + 1]) > 0:
+            sent[at : at + 2] = "PXAT", now_ms + int(args[at + 1]) * _MS[name]
+        elif name in _MOMENT_MS and 0 < int(args[at + 1]) * _MOMENT_MS[name] <= now_ms:
+            sent[at : at + 2] = "PXAT", _PAST
+    return tuple(sent)
+
+
+def _set(args: Arguments, now_ms: int) -> Wire:
+    return (_options(args, 3, len(args), now_ms) if len(args) > 3 else args), None
+
+
+def _getex(args: Arguments, now_ms: int) -> Wire:
+    return _options(args, 2, len(args), now_ms), None
+
+
+def _field_options(args: Arguments, now_ms: int) -> Wire:
+    fields = next(at for at, part in enumerate(args) if word(part) == "FIELDS")
+    return _options(args, 2, fields, now_ms), None
+
+
+def _setex(args: Arguments, now_ms: int) -> Wire:
+    factor = 1 if word(args[0]) == "PSETEX" else 1000
+    if int(args[2]) <= 0:
+        return args, None
+    return ("SET", args[1], args[3], "PXAT", now_ms + int(args[2]) * factor), None
+
+
+def _expire(args: Arguments, now_ms: int) -> Wire:
+    """EXPIRE, PEXPIRE and those of hash fields, as PEXPIREAT or HPEXPIREAT."""
+    name = word(args[0])
+    factor = 1 if "PEXPIRE" in name else 1000
+    if int(args[2]) <= 0:
+        return args, None
+    later = "HPEXPIREAT" if name.startswith("H") else "PEXPIREAT"
+    return (later, args[1], now_ms + int(args[2]) * factor, *args[3:]), None
+
+
+def _expire_at(args: Arguments, now_ms: int) -> Wire:
+    factor = 1 if "PEXPIRE" in word(args[0]) else 1000
+    if int(args[2]) * factor <= now_ms:
+        return (args[0], args[1], _PAST, *args[3:]), None
+    return args, None
+
+
+def _ttl(args: Arguments, now_ms: int) -> Wire:
+    name = word(args[0])
+    exact = "PTTL" in name
+
+    def left(moment: Any) -> Any:
+        if isinstance(moment, list):
+            return [left(one) for one in moment]
+        if not isinstance(moment, int) or moment < 0:
+            return moment
+        rest = max(moment - now_ms, 0)
+        return rest if exact else (rest + 500) // 1000
+
+    return ("HPEXPIRETIME" if name.startswith("H") else "PEXPIRETIME", *args[1:]), left
+
+
+def _time(args: Arguments, now_ms: int) -> Wire:
+    return args, lambda _: (now_ms // 1000, now_ms % 1000 * 1000)
+
+
+def _xadd(args: Arguments, now_ms: int) -> Wire:
+    at = 2
+    while word(args[at]) in _XADD_OPTIONS:
+        at += _XADD_OPTIONS[word(args[at])]
+        while word(args[at]) in {"=", "~"} or (word(args[at - 1]) in {"=", "~", "MAXLEN", "MINID"}):
+            at += 1
+    if word(args[at]) != "*":
+        return args, None
+    return (*args[:at], f"{now_ms}-*", *args[at + 1 :]), None
+
+
+def _claim(args: Arguments, now_ms: int) -> Wire:
+    """XAUTOCLAIM and XCLAIM: the idle time that is asked for."""
+    return (*args[:4], scaled_idle(int(args[4])), *args[5:]), None
+
+
+def _pending(args: Arguments, now_ms: int) -> Wire:
+    if len(args) <= 3:
+        return args, None
+
+    def shown(reply: Any) -> Any:
+        for entry in reply if isinstance(reply, list) else ():
+            if isinstance(entry, dict):  # as redis-py shows it
+                entry["time_since_delivered"] = idle_of(entry["time_since_delivered"])
+            else:
+                entry[2] = idle_of(entry[2])
+        return reply
+
+    if word(args[3]) == "IDLE":
+        return (*args[:4], scaled_idle(int(args[4])), *args[5:]), shown
+    return args, shown
+
+
+def scaled_idle(milliseconds: int) -> int:
+    """An idle time as the server keeps it."""
+    return IDLE_BASE_MS + milliseconds * IDLE_SCALE if milliseconds > 0 else milliseconds
+
+
+def idle_of(kept: int) -> int:
+    """An idle time as it is on the explorer's clock."""
+    return max(kept - IDLE_BASE_MS, 0) // IDLE_SCALE
+
+
+_XADD_OPTIONS = {
+    "NOMKSTREAM": 1,
+    "KEEPREF": 1,
+    "DELREF": 1,
+    "ACKED": 1,
+    "MAXLEN": 1,
+    "MINID": 1,
+    "LIMIT": 2,
+}
+_CHANGES: dict[str, Callable[[Arguments, int], Wire]] = {
+    "SET": _set,
+    "SETEX": _setex,
+    "PSETEX": _setex,
+    "GETEX": _getex,
+    "EXPIRE": _expire,
+    "PEXPIRE": _expire,
+    "EXPIREAT": _expire_at,
+    "PEXPIREAT": _expire_at,
+    "TTL": _ttl,
+    "PTTL": _ttl,
+    "HEXPIRE": _expire,
+    "HPEXPIRE": _expire,
+    "HEXPIREAT": _expire_at,
+    "HPEXPIREAT": _expire_at,
+    "HTTL": _ttl,
+    "HPTTL": _ttl,
+    "HSETEX": _field_options,
+    "HGETEX": _field_options,
+    "TIME": _time,
+    "XADD": _xadd,
+    "XAUTOCLAIM": _claim,
+    "XCLAIM": _claim,
+    "XPENDING": _pending,
+}

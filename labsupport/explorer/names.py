@@ -1,0 +1,109 @@
+"""Readable, repeatable text for the steps of a run."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from labsupport.explorer.operations import Operation
+
+__all__ = ["Names", "shorten"]
+
+_LINE_ENDS = re.compile(r"[\n\r\t\x00-\x1f\x7f]")
+_SCRIPTED = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
+
+
+class Names:
+    """Readable, repeatable text for values, within one run.
+
+    What differs from run to run by design (tokens, times) is replaced by a name given in order of
+    first appearance, so that the same schedule reads the same each time.
+
+    Args:
+        scripts: the names of scripts, by their digest or text.
+    """
+
+    _RANDOM = re.compile(
+        r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"  # a UUID
+        r"|(?<![\w.])[0-9a-f]{16,}(?![\w.])"  # hex, and no fraction
+        r"|(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}(?![\w-])"  # URL-safe base64
+    )
+    _TIME = re.compile(r"(?<![\w.-])\d{10,}(?:\.\d+)?(?:-\d+)?(?![\w.-])")
+
+    def __init__(self, scripts: Mapping[str, str] | None = None) -> None:
+        self._given: dict[str, str] = {}
+        self._scripts = scripts or {}
+
+    def of(self, value: Any) -> str:
+        """`value` as text, with tokens and times named."""
+        text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        text = _LINE_ENDS.sub(lambda end: repr(end[0])[1:-1], text)
+        return self._RANDOM.sub(self._token, self._TIME.sub("‹time›", text))
+
+    def _token(self, match: re.Match[str]) -> str:
+        return self._given.setdefault(match[0], f"‹token {len(self._given) + 1}›")
+
+    def label(self, operation: Operation) -> str:
+        """The step in one line: `SET user:1 {"id": 1… EX 60`, `UPDATE users SET …`.
+
+        Statements are whole; a long value is cut, but never what comes after it.
+        """
+        if operation.kind == "sql":
+            sql, params = operation.commands[0]
+            return self.of(_inline(" ".join(sql.split()), params))
+        if operation.transaction == "multi":
+            inner = "; ".join(self._command(args) for args in operation.commands)
+            return f"MULTI {inner} EXEC" if inner else "MULTI EXEC"
+        return self._command(operation.commands[0])
+
+    def reply(self, operation: Operation) -> str:
+        """What the server answered, in a few characters; empty where it says nothing of interest."""
+        if not operation.replies:
+            return ""
+        reply = operation.replies[-1]
+        if isinstance(reply, Exception):
+            return shorten(type(reply).__name__, 24)
+        if operation.kind == "sql":
+            if not getattr(reply, "columns", ()):
+                return ""
+            return shorten(self.of(_row(reply.rows[0])), 24) if reply.rows else "no row"
+        if reply is None or reply == []:
+            return "nil"
+        if reply is True:
+            return "OK"
+        if reply is False:
+            return "no"
+        if isinstance(reply, set):  # in whose order nobody may trust
+            reply = "{" + ", ".join(sorted(map(repr, reply))) + "}"
+        return shorten(self.of(reply), 24)
+
+    def _command(self, args: tuple[Any, ...]) -> str:
+        name = str(args[0])
+        if name in _SCRIPTED:
+            count = int(args[2])
+            script = args[1].decode() if isinstance(args[1], bytes) else str(args[1])
+            known = script if name.startswith("FCALL") else self._scripts.get(script, "script")
+            shown = [name, known, *args[3 : 3 + count]]
+            rest = args[3 + count :]
+        else:
+            shown, rest = [name, *args[1:2]], args[2:]
+        parts = [shorten(self.of(part), 40) for part in shown]
+        return " ".join([*parts, *(shorten(self.of(part), 16) for part in rest)])
+
+
+def shorten(text: str, width: int) -> str:
+    """`text`, cut to `width` characters."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _row(row: Sequence[Any]) -> str:
+    return ", ".join(map(str, row))
+
+
+def _inline(sql: str, params: Any) -> str:
+    def value(match: re.Match[str]) -> str:
+        return repr(params[match[1]]) if match[1] in params else match[0]
+
+    if isinstance(params, Mapping):
+        return re.sub(r"(?<!:):(\w+)", value, sql)
+    left = iter(params)
+    return re.sub(r"\?", lambda _: repr(next(left, "?")), sql)

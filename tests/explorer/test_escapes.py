@@ -1,0 +1,430 @@
+"""Whatever code may do to escape the explorer is stepped or refused; nothing of a run outlives it."""
+
+import cProfile
+import functools
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis as redis_py
+import redis.asyncio
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from labsupport import explore
+from labsupport.errors import LabError, NotSteppableError
+from labsupport.explorer.clients import guard
+from labsupport.servers import start_server
+
+
+def always(redis, db):
+    return True
+
+
+def count(redis, db):
+    redis.incr("n")
+
+
+@pytest.fixture(scope="module")
+def other():
+    """Another server, which no client was handed."""
+    with start_server() as server:
+        yield server
+
+
+def thread(redis, db):
+    redis.ping()
+    threading.Thread(target=lambda: None).start()
+
+
+def pool_of_threads(redis, db):
+    redis.ping()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: None)
+
+
+def timer(redis, db):
+    redis.ping()
+    threading.Timer(10, lambda: None).start()
+
+
+def process(redis, db):
+    redis.ping()
+    subprocess.run([sys.executable, "-c", ""])
+
+
+def fork(redis, db):
+    redis.ping()
+    os.fork()
+
+
+def connection(redis, db):
+    redis.ping()
+    with socket.socket() as wire:
+        wire.connect(("127.0.0.1", 9))
+
+
+def sqlite(redis, db):
+    redis.ping()
+    sqlite3.connect(":memory:")
+
+
+def coroutine(redis, db):
+    redis.ping()
+
+    async def client():
+        return None
+
+    return client()
+
+
+def leaves(redis, db):
+    redis.ping()
+    sys.exit()
+
+
+def leaves_at_once(redis, db):
+    redis.ping()
+    os._exit(3)
+
+
+def kills(redis, db):
+    redis.ping()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def subscribes(redis, db):
+    redis.ping()
+    redis.pubsub()
+
+
+def monitors(redis, db):
+    redis.ping()
+    redis.monitor()
+
+
+ESCAPES = {
+    thread: "starts a thread",
+    pool_of_threads: "starts a thread",
+    timer: "starts a thread",
+    process: "starts a process",
+    fork: "starts a process",
+    connection: "opens a connection",
+    sqlite: "opens an SQLite connection",
+    coroutine: "is a coroutine",
+    leaves: "ended the process",
+    leaves_at_once: "ended the process",
+    kills: "sends a signal",
+    subscribes: "Pub/Sub",
+    monitors: "MONITOR",
+}
+
+BEYOND = [
+    ("SELECT", 5),
+    ("FLUSHALL",),
+    ("SWAPDB", 0, 1),
+    ("MOVE", "n", 1),
+    ("CONFIG", "SET", "maxmemory", "1mb"),
+    ("CONFIG SET", "maxmemory", "1mb"),
+    ("config set", "maxmemory", "1mb"),
+    ("CONFIG", "RESETSTAT"),
+    ("CLIENT", "SETNAME", "x"),
+    ("CLIENT", "PAUSE", 1),
+    ("CLIENT", "KILL", "ID", 1),
+    ("CLIENT", "TRACKING", "ON"),
+    ("CLIENT", "NO-EVICT", "ON"),
+    ("CLIENT", "REPLY", "OFF"),
+    ("SCRIPT", "FLUSH"),
+    ("SCRIPT", "KILL"),
+    ("ACL", "SETUSER", "x"),
+    ("AUTH", "x"),
+    ("HELLO", 3),
+    ("RESET",),
+    ("QUIT",),
+    ("SHUTDOWN", "NOSAVE"),
+    ("DEBUG", "SLEEP", 0),
+    ("SAVE",),
+    ("BGSAVE",),
+    ("BGREWRITEAOF",),
+    ("REPLICAOF", "NO", "ONE"),
+    ("FAILOVER",),
+    ("CLUSTER", "INFO"),
+    ("MODULE", "LIST"),
+    ("SUBSCRIBE", "c"),
+    ("PSUBSCRIBE", "c*"),
+    ("SSUBSCRIBE", "c"),
+    ("MONITOR",),
+    ("MIGRATE", "127.0.0.1", 9, "n", 0, 1),
+    ("OBJECT", "IDLETIME", "n"),
+    ("XINFO", "CONSUMERS", "s", "g"),
+]
+
+
+class TestRefused:
+    @pytest.mark.parametrize("escape", ESCAPES, ids=lambda escape: escape.__name__)
+    def test_by_name_at_the_first_use(self, escape):
+        """The error names the client and what it did; the next exploration is not disturbed."""
+        with pytest.raises(LabError, match=ESCAPES[escape]):
+            explore({"a": escape, "b": count}, invariant=always)
+        assert explore({"a": count, "b": count}, invariant=always).interleavings == 2
+
+    @pytest.mark.parametrize("command", BEYOND, ids=lambda command: " ".join(map(str, command)))
+    def test_commands_that_reach_too_far(self, command):
+        """What reaches beyond the explorer's database is refused before it is sent."""
+
+        def client(redis, db):
+            redis.incr("n")
+            redis.execute_command(*command)
+
+        with pytest.raises(LabError, match="reaches beyond the database"):
+            explore({"a": client}, invariant=always)
+        report = explore({"a": count, "b": count}, invariant=lambda r, d: r.get("n") == "2")
+        assert (report.interleavings, report.violations) == (2, 0)
+
+    @pytest.mark.parametrize(
+        "command", [("FLUSHALL",), ("SELECT", 3), ("CONFIG", "SET", "maxmemory", "1")]
+    )
+    def test_in_a_pipeline_too(self, command):
+        """A pipeline is no way around it."""
+
+        def client(redis, db):
+            pipe = redis.pipeline()
+            pipe.incr("n")
+            pipe.execute_command(*command)
+            pipe.execute()
+
+        with pytest.raises(LabError, match="reaches beyond the database"):
+            explore({"a": client}, invariant=always)
+
+    def test_in_given_and_the_invariant_too(self):
+        """They are no way around it either."""
+        with pytest.raises(LabError, match="FLUSHALL reaches beyond"):
+            explore({"a": count}, given=lambda r, d: r.flushall(), invariant=always)
+        with pytest.raises(LabError, match="CONFIG SET reaches beyond"):
+            explore({"a": count}, invariant=lambda r, d: r.config_set("maxmemory", 1))
+
+    def test_clients_that_were_not_handed_out(self, other):
+        """A client of one's own, its pipeline, its lock, a cached one, an asynchronous one."""
+        mine = other.client()
+        mine.ping()
+        pool = redis_py.ConnectionPool.from_url(other.url)
+        uses = {
+            "execute_command": lambda: mine.incr("n"),
+            "pipeline": lambda: mine.pipeline().incr("n").execute(),
+            "lock": lambda: mine.lock("l").acquire(blocking=False),
+            "from_url": lambda: redis_py.Redis.from_url(other.url).get("n"),
+            "pool": lambda: redis_py.Redis(connection_pool=pool).get("n"),
+            "script": lambda: mine.register_script("return 1")(),
+            "single": lambda: mine.client().get("n"),
+        }
+        for name, use in uses.items():
+
+            def client(redis, db, use=use):
+                redis.ping()
+                use()
+
+            with pytest.raises(LabError, match=r"did not hand out|opens a connection") as caught:
+                explore({"a": client}, invariant=always)
+            assert "'a'" in str(caught.value), name
+        mine.close()
+        pool.disconnect()
+
+    def test_a_lock_of_the_process(self, monkeypatch):
+        """A function that waits for a lock of the process is ended, and told, in the time it has."""
+        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.3)
+        lock = threading.Lock()
+        lock.acquire()
+
+        def client(redis, db):
+            redis.ping()
+            lock.acquire()
+
+        with pytest.raises(NotSteppableError, match="without a command"):
+            explore({"a": client}, invariant=always)
+
+    def test_the_watch_works_in_a_thread(self, monkeypatch):
+        """An exploration in another thread (a panel's) ends a loop, too."""
+        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.3)
+        found = []
+
+        def loop(redis, db):
+            redis.ping()
+            while True:
+                pass
+
+        def run():
+            try:
+                explore({"a": loop}, invariant=always)
+            except LabError as error:
+                found.append(str(error))
+
+        runner = threading.Thread(target=run)
+        runner.start()
+        runner.join()
+        assert "without a command" in found[0]
+
+
+class TestStepped:
+    def test_an_object_that_two_functions_share(self):
+        """A lock that was made with the first client's redis has a connection for each that uses it."""
+        kept = {}
+
+        def use(redis, db):
+            lock = kept.setdefault("lock", redis.lock("l", timeout=10))
+            if lock.acquire(blocking=False):
+                redis.incr("held")
+                lock.release()
+
+        report = explore(
+            {"ada": use, "bob": use},
+            given=lambda r, d: kept.clear(),
+            invariant=lambda r, d: not r.exists("l"),
+        )
+        assert report.exhausted
+        assert report.interleavings > 2
+
+    def test_a_cached_client(self):
+        """functools.cache around a maker of pipelines or scripts is no trap."""
+
+        @functools.cache
+        def script(redis):
+            return redis.register_script("return redis.call('INCR', KEYS[1])")
+
+        made = []
+
+        def client(redis, db):
+            made.append(redis)
+            script(made[0])(keys=["n"])
+
+        report = explore(
+            {"a": client, "b": client}, invariant=lambda r, d: r.get("n") == "2", max_runs=50
+        )
+        assert (report.interleavings, report.violations) == (2, 0)
+
+    def test_the_invariant_may_use_a_clients_redis(self):
+        """Outside the clients it is the explorer's own connection, and no step."""
+        kept = {}
+
+        def one(redis, db):
+            kept["redis"] = redis
+            redis.set("a", 1)
+
+        report = explore({"a": one}, invariant=lambda r, d: kept["redis"].get("a") == "1")
+        assert (report.interleavings, report.violations) == (1, 0)
+
+    def test_an_orm_session_of_ones_own(self, tmp_path):
+        """Each statement and each commit of an SQLAlchemy engine is a step: the lost update is found."""
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'stock.db'}")
+
+        class Base(DeclarativeBase):
+            pass
+
+        class Stock(Base):
+            __tablename__ = "stock"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            pieces: Mapped[int]
+
+        Base.metadata.create_all(engine)
+
+        def given(redis, db):
+            with Session(engine) as session:
+                session.query(Stock).delete()
+                session.add(Stock(id=1, pieces=10))
+                session.commit()
+
+        def sell(redis, db):
+            with Session(engine) as session:
+                stock = session.get(Stock, 1)
+                stock.pieces -= 1
+                session.commit()
+            redis.delete("stock:1")
+
+        def sell_in_one(redis, db):
+            with Session(engine) as session:
+                session.execute(sa.update(Stock).values(pieces=Stock.pieces - 1))
+                session.commit()
+            redis.delete("stock:1")
+
+        def sold(redis, db):
+            with Session(engine) as session:
+                return session.get(Stock, 1).pieces == 8
+
+        broken = explore({"a": sell, "b": sell}, given=given, invariant=sold)
+        whole = explore({"a": sell_in_one, "b": sell_in_one}, given=given, invariant=sold)
+        crashed = explore(
+            {"a": sell_in_one}, given=given, invariant=lambda r, d: True, crashes=True
+        )
+        assert broken.violations > 0
+        assert "UPDATE stock SET pieces=9" in broken.schedule
+        assert (whole.violations, whole.exhausted) == (0, True)
+        assert crashed.interleavings == 4
+        engine.dispose()
+
+    def test_under_a_profiler(self):
+        """A profiler, a tracer or a measure of coverage goes on, and the answer is the same."""
+        profile = cProfile.Profile()
+        profile.enable()
+        try:
+            report = explore({"a": count, "b": count}, invariant=always)
+        finally:
+            profile.disable()
+        assert report.interleavings == 2
+
+    def test_an_empty_database(self):
+        """FLUSHDB empties the explorer's database, and is a step like any other."""
+
+        def client(redis, db):
+            redis.set("a", 1)
+            redis.flushdb()
+
+        report = explore({"a": client, "b": count}, invariant=lambda r, d: not r.exists("a"))
+        assert (report.interleavings, report.violations) == (3, 0)
+
+
+class TestNothingOutlivesARun:
+    def test_the_explorers_classes_are_put_back(self):
+        """What is watched during an exploration is redis-py's own again, also after an error."""
+        before = redis_py.Redis.execute_command, threading.Thread.start, time.sleep
+        with pytest.raises(LabError):
+            explore({"a": thread}, invariant=always)
+        assert (redis_py.Redis.execute_command, threading.Thread.start, time.sleep) == before
+
+    def test_signals_are_put_back(self):
+        """The alarm that watches for endless loops is the program's own again."""
+        before = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+        explore({"a": count}, invariant=always)
+        assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == before
+
+    def test_an_interrupt_ends_it(self):
+        """A KeyboardInterrupt reaches the caller, and nothing is left of it."""
+
+        def client(redis, db):
+            redis.ping()
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            explore({"a": client}, invariant=always)
+        assert explore({"a": count, "b": count}, invariant=always).interleavings == 2
+
+    def test_connections_of_an_engine_wait_as_before(self, tmp_path):
+        """An engine's connections keep the patience that they had."""
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}", poolclass=sa.StaticPool)
+        with engine.connect() as connection:
+            connection.execute(sa.text("CREATE TABLE t(x)"))
+            patience = connection.execute(sa.text("PRAGMA busy_timeout")).scalar()
+
+        def client(redis, db):
+            with engine.begin() as connection:
+                connection.execute(sa.text("INSERT INTO t VALUES (1)"))
+
+        explore({"a": client}, invariant=always)
+        with engine.connect() as connection:
+            assert connection.execute(sa.text("PRAGMA busy_timeout")).scalar() == patience
+        engine.dispose()

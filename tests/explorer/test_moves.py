@@ -1,0 +1,528 @@
+"""The adversary's moves, on every kind of step: lost replies, passing time, expiry, crashes, deadlocks."""
+
+import json
+import time
+from datetime import datetime
+
+import pytest
+import redis as redis_py
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from labsupport import explore
+from labsupport.errors import InvalidSettingError
+
+USER = "SELECT username FROM users WHERE id = 1"
+RENAME = "UPDATE users SET username = 'grace' WHERE id = 1"
+SCRIPT = "return redis.call('INCR', KEYS[1])"
+LIBRARY = """#!lua name=counting
+redis.register_function('count', function(keys, args) return redis.call('INCR', keys[1]) end)
+"""
+
+
+def always(redis, db):
+    return True
+
+
+def moves_of(report):
+    return [step.move for step in report.counterexample]
+
+
+# What a move does to each kind of step: the number of orders of one client that takes it once, with the
+# move allowed and nothing else. 2: it was taken, or the move came in its place. For a lost reply the
+# client tries again, so that the second attempt counts as well.
+
+
+def plain(redis, db):
+    redis.incr("n")
+
+
+def multi(redis, db):
+    with redis.pipeline() as pipe:
+        pipe.incr("n")
+        pipe.execute()
+
+
+def pipelined(redis, db):
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.incr("n")
+        pipe.execute()
+
+
+def watched(redis, db):
+    redis.transaction(lambda pipe: (pipe.multi(), pipe.incr("n")), "w")
+
+
+def script(redis, db):
+    redis.eval(SCRIPT, 1, "n")
+
+
+def registered(redis, db):
+    redis.register_script(SCRIPT)(keys=["n"])
+
+
+def function(redis, db):
+    redis.fcall("count", 1, "n")
+
+
+def blocking(redis, db):
+    redis.blpop("jobs", timeout=1)
+    redis.incr("n")
+
+
+def stream(redis, db):
+    redis.xadd("s", {"a": 1})
+    redis.set("n", redis.xlen("s"))
+
+
+def statement(redis, db):
+    db.execute(RENAME)
+    redis.set("n", 1)
+
+
+def transaction(redis, db):
+    with db.transaction():
+        db.execute(RENAME)
+    redis.set("n", 1)
+
+
+KINDS = {
+    # kind: orders with crashes, orders with one lost reply, the highest n with a lost reply
+    plain: (2, 2, 2),
+    multi: (2, 2, 2),
+    pipelined: (2, 2, 2),
+    watched: (3, 3, 2),
+    script: (2, 2, 2),
+    registered: (2, 2, 2),
+    function: (2, 2, 2),
+    blocking: (3, 3, 2),
+    stream: (4, 4, 2),
+    statement: (3, 2, 1),
+    transaction: (4, 2, 1),
+}
+
+
+def given(redis, db):
+    redis.function_load(LIBRARY, replace=True)
+    redis.rpush("jobs", "a", "b")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+class TestEveryKindOfStep:
+    def test_a_crash_comes_in_place_of_any_step(self, kind):
+        """A client of n steps has n + 1 ends when it may crash."""
+        report = explore({"a": kind}, given=given, invariant=always, crashes=True)
+        assert (report.interleavings, report.exhausted) == (KINDS[kind][0], True)
+
+    def test_a_lost_reply_is_tried_again(self, kind):
+        """Each reply may be lost; the command is done, and redis-py's own retry does it again."""
+        seen = set()
+
+        def note(redis, db):
+            seen.add(int(redis.get("n") or 0))
+            return True
+
+        report = explore({"a": kind}, given=given, invariant=note, loses=True)
+        assert (report.interleavings, max(seen)) == KINDS[kind][1:]
+
+    def test_without_moves_there_is_one_order(self, kind):
+        """A move that is off costs no order."""
+        assert explore({"a": kind}, given=given, invariant=always).interleavings == 1
+
+    def test_pruning_and_moves_agree(self, kind):
+        """Pruned or not, the same violations are found."""
+
+        def once(redis, db):
+            return int(redis.get("n") or 0) < 2
+
+        found = [
+            bool(
+                explore(
+                    {"a": kind, "b": lambda r, d: r.get("other")},
+                    given=given,
+                    invariant=once,
+                    loses="a",
+                    prune=prune,
+                ).violations
+            )
+            for prune in (False, True)
+        ]
+        assert found == [KINDS[kind][2] == 2] * 2
+
+
+class TestLostReplies:
+    def test_a_lock_that_says_no_and_is_held(self):
+        """SET NX is tried again, and finds the lock taken: by the client itself."""
+
+        def acquire(redis, db):
+            return bool(redis.set("lock", "ada", nx=True, ex=30))
+
+        def held_means_told(redis, db, told):
+            return told["ada"] == (redis.get("lock") == "ada")
+
+        report = explore({"ada": acquire}, invariant=held_means_told, loses=True)
+        assert (report.interleavings, report.violations) == (2, 1)
+        assert moves_of(report) == ["lose", "step"]
+        assert "SET lock ada NX EX 30 → OK, and the reply is lost" in report.schedule
+
+    def test_without_retries_the_client_is_told(self):
+        """Its own settings decide: with no retry it gets the error, and the command was done once."""
+
+        def count(redis, db):
+            redis.set_retry(Retry(NoBackoff(), 0))
+            redis.incr("n")
+
+        report = explore(
+            {"a": count},
+            invariant=lambda r, d, told: (
+                r.get("n") == "1"
+                and (told["a"] is None or isinstance(told["a"], redis_py.TimeoutError))
+            ),
+            loses=True,
+            raises=redis_py.TimeoutError,
+        )
+        assert (report.interleavings, report.violations) == (2, 0)
+
+    def test_what_a_run_sets_is_gone_in_the_next(self):
+        """A client's retries are the defaults again when the next run begins."""
+
+        def once(redis, db):
+            if redis.incr("n") == 1:
+                redis.set_retry(Retry(NoBackoff(), 0))
+
+        report = explore({"a": once}, invariant=lambda r, d: r.get("n") in "12", loses=True)
+        assert (report.interleavings, report.violations) == (2, 0)
+
+    def test_at_most_as_many_as_asked_for(self):
+        """One reply is lost in a run, or as many as `losses` says."""
+        for losses, most in ((1, 2), (2, 3)):
+            seen = set()
+
+            def note(redis, db, seen=seen):
+                seen.add(redis.get("n"))
+                return True
+
+            explore({"a": plain}, invariant=note, loses="a", losses=losses)
+            assert max(seen) == str(most)
+
+    def test_only_the_named(self):
+        """A client that is not named keeps its replies."""
+        report = explore({"a": plain, "b": plain}, invariant=always, loses=["b"])
+        assert report.interleavings == 5  # b once: 2 orders; b twice: 3
+        with pytest.raises(InvalidSettingError, match="loses names zelda"):
+            explore({"a": plain}, invariant=always, loses="zelda")
+
+    def test_a_watch_is_gone_with_its_connection(self):
+        """After a lost reply to WATCH, redis-py says that the watch is over."""
+
+        def change(redis, db):
+            with redis.pipeline() as pipe:
+                pipe.watch("n")
+                n = int(pipe.get("n") or 0)
+                pipe.multi()
+                pipe.set("n", n + 1)
+                pipe.execute()
+
+        report = explore({"a": change}, invariant=always, loses=True)
+        assert {finding.kind for finding in report.findings} <= {"raised"}
+        assert report.exhausted
+
+
+class TestPassingTime:
+    def test_two_readings_of_one_clock(self):
+        """What falls due between two readings of the clock is lost; the clock may be any."""
+
+        def given(redis, db):
+            redis.zadd("due", {"a": time.time() - 5, "b": time.time() + 2})
+
+        def sweep(now):
+            def run(redis, db):
+                for job in redis.zrangebyscore("due", 0, now(redis)):
+                    redis.rpush("failed", job)
+                redis.zremrangebyscore("due", 0, now(redis))
+
+            return run
+
+        def nothing_lost(redis, db):
+            return redis.zcard("due") + redis.llen("failed") == 2
+
+        for now in (
+            lambda redis: time.time(),
+            lambda redis: redis.time()[0],
+            lambda redis: datetime.now().timestamp(),
+            lambda redis: float(redis.eval("return redis.call('TIME')[1]", 0)),
+        ):
+            still = explore({"a": sweep(now)}, given=given, invariant=nothing_lost)
+            moving = explore({"a": sweep(now)}, given=given, invariant=nothing_lost, passes=True)
+            assert (still.interleavings, still.violations) == (1, 0)
+            assert moving.violations > 0
+            assert "2 s pass" in moving.schedule
+
+    def test_a_time_to_live_ends(self):
+        """Time passes to the moment at which a key ends, and what is left of it is read so before."""
+
+        def hold(redis, db):
+            redis.set("lock", "a", nx=True, ex=30)
+            left = redis.pttl("lock")
+            redis.set("left", left)
+
+        def says_what_is_so(redis, db):
+            left = redis.get("left")
+            if redis.exists("lock"):
+                return left == "30000" and redis.ttl("lock") == 30
+            return left in {"30000", "-2"}
+
+        report = explore({"a": hold}, invariant=says_what_is_so, passes=True)
+        assert (report.interleavings, report.violations) == (3, 0)
+
+    def test_an_entry_is_idle_for_long_enough(self):
+        """A claim finds a pending entry exactly when its idle time has passed, in a script too."""
+        by_script = """
+        return #redis.call('XAUTOCLAIM', KEYS[1], 'g', 'ada', ARGV[1], '0')[2]
+        """
+
+        def given(redis, db):
+            redis.xgroup_create("s", "g", id="0", mkstream=True)
+            redis.xadd("s", {"job": "a"})
+            redis.xreadgroup("g", "bob", {"s": ">"})
+
+        def claim(redis, db):
+            return len(redis.xautoclaim("s", "g", "ada", 60_000)[1])
+
+        def claim_by_script(redis, db):
+            return redis.eval(by_script, 1, "s", 60_000)
+
+        for client in (claim, claim_by_script):
+            seen = set()
+
+            def note(redis, db, told, seen=seen):
+                seen.add(told["a"])
+                return True
+
+            explore({"a": client}, given=given, invariant=note)
+            assert seen == {0}
+            report = explore({"a": client}, given=given, invariant=note, passes=True)
+            assert seen == {0, 1}
+            assert report.exhausted
+
+    def test_idle_times_are_the_clocks(self):
+        """XPENDING tells how long an entry is pending on the explorer's clock, to the millisecond."""
+
+        def given(redis, db):
+            redis.xgroup_create("s", "g", id="0", mkstream=True)
+            redis.xadd("s", {"job": "a"})
+            redis.set("end", 1, px=1500)
+            redis.xreadgroup("g", "bob", {"s": ">"})
+
+        def look(redis, db):
+            return redis.xpending_range("s", "g", "-", "+", 10)[0]["time_since_delivered"]
+
+        seen = set()
+
+        def note(redis, db, told):
+            seen.add(told["a"])
+            return True
+
+        explore({"a": look}, given=given, invariant=note, passes=True)
+        assert seen == {0, 1500}
+
+    def test_a_sleep_lasts_until_time_has_passed(self):
+        """With passing time a sleeper waits, and others move meanwhile."""
+
+        def sleeper(redis, db):
+            redis.rpush("log", "falls asleep")
+            time.sleep(10)
+            redis.rpush("log", "wakes")
+
+        def other(redis, db):
+            redis.rpush("log", "works")
+
+        seen = set()
+
+        def note(redis, db):
+            seen.add(tuple(redis.lrange("log", 0, -1)))
+            return True
+
+        report = explore({"s": sleeper, "o": other}, invariant=note, passes=True)
+        assert ("falls asleep", "works", "wakes") in seen
+        assert report.exhausted
+
+    def test_hash_fields_end_too(self):
+        """The time to live of a hash's field ends as a key's does."""
+
+        def client(redis, db):
+            redis.hset("h", mapping={"a": 1, "b": 2})
+            redis.hexpire("h", 5, "a")
+            return redis.httl("h", "a")[0], redis.hlen("h")
+
+        seen = set()
+
+        def note(redis, db, told):
+            seen.add((*told["c"], redis.hlen("h")))
+            return True
+
+        explore({"c": client}, invariant=note, passes=True)
+        assert (5, 2, 2) in seen
+        assert any(left == 1 for *_, left in seen) or (-2, 1, 1) in seen
+
+    def test_it_costs_nothing_where_it_is_off(self):
+        """Without the move no clock runs, however long the machine takes."""
+
+        def client(redis, db):
+            redis.set("k", 1, px=1)
+            for _ in range(200_000):
+                pass
+            return redis.get("k"), redis.pttl("k")
+
+        report = explore({"a": client}, invariant=lambda r, d, told: told["a"] == ("1", 1))
+        assert report.violations == 0
+
+
+class TestClocks:
+    def test_a_clients_own_clock(self):
+        """A client's clock is ahead or behind by what is said; the server's is not."""
+
+        def stamp(redis, db):
+            return time.time() - redis.time()[0]
+
+        report = explore(
+            {"ada": stamp, "bob": stamp, "eve": stamp},
+            invariant=lambda r, d, told: told == {"ada": 0, "bob": 60, "eve": -7.5},
+            clocks={"bob": 60, "eve": -7.5},
+        )
+        assert report.violations == 0
+        with pytest.raises(InvalidSettingError, match="clocks names zelda"):
+            explore({"a": plain}, invariant=always, clocks={"zelda": 1})
+
+
+class TestNobodyCanMoveOn:
+    def test_two_locks_in_two_orders(self):
+        """A deadlock is broken, with the shortest schedule and what each waits for."""
+
+        def both(first, second):
+            def run(redis, db):
+                with redis.lock(first), redis.lock(second):
+                    redis.incr("n")
+
+            return run
+
+        report = explore({"ada": both("x", "y"), "bob": both("y", "x")}, invariant=always)
+        assert report.verdict.status == "broken"
+        assert report.exhausted
+        assert moves_of(report) == ["step", "step", "stuck", "stuck"]
+        assert "ada repeats SET y" in report.reason
+        assert "bob repeats SET x" in report.reason
+        assert "nobody can move on" in report.headline
+
+    def test_a_lost_wake_up(self):
+        """Who looks, and waits after the signal has passed, waits for ever."""
+
+        def waiter(redis, db):
+            if not redis.exists("ready"):
+                redis.set("waiting", 1)
+                redis.blpop("signal", 0)
+
+        def notifier(redis, db):
+            if redis.exists("waiting"):
+                redis.rpush("signal", 1)
+            redis.set("ready", 1)
+
+        report = explore({"waiter": waiter, "notifier": notifier}, invariant=always)
+        assert report.findings[0].kind == "stuck"
+        assert "waiter waits for BLPOP signal" in report.reason
+
+    def test_a_time_to_live_ends_the_wait(self):
+        """Nobody named the lock in `expires`; its end is the environment's, and no deadlock."""
+
+        def critical(redis, db):
+            while not redis.set("lock", "x", nx=True, ex=5):
+                time.sleep(0.1)
+            redis.incr("n")
+
+        report = explore({"a": critical, "b": critical}, invariant=lambda r, d: r.get("n") == "2")
+        assert (report.violations, report.exhausted) == (0, True)
+
+    @pytest.mark.parametrize("told", ["'BUSY'", "redis.call('GET', KEYS[1])", "5000"])
+    def test_a_refusal_may_say_anything(self, told):
+        """A script that changes nothing has refused, whatever it replies."""
+        acquire = f"""
+        if redis.call('SET', KEYS[1], ARGV[1], 'NX') then return 'OK' end
+        return {told}
+        """
+
+        def critical(name):
+            def run(redis, db):
+                while redis.eval(acquire, 1, "lock", name) != "OK":
+                    time.sleep(0.1)
+                redis.incr("n")
+                redis.delete("lock")
+
+            return run
+
+        report = explore(
+            {"a": critical("a"), "b": critical("b")}, invariant=lambda r, d: r.get("n") == "2"
+        )
+        assert (report.violations, report.exhausted) == (0, True)
+        assert report.interleavings < 100
+
+    def test_long_deadlines_end(self):
+        """A wait with a deadline ends, however many attempts fit into it."""
+
+        def patient(redis, db):
+            end = time.monotonic() + 3600
+            while time.monotonic() < end:
+                if redis.get("never"):
+                    return
+                time.sleep(0.01)
+            redis.set("gave_up", 1)
+
+        report = explore({"a": patient}, invariant=lambda r, d: r.exists("gave_up"))
+        assert (report.interleavings, report.violations) == (1, 0)
+
+    def test_a_reply_of_zero_that_changed_something(self):
+        """DECR to 0 is no refusal: who waits for it sees it."""
+
+        def down(redis, db):
+            redis.decr("n")
+
+        def wait(redis, db):
+            while redis.get("n") != "0":
+                time.sleep(1)
+            redis.set("seen", 1)
+
+        report = explore(
+            {"wait": wait, "a": down, "b": down},
+            given=lambda r, d: r.set("n", 2),
+            invariant=lambda r, d: r.exists("seen"),
+        )
+        assert (report.violations, report.exhausted) == (0, True)
+
+
+def test_the_outcomes_reach_the_invariant():
+    """A third argument holds what each returned, or raised where that is allowed; no crashed client."""
+
+    class OutOfStockError(Exception):
+        pass
+
+    def buy(redis, db):
+        if redis.decr("stock") < 0:
+            redis.incr("stock")
+            raise OutOfStockError
+        return "sold"
+
+    seen = []
+
+    def one_is_sold(redis, db, told):
+        seen.append(sorted(json.dumps(value, default=repr) for value in told.values()))
+        return [*told.values()].count("sold") <= 1
+
+    report = explore(
+        {"a": buy, "b": buy},
+        given=lambda r, d: r.set("stock", 1),
+        invariant=one_is_sold,
+        raises=OutOfStockError,
+        crashes=True,
+    )
+    assert report.violations == 0
+    assert ['"OutOfStockError()"', '"sold"'] in seen
+    assert [] in seen

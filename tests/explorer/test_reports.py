@@ -1,0 +1,253 @@
+"""What a report says, and how it is asked: checks, kinds of findings, schedules, replays."""
+
+import json
+import uuid
+
+import pytest
+
+from labsupport import explore
+from labsupport.errors import ImplementationError, InvalidSettingError
+from labsupport.explorer import Step
+
+
+def lost_update(redis, db):
+    redis.set("n", int(redis.get("n") or 0) + 1)
+
+
+def two(redis, db):
+    """Both are counted."""
+    return redis.get("n") == "2"
+
+
+def always(redis, db):
+    return True
+
+
+RACE = {"a": lost_update, "b": lost_update}
+
+
+class TestCheck:
+    def test_it_raises_with_the_whole_schedule(self):
+        """A test that checks a broken claim fails with everything that the report says."""
+        with pytest.raises(AssertionError) as caught:
+            explore(RACE, invariant=two).check()
+        assert "6 interleavings, 4 break the invariant" in str(caught.value)
+        assert "SET n 1 → OK" in str(caught.value)
+
+    def test_it_returns_the_report(self):
+        """A claim that holds goes on."""
+        report = explore({"a": lost_update}, invariant=always).check()
+        assert report.interleavings == 1
+
+    def test_a_search_that_was_given_up_fails(self):
+        """What was not run in full is no proof."""
+        with pytest.raises(AssertionError, match="Not exhausted: more than 2 orders"):
+            explore(RACE, invariant=always, max_runs=2).check()
+
+    def test_a_report_is_neither_true_nor_false(self):
+        """`assert explore(…)` cannot pass by accident."""
+        with pytest.raises(InvalidSettingError, match=r"check\(\)"):
+            assert explore({"a": lost_update}, invariant=always)
+
+    def test_the_first_violation_may_end_it(self):
+        """`stop="first"` runs no more than it needs."""
+        report = explore(RACE, invariant=two, stop="first")
+        assert (report.violations, report.exhausted) == (1, False)
+        assert report.verdict.status == "broken"
+        assert report.interleavings < 6
+        with pytest.raises(InvalidSettingError, match="stop is 'last'"):
+            explore(RACE, invariant=two, stop="last")
+
+
+class TestKinds:
+    def test_it_is_said_when_it_is_no_race(self):
+        """An invariant that fails even in sequence is told as such; a race is not."""
+        wrong = explore(RACE, invariant=lambda r, d: r.get("n") == 2)  # replies are text
+        race = explore(RACE, invariant=two)
+        assert wrong.serial
+        assert "one client after the other: that is no race" in str(wrong)
+        assert not race.serial
+        assert "no race" not in str(race)
+
+    def test_violations_by_kind(self):
+        """What the invariant refuses, what raises, and what is stuck are counted apart."""
+
+        def client(redis, db):
+            before = int(redis.get("n") or 0)
+            if redis.incr("n") != before + 1:
+                raise LookupError("overtaken")
+
+        def wait(redis, db):
+            redis.blpop("never", 0)
+
+        found = explore({"a": client, "b": client}, invariant=lambda r, d: r.get("n") != "2")
+        assert {finding.kind: finding.count for finding in found.findings} == {
+            "raised": 4,
+            "broken": 2,
+        }
+        stuck = explore({"a": wait}, invariant=always)
+        assert [finding.kind for finding in stuck.findings] == ["stuck"]
+        assert stuck.violations == 1
+
+    def test_an_invariant_that_stumbles_over_what_is_left(self):
+        """In the first order it is the invariant's own error; in a later one it is a finding."""
+
+        def ends_well(redis, db):
+            return json.loads(redis.get("n")) > 0
+
+        with pytest.raises(ImplementationError, match="The invariant raised TypeError"):
+            explore({"a": lambda redis, db: redis.ping()}, invariant=ends_well)
+
+        def write(redis, db):
+            redis.set("n", 1)
+
+        def remove(redis, db):
+            redis.get("x")
+            redis.delete("n")
+
+        report = explore({"remove": remove, "write": write}, invariant=ends_well)
+        assert report.violations == 2
+        assert "What is left cannot be judged: TypeError" in report.reason
+
+    def test_bytes_that_are_no_text(self):
+        """A reply that cannot be read as text is told as such."""
+
+        def client(redis, db):
+            if redis.incr("n") == 2:
+                redis.get("blob")
+
+        report = explore(
+            {"a": client, "b": lambda redis, db: redis.incr("n")},
+            given=lambda r, d: r.set("blob", b"\xff\xfe"),
+            invariant=always,
+        )
+        assert report.violations == 1
+        assert "a raised UnicodeDecodeError" in report.reason
+        assert "decode_responses=False" in report.reason
+
+    def test_only_crashes_that_matter_are_shown(self):
+        """The shortest schedule has no crash that it does not need."""
+        report = explore(
+            {**RACE, "c": lambda redis, db: redis.get("x")}, invariant=two, crashes=True
+        )
+        assert report.counterexample is not None
+        assert len([step for step in report.counterexample if step.move == "crash"]) <= 3
+
+    def test_errors_that_are_promised(self):
+        """`raises` takes a class or several; another error is still a finding."""
+
+        def refuse(redis, db):
+            if redis.incr("n") == 2:
+                raise LookupError("the second is refused")
+
+        clients = {"a": refuse, "b": refuse}
+        assert explore(clients, invariant=always, raises=LookupError).violations == 0
+        assert explore(clients, invariant=always, raises=(KeyError, LookupError)).violations == 0
+        with pytest.raises(ImplementationError, match="LookupError"):
+            explore(clients, invariant=always, raises=ValueError)
+
+
+class TestWhatIsShown:
+    def labels(self, client):
+        report = explore({"a": client}, invariant=lambda r, d: False)
+        return [step.label for step in report.counterexample]
+
+    def test_values_are_shown_as_they_are(self):
+        """A fraction is no token, a line end does not break the table, a token has a name."""
+
+        def client(redis, db):
+            redis.set("rate", 1 / 60)
+            redis.set("text", "one\ntwo")
+            redis.set("token", uuid.uuid4().hex)
+
+        assert self.labels(client) == [
+            "SET rate 0.0166666666666…",
+            "SET text one\\ntwo",
+            "SET token ‹token 1›",
+        ]
+
+    def test_the_deciding_clause_is_whole(self):
+        """However long a statement is, the step that decides is shown to its end."""
+        sql = "UPDATE products SET stock = stock - 1, price_cents = price_cents WHERE id = 1 AND fence <= 7"
+
+        def client(redis, db):
+            redis.get("x")
+            db.execute(sql)
+
+        report = explore({"a": client}, invariant=lambda r, d: False)
+        assert sql in report.schedule
+
+    def test_a_script_has_the_name_of_its_variable(self):
+        """The learner's own name for a script stands in the label."""
+
+        def client(redis, db):
+            redis.eval(TAKE_ONE, 1, "stock", 2)
+            redis.register_script(TAKE_ONE)(keys=["stock"], args=[3])
+
+        assert self.labels(client) == ["EVAL take_one stock 2", "EVALSHA take_one stock 3"]
+
+    def test_pruning_that_would_be_wrong_is_told(self):
+        """Clients that share memory are explored in full, and the report says why."""
+        local = {}
+        seen = {}
+
+        def given(redis, db):
+            local["price"] = 1
+
+        def reader(redis, db):
+            redis.get("page")
+            seen["price"] = local["price"]
+            redis.set("page", 1)
+
+        def writer(redis, db):
+            redis.set("price", 2)
+            local["price"] = 2
+            redis.set("at", 1)
+
+        reports = [
+            explore(
+                {"writer": writer, "reader": reader},
+                given=given,
+                invariant=lambda r, d: seen["price"] == 2,
+                prune=prune,
+            )
+            for prune in (False, True)
+        ]
+        assert reports[0].violations == reports[1].violations > 0
+        assert "Not pruned: the clients share local" in str(reports[1])
+        assert not reports[1].pruned
+
+
+TAKE_ONE = "return redis.call('DECRBY', KEYS[1], ARGV[1])"
+
+
+class TestReplay:
+    def test_step_by_step(self):
+        """The shortest schedule runs again, a step each time that the next value is asked for."""
+        report = explore(RACE, invariant=two)
+        replay = report.replay()
+        first = next(replay)
+        assert (first.step.label, first.redis) == ("GET n", {})
+        rest = list(replay)
+        assert [moment.step.label.split()[0] for moment in rest] == ["GET", "SET", "SET"]
+        assert rest[-1].redis == {"n": "1"}
+        assert explore(RACE, invariant=two).violations == 4
+
+    def test_the_adversarys_moves_too(self):
+        """A crash and an expiry are replayed as they were found."""
+
+        def hold(redis, db):
+            if redis.set("lock", 1, nx=True, ex=10):
+                redis.incr("holders")
+
+        report = explore(
+            {"a": hold, "b": hold}, invariant=lambda r, d: r.get("holders") == "1", expires="lock"
+        )
+        steps = [moment.step for moment in report.replay()]
+        assert Step("redis", "expire", "lock") in steps
+        assert [step.label for step in steps] == [step.label for step in report.counterexample]
+
+    def test_there_is_none(self):
+        """Without a counterexample there is nothing to replay."""
+        with pytest.raises(InvalidSettingError, match="no counterexample"):
+            explore({"a": lost_update}, invariant=always).replay()

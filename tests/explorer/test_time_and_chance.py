@@ -1,0 +1,263 @@
+"""Time and chance in an exploration are the explorer's, however the code came by them."""
+
+import datetime
+import random
+import secrets
+import sys
+import time
+import types
+import uuid
+
+import pytest
+
+from labsupport import explore
+from labsupport.explorer.clock import START, Clock
+
+MODULE = """
+import datetime
+import os
+import random
+import secrets
+import time
+import uuid
+from datetime import datetime as moment
+from time import sleep, time as now
+
+def nap(redis, seconds):
+    redis.incr("n")
+    begin = time.time()
+    time.sleep(seconds)
+    redis.set("slept", round(time.time() - begin))
+
+class Service:
+    def nap(self, redis, seconds):
+        return nap(redis, seconds)
+
+def clocks():
+    return [
+        time.time(), now(), time.time_ns() / 1e9, time.monotonic(), time.perf_counter(),
+        moment.now().timestamp(), datetime.datetime.now(datetime.UTC).timestamp(),
+        time.mktime(time.localtime()),
+    ]
+
+def draws():
+    return [
+        os.urandom(4).hex(), random.random(), random.SystemRandom().random(), random.Random().random(),
+        secrets.token_hex(4), secrets.token_urlsafe(6), secrets.randbelow(1 << 30),
+        uuid.uuid4().hex[:8], uuid.uuid1().hex[:8],
+    ]
+"""
+
+
+@pytest.fixture
+def shop(monkeypatch):
+    """A module that is not installed, as a learner has beside the notebook."""
+    module = types.ModuleType("shop_of_a_learner")
+    exec(MODULE, module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
+def always(redis, db):
+    return True
+
+
+class TestTime:
+    def test_a_sleep_takes_no_time_however_it_is_reached(self, shop):
+        """By its own name, as an attribute of its module, through an object made elsewhere."""
+        nap, service = shop.nap, shop.Service()
+        begin = time.monotonic()
+        for function in (
+            lambda redis, db: nap(redis, 3600),
+            lambda redis, db: shop.nap(redis, 3600),
+            lambda redis, db: service.nap(redis, 3600),
+        ):
+            report = explore({"a": function}, invariant=lambda r, d: r.get("slept") == "3600")
+            assert report.violations == 0
+        assert time.monotonic() - begin < 3600
+
+    def test_every_clock_stands_still(self, shop):
+        """All of them show the first moment of the run, also in `given` and the invariant."""
+
+        def read(redis, db):
+            redis.ping()
+            return shop.clocks()
+
+        def given(redis, db):
+            assert shop.clocks() == [START] * 8
+
+        def the_same(redis, db, told):
+            return told["a"] == told["b"] == shop.clocks() == [START] * 8
+
+        report = explore({"a": read, "b": read}, given=given, invariant=the_same)
+        assert report.violations == 0
+
+    def test_outside_it_is_the_machines(self, shop):
+        """Before and after an exploration every name leads to the interpreter's own."""
+        explore({"a": lambda redis, db: redis.ping()}, invariant=always)
+        assert shop.time is time
+        assert shop.datetime is datetime
+        assert shop.random is random
+        assert shop.now is time.time
+        assert abs(shop.clocks()[0] - time.time()) < 3600
+
+    def test_dates_are_dates(self, shop):
+        """A date made in a client is an instance of the class that its name leads to, and outside, too."""
+        made = []
+
+        def client(redis, db):
+            redis.ping()
+            made.append(shop.moment(2026, 11, 26))
+            assert isinstance(made[-1], shop.moment)
+            assert isinstance(shop.datetime.date.today(), shop.datetime.date)
+
+        assert explore({"a": client}, invariant=always).violations == 0
+        assert type(made[0]) is datetime.datetime
+
+    def test_a_log_whose_members_are_milliseconds(self):
+        """Whether two calls fall into one millisecond is not chance: the answer is always the same."""
+
+        def hit(redis, db):
+            now = int(time.time() * 1000)
+            if redis.zcard("log") < 10:
+                redis.zadd("log", {str(now): now})
+
+        def both(redis, db):
+            return redis.zcard("log") == 2
+
+        texts = {str(explore({"a": hit, "b": hit}, invariant=both)) for _ in range(5)}
+        assert len(texts) == 1
+
+    def test_the_servers_clock_is_held_in_scripts_and_functions(self):
+        """TIME, TTL and the ids of streams follow the explorer's clock, in Lua as on the wire."""
+        script = """
+        redis.call('SET', KEYS[1], 'v', 'EX', 10)
+        redis.call('EXPIRE', KEYS[1], 20)
+        local id = redis.call('XADD', KEYS[2], '*', 'f', 'v')
+        return {redis.call('TTL', KEYS[1]), redis.call('PTTL', KEYS[1]), id, redis.call('TIME')[1], #ARGV}
+        """
+        wanted = [20, 20_000, f"{START}000-0", str(START), 1]
+        library = (
+            f"#!lua name=timed\nredis.register_function('timed', function(KEYS, ARGV) {script} end)"
+        )
+
+        def by_script(redis, db):
+            return redis.eval(script, 2, "k", "s", "one")
+
+        def by_function(redis, db):
+            return redis.fcall("timed", 2, "k", "s", "one")
+
+        def by_wire(redis, db):
+            redis.set("k", "v", ex=10)
+            redis.expire("k", 20)
+            entry = redis.xadd("s", {"f": "v"})
+            return [redis.ttl("k"), redis.pttl("k"), entry, str(redis.time()[0]), 1]
+
+        def by_pipeline(redis, db):
+            pipe = redis.pipeline()
+            pipe.set("k", "v", ex=10)
+            pipe.expire("k", 20)
+            pipe.ttl("k")
+            pipe.pttl("k")
+            pipe.xadd("s", {"f": "v"})
+            pipe.time()
+            *_, ttl, pttl, entry, now = pipe.execute()
+            return [ttl, pttl, entry, str(now[0]), 1]
+
+        for client in (by_script, by_function, by_wire, by_pipeline):
+            report = explore(
+                {"a": client},
+                given=lambda r, d: r.function_load(library, replace=True),
+                invariant=lambda r, d, told: told["a"] == wanted,
+            )
+            assert report.violations == 0, report
+
+    def test_moments_in_the_past_are_past(self):
+        """EXPIREAT of a moment that is over on the explorer's clock removes the key at once."""
+
+        def client(redis, db):
+            for name, at in (
+                ("past", time.time() - 1),
+                ("present", time.time()),
+                ("future", time.time() + 9),
+            ):
+                redis.set(name, 1)
+                redis.expireat(name, int(at))
+            redis.set("gone", 1, exat=int(time.time()) - 1)
+
+        report = explore(
+            {"a": client},
+            invariant=lambda r, d: (
+                r.keys("*[a-z]")
+                and not r.exists("past", "present", "gone")
+                and r.ttl("future") == 9
+            ),
+        )
+        assert report.violations == 0
+
+    def test_a_streams_ids_go_on(self):
+        """An entry with an id of its own, ahead of the clock, is followed by the next of that moment."""
+
+        def client(redis, db):
+            redis.xadd("s", {"a": 1}, id=f"{START + 60}000-5")
+            return redis.xadd("s", {"a": 2})
+
+        report = explore(
+            {"a": client}, invariant=lambda r, d, told: told["a"] == f"{START + 60}000-6"
+        )
+        assert report.violations == 0
+
+
+class TestChance:
+    def test_every_draw_is_the_same_in_each_run(self, shop):
+        """Keys with a random part, however short, have one name; two clients draw differently."""
+        seen = set()
+
+        def draw(redis, db):
+            redis.ping()
+            return tuple(shop.draws())
+
+        def note(redis, db, told):
+            seen.add((told["a"], told["b"]))
+            return told["a"] != told["b"]
+
+        report = explore({"a": draw, "b": draw}, invariant=note)
+        assert report.violations == 0
+        drawn = {pair[0][4:] for pair in seen}  # `random.random` is one sequence for all clients
+        assert len(drawn) == 1
+
+    def test_a_short_random_key_may_expire(self):
+        """A key whose name is drawn anew is the same key in the next run."""
+
+        def short(redis, db):
+            key = f"session:{uuid.uuid4().hex[:8]}"
+            redis.set(key, 1, ex=60)
+            return redis.get(key)
+
+        report = explore({"a": short}, invariant=always, expires="session:*")
+        assert (report.interleavings, report.exhausted) == (2, True)
+
+    def test_outside_it_is_chance(self, shop):
+        """After an exploration two draws differ."""
+        explore({"a": lambda redis, db: redis.ping()}, invariant=always)
+        assert secrets.token_hex(8) != secrets.token_hex(8)
+        assert shop.draws() != shop.draws()
+
+
+class TestClock:
+    def test_the_next_moment(self):
+        """The nearest of what commands named, of spans since, and of what others know."""
+        clock = Clock()
+        assert clock.next_moment() is None
+        clock.note(f"{START + 50}", b"no moment: 12345", 17)
+        clock.note(START - 60)  # a window of a minute that ends now
+        clock.span(30)
+        assert clock.next_moment() == (START + 30) * 1_000_000
+        assert clock.next_moment([(START + 2) * 1_000_000]) == (START + 2) * 1_000_000
+
+    @pytest.mark.parametrize("factor", [1, 1000, 1_000_000])
+    def test_seconds_milliseconds_microseconds(self, factor):
+        """A moment is known in any of the units that people use."""
+        clock = Clock()
+        clock.note(str((START + 5) * factor))
+        assert clock.next_moment() == (START + 5) * 1_000_000
