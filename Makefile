@@ -53,7 +53,7 @@ handout: setup ## write the notebooks without outputs and solutions to .lab/hand
 	$(VENV) tools/handout.py
 
 new: setup ## lay out a new lab: make new LAB=bloom_filter [TITLE="Bloom filter"]
-	@$(VENV) tools/new_lab.py $(LAB) $(TITLE)
+	@$(VENV) tools/new_lab.py "$(LAB)" "$(TITLE)"
 
 reset: ## put the notebooks and your progress back to the start (your notebooks are kept in .lab)
 	@sh tools/reset.sh

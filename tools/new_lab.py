@@ -41,6 +41,8 @@ def main(arguments: list[str]) -> int:
     if (ROOT / "labsupport" / "labs" / name).exists():
         raise SystemExit(f"There is a lab {name} already.")
     title = " ".join(more) or name.replace("_", " ").capitalize()
+    if not re.fullmatch(r"\w[\w /-]*", title):
+        raise SystemExit(f"Give the lab a title of letters, spaces and hyphens, not {title!r}.")
     number = _number(title)
     for folder in ("labsupport", "tests"):
         _copy_code(ROOT / folder / "labs" / MODEL, name, number, title)
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> int:
     for place in (f"labsupport/labs/{name}", f"tests/labs/{name}", f"notebooks/{notebook.name}"):
         print(f"  {place}")
     print("  one row in README.md, one in docs/teaching.md", flush=True)
-    command = [sys.executable, ROOT / "tools" / "notebooks.py", notebook]
+    command = [sys.executable, str(ROOT / "tools" / "notebooks.py"), str(notebook)]
     return subprocess.run(command, check=False).returncode
 
 

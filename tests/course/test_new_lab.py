@@ -77,3 +77,6 @@ def test_refuses_what_is_no_name(checkout):
         found = python(checkout, "tools/new_lab.py", *name)
         assert found.returncode == 1
         assert "make new LAB=" in found.stderr
+    colon = python(checkout, "tools/new_lab.py", "flash_sale", "Capstone: a flash sale")
+    assert colon.returncode == 1
+    assert not (checkout / "labsupport" / "labs" / "flash_sale").exists()
