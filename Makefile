@@ -4,6 +4,8 @@ PORT = 8888
 IP = 127.0.0.1
 PYTHON =
 NOTEBOOKS =
+LAB =
+TITLE =
 
 VENV = .venv/bin/python
 WORKSPACE = .lab/workspaces/default-37a8.jupyterlab-workspace
@@ -18,13 +20,14 @@ setup: ## install what requirements.lock lists into .venv; the others do it them
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
 
 lab: setup
+	@rm -f notebooks/rise.css; $(if $(STYLE),cp $(STYLE) notebooks)
 	@mkdir -p $(dir $(WORKSPACE)); [ -e $(WORKSPACE) ] || cp jupyter/first_workspace.json $(WORKSPACE)
 	@exec env JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
 		"$(VENV)" -m jupyterlab --ServerApp.ip=$(IP) --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
 
 present: setup ## the same with slides: a button over each notebook starts them, and cells run inside
 	@$(VENV) -c 'import jupyterlab_rise' 2>/dev/null || $(VENV) -m pip install -q -e '.[slides]'
-	@exec $(MAKE) lab
+	@exec $(MAKE) lab STYLE=jupyter/rise.css
 
 slides: setup ## write the notebooks as pages of slides to .lab/slides
 	$(VENV) tools/slides.py
@@ -49,12 +52,15 @@ doctor: ## what is here, what is missing, and what to do about it
 handout: setup ## write the notebooks without outputs and solutions to .lab/handout, for a class
 	$(VENV) tools/handout.py
 
+new: setup ## lay out a new lab: make new LAB=bloom_filter [TITLE="Bloom filter"]
+	@$(VENV) tools/new_lab.py "$(LAB)" "$(TITLE)"
+
 reset: ## put the notebooks and your progress back to the start (your notebooks are kept in .lab)
 	@sh tools/reset.sh
 
 lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
-	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra bench --extra postgres --extra setup \
-		--extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
+	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra bench --extra lab --extra postgres \
+		--extra setup --extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
-.PHONY: help setup lab present slides test notebooks bench doctor handout reset lock
+.PHONY: help setup lab present slides test notebooks bench doctor handout new reset lock

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from labsupport.exercises import Exercise, Outcome
 
-__all__ = ["check", "exercise", "exercises", "hint", "labs", "solution"]
+__all__ = ["check", "exercise", "exercises_of", "hint", "solution", "titles"]
 
 _LABS = Path(__file__).parent / "labs"
 
 
 @functools.cache
-def labs() -> dict[str, str]:
+def titles() -> dict[str, str]:
     """The title of each lab, "10 List queue", by the name of its folder, in the course's order.
 
     A folder is a lab when its docstring begins with a number; the first line, up to the colon, is the
@@ -35,7 +35,7 @@ def labs() -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda lab: lab[1]))
 
 
-def exercises(lab: str) -> "tuple[Exercise, ...]":
+def exercises_of(lab: str) -> "tuple[Exercise, ...]":
     """The exercises of a lab, by the name of its folder, e.g. "list_queue"."""
     found: tuple[Exercise, ...] = importlib.import_module(
         f"labsupport.labs.{lab}.exercises"
@@ -49,11 +49,11 @@ def exercise(number: str) -> "Exercise":
     Raises:
         UnknownNameError: there is none; the message lists those that there are.
     """
-    lab = next((name for name, title in labs().items() if title[:2] == str(number)[:2]), None)
-    one = next((one for one in (exercises(lab) if lab else ()) if one.number == number), None)
+    lab = next((name for name, title in titles().items() if title[:2] == str(number)[:2]), None)
+    one = next((one for one in (exercises_of(lab) if lab else ()) if one.number == number), None)
     if one is not None:
         return one
-    known = ", ".join(one.number for name in labs() for one in exercises(name))
+    known = ", ".join(one.number for name in titles() for one in exercises_of(name))
     raise UnknownNameError(f"There is no exercise {number!r}.", f"There are {known}.")
 
 

@@ -151,7 +151,10 @@ def _packages() -> Finding:
         return Finding("missing", "not installed in this Python", _SET_UP)
     from packaging.requirements import Requirement
 
-    needed = [one for one in map(Requirement, wanted) if not one.marker or one.marker.evaluate()]
+    labs = {"extra": "lab"}
+    needed = [
+        one for one in map(Requirement, wanted) if not one.marker or one.marker.evaluate(labs)
+    ]
     amiss = []
     for one in needed:
         try:

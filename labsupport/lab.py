@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import redis
 from IPython.display import display
 
-from labsupport.course import labs
+from labsupport.course import titles
 from labsupport.database import Database, open_shop
 from labsupport.errors import LabError, UnknownNameError
 from labsupport.exploration import close_testbed
@@ -38,9 +38,9 @@ class Lab(Closing):
     def __init__(
         self, name: str, *, redis_url: str | None = None, database_url: str | None = None
     ) -> None:
-        if name not in labs():
+        if name not in titles():
             raise UnknownNameError(
-                f"There is no lab {name!r}.", f"The labs are: {', '.join(labs())}."
+                f"There is no lab {name!r}.", f"The labs are: {', '.join(titles())}."
             )
         if Lab._open is not None:
             Lab._open.close()
@@ -56,7 +56,7 @@ class Lab(Closing):
         display({"text/plain": repr(self)}, raw=True)
 
     def __repr__(self) -> str:
-        return f"Lab {labs()[self.name]}\n  {self._endpoint.description}\n  {self.db.description}"
+        return f"Lab {titles()[self.name]}\n  {self._endpoint.description}\n  {self.db.description}"
 
     def client(self, **options: Any) -> redis.Redis:
         """One more client of the lab's Redis.

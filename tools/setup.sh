@@ -53,15 +53,13 @@ say "installing the packages of requirements.lock into $venv ($($python -V); onc
 # uv is in the lock as well: pip installs that one entry, and uv the rest. Where uv has no wheel, or
 # does not see the index that pip is configured for, pip does it all, only slower.
 awk '/^[^ ]/ { keep = /^uv==/ } keep' requirements.lock >$venv/uv.txt
-quiet=-q
-[ ! -t 2 ] || quiet=
 if $python -m pip install -q --disable-pip-version-check --require-hashes -r $venv/uv.txt &&
-    UV_PYTHON_DOWNLOADS=never $venv/bin/uv pip install $quiet --python $python --require-hashes \
+    UV_PYTHON_DOWNLOADS=never $venv/bin/uv pip install --python $python --require-hashes \
         --compile-bytecode -r requirements.lock
 then :
 else
     say "uv could not; trying pip"
-    $python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock ||
+    $python -m pip install --progress-bar off --disable-pip-version-check --require-hashes -r requirements.lock ||
         fail "the packages could not be installed; the lines above say why."
 fi
 $python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . ||

@@ -16,7 +16,7 @@ from nbconvert import SlidesExporter
 __all__ = ["main", "slides"]
 
 ROOT = Path(__file__).resolve().parents[1]
-STYLE = ROOT / "notebooks" / "rise.css"
+STYLE = ROOT / "jupyter" / "rise.css"
 WIDTH, HEIGHT = 1280, 720
 """Of a slide, in pixels of CSS."""
 

@@ -1,5 +1,7 @@
 """The parts of the house agree: lists of packages, commands, pages, notebooks."""
 
+import ast
+import importlib
 import json
 import os
 import re
@@ -14,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from labsupport.course import labs
+from labsupport.course import titles
 from labsupport.servers import MINIMUM_VERSION
 from tools.notebooks import problems
 
@@ -24,11 +26,13 @@ PYTHONS = SpecifierSet(PROJECT["requires-python"])
 LOCK = (ROOT / "requirements.lock").read_text()
 CONDA_OF_BINDER = "binder/environment.yml"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-INSTALL = """import importlib.util
+INSTALL = """from importlib.util import find_spec
+from pathlib import Path
 
-if importlib.util.find_spec("labsupport") is None:  # a hosted notebook: bring the lab there
-    %pip install --quiet redis-patterns-lab
-    importlib.invalidate_caches()"""
+if find_spec("labsupport") is None and Path("../labsupport").is_dir():
+    %pip install --quiet "..[lab]"
+elif find_spec("labsupport") is None:
+    print("The lab is not here: get the whole course, and open this notebook in its folder.")"""
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 
@@ -99,7 +103,7 @@ def test_conda_takes_its_packages_from_the_project():
     """environment.yml repeats no range but that of Python and the server."""
     entries = yaml.safe_load(_read("environment.yml"))
     assert _conda().keys() == {"python", "redis-server", "pip"}
-    assert entries["dependencies"][-1] == {"pip": ["-e ."]}
+    assert entries["dependencies"][-1] == {"pip": ["-e .[lab]"]}
     assert SpecifierSet(_conda()["redis-server"]) == SpecifierSet(f">={_minimum()}")
 
 
@@ -128,7 +132,7 @@ def test_devcontainer_and_binder_follow():
     conda, binder = (yaml.safe_load(_read(name)) for name in ("environment.yml", CONDA_OF_BINDER))
     assert binder["dependencies"] == conda["dependencies"][:-1]
     assert binder["channels"] == conda["channels"]
-    assert "pip install --no-cache-dir -e ." in _read("binder/postBuild")
+    assert "pip install --no-cache-dir -e '.[lab]'" in _read("binder/postBuild")
     assert all(os.access(ROOT / "binder" / name, os.X_OK) for name in ("postBuild", "start"))
 
 
@@ -179,6 +183,45 @@ def test_every_command_is_phony_and_told():
     assert {"lab", "test", "notebooks", "bench", "doctor", "reset", "lock"} <= targets
 
 
+def test_ci_runs_what_the_readme_says():
+    """Continuous integration runs the test command of the README and no other."""
+    (block,) = re.findall(r"```sh\n(.*?)```", _section("README.md", "Two commands"), re.DOTALL)
+    lab, test = (line.partition("#")[0].strip() for line in block.splitlines())
+    assert (lab, test) == ("make lab", "make test")
+    assert _read(".ci/run").splitlines()[-1] == f"exec {test}"
+    steps = yaml.safe_load(_read(".github/workflows/ci.yml"))["jobs"]["test"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
+
+
+def test_set_up_is_shorter_than_the_reason():
+    """The README first says why; its table of set-ups is shorter than that."""
+    why, _, rest = _read("README.md").partition("\n## Two commands\n")
+    table = re.findall(r"^\|.*", rest.partition("\n## ")[0], re.MULTILINE)
+    assert sum(map(len, table)) < len(why)
+
+
+def test_readme_and_card_agree_on_the_time():
+    """The README promises of the first lab what its card does."""
+    card = nbformat.read(NOTEBOOKS[0], as_version=4).cells[0].source
+    minutes = re.search(r"\*\*Time\*\* \| (\d+ minutes)", card)
+    assert minutes.group(1) in _section("README.md", "Where to go next")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests").rglob("benchmark.py")), ids=lambda path: path.parent.name
+)
+def test_benchmarks_use_what_there_is(path):
+    """`make bench` finds it, and each name that it takes from labsupport exists."""
+    pattern = r"for file in (tests/explorer/benchmark\.py) (tests/labs/\*/benchmark\.py);"
+    found = re.search(pattern, _read("Makefile")).groups()
+    assert any(path in ROOT.glob(one) for one in found)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(("labsupport", "tests")):
+            module = importlib.import_module(node.module)
+            missing = [one.name for one in node.names if not hasattr(module, one.name)]
+            assert not missing, f"{node.module} has no {missing}"
+
+
 def test_jupyterlab_starts_calm_and_on_the_loopback():
     """The settings that `make lab` ships: no news, no updates, no extension manager, no network."""
     config = json.loads(_read("jupyter/jupyter_lab_config.json"))
@@ -188,17 +231,41 @@ def test_jupyterlab_starts_calm_and_on_the_loopback():
     assert config["LabApp"]["default_url"].endswith("00_start_here.ipynb")
 
 
+def test_a_lab_has_one_name_everywhere():
+    """Its folders, its notebook, the notebook's heading and the name that opens it agree."""
+    assert sorted(path.stem for path in NOTEBOOKS) == [
+        f"{title[:2]}_{lab}" for lab, title in titles().items()
+    ]
+    for (lab, title), path in zip(titles().items(), NOTEBOOKS, strict=True):
+        card, *_ = cells = nbformat.read(path, as_version=4).cells
+        assert card.source.startswith(f"# {title[:2]} · {title[3:]}: ")
+        assert any(f'lab = Lab("{lab}")' in cell.source for cell in cells)
+        assert (ROOT / "tests" / "labs" / lab).is_dir()
+
+
 def test_readme_lists_every_lab():
-    """Each lab is in the table: with its notebook, or marked as planned."""
-    rows = [line for line in _read("README.md").splitlines() if line.startswith("| ")]
-    numbers = {path.name[:2]: path.name for path in NOTEBOOKS}
-    for title in labs().values():
-        row = next((line for line in rows if title in line), None)
-        assert row, f"{title} is not in the table of README.md"
-        name = numbers.pop(title[:2], None)
-        assert (f"[{title}](notebooks/{name})" in row) == (name is not None)
-        assert ("planned" in row) == (name is None)
-    assert not numbers, f"no lab has the number of {numbers}"
+    """Each lab is in the table, with its notebook; only those that there are not yet are planned."""
+    rows = re.findall(
+        r"^\| (.*?) \| .+? \| (.*?) ?\|$", _section("README.md", "The labs"), re.MULTILINE
+    )
+    assert rows.pop(0)[0] == "Lab"
+    linked = [f"[{title}](notebooks/{title[:2]}_{lab}.ipynb)" for lab, title in titles().items()]
+    assert [name for name, mark in rows if mark != "planned"] == linked
+    assert all(re.fullmatch(r"\d\d [\w ]+", name) for name, mark in rows if mark == "planned")
+    numbers = [name.lstrip("[")[:2] for name, _ in rows]
+    assert numbers == [f"{number:02}" for number in range(len(rows))]
+
+
+def test_the_teachers_table_lists_every_lab():
+    """One row a week and a lab, and each cell of it says something."""
+    rows = re.findall(r"^\| (\d+) \| (\d\d) \|(.*)\|$", _read("docs/teaching.md"), re.MULTILINE)
+    assert [lab for _, lab, _ in rows] == [title[:2] for title in titles().values()]
+    assert [int(week) for week, _, _ in rows] == list(range(1, len(rows) + 1))
+    assert all(cell.strip() for _, _, cells in rows for cell in cells.split("|"))
+
+
+def _section(name, heading):
+    return _read(name).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 # Notebooks

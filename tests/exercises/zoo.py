@@ -12,7 +12,7 @@ class Wrong(NamedTuple):
     Attributes:
         number: the exercise.
         answer: the function.
-        situation: how the reason begins; "" when it is not put through a situation at all.
+        situation: how the reason begins; "" when that does not matter.
         because: a part of what is wrong in the end, or of the reason.
         schedule: the counterexample, see `schedule`; None when it does not matter.
         sequential: whether a single client, with no fault, is enough to refuse it.
@@ -33,7 +33,7 @@ class Zoo(list[Wrong]):
         self,
         number: str,
         *,
-        situation: str,
+        situation: str = "",
         because: str,
         schedule: str | None = None,
         sequential: bool = False,

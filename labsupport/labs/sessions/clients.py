@@ -76,7 +76,7 @@ class _User:
         if let_in:
             self._store.put(self._token, "page", f"/{before:.0f}")
             self.used = (before, self.now())
-            self._client.note("seen", self._number)
+            self._client.record("seen", start, time.monotonic_ns(), self._number)
         return kind, let_in
 
     def _kind(self, before: float, after: float) -> str:
@@ -156,6 +156,8 @@ def log_in_and_out(client: Client, aside: str, opening: Opening, url: str, *limi
         mine = _sessions(server) - before
         mailbox.set("token", token)
         point("logged in")
+        # the held request may have used it at any moment until here
+        client.record("seen", start, time.monotonic_ns(), -number)
         store.destroy(token)
         client.note("logout", -number)
         point("logged out")

@@ -63,8 +63,11 @@ class Ends:
         found = []
         for login in history.select("login"):
             number = float(login["value"])
-            used = np.append(login["end_ns"], seen[seen["value"] == number]["end_ns"])
-            pauses = np.flatnonzero(np.diff(used) > idle + _SLACK_NS)
+            visits = seen[seen["value"] == number]
+            used = np.append(login["end_ns"], visits["end_ns"])
+            # from the end of one visit to the start of the next: what a busy machine adds to a visit
+            # is no pause
+            pauses = np.flatnonzero(visits["start_ns"] - used[:-1] > idle + _SLACK_NS)
             end = min(
                 used[pauses[0] if len(pauses) else -1] + idle,
                 login["end_ns"] + absolute,
