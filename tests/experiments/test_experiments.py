@@ -610,7 +610,6 @@ def test_a_run_that_costs_too_much_is_cut_short_and_says_so() -> None:
 
     result = Hasty(seconds=10).run(get_and_set)
     assert result.numbers["cut_short"] == 1
-    assert result.seconds < 10
     assert statuses(result) == {"There are counts": "holds", "No count is lost": "not exercised"}
     assert result.figure.texts[0].get_text().startswith("Cut short: ")
     assert "cut_short" not in Counting().run(get_and_set).numbers
