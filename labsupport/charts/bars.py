@@ -10,11 +10,9 @@ from matplotlib.patches import StepPatch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel, name_at_right, name_inches
+from labsupport.charts.plot import Plot, name_at_right, name_inches
 from labsupport.charts.style import MUTED, ROLES, Role, Size
 from labsupport.history import History, Rows
-
-__all__ = ["Bars", "Part"]
 
 _ROOM = 1.32  # above the highest bar, for its label
 
@@ -34,7 +32,7 @@ class Part:
     heights: Callable[[History, int], NDArray[np.int64]]
 
 
-class Bars(Panel):
+class Bars(Plot):
     """Numbers per span of time, as stacked bars.
 
     Args:
