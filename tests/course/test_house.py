@@ -163,7 +163,8 @@ def _minimum():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/teaching.md"]
+    "page",
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/teaching.md", "docs/glossary.md"],
 )
 def test_pages_name_commands_that_exist(page):
     """Every `make something` of a page is a target of the Makefile, and every link leads somewhere."""

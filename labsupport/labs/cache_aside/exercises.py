@@ -119,9 +119,11 @@ def user_cache_solution():
         cached = redis.get(key)
         if cached is not None:
             return json.loads(cached)
-        redis.set(f"{key}:pass", token, ex=10)  # before the row is read; the last reader's counts
+        # before the row is read; with NX the first reader keeps it, or steady reads would never fill
+        mine = redis.set(f"{key}:pass", token, nx=True, ex=10)
         row = db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)
-        redis.eval(fill, 2, key, f"{key}:pass", json.dumps(row), 3600, token)
+        if mine:
+            redis.eval(fill, 2, key, f"{key}:pass", json.dumps(row), 3600, token)
         return row
 
     def update_user(redis, db, user_id, name):
@@ -171,11 +173,12 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "The lease closes the gap, but its readers wait for the one who has it. Must a reader "
             "that may not fill the cache wait?",
-            "Before it reads the database, a reader leaves a token of its own under a second key. It "
-            "may fill the cache only while that token is still there. Who removes it?",
-            "Miss: `SET` pass token `EX 10` (without NX: the last reader's counts), SELECT, then one "
-            "script: if pass is still my token, `SET` the row and `DEL` the pass. The writer: "
-            "UPDATE, then one `DEL` of row and pass.",
+            "Before it reads the database, a reader leaves a token of its own under a second key, "
+            "unless there is one. It may fill the cache only while its token is there. Who removes it?",
+            "Miss: `SET` pass token `NX EX 10` (without NX each reader takes the right from the one "
+            "before, and under steady reads none ever fills), then SELECT. If the pass is mine, one "
+            "script: if it still is, `SET` the row and `DEL` the pass. The writer: UPDATE, then one "
+            "`DEL` of row and pass.",
         ),
         check=check_user_cache,
     ),

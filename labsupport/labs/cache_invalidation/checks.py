@@ -29,13 +29,18 @@ _USER = "SELECT * FROM users WHERE id = :id"
 _NAMED = "SELECT id FROM users WHERE username = :name"
 _RENAME = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
 
-# Reads a value, or grants the lease to fill it. KEYS: value, lease, the set of those who are writing;
-# ARGV: the reader's token; returns the value, and 1 if granted.
+# Reads a value, or grants the lease to fill it. KEYS: value, lease, the deadlines of those who are
+# writing; ARGV: the reader's token; returns the value, and 1 if granted.
 _GRANT = """
-local value = redis.call('GET', KEYS[1])
-if value or redis.call('SCARD', KEYS[3]) > 0 then return {value, 0} end
-redis.call('SET', KEYS[2], ARGV[1], 'EX', 10)
-return {value, 1}
+local value, now = redis.call('GET', KEYS[1]), redis.call('TIME')[1]
+if value or redis.call('ZCOUNT', KEYS[3], '(' .. now, '+inf') > 0 then return {value, 0} end
+return {value, redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', 10) and 1 or 0}
+"""
+
+# Lets a writer begin. KEYS: value, lease, deadlines; ARGV: its token.
+_ANNOUNCE = """
+redis.call('DEL', KEYS[1], KEYS[2])
+return redis.call('ZADD', KEYS[3], redis.call('TIME')[1] + 30, ARGV[1])
 """
 
 # Fills a value in, unless the lease is another's by now. KEYS: value, lease; ARGV: token, value.
@@ -198,17 +203,16 @@ def check_announce_user(answer: Answer) -> Outcome:
 
     def other(redis: Any, db: Any) -> None:
         """Another writer, who keeps to the rules."""
-        with redis.pipeline(transaction=True) as pipe:
-            pipe.delete("user:1", "user:1:lease").sadd("user:1:writers", "other").execute()
+        redis.eval(_ANNOUNCE, 3, "user:1", "user:1:lease", "user:1:writers", "other")
         db.execute(_RENAME, id=1, name="bob")
         with redis.pipeline(transaction=True) as pipe:
-            pipe.delete("user:1", "user:1:lease").srem("user:1:writers", "other").execute()
+            pipe.delete("user:1", "user:1:lease").zrem("user:1:writers", "other").execute()
 
     def renamed(redis: Any, db: Any) -> bool:
         """the user is renamed, the cache holds no old row, and can be filled again"""
         name = db.fetch_one(_USER, id=1)["username"]
         require(name == "eve", f"The name in the database is {name!r}.")
-        require(not redis.scard("user:1:writers"), "Writers are announced who have finished.")
+        require(not redis.zcard("user:1:writers"), "Writers are announced who have finished.")
         return true(redis, db)
 
     def true(redis: Any, db: Any) -> bool:
@@ -217,6 +221,9 @@ def check_announce_user(answer: Answer) -> Outcome:
         for key in keys_of(redis):
             ttl, limit = redis.pttl(key) / 1000, 60 if key == "user:1:writers" else 3600
             require(ttl <= limit, f"{key} lives for {ttl:.0f} seconds.")
+        latest = redis.zrange("user:1:writers", -1, -1, withscores=True)
+        ahead = latest[0][1] - redis.time()[0] if latest else 0.0
+        require(ahead <= 60, f"A deadline is {ahead:.0f} seconds ahead.")
         return _true(redis, db)
 
     def no_old_row(redis: Any, db: Any) -> bool:

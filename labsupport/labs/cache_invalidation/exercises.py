@@ -66,8 +66,9 @@ def listen_solution(subscriber, local):
 def announce_user_stub(redis, db, user_id, name):
     """Rename a user in a transaction, so that no crash leaves an old row in the cache.
 
-    A reader asks user:{id} first; it fills it under user:{id}:lease, and only if the set
-    user:{id}:writers is empty. What a crashed writer leaves there is gone within a minute.
+    A reader asks user:{id} first; it fills it under user:{id}:lease, and only if no deadline in
+    the sorted set user:{id}:writers is still ahead (one for each writer, in seconds on the server's
+    clock). What a crashed writer leaves there is over within a minute, whatever others do.
     """
     key = f"user:{user_id}"
     with db.transaction():
@@ -78,15 +79,21 @@ def announce_user_stub(redis, db, user_id, name):
 
 def announce_user_solution(redis, db, user_id, name):
     """Rename a user in a transaction, so that no crash leaves an old row in the cache."""
+    announce = """
+    -- KEYS: the row, its lease, the writers; ARGV: the writer's token.
+    redis.call('DEL', KEYS[1], KEYS[2])
+    redis.call('ZADD', KEYS[3], redis.call('TIME')[1] + 60, ARGV[1])
+    return redis.call('EXPIRE', KEYS[3], 60)
+    """
     key, token = f"user:{user_id}", secrets.token_urlsafe()
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.delete(key, f"{key}:lease").sadd(f"{key}:writers", token)
-        pipe.expire(f"{key}:writers", 60).execute()
-    with db.transaction():
-        rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
-        db.execute(rename, id=user_id, name=name)
-    with redis.pipeline(transaction=True) as pipe:  # again: the set may have expired meanwhile
-        pipe.delete(key, f"{key}:lease").srem(f"{key}:writers", token).execute()
+    redis.eval(announce, 3, key, f"{key}:lease", f"{key}:writers", token)
+    try:
+        with db.transaction():
+            rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
+            db.execute(rename, id=user_id, name=name)
+    finally:  # delete again: the deadline may have passed meanwhile
+        with redis.pipeline(transaction=True) as pipe:
+            pipe.delete(key, f"{key}:lease").zrem(f"{key}:writers", token).execute()
 
 
 EXERCISES: tuple[Exercise, ...] = (
@@ -122,17 +129,18 @@ EXERCISES: tuple[Exercise, ...] = (
     ),
     Exercise(
         number="04.3",
-        title="A writer who may crash at any step",
+        title="A writer that may crash at any step",
         stub=announce_user_stub,
         solution=announce_user_solution,
         hints=(
             "After the commit it may be too late for everything. What can you do *before* it, so that "
             "nothing old is in the cache, and nothing old gets in?",
-            "Announce yourself: delete row and lease, and put a token of your own into the set of "
-            "writers, with a TTL, all in one MULTI. Afterwards delete again, and take out your token, "
-            "not everybody's.",
-            "`pipe.delete(key, lease).sadd(writers, token)`, `pipe.expire(writers, 60)`, `execute`; "
-            "then the transaction; then `pipe.delete(key, lease).srem(writers, token)`, `execute`.",
+            "Announce yourself: one script deletes row and lease, and adds a token of your own to the "
+            "writers, with a deadline from the server's `TIME`. Afterwards delete again, and remove "
+            "your token only.",
+            "The script: `DEL` row lease, `ZADD` writers TIME + 60 token, `EXPIRE` writers 60. Then, in "
+            "a `try`, the transaction; in `finally` one MULTI: `delete(key, lease)`, `zrem(writers, "
+            "token)`.",
         ),
         check=check_announce_user,
     ),

@@ -1,12 +1,15 @@
 """The exercises of lab 01: what breaks each stub, and other good answers."""
 
 import json
+from collections import deque
 from contextlib import suppress
 
+from greenlet import getcurrent, greenlet
 from redis.exceptions import LockError
 
 from labsupport import check
 from labsupport.labs.cache_aside.exercises import EXERCISES
+from labsupport.servers import start_server
 from tests.exercises.zoo import schedule
 
 
@@ -17,6 +20,35 @@ def test_what_breaks_each_stub():
     assert "There were 2 loads" in str(second)
     assert schedule(third) == "GET SELECT UPDATE DEL SET"
     assert "1 of 10 orders" in third.reason
+
+
+class _Slow:
+    """A database whose query takes until its reader is gone on with."""
+
+    def fetch_one(self, *_, **__):
+        getcurrent().parent.switch("loading")
+        return {"id": 1, "username": "ada"}
+
+
+def test_steady_reads_fill_the_cache():
+    """Of 40 readers, two of whom come during each load, two load: the first keeps its right to fill.
+
+    Without the NX of the solution each takes that right from the one before, and 40 load.
+    """
+    get_user, _ = EXERCISES[2].solution()
+    loading, loads = deque(), 0
+    with start_server() as server, server.client() as redis:
+        for _ in range(40):
+            if len(loading) == 2:
+                loading.popleft().switch()  # the oldest load is done
+            reader = greenlet(lambda: get_user(redis, _Slow(), 1))
+            if reader.switch() == "loading":
+                loads += 1
+                loading.append(reader)
+        while loading:
+            loading.popleft().switch()
+        assert redis.exists("user:1") == 1
+    assert loads == 2
 
 
 class TestOtherGoodAnswers:

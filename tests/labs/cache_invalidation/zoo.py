@@ -196,13 +196,16 @@ def keeps_nothing(subscriber, local):
 # 04.3
 
 
-def announce(redis, user_id, token, seconds=60):
-    key = f"user:{user_id}"
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.delete(key, f"{key}:lease").sadd(f"{key}:writers", token)
-        if seconds:
-            pipe.expire(f"{key}:writers", seconds)
-        pipe.execute()
+ANNOUNCE = """
+for place, key in ipairs(KEYS) do if place > 1 then redis.call('DEL', key) end end
+redis.call('ZADD', KEYS[1], redis.call('TIME')[1] + ARGV[2], ARGV[1])
+return ARGV[3] ~= '' and redis.call('EXPIRE', KEYS[1], ARGV[3])
+"""
+
+
+def announce(redis, user_id, token, *, ahead=60, ttl=60, delete=("", ":lease")):
+    keys = [f"user:{user_id}{part}" for part in (":writers", *delete)]
+    redis.eval(ANNOUNCE, len(keys), *keys, token, ahead, ttl or "")
 
 
 def change(db, user_id, name):
@@ -213,7 +216,7 @@ def change(db, user_id, name):
 def release(redis, user_id, token):
     key = f"user:{user_id}"
     with redis.pipeline(transaction=True) as pipe:
-        pipe.delete(key, f"{key}:lease").srem(f"{key}:writers", token).execute()
+        pipe.delete(key, f"{key}:lease").zrem(f"{key}:writers", token).execute()
 
 
 @wrong("04.3", situation="One writer alone", because="announced who have finished", sequential=True)
@@ -225,10 +228,8 @@ def never_releases(redis, db, user_id, name):
 
 @wrong("04.3", situation="A writer who may crash", because="user:1 says 'ada'")
 def announces_and_leaves_the_row(redis, db, user_id, name):
-    key, token = f"user:{user_id}", secrets.token_urlsafe()
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.delete(f"{key}:lease").sadd(f"{key}:writers", token)
-        pipe.expire(f"{key}:writers", 60).execute()
+    token = secrets.token_urlsafe()
+    announce(redis, user_id, token, delete=[":lease"])
     change(db, user_id, name)
     release(redis, user_id, token)
 
@@ -236,7 +237,7 @@ def announces_and_leaves_the_row(redis, db, user_id, name):
 @wrong("04.3", situation="A writer who may crash", because="user:1:writers has no TTL")
 def announced_for_ever(redis, db, user_id, name):
     token = secrets.token_urlsafe()
-    announce(redis, user_id, token, seconds=None)
+    announce(redis, user_id, token, ttl=None)
     change(db, user_id, name)
     release(redis, user_id, token)
 
@@ -244,16 +245,32 @@ def announced_for_ever(redis, db, user_id, name):
 @wrong("04.3", situation="A writer who may crash", because="user:1:writers has no TTL")
 def expires_in_a_second_step(redis, db, user_id, name):
     token = secrets.token_urlsafe()
-    announce(redis, user_id, token, seconds=None)
+    announce(redis, user_id, token, ttl=None)
     redis.expire(f"user:{user_id}:writers", 60)
     change(db, user_id, name)
     release(redis, user_id, token)
 
 
 @wrong("04.3", situation="A writer who may crash", because="lives for 3600 seconds")
+def kept_for_an_hour(redis, db, user_id, name):
+    token = secrets.token_urlsafe()
+    announce(redis, user_id, token, ttl=3600)
+    change(db, user_id, name)
+    release(redis, user_id, token)
+
+
+@wrong("04.3", situation="A writer who may crash", because="A deadline is 3600 seconds ahead")
 def announced_for_an_hour(redis, db, user_id, name):
     token = secrets.token_urlsafe()
-    announce(redis, user_id, token, seconds=3600)
+    announce(redis, user_id, token, ahead=3600)
+    change(db, user_id, name)
+    release(redis, user_id, token)
+
+
+@wrong("04.3", situation="A reader, and a writer who may crash", because="user:1 says 'ada'")
+def late_by_a_day(redis, db, user_id, name):
+    token = secrets.token_urlsafe()
+    announce(redis, user_id, token, ahead=-86_400)
     change(db, user_id, name)
     release(redis, user_id, token)
 
@@ -270,8 +287,7 @@ def announces_too_late(redis, db, user_id, name):
 def deletes_then_announces(redis, db, user_id, name):
     key, token = f"user:{user_id}", secrets.token_urlsafe()
     redis.delete(key, f"{key}:lease")
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.sadd(f"{key}:writers", token).expire(f"{key}:writers", 60).execute()
+    announce(redis, user_id, token, delete=())
     change(db, user_id, name)
     release(redis, user_id, token)
 
@@ -285,7 +301,7 @@ def trusts_the_announcement(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token)
     change(db, user_id, name)
-    redis.srem(f"user:{user_id}:writers", token)
+    redis.zrem(f"user:{user_id}:writers", token)
 
 
 @wrong(
