@@ -6,24 +6,6 @@ second line what to do now. In a notebook it is shown as those two lines, withou
 
 import traceback
 
-__all__ = [
-    "ConstraintError",
-    "DatabaseBusyError",
-    "DatabaseUnreachableError",
-    "ForeignKeysError",
-    "ImplementationError",
-    "InvalidSettingError",
-    "LabError",
-    "NotDeterministicError",
-    "NotSteppableError",
-    "ServerNotFoundError",
-    "ServerTooOldError",
-    "ServerUnreachableError",
-    "StatementError",
-    "UnknownNameError",
-    "WorkerError",
-]
-
 
 class LabError(Exception):
     """Something failed that the reader can mend.

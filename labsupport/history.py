@@ -21,8 +21,6 @@ from labsupport.errors import InvalidSettingError, WorkerError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["History", "Recorder", "Rows"]
-
 # The file: how many names there are, the names, then the slots. A slot: start, end, value, client,
 # name, and last, since it is what makes the slot valid, its sequence number + 1.
 _NAME_BYTES = 32

@@ -13,8 +13,6 @@ from labsupport.errors import LabError, UnknownNameError
 from labsupport.exploration import close_testbed
 from labsupport.servers import open_redis
 
-__all__ = ["Lab"]
-
 
 class Lab:
     """A lab's own Redis and its own copy of the shop's database.

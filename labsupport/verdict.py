@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
-__all__ = ["Claim", "Status", "Verdict", "status_of"]
-
 Status = Literal["holds", "broken", "not exercised"]
 
 _LOOK: dict[Status, tuple[str, str, str]] = {

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from labsupport.charts.picture import LabFigure
 from labsupport.charts.style import INK, MUTED, ROLES, Size, style
 
-__all__ = ["bar_chart"]
-
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM, _ROW = 9.6, 3.3, 0.9, 0.8, 0.75, 0.5
 
 

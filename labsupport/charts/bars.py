@@ -14,8 +14,6 @@ from labsupport.charts.plot import Plot, name_at_right, name_inches
 from labsupport.charts.style import MUTED, ROLES, Role, Size
 from labsupport.history import History, Rows
 
-__all__ = ["Bars", "Part"]
-
 _ROOM = 1.32  # above the highest bar, for its label
 
 

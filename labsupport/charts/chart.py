@@ -13,8 +13,6 @@ from labsupport.charts.plot import Plot
 from labsupport.charts.style import INK, MUTED, Size, style
 from labsupport.history import History, Rows
 
-__all__ = ["Chart", "Run", "draw_comparison"]
-
 _WIDTH = 9.6
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.75, 1.35, 1.25, 0.62
 _NARROWEST = 3.8  # a column of a comparison

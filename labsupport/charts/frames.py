@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FrameEncoder"]
-
 _BAND_LINES = 16
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGBA = 6

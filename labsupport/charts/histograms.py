@@ -8,8 +8,6 @@ from matplotlib.ticker import MaxNLocator
 from labsupport.charts.picture import LabFigure
 from labsupport.charts.style import INK, MUTED, ROLES, Size, style
 
-__all__ = ["histograms"]
-
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM, _ROW = 9.6, 1.3, 2.3, 0.7, 0.75, 0.95
 _BINS = 70  # of values that are not whole numbers
 _HIGHEST = 0.84  # of a bar, as a part of its row

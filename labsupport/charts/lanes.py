@@ -15,8 +15,6 @@ from labsupport.charts.plot import Plot, name_inches
 from labsupport.charts.style import ROLES, Size
 from labsupport.history import History, Rows
 
-__all__ = ["Bar", "Lanes", "Mark", "overlaps"]
-
 Spans = NDArray[np.int64]
 Points = NDArray[np.int64]
 

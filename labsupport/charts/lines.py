@@ -14,8 +14,6 @@ from labsupport.charts.plot import Plot, name_at_right, name_inches
 from labsupport.charts.style import ROLES
 from labsupport.history import History, Rows
 
-__all__ = ["Line", "Lines"]
-
 _MOST_POINTS = 400
 _ROOM = 1.06
 

@@ -15,8 +15,6 @@ from labsupport.charts.plot import Plot
 from labsupport.charts.style import INK, style
 from labsupport.history import History
 
-__all__ = ["LiveChart"]
-
 _FRAMES_PER_SECOND = 12
 _SHARE = 0.1  # of one core, at most, unless that would be less than
 _LONGEST_SECONDS = 0.2

@@ -13,8 +13,6 @@ from PIL import Image
 
 from labsupport.charts.style import style
 
-__all__ = ["DPI", "LabFigure", "Picture", "Place", "png", "show"]
-
 DPI = 100
 """Dots per inch as shown on the page; final pictures hold twice as many, for projectors."""
 _SHARPER = 2

@@ -9,8 +9,6 @@ from matplotlib.axes import Axes
 from labsupport.charts.style import INK, Size
 from labsupport.history import History, Rows
 
-__all__ = ["Plot", "name_at_right", "name_inches", "spread"]
-
 _LABEL_INCHES = 0.23
 _LETTER_INCHES = 0.108  # of a bold one at the size of a label
 

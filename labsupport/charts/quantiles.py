@@ -13,8 +13,6 @@ from labsupport.charts.plot import Plot, name_at_right
 from labsupport.charts.style import ROLES
 from labsupport.history import History, Rows
 
-__all__ = ["Quantiles"]
-
 _LINES = (("p99", 99, "tail"), ("p50", 50, "median"))
 
 

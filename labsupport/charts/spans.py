@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["count_per_span", "most_at_once"]
-
 Times = NDArray[np.int64]
 
 

@@ -9,8 +9,6 @@ import matplotlib
 
 _SETTINGS = threading.RLock()
 
-__all__ = ["ALARM", "CLIENTS", "INK", "MUTED", "ROLES", "Role", "Size", "style"]
-
 # Okabe and Ito, "Color Universal Design" (2008): told apart with any kind of colour vision.
 _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"
 

@@ -13,14 +13,12 @@ from sqlalchemy.pool import NullPool
 
 from labsupport.database.postgresql_errors import explain, explain_refusal
 from labsupport.database.postgresql_undo import Undo
-from labsupport.database.statements import ResultSet, check_params, prepare
+from labsupport.database.statements import ResultSet, bind
 from labsupport.errors import (
     DatabaseUnreachableError,
     LabError,
     StatementError,
 )
-
-__all__ = ["PostgreSQL", "name_copy"]
 
 _MARK = "labsupport: a private copy of the shop"
 _SCHEMA = re.compile(r"labsupport_[0-9a-f]{15}")
@@ -38,8 +36,6 @@ class PostgreSQL:
         url: what `name_copy` returned.
         busy_seconds: how long a statement waits for a lock.
     """
-
-    name = "postgresql"
 
     def __init__(self, url: str, busy_seconds: float) -> None:
         self._schema = _schema(url)
@@ -59,28 +55,22 @@ class PostgreSQL:
         _give_plain_values(driver)
         self._driver = driver
         self._savepoints = busy_seconds < _RETRIED_BELOW_SECONDS
-        self._undo = Undo(self.plain, self._schema)
+        self.undo = Undo(self.plain, self._schema)
 
     def run(self, sql: str, params: dict[str, Any], *, inside: bool) -> ResultSet:
         """Run one statement and take all its rows."""
-        prepared = prepare(sql, self._dialect)
-        if params or prepared.names:
-            check_params(sql, prepared.names, params)
+        text = bind(sql, params, self._dialect)
         if not inside:
             self.rollback()  # of what an interrupt, in the midst of BEGIN or ROLLBACK, has left
         savepoint = inside and self._savepoints
         if savepoint:
             self.plain("SAVEPOINT labsupport")
         try:
-            cursor = self._driver.execute(prepared.text, params)
-            if cursor.description is None:
-                return ResultSet((), [], max(cursor.rowcount, 0))
-            rows = cursor.fetchall()
+            return ResultSet.of(self._driver.execute(text, params))
         except self._driver_error as error:
             if savepoint and not self._lost:
                 self.plain("ROLLBACK TO labsupport")
             raise explain(error, sql, self._lost) from error
-        return ResultSet(tuple([column[0] for column in cursor.description]), rows, len(rows))
 
     def plain(self, sql: str) -> list[tuple[Any, ...]]:
         """Run a statement of the lab's own; its rows."""
@@ -117,18 +107,6 @@ class PostgreSQL:
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
         self._pooled.close()
-
-    def snapshot(self) -> None:
-        """Keep the state to which `restore` goes back."""
-        self._undo.snapshot()
-
-    def restore(self) -> None:
-        """Go back to the snapshot."""
-        self._undo.restore()
-
-    def forget(self) -> None:
-        """Drop the snapshot."""
-        self._undo.forget()
 
     def create(self, tables: Mapping[str, str], data: Path) -> None:
         """Make the schema and load the shop into it.

@@ -2,16 +2,8 @@
 
 from sqlalchemy import make_url
 
-from labsupport.database.statements import shorten
-from labsupport.errors import (
-    ConstraintError,
-    DatabaseBusyError,
-    DatabaseUnreachableError,
-    LabError,
-    StatementError,
-)
-
-__all__ = ["explain", "explain_refusal", "locate"]
+from labsupport.database.statements import busy, refused
+from labsupport.errors import DatabaseUnreachableError, LabError
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _LOCKED = {"55P03", "40P01", "40001"}  # lock not available, deadlock, serialization failure
@@ -35,17 +27,8 @@ def explain(error: Exception, sql: str, lost: bool) -> LabError:
             "Open the lab again, when the server is up.",
         )
     if state in _LOCKED:
-        return DatabaseBusyError(
-            f"Another transaction holds the lock that {shorten(sql)} needs.",
-            "Try again when that transaction has ended, or give the session more `busy_seconds`.",
-        )
-    refused = f"PostgreSQL refused {shorten(sql)}: {message}."
-    if state.startswith(_CONSTRAINT):
-        return ConstraintError(
-            refused,
-            "Nothing was changed; give values that keep the constraint, or use ON CONFLICT.",
-        )
-    return StatementError(refused, "Mend the statement and run the cell again.")
+        return busy(sql)
+    return refused("PostgreSQL", sql, message, constraint=state.startswith(_CONSTRAINT))
 
 
 def locate(url: str) -> str:

@@ -5,12 +5,11 @@ back in reverse, in one round trip. DDL and TRUNCATE are not seen by row trigger
 row versions tell of them, and the schema is then built anew from a copy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from labsupport.errors import LabError
-
-__all__ = ["Undo"]
 
 # {0} the shop's schema, {1} the one beside it; what is logged is the table as text that SQL can
 # use, the condition that finds the row `t` again, and the row before and after.
@@ -107,7 +106,7 @@ class Undo:
         self.forget()
         self._tables = [(name, found) for name, found in self._ask(_TABLES)]
         self._beyond = [name for (name,) in self._ask(_BEYOND_COPY)]
-        with _Together(self._run):
+        with self._together():
             self._run(f"CREATE SCHEMA {self._saved}")
             self._run(_MACHINERY.format(self._schema, self._saved))
             for table, _ in self._tables:
@@ -128,7 +127,7 @@ class Undo:
                 f" there before: {', '.join(self._beyond)}.",
                 "Open the lab again, and create such objects after the snapshot, or not at all.",
             )
-        with _Together(self._run):
+        with self._together():
             objects = self._ask("SELECT obj_description('{0}'::regnamespace, 'pg_namespace')")
             self._run(f"DROP SCHEMA {self._schema} CASCADE")
             self._run(f"CREATE SCHEMA {self._schema}")
@@ -146,6 +145,17 @@ class Undo:
 
     def _ask(self, sql: str) -> list[tuple[Any, ...]]:
         return self._run(sql.format(self._schema, self._saved))
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Make the statements of a block one transaction."""
+        self._run("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._run("ROLLBACK")
+            raise
+        self._run("COMMIT")
 
     def _copy(self, table: str, source: str, target: str) -> None:
         self._run(f"CREATE TABLE {target}.{table} (LIKE {source}.{table} INCLUDING ALL)")
@@ -172,16 +182,3 @@ class Undo:
             last, called = self._run(f"SELECT last_value, is_called FROM {name}")[0]
             counters += f", setval('{name}', {last}, {called})"
         return counters
-
-
-class _Together:
-    """Statements that are one transaction."""
-
-    def __init__(self, run: Callable[[str], object]) -> None:
-        self._run = run
-
-    def __enter__(self) -> None:
-        self._run("BEGIN")
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._run("COMMIT" if error is None else "ROLLBACK")

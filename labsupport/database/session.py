@@ -1,8 +1,9 @@
 """A session on the lab's database: the same few methods over SQLite and PostgreSQL."""
 
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from sqlalchemy import make_url
@@ -12,20 +13,32 @@ from labsupport.database.postgresql_errors import locate
 from labsupport.database.sqlite import SQLite
 from labsupport.database.statements import ResultSet
 from labsupport.errors import DatabaseUnreachableError, InvalidSettingError, LabError
-
-__all__ = ["Around", "Connection", "Database"]
+from labsupport.processes import Closing
 
 Around = Callable[[str, dict[str, Any], bool, Callable[[], Any]], Any]
 """What is called in place of each statement: with the SQL, its parameters, whether it is inside a
 transaction, and the function that runs it. COMMIT and ROLLBACK come so, too."""
 
 
+class Undo(Protocol):
+    """A backend's way back to an earlier state of the data."""
+
+    def snapshot(self) -> None:
+        """Keep the state to which `restore` goes back."""
+
+    def restore(self) -> None:
+        """Go back to it."""
+
+    def forget(self) -> None:
+        """Drop the snapshot."""
+
+
 class Connection(Protocol):
     """What a backend does for a session."""
 
     @property
-    def name(self) -> str:
-        """ "sqlite" or "postgresql"."""
+    def undo(self) -> Undo:
+        """The way back."""
 
     def run(self, sql: str, params: dict[str, Any], *, inside: bool) -> ResultSet:
         """Run one statement."""
@@ -42,17 +55,8 @@ class Connection(Protocol):
     def close(self) -> None:
         """Close the connection."""
 
-    def snapshot(self) -> None:
-        """Keep the state to which `restore` goes back."""
 
-    def restore(self) -> None:
-        """Go back to it."""
-
-    def forget(self) -> None:
-        """Drop the snapshot."""
-
-
-class Database:
+class Database(Closing):
     """One session on a database: one connection, for one client at a time.
 
     Statements are SQL with named parameters; outside `transaction` each one commits by itself.
@@ -67,6 +71,7 @@ class Database:
     Attributes:
         url: the address; it may hold a password, so do not print it (`description` is for that).
         backend: "sqlite" or "postgresql".
+        connection: the backend's.
         description: what the session is connected to, in a line without secrets.
 
     Raises:
@@ -80,12 +85,12 @@ class Database:
         self.busy_seconds = busy_seconds
         self.backend = make_url(url).get_backend_name()
         connect = PostgreSQL if self.backend == "postgresql" else SQLite
-        self._connection: Connection = connect(url, busy_seconds)
+        self.connection: Connection = connect(url, busy_seconds)
         self._inside = False  # in a `with db.transaction()` block
         self._begun = False  # BEGIN was sent
         self._snapshot = False
-        self._remove: Callable[[], object] | None = None
         self._around = around
+        self._end: Callable[[], object] = self.connection.close
 
     @property
     def in_transaction(self) -> bool:
@@ -143,11 +148,11 @@ class Database:
         try:
             yield self
             if self._begun:
-                self._end("COMMIT", self._commit)
+                self._through("COMMIT", {}, self._commit)
         except BaseException:
             if self._begun:
                 with suppress(DatabaseUnreachableError):  # the connection is gone, so is its work
-                    self._end("ROLLBACK", self.rollback)
+                    self._through("ROLLBACK", {}, self.rollback)
             raise
         finally:
             self._inside = self._begun = False
@@ -164,7 +169,7 @@ class Database:
     def rollback(self) -> None:
         """Undo what was begun, as the database does for a client that is gone."""
         self._inside = self._begun = False
-        self._connection.rollback()
+        self.connection.rollback()
 
     def snapshot(self) -> None:
         """Keep the present state of all data, for `restore`; it replaces an earlier snapshot.
@@ -177,7 +182,7 @@ class Database:
         """
         self._refuse_inside("snapshot")
         self._snapshot = False
-        self._connection.snapshot()
+        self.connection.undo.snapshot()
         self._snapshot = True
 
     def restore(self) -> None:
@@ -195,59 +200,47 @@ class Database:
             raise InvalidSettingError(
                 "This session has no snapshot to restore.", "Call `db.snapshot()` first."
             )
-        self._connection.restore()
+        self.connection.undo.restore()
 
     def forget(self) -> None:
         """Drop the snapshot: the present state stays, and writes are no longer logged."""
         self._refuse_inside("forget")
-        self._connection.forget()
+        self.connection.undo.forget()
         self._snapshot = False
 
     def own(self, remove: Callable[[], object]) -> None:
-        """Have the data go with this session: `remove` is called when it is closed.
+        """Let the data go with this session: closed, collected, or at the process's end.
 
         Args:
-            remove: removes the data, and ends the connection.
+            remove: removes the data and closes the connection; it does not refer to the session. A
+                forked child does not call it: it must not take its parent's data away.
         """
-        self._remove = remove
-
-    @property
-    def connection(self) -> Connection:
-        """The backend's connection."""
-        return self._connection
+        self._end = weakref.finalize(self, _remove_in, os.getpid(), remove)
 
     def close(self) -> None:
         """Close the session; what it began is rolled back. `open_shop`'s own removes the data."""
         self._inside = self._begun = False
-        if self._remove is not None:
-            self._remove()
-        else:
-            self._connection.close()
+        self._end()
 
     def _statement(self, sql: str, params: dict[str, Any]) -> ResultSet:
-        if self._around is None:
-            return self._run(sql, params)
-        found: ResultSet = self._around(sql, params, self._inside, lambda: self._run(sql, params))
+        found: ResultSet = self._through(sql, params, lambda: self._run(sql, params))
         return found
+
+    def _through(self, sql: str, params: dict[str, Any], run: Callable[[], Any]) -> Any:
+        return run() if self._around is None else self._around(sql, params, self._inside, run)
 
     def _run(self, sql: str, params: dict[str, Any]) -> ResultSet:
         if self._inside and not self._begun:
             self._begun = True  # first, so that an interrupt in `begin` is followed by a rollback
             try:
-                self._connection.begin()
+                self.connection.begin()
             except LabError:
                 self._begun = False
                 raise
-        return self._connection.run(sql, params, inside=self._begun)
-
-    def _end(self, sql: str, end: Callable[[], None]) -> None:
-        if self._around is None:
-            end()
-        else:
-            self._around(sql, {}, True, end)
+        return self.connection.run(sql, params, inside=self._begun)
 
     def _commit(self) -> None:
-        self._connection.commit()
+        self.connection.commit()
         self._inside = self._begun = False
 
     def _refuse_inside(self, action: str) -> None:
@@ -258,18 +251,12 @@ class Database:
             )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.description}>"
+        return f"<Database {self.description}>"
 
     def __reduce__(self) -> tuple[type["Database"], tuple[str]]:
         return Database, (self.url,)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+def _remove_in(process: int, remove: Callable[[], object]) -> None:
+    if os.getpid() == process:
+        remove()

@@ -7,8 +7,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -17,9 +15,7 @@ from sqlalchemy.exc import ArgumentError
 from labsupport.database.postgresql import PostgreSQL, name_copy
 from labsupport.database.session import Database
 from labsupport.errors import DatabaseUnreachableError, LabError
-from labsupport.processes.reaper import discard, protect
-
-__all__ = ["BESTSELLERS", "TABLES", "open_shop"]
+from labsupport.processes import PrivateDirectory, writing_to
 
 _ROOT = Path(__file__).resolve().parents[2]  # the checkout, or where the wheel is installed
 _PACKAGED = Path("labsupport", "data")  # only a wheel has it, see pyproject.toml
@@ -68,28 +64,24 @@ def open_shop(url: str | None = None) -> Database:
 
 
 def _open_sqlite(data: Path) -> Database:
-    directory = Path(tempfile.mkdtemp(prefix="labsupport-shop-"))
+    directory = PrivateDirectory()
+    path = directory.path / "shop.sqlite"
     try:
-        protect(directory)  # it goes with the kernel, even when that is killed with -9
-        path = directory / "shop.sqlite"
-        shutil.copyfile(_template(data), path)
+        directory.make()
+        with writing_to(directory.path):
+            shutil.copyfile(_template(data), path)
         database = Database(str(URL.create("sqlite", database=str(path))))
     except BaseException:
-        _discard(directory)
+        directory.remove()
         raise
     connection = database.connection
 
     def remove() -> None:
         connection.close()
-        _discard(directory)
+        directory.remove()
 
-    _own(database, remove)
+    database.own(remove)
     return database
-
-
-def _discard(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    discard(directory)
 
 
 def _open_postgresql(url: URL, data: Path) -> Database:
@@ -102,24 +94,13 @@ def _open_postgresql(url: URL, data: Path) -> Database:
             connection.remove()
         connection.close()
 
-    _own(database, remove)
+    database.own(remove)
     try:
         connection.create(TABLES, data)
     except BaseException:
         database.close()
         raise
     return database
-
-
-def _own(database: Database, remove: Callable[[], None]) -> None:
-    """Let the data go with its session: when it is closed, collected, or at the process's end."""
-    process = os.getpid()
-
-    def remove_here() -> None:
-        if os.getpid() == process:  # a forked child must not take its parent's data away
-            remove()
-
-    database.own(weakref.finalize(database, remove_here))
 
 
 def _template(data: Path) -> Path:
@@ -130,13 +111,15 @@ def _template(data: Path) -> Path:
     path = _cache() / f"shop-{digest.hexdigest()}.sqlite"
     if not path.exists():
         # A name of its own, then a rename: kernels that start at once do not see half a file.
-        handle, unfinished = tempfile.mkstemp(prefix="shop-", suffix=".part", dir=path.parent)
-        os.close(handle)
-        try:
-            _load(Path(unfinished), data)
-            os.replace(unfinished, path)
-        finally:
-            Path(unfinished).unlink(missing_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}.part")
+        with writing_to(path):
+            try:
+                _load(unfinished, data)
+                os.replace(unfinished, path)
+            except sqlite3.OperationalError as error:  # a full disk, as it is told by SQLite
+                raise OSError(str(error)) from error
+            finally:
+                unfinished.unlink(missing_ok=True)
     return path
 
 

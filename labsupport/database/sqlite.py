@@ -9,16 +9,8 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from labsupport.database.sqlite_undo import Undo
-from labsupport.database.statements import ResultSet, check_params, prepare, shorten
-from labsupport.errors import (
-    ConstraintError,
-    DatabaseBusyError,
-    DatabaseUnreachableError,
-    LabError,
-    StatementError,
-)
-
-__all__ = ["SQLite"]
+from labsupport.database.statements import ResultSet, bind, busy, refused
+from labsupport.errors import DatabaseUnreachableError, LabError
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
@@ -30,8 +22,6 @@ class SQLite:
         url: "sqlite:///" and the path of the file.
         busy_seconds: how long a statement waits for a lock.
     """
-
-    name = "sqlite"
 
     def __init__(self, url: str, busy_seconds: float) -> None:
         engine = _engine(url, busy_seconds)
@@ -48,23 +38,17 @@ class SQLite:
                 "It is removed when the lab that opened it is closed: open the lab again.",
             ) from None
         self._driver: sqlite3.Connection = driver
-        self._undo = Undo(self, driver)
+        self.undo = Undo(self, driver)
 
     def run(self, sql: str, params: dict[str, Any], *, inside: bool) -> ResultSet:
         """Run one statement and take all its rows."""
-        prepared = prepare(sql, self._dialect)
-        if params or prepared.names:
-            check_params(sql, prepared.names, params)
+        text = bind(sql, params, self._dialect)
         if not inside:
             self.rollback()  # of what an interrupt, in the midst of BEGIN or ROLLBACK, has left
         try:
-            cursor = self._driver.execute(prepared.text, params)
-            if cursor.description is None:
-                return ResultSet((), [], max(cursor.rowcount, 0))
-            rows = cursor.fetchall()
+            return ResultSet.of(self._driver.execute(text, params))
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
             raise _explain(error, sql) from error
-        return ResultSet(tuple([column[0] for column in cursor.description]), rows, len(rows))
 
     def plain(self, sql: str) -> list[tuple[Any, ...]]:
         """Run a statement of the lab's own; its rows."""
@@ -94,20 +78,8 @@ class SQLite:
         """Close the connection; an open transaction is rolled back."""
         with contextlib.suppress(sqlite3.Error, LabError):  # the file may be gone, or busy
             self.rollback()
-            self._undo.forget()
+            self.undo.forget()
         self._pooled.close()
-
-    def snapshot(self) -> None:
-        """Keep the state to which `restore` goes back."""
-        self._undo.snapshot()
-
-    def restore(self) -> None:
-        """Go back to the snapshot."""
-        self._undo.restore()
-
-    def forget(self) -> None:
-        """Drop the snapshot."""
-        self._undo.forget()
 
 
 @lru_cache(maxsize=16)
@@ -128,19 +100,15 @@ def _engine(url: str, busy_seconds: float) -> Engine:
 def _explain(error: Exception, sql: str) -> LabError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _BUSY:
-        return DatabaseBusyError(
-            f"Another transaction holds the lock that {shorten(sql)} needs.",
-            "Try again when that transaction has ended, or give the session more `busy_seconds`.",
-        )
-    if isinstance(error, sqlite3.IntegrityError):
-        return ConstraintError(
-            f"SQLite refused {shorten(sql)}: {error}.",
-            "Nothing was changed; give values that keep the constraint, or use ON CONFLICT.",
+        return busy(sql)
+    if code == sqlite3.SQLITE_FULL:
+        return LabError(
+            "The disk has no room left for the database.",
+            "Make room on it, or set TMPDIR to a directory that has some, and open the lab again.",
         )
     if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
         return DatabaseUnreachableError(
             "This database session is closed.", "Open the lab again, or take `db.session()`."
         )
-    return StatementError(
-        f"SQLite refused {shorten(sql)}: {error}.", "Mend the statement and run the cell again."
-    )
+    constraint = isinstance(error, sqlite3.IntegrityError)
+    return refused("SQLite", sql, error, constraint=constraint)

@@ -9,8 +9,6 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Undo"]
-
 _LOG = "labsupport_undo"
 _LONGEST_LOG = 2_000  # beyond it, the pages of the full copy are written back sooner
 

@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 import sqlalchemy
 from sqlalchemy.engine.interfaces import Dialect
 
-from labsupport.errors import StatementError
-
-__all__ = ["Prepared", "ResultSet", "check_params", "prepare", "shorten"]
+from labsupport.errors import ConstraintError, DatabaseBusyError, StatementError
 
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _TRANSACTION_WORDS = frozenset(
@@ -31,6 +29,14 @@ class ResultSet(NamedTuple):
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     changed: int
+
+    @classmethod
+    def of(cls, cursor: Any) -> "ResultSet":
+        """All that a driver's cursor has to give."""
+        if cursor.description is None:
+            return cls((), [], max(cursor.rowcount, 0))
+        rows = cursor.fetchall()
+        return cls(tuple([column[0] for column in cursor.description]), rows, len(rows))
 
 
 class Prepared(NamedTuple):
@@ -63,7 +69,19 @@ def prepare(sql: str, dialect: Dialect) -> Prepared:
     return Prepared(str(compiled), frozenset(compiled.params))
 
 
-def check_params(sql: str, needed: frozenset[str], params: Mapping[str, Any]) -> None:
+def bind(sql: str, params: Mapping[str, Any], dialect: Dialect) -> str:
+    """The text to be run with the parameters.
+
+    Raises:
+        StatementError: see `prepare` and `_check_params`.
+    """
+    prepared = prepare(sql, dialect)
+    if params or prepared.names:
+        _check_params(sql, prepared.names, params)
+    return prepared.text
+
+
+def _check_params(sql: str, needed: frozenset[str], params: Mapping[str, Any]) -> None:
     """Say what is wrong with a statement's parameters.
 
     Raises:
@@ -90,3 +108,27 @@ def shorten(sql: str, length: int = 80) -> str:
     """A statement on one line, for a message."""
     line = " ".join(sql.split())
     return f"«{line if len(line) <= length else line[: length - 1] + '…'}»"
+
+
+def busy(sql: str) -> DatabaseBusyError:
+    """The error of a statement that waited too long for a lock."""
+    return DatabaseBusyError(
+        f"Another transaction holds the lock that {shorten(sql)} needs.",
+        "Try again when that transaction has ended, or give the session more `busy_seconds`.",
+    )
+
+
+def refused(backend: str, sql: str, said: object, *, constraint: bool) -> StatementError:
+    """The error of a statement that the database does not accept.
+
+    Args:
+        backend: the database, as it is called in a message.
+        sql: the statement.
+        said: the database's own words.
+        constraint: whether it is one of the constraints that refuses.
+    """
+    problem = f"{backend} refused {shorten(sql)}: {said}."
+    if constraint:
+        remedy = "Nothing was changed; give values that keep the constraint, or use ON CONFLICT."
+        return ConstraintError(problem, remedy)
+    return StatementError(problem, "Mend the statement and run the cell again.")

@@ -20,7 +20,7 @@ from labsupport.experiments.knobs import check_knobs
 from labsupport.experiments.parameters import check_parameters
 from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.stage import Stage
-from labsupport.experiments.tables import Contrast, Finding, Numbers, Rule
+from labsupport.experiments.tables import Contrast, Finding, Rule
 from labsupport.history import History
 from labsupport.verdict import Claim, Verdict
 from labsupport.workers import warm_up
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from labsupport.experiments.panel import ControlPanel
 
 _MUCH_LONGER = 1.05
-_MORE_SECONDS = 25.0
+_MORE_SECONDS = 35.0
 
 Implementation = Callable[..., Any]
 
@@ -91,14 +91,14 @@ class Experiment(ABC):
     def plots(self) -> Sequence[Plot]:
         """New plots for a chart."""
 
-    def judge(self, numbers: Numbers) -> list[Claim]:
+    def judge(self, numbers: dict[str, float]) -> list[Claim]:
         """What the numbers say of each claim."""
-        known = self._knobs() | dict(numbers)
+        known = self._knobs() | numbers
         return [rule.judge(known) for rule in self.claims]
 
-    def find(self, numbers: Numbers) -> str:
+    def find(self, numbers: dict[str, float]) -> str:
         """The finding in one line: the chart's title."""
-        known = self._knobs() | dict(numbers)
+        known = self._knobs() | numbers
         finding = next(one for one in self.findings if one.applies(known)).say(known)
         return f"Cut short: {finding}" if known.get("cut_short") else finding
 
@@ -148,15 +148,7 @@ class Experiment(ABC):
             LabError: see `run`.
         """
         self._check_parameters(implementation, name)
-        chart = None
-        if place is not None:
-            chart = LiveChart(
-                self.plots(),
-                seconds=self.seconds,
-                title=f"{name} is running …",
-                subtitle=self.conditions,
-                place=place,
-            )
+        chart = None if place is None else self._live_chart(name, place)
         with Stage(chart, budget_seconds=self.budget_seconds, stopped=stopped) as stage:
             self.conduct(stage, implementation, name)
             # a moment more than asked for is no reason for another axis
@@ -228,7 +220,14 @@ class Experiment(ABC):
         """The knobs that are numbers, for the tables."""
         return {name: v for name, v in vars(self).items() if isinstance(v, int | float)}
 
-    def _draw(self, name: str, numbers: Numbers, history: History, seconds: float) -> LabFigure:
+    def _live_chart(self, name: str, place: Place) -> LiveChart:
+        title = f"{name} is running …"
+        plots, conditions = self.plots(), self.conditions
+        return LiveChart(plots, seconds=self.seconds, title=title, subtitle=conditions, place=place)
+
+    def _draw(
+        self, name: str, numbers: dict[str, float], history: History, seconds: float
+    ) -> LabFigure:
         plots, finding = self.plots(), self.find(numbers)
         chart = Chart(plots, seconds=seconds, title="", subtitle=f"{name}: {self.conditions}")
         chart.add(history.rows(), history)

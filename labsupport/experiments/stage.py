@@ -4,13 +4,12 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from labsupport.charts import LiveChart
 from labsupport.database import Database, open_shop
 from labsupport.history import History
-from labsupport.processes import undisturbed
+from labsupport.processes import Closing, undisturbed
 from labsupport.servers import Server, start_server
 from labsupport.workers import WorkerPool
 
@@ -24,7 +23,7 @@ class RunStopped(Exception):  # noqa: N818 (no error: it was asked for)
 _Owned = TypeVar("_Owned", bound=AbstractContextManager[Any])
 
 
-class Stage:
+class Stage(Closing):
     """The servers, the database and the workers of one run.
 
     Args:
@@ -167,14 +166,3 @@ class Stage:
         self.history.read()
         if self._chart is not None:
             self._chart.tick(self.history)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -25,6 +25,17 @@ class _Shown(float):
         return super().__format__(form or ",.0f")
 
 
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a template may name."""
+
+    numbers: Numbers
+    words: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> object:
+        return self.words[name] if name in self.words else _Shown(self.numbers[name])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """How a claim is judged.
@@ -144,8 +155,7 @@ def fill(template: str, numbers: Numbers, **words: str) -> str:
         numbers: what was measured.
         words: what else it may name.
     """
-    shown = {name: _Shown(number) for name, number in numbers.items()}
-    return template.format_map(shown | words)
+    return template.format_map(_Words(numbers, words))
 
 
 def _asked(condition: Condition, numbers: Numbers) -> Sequence[bool]:

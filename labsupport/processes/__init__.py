@@ -1,17 +1,26 @@
 """Starting, watching and ending processes that leave no orphan."""
 
+from labsupport.processes.closing import Closing
+from labsupport.processes.directory import PrivateDirectory, place_for_sockets, writing_to
 from labsupport.processes.interrupt import undisturbed
-from labsupport.processes.reaper import adopt, discard, protect, release, spawn
+from labsupport.processes.owned import OwnedProcess
+from labsupport.processes.program import Program
+from labsupport.processes.reaper import adopt, discard, protect, release
 from labsupport.processes.status import ProcessStatus, process_status, wait_for_status
 
 __all__ = [
+    "Closing",
+    "OwnedProcess",
+    "PrivateDirectory",
     "ProcessStatus",
+    "Program",
     "adopt",
     "discard",
+    "place_for_sockets",
     "process_status",
     "protect",
     "release",
-    "spawn",
     "undisturbed",
     "wait_for_status",
+    "writing_to",
 ]

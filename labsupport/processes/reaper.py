@@ -7,8 +7,6 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["adopt", "discard", "protect", "release", "spawn"]
-
 # Reads "+ PID", "- PID", "+ /DIRECTORY" and "- /DIRECTORY" lines until the last writer is gone, then
 # kills and removes what is left. SIGKILL reaches stopped processes too. A child that leads a process
 # group (each server does) takes its group with it.

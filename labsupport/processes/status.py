@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["ProcessStatus", "process_status", "wait_for_status"]
-
 ProcessStatus = Literal["running", "stopped", "dead"]
 
 _SECONDS_TO_OBEY = 10.0

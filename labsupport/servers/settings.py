@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 from labsupport.errors import InvalidSettingError, LabError, ServerUnreachableError
 
-__all__ = ["checked", "file_of", "free_port", "refusal"]
-
+SOCKET = "redis.sock"
+"""The name of the socket in the server's directory."""
 _FIXED = {
     "bind": "127.0.0.1",
     "daemonize": "no",
     "dir": ".",
     "logfile": '""',
     "port": "0",
-    "unixsocket": "redis.sock",
+    "unixsocket": SOCKET,
     "unixsocketperm": "700",
 }
 _DEFAULTS = {

@@ -1,4 +1,4 @@
-"""A Redis client that can hold its worker before any command of the code under study."""
+"""A Redis client that stops its worker before any command of the code under study."""
 
 from typing import Any
 
@@ -7,8 +7,6 @@ from redis.connection import Connection
 
 from labsupport.servers import connect_client
 from labsupport.workers.client import point
-
-__all__ = ["Breakpoint", "breakpoint_client"]
 
 
 class Breakpoint:
@@ -21,19 +19,19 @@ class Breakpoint:
         self._left = 0
 
     def before(self, place: int) -> None:
-        """Breakpoint before the command in that place, counted from 1, from now on."""
+        """From now on, stop before the command in that place, counted from 1."""
         self._left = place
 
     def over(self) -> bool:
-        """Breakpoint now if there were too few commands, so that the lab need not know how many.
+        """Stop now if there were too few commands, so that the lab need not know how many.
 
         Returns:
-            True when the worker was held between two commands or before the first.
+            True when the worker was stopped between two commands or before the first.
         """
-        held, self._left = not self._left, 0
-        if not held:
+        stopped, self._left = not self._left, 0
+        if not stopped:
             point("breakpoint")
-        return held
+        return stopped
 
     def passed(self) -> None:
         """The next command is about to be sent."""
@@ -44,21 +42,20 @@ class Breakpoint:
 
 
 def breakpoint_client(url: str, **options: Any) -> tuple[redis.Redis, Breakpoint]:
-    """A connected client, as `connect_client` makes it, and what holds its worker.
+    """A connected client, as `connect_client` makes it, and the breakpoint in it.
 
     Args:
         url: of the server.
         options: passed to `connect_client`.
     """
-    client, hold = connect_client(url, **options), Breakpoint()
-    pool = client.connection_pool
-    kind: type[Connection] = pool.connection_class
+    client, stop = connect_client(url, **options), Breakpoint()
+    kind: type[Connection] = client.connection_pool.connection_class
 
-    class Held(kind):  # type: ignore[misc, valid-type]
+    class Stopping(kind):  # type: ignore[misc, valid-type]
         def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-            hold.passed()
+            stop.passed()
             super().send_packed_command(command, check_health)
 
-    pool.connection_class = Held
+    client.connection_pool.connection_class = Stopping
     client.ping()  # what a connection says first is no command of the code under study
-    return client, hold
+    return client, stop

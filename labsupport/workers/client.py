@@ -18,8 +18,6 @@ import cloudpickle
 from labsupport.errors import LabError
 from labsupport.history import Recorder
 
-__all__ = ["Client", "Failure", "Frame", "Job", "point", "restore_code", "serve"]
-
 
 class Frame(NamedTuple):
     """A line of a traceback that can be sent to another process."""

@@ -2,11 +2,9 @@
 
 import sysconfig
 from pathlib import Path
-from typing import Any
+from types import FunctionType
 
 from labsupport.workers.client import Failure, Frame
-
-__all__ = ["rebuild"]
 
 _MOST_FRAMES = 20
 
@@ -15,24 +13,23 @@ def rebuild(failure: Failure) -> BaseException:
     """Give the exception a traceback of the learner's own lines, which this process can show.
 
     A traceback cannot be sent, and the worker does not have the text of a notebook's cells. So the
-    exception is raised again here, by code that carries the file names and line numbers of there.
+    exception is raised again here, by functions that carry the file names and line numbers of there.
     """
-    error = failure.error
-    error.__traceback__ = None
-    scope: dict[str, Any] = {"error": error}
-    source = "raise error"
+    error = failure.error.with_traceback(None)
     frames = [frame for frame in failure.frames if _is_learners(frame)]
+    call: FunctionType | None = None  # of the frame that the next one calls
     for frame in reversed(frames[-_MOST_FRAMES:]):
-        code = compile("\n" * (frame.line - 1) + source, frame.path, "exec")
-        scope = {"inner": code.replace(co_name=frame.function), "scope": scope}
-        source = "exec(inner, scope)"
+        line = "raise error" if call is None else "call()"
+        code = compile("\n" * (frame.line - 1) + line, frame.path, "exec")
+        names = {"error": error, "call": call}
+        call = FunctionType(code.replace(co_name=frame.function), names)
+    if call is None:
+        return error
     try:
-        exec(source, scope)
+        call()
     except BaseException as raised:
-        trace = raised.__traceback__
-        for _ in range(2 if trace and trace.tb_next else 0):  # this function, and the line above
-            trace = trace.tb_next if trace else None
-        return raised.with_traceback(trace)
+        here = raised.__traceback__
+        return raised.with_traceback(here.tb_next if here else None)
     raise AssertionError("what was to raise did not")
 
 

@@ -1,5 +1,6 @@
 """Starting worker processes: a fork server, and functions sent to it by value."""
 
+import atexit
 import functools
 import inspect
 import io
@@ -10,8 +11,9 @@ import multiprocessing.util
 import signal
 import sys
 import sysconfig
+import tempfile
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -22,11 +24,11 @@ from typing import Any, ClassVar
 import cloudpickle
 
 from labsupport.errors import InvalidSettingError
-from labsupport.processes import protect
+from labsupport.processes import discard, place_for_sockets, protect, writing_to
 from labsupport.workers.client import Job, restore_code, serve
 
-__all__ = ["launch", "pack", "warm_up"]
-
+_LABS = "labsupport.labs."
+_LISTENER = "pymp-12345678/listener-12345678"  # as multiprocessing names it
 _PRELOADED = [
     "labsupport.database",
     "labsupport.servers",
@@ -42,7 +44,7 @@ def warm_up() -> None:
     A fork of the kernel itself would carry over locks that its other threads hold; the fork server
     has no threads.
     """
-    protect(Path(multiprocessing.util.get_temp_dir()))  # where the fork server listens
+    _make_place_to_listen()
     multiprocessing.forkserver.set_forkserver_preload(_PRELOADED)
     # this one unblocks SIGINT when it starts, so it comes first
     multiprocessing.resource_tracker.ensure_running()
@@ -53,6 +55,20 @@ def warm_up() -> None:
         multiprocessing.forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@functools.cache
+def _make_place_to_listen() -> None:
+    """Make the directory in which the fork server listens; two remove it, but never both."""
+    usual = tempfile.tempdir
+    tempfile.tempdir = str(place_for_sockets(_LISTENER))
+    try:
+        with writing_to(tempfile.tempdir):
+            directory = Path(multiprocessing.util.get_temp_dir())
+    finally:
+        tempfile.tempdir = usual
+    protect(directory)
+    atexit.register(discard, directory)  # at an end in order multiprocessing removes it
 
 
 def launch(job: Job) -> tuple[ForkServerProcess, Connection]:
@@ -78,7 +94,9 @@ def pack(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
         InvalidSettingError: it uses something that only exists in this process.
     """
     modules = {_module_by_value(item) for item in (function, *args) if callable(item)}
-    with _by_value(module for module in modules if module):
+    # a worker that imported a lab would import its figures, and with them all that draws
+    labs = [module for name, module in sys.modules.items() if name.startswith(_LABS)]
+    with _by_value({module for module in (*modules, *labs) if module}):
         try:
             return _dumps((function, args))
         except Exception as error:
@@ -108,21 +126,21 @@ def _dumps(item: Any) -> bytes:
 
 
 def _module_by_value(item: Callable[..., Any]) -> ModuleType | None:
-    """The module of a function if it is the learner's or an experiment's, not a library's."""
+    """The module of a function if it is the learner's, not a library's."""
     while isinstance(item, functools.partial):
         item = item.func
     module = sys.modules.get(getattr(item, "__module__", None) or "")
     path = getattr(module, "__file__", None)
     if module is None or path is None or module.__name__ in ("__main__", "__mp_main__"):
         return None  # cloudpickle takes __main__ by value as it is
-    if module.__name__.startswith("labsupport.") and ".experiments." not in module.__name__:
+    if module.__name__.startswith("labsupport."):
         return None
     libraries = (sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
     return None if any(Path(path).is_relative_to(library) for library in libraries) else module
 
 
 @contextmanager
-def _by_value(modules: Iterator[ModuleType]) -> Iterator[None]:
+def _by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
     registered = [
         module
         for module in modules

@@ -1,23 +1,17 @@
 """All workers of a run, started, begun, stopped and ended together."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from labsupport.errors import InvalidSettingError, WorkerError
 from labsupport.history import History, Recorder
-from labsupport.processes import undisturbed
-from labsupport.processes.reaper import discard, protect
+from labsupport.processes import Closing, PrivateDirectory, undisturbed, writing_to
 from labsupport.workers.client import Job
 from labsupport.workers.launch import launch, pack
 from labsupport.workers.worker import Worker
-
-__all__ = ["WorkerPool"]
 
 _TICK_SECONDS = 0.02
 _SECONDS_TO_MEET = 60.0
@@ -25,7 +19,7 @@ _CAPACITY = 1 << 17
 _OWN_CAPACITY = 1 << 12
 
 
-class WorkerPool:
+class WorkerPool(Closing):
     """Starts workers and ends them all, whatever happens in between; use it in a `with` block.
 
     Args:
@@ -40,8 +34,8 @@ class WorkerPool:
         self.workers: list[Worker] = []
         self.history = History()
         self.idle = idle
-        self._directory = Path(tempfile.mkdtemp(prefix="labsupport-pool-"))
-        protect(self._directory)
+        self._directory = PrivateDirectory()
+        self._directory.make()
         self._next_client = 0
         self._recorder: Recorder | None = None
 
@@ -74,8 +68,7 @@ class WorkerPool:
         number = len(self.workers)
         numbers = tuple(range(self._next_client, self._next_client + clients))
         blob = pack(function, args)
-        ring = self._directory / f"{number}.ring"
-        self.history.add(ring, process=number, capacity=_CAPACITY)
+        ring = self._ring(number, _CAPACITY)
         job = Job(blob, numbers, number, gated, ring, _CAPACITY)
         name = name or str(getattr(function, "__name__", "a worker"))
         with undisturbed():  # between the start and the list it would be nobody's
@@ -118,8 +111,7 @@ class WorkerPool:
             value: what belongs to it.
         """
         if self._recorder is None:
-            ring = self._directory / "lab.ring"
-            self.history.add(ring, process=-1, capacity=_OWN_CAPACITY)
+            ring = self._ring(-1, _OWN_CAPACITY)
             self._recorder = Recorder(ring, capacity=_OWN_CAPACITY)
         now = time.monotonic_ns()
         self._recorder.record(event, client, now, now, value)
@@ -144,9 +136,15 @@ class WorkerPool:
     def close(self) -> None:
         """Kill all workers and remove their files; the history stays."""
         for worker in self.workers:
-            worker.end()
-        shutil.rmtree(self._directory, ignore_errors=True)
-        discard(self._directory)
+            worker.close()
+        self._directory.remove()
+
+    def _ring(self, process: int, capacity: int) -> Path:
+        """A new ring file for a process's events, which the history reads."""
+        ring = self._directory.path / f"{process}.ring"
+        with writing_to(self._directory.path):
+            self.history.add(ring, process=process, capacity=capacity)
+        return ring
 
     def _tick(self) -> None:
         """Take in what the workers say in a moment, and let the idle function run."""
@@ -159,14 +157,3 @@ class WorkerPool:
             time.sleep(_TICK_SECONDS)
         if self.idle is not None:
             self.idle()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -1,28 +1,43 @@
 """A worker process as the lab sees it."""
 
-import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 
 from labsupport.errors import ImplementationError, LabError, WorkerError
-from labsupport.processes.reaper import adopt, release
-from labsupport.processes.status import ProcessStatus, process_status, wait_for_status
+from labsupport.processes import Closing, OwnedProcess, adopt, release
 from labsupport.workers.client import Failure
 from labsupport.workers.failure import rebuild
-
-__all__ = ["Worker"]
 
 _SECONDS_TO_ARRIVE = 30.0
 
 
-class Worker:
+class _Forked(NamedTuple):
+    """A child of the fork server, as a process that is ours."""
+
+    process: ForkServerProcess
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid or 0
+
+    def ended(self) -> bool:
+        return self.process.exitcode is not None
+
+    def kill(self) -> None:
+        release(self.pid)
+        if not self.ended():
+            self.process.kill()
+        self.process.join()
+
+
+class Worker(OwnedProcess, Closing):
     """A worker process; `WorkerPool.start` makes one.
 
     Attributes:
@@ -33,6 +48,9 @@ class Worker:
         killed: whether the lab killed it.
     """
 
+    _Error = WorkerError
+    _remedy = "Start another."
+
     def __init__(
         self,
         name: str,
@@ -42,6 +60,8 @@ class Worker:
         *,
         tick: Callable[[], None],
     ) -> None:
+        super().__init__(_Forked(process))
+        adopt(self.pid)
         self.name = name
         self.clients = clients
         self.results: dict[int, Any] = {}
@@ -54,8 +74,6 @@ class Worker:
         self._arrivals: deque[str] = deque()
         self._passed: list[str] = []
         self._held = False
-        self.pid = process.pid or 0
-        adopt(self.pid)
 
     @property
     def done(self) -> bool:
@@ -67,33 +85,10 @@ class Worker:
         """What its function returned, for its first client; None as long as it has not."""
         return self.results.get(self.clients[0])
 
-    def status(self) -> ProcessStatus:
-        """ "running", "stopped" or "dead", as the operating system says."""
-        return process_status(self.pid) if self._process.exitcode is None else "dead"
-
-    def pause(self) -> None:
-        """SIGSTOP: it does nothing more, and does not know. Returns when it is stopped.
-
-        Raises:
-            WorkerError: it is dead.
-        """
-        self._signal(signal.SIGSTOP, "stopped")
-
-    def resume(self) -> None:
-        """SIGCONT: it goes on, unaware that time has passed.
-
-        Raises:
-            WorkerError: it is dead.
-        """
-        self._signal(signal.SIGCONT, "running")
-
     def kill(self) -> None:
         """SIGKILL (kill -9), also when it is paused. Returns when it is gone."""
         self.killed = True
-        release(self.pid)
-        if self._process.exitcode is None:
-            self._process.kill()
-        self._process.join()
+        super().kill()
 
     def until(self, point: str, *, seconds: float = _SECONDS_TO_ARRIVE) -> None:
         """Let it run until it arrives at a point (again, if it is at one), and hold it there.
@@ -165,7 +160,7 @@ class Worker:
             if not self.killed:
                 self._died()
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Kill it and forget it; may be called again."""
         self.kill()
         self.connection.close()
@@ -204,16 +199,14 @@ class Worker:
             self._tick()
         return self._arrivals.popleft()
 
-    def _signal(self, number: signal.Signals, wanted: ProcessStatus) -> None:
-        if self.status() == "dead":
-            raise WorkerError(f"{self.name} is dead and cannot be {number.name}.", "Start another.")
-        os.kill(self.pid, number)
-        if not wait_for_status(self.pid, wanted):
-            raise WorkerError(f"{self.name} did not obey {number.name}.", "Run the cell again.")
+    def __repr__(self) -> str:
+        return f"<{self.name}, {self.status()}>"
 
     def _died(self) -> None:
         self._process.join(timeout=5)
-        raise WorkerError(
-            f"The process of {self.name} ended by itself (exit code {self._process.exitcode}).",
-            "A function under study must not end its process; see what in it does.",
-        )
+        code = self._process.exitcode
+        if code == -signal.SIGBUS:  # what is mapped into memory found no room in the file
+            remedy = "The disk is full: make room, or set TMPDIR to a directory that has some."
+        else:
+            remedy = "A function under study must not end its process; see what in it does."
+        raise WorkerError(f"The process of {self.name} ended by itself (exit code {code}).", remedy)

@@ -212,7 +212,7 @@ class TestStatements:
                 count += 1
                 return 0
 
-            driver = db._connection._driver  # type: ignore[attr-defined]
+            driver = db.connection._driver  # type: ignore[attr-defined]
             driver.set_progress_handler(tick, 1)
             db.fetch_all(sql, **params)
             driver.set_progress_handler(None, 1)

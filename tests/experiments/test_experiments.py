@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import secrets
@@ -23,17 +24,17 @@ from nbclient import NotebookClient
 
 from labsupport.charts import Bars, Part, Plot, count_per_span
 from labsupport.errors import ImplementationError, InvalidSettingError, StatementError
-from labsupport.experiments import Experiment, Result, Stage, choice, knob
+from labsupport.experiments import Contrast, Experiment, Finding, Result, Rule, Stage, choice, knob
 from labsupport.experiments.knobs import check_knobs
 from labsupport.history import History
 from labsupport.labs.cache_aside import ThunderingHerd
-from labsupport.verdict import Claim
 from labsupport.workers import Client, warm_up
 
-EXPIRES, ONE_LOAD, ANSWERED = (
+EXPIRES, ONE_LOAD, ANSWERED, FILLED = (
     "The key expires while the clients read it",
     "A missing key costs one database load at a time",
     "Every request gets the value",
+    "A missing key gets filled, so that others are answered from the cache",
 )
 RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
@@ -95,7 +96,12 @@ def results(herd: ThunderingHerd) -> dict[str, Result]:
 def test_the_naive_version_breaks(results: dict[str, Result]) -> None:
     """A missing key sends the herd to the database; nobody gets a wrong answer."""
     result = results["naive"]
-    assert statuses(result) == {EXPIRES: "holds", ONE_LOAD: "broken", ANSWERED: "holds"}
+    assert statuses(result) == {
+        EXPIRES: "holds",
+        ONE_LOAD: "broken",
+        ANSWERED: "holds",
+        FILLED: "holds",
+    }
     assert result.numbers["most_loads_at_once"] >= 10
     assert result.verdict.status == "broken"
 
@@ -172,6 +178,7 @@ def test_a_key_that_never_expires_is_not_exercised() -> None:
         EXPIRES: "not exercised",
         ONE_LOAD: "not exercised",
         ANSWERED: "holds",
+        FILLED: "not exercised",
     }
     assert result.figure.texts[0].get_text().startswith("The key never expired")
 
@@ -211,7 +218,39 @@ def test_a_function_that_loads_each_time_is_broken() -> None:
     def get(redis: Any, key: str, load: Callable[[], Any], ttl: float) -> Any:
         return load()
 
-    assert statuses(small().run(get)) == {EXPIRES: "holds", ONE_LOAD: "broken", ANSWERED: "holds"}
+    result = small().run(get)
+    assert statuses(result) == {
+        EXPIRES: "holds",
+        ONE_LOAD: "broken",
+        ANSWERED: "holds",
+        FILLED: "broken",
+    }
+    assert result.figure.texts[0].get_text().startswith("The cache is not filled")
+
+
+def test_a_lease_that_everybody_takes_away_is_never_filled() -> None:
+    """Each miss takes the right to fill from the one before: safe, and of no use."""
+    fill = """
+    if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+    return redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+    """
+
+    def get(redis: Any, key: str, load: Callable[[], Any], ttl: float, nx: bool = False) -> Any:
+        while (cached := redis.get(key)) is None:
+            token, lease = secrets.token_hex(8), f"{key}:lease"
+            if not redis.set(lease, token, nx=nx, px=30_000):
+                time.sleep(0.01)
+                continue
+            value = load()
+            redis.eval(fill, 2, key, lease, token, json.dumps(value), int(ttl * 1000))
+            if nx:
+                redis.eval(RELEASE, 1, lease, token)
+            return value
+        return json.loads(cached)
+
+    found = small(clients=8).run(get)
+    assert statuses(found)[FILLED] == "broken"
+    assert statuses(small(clients=8).run(functools.partial(get, nx=True)))[FILLED] == "holds"
 
 
 def test_a_function_that_never_returns_is_killed_and_reported() -> None:
@@ -488,6 +527,17 @@ class Counting(Experiment):
     clients: int = knob(4, low=2, high=100)
     seconds: float = knob(0.2, low=0.1, high=10)
 
+    claims = (
+        Rule(text="No count is lost", met="counted", broken="lost", detail="{lost} of {counted}"),
+    )
+    findings = (Finding("{lost} counts are lost"),)
+    contrast = Contrast(
+        text="{first} loses counts, {other} none",
+        number="lost",
+        met="counted",
+        title="Lost: {each}",
+    )
+
     @property
     def conditions(self) -> str:
         return f"{self.clients} clients count"
@@ -501,14 +551,8 @@ class Counting(Experiment):
         stage.facts["found"] = int(server.client().get("n") or 0)
 
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
-        return {"counted": len(history.select("count")), "found": facts["found"]}
-
-    def judge(self, numbers: Mapping[str, float]) -> Sequence[Claim]:
-        lost = numbers["counted"] - numbers["found"]
-        return [Claim("No count is lost", "broken" if lost else "holds", f"{lost:.0f} lost")]
-
-    def find(self, name: str, numbers: Mapping[str, float]) -> str:
-        return f"{numbers['counted'] - numbers['found']:.0f} counts are lost"
+        counted = len(history.select("count"))
+        return {"counted": counted, "lost": counted - facts["found"]}
 
     def plots(self) -> Sequence[Plot]:
         def counts(history: History, span_ns: int) -> Any:
@@ -516,9 +560,6 @@ class Counting(Experiment):
             return count_per_span(times, span_ns=span_ns, until_ns=history.elapsed_ns)
 
         return [Bars("counts per 50 ms", [Part("", "work", counts)], noun=("count", "counts"))]
-
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        return "Counted", [Claim("The last one loses nothing", "holds")]
 
 
 def _count(client: Client, count: Callable[..., Any], url: str) -> None:
@@ -545,3 +586,30 @@ def test_a_new_experiment_is_one_small_class() -> None:
     assert (good.verdict.status, bad.verdict.status) == ("holds", "broken")
     assert good.figure.texts[0].get_text() == "0 counts are lost"
     assert experiment.compare(bad, good).verdict.status == "holds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hasty(Counting):
+    """An experiment whose budget is spent before it has begun to wait."""
+
+    claims = (
+        Rule(text="There are counts", met="counted"),
+        Rule(text="No count is lost", met="counted", broken="lost", final=True),
+    )
+
+    @property
+    def budget_seconds(self) -> float:
+        return 0.05
+
+
+def test_a_run_that_costs_too_much_is_cut_short_and_says_so() -> None:
+    """It stops waiting, its title says so, and a claim about its end says nothing."""
+
+    def get_and_set(redis: Any, key: str) -> None:
+        redis.set(key, int(redis.get(key) or 0) + 1)
+
+    result = Hasty(seconds=10).run(get_and_set)
+    assert result.numbers["cut_short"] == 1
+    assert statuses(result) == {"There are counts": "holds", "No count is lost": "not exercised"}
+    assert result.figure.texts[0].get_text().startswith("Cut short: ")
+    assert "cut_short" not in Counting().run(get_and_set).numbers

@@ -11,6 +11,7 @@ import traceback
 
 import pytest
 import redis
+from redis.cache import CacheConfig
 
 import labsupport
 from labsupport.errors import (
@@ -431,6 +432,9 @@ class TestUnreachable:
         assert "s3cret" not in str(caught.value)
 
 
+VALKEY = "server_name:valkey\r\nredis_version:7.2.4\r\nvalkey_version:9.1.2\r\n"
+
+
 class Answers(socketserver.StreamRequestHandler):
     """Answers what a client says when it connects, as the server's `said` tells."""
 
@@ -487,7 +491,21 @@ class TestStrangers:
     )
     def test_an_unreleased_server(self, responder):
         """A build from the development branch is new enough."""
-        assert check_server(responder) == "255.255.255"
+        assert str(check_server(responder)) == "Redis 255.255.255"
+
+    @pytest.mark.parametrize("responder", [bulk(VALKEY)], indirect=True)
+    def test_valkey(self, responder):
+        """It is called by its own name and version, not by those of the Redis it stands in for."""
+        assert str(check_server(responder)) == "Valkey 9.1.2"
+
+    @pytest.mark.parametrize("responder", [bulk(VALKEY)], indirect=True)
+    def test_no_copies_from_valkey(self, responder):
+        """redis-py keeps no copies for it; what to do is said when the client is made."""
+        connect_client(responder).close()
+        with pytest.raises(
+            ServerTooOldError, match=r"server is Valkey 9\.1\.2\.\nTake such a Redis"
+        ):
+            connect_client(responder, protocol=3, cache_config=CacheConfig())
 
 
 class TestTls:

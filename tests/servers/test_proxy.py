@@ -62,7 +62,7 @@ def test_ends_and_leaves_nothing():
     """close() may be called again, and removes the process and its directory."""
     with start_server() as server:
         proxy = server.proxy()
-        pid, directory = proxy.pid, proxy._directory
+        pid, directory = proxy.pid, proxy.directory
         proxy.pause()
         proxy.close()
         proxy.close()

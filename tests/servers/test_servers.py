@@ -23,10 +23,10 @@ from labsupport.servers import (
     MINIMUM_VERSION,
     connect_client,
     find_server,
+    product_of_program,
     start_masters,
     start_server,
 )
-from labsupport.servers.binary import _version
 
 ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
 
@@ -437,8 +437,10 @@ class TestFindServer:
 
     def test_versions(self, tmp_path):
         """The version is read from what the program says."""
-        assert _version(self.program(tmp_path, "Redis server v=7.4")) == (7, 4)
-        assert _version(tmp_path / "missing") == ()
+        redis = product_of_program(self.program(tmp_path, "Redis server v=7.4 sha=0"))
+        assert str(redis) == "Redis 7.4"
+        assert redis.numbers == (7, 4)
+        assert product_of_program(tmp_path / "missing") is None
 
 
 class TestProcessStatus:

@@ -1,4 +1,4 @@
-"""A worker can be held before any command that its code sends, however it sends it."""
+"""A worker can be stopped before any command that its code sends, however it sends it."""
 
 from collections.abc import Iterator
 
@@ -15,15 +15,15 @@ def server() -> Iterator[Server]:
 
 
 def work(client: Client, url: str, place: int) -> bool:
-    redis, hold = breakpoint_client(url)
-    hold.before(place)
+    redis, stop = breakpoint_client(url)
+    stop.before(place)
     redis.set("one", 1)
     redis.pipeline(transaction=True).set("two", 2).set("three", 3).execute()
     redis.eval("return redis.call('SET', 'four', 4)", 0)
-    held = hold.over()
+    stopped = stop.over()
     redis.set("five", 5)
     point("over")
-    return held
+    return stopped
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def work(client: Client, url: str, place: int) -> bool:
         (9, {"one", "two", "three", "four"}),
     ],
 )
-def test_held_before_a_command(server: Server, place: int, sent: set[str]) -> None:
+def test_stopped_before_a_command(server: Server, place: int, sent: set[str]) -> None:
     """What was sent before is there, what comes after is not; a transaction or script is one."""
     with server.client() as redis, WorkerPool() as pool:
         redis.delete("one", "two", "three", "four", "five")
@@ -48,7 +48,7 @@ def test_held_before_a_command(server: Server, place: int, sent: set[str]) -> No
 
 
 def test_killed_between_two_commands(server: Server) -> None:
-    """A worker that is killed where it is held sends nothing more."""
+    """A worker that is killed at its breakpoint sends nothing more."""
     with server.client() as redis, WorkerPool() as pool:
         redis.delete("one", "two", "three", "four", "five")
         worker = pool.start(work, server.url, 2, gated=True)

@@ -3,11 +3,12 @@
 import ctypes
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -182,7 +183,7 @@ def test_kill_is_kill_9(pool: WorkerPool, paused: bool) -> None:
     pool.history.read()
     assert len(pool.history.select("alive")) == 1
     for act in (worker.pause, worker.resume):
-        with pytest.raises(WorkerError, match="is dead"):
+        with pytest.raises(WorkerError, match="<work, dead>"):
             act()
     with pytest.raises(WorkerError, match="it was killed"):
         worker.finish()
@@ -349,7 +350,7 @@ def test_closing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     pool.close()
 
 
-def test_the_idle_function_runs_while_the_crew_waits() -> None:
+def test_the_idle_function_runs_while_the_pool_waits() -> None:
     """This is where a chart is drawn."""
     calls = []
     with WorkerPool(idle=lambda: calls.append(1)) as pool:
@@ -374,3 +375,14 @@ def test_the_lab_notes_what_it_did(pool: WorkerPool) -> None:
     assert killed["client"] == began["client"]
     assert killed["start_ns"] > began["start_ns"]
     assert (killed["process"], killed["value"]) == (-1, 9.0)
+
+
+def test_a_labs_function_brings_no_figures(pool: WorkerPool) -> None:
+    """A worker that runs a lab's function does not import the lab, nor what draws its chart."""
+    from labsupport.labs.queues import clients
+
+    def loaded(client: Client, lab: Callable[..., object]) -> set[str]:
+        return {"matplotlib", "pandas", "labsupport.labs.queues"} & set(sys.modules)
+
+    worker = pool.start(loaded, clients.work, gated=True)
+    assert worker.finish() == set()

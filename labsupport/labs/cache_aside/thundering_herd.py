@@ -13,15 +13,7 @@ from numpy.typing import NDArray
 from labsupport.charts import Bars, Part, Plot, Quantiles, most_at_once
 from labsupport.database import BESTSELLERS, Database
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments import (
-    Contrast,
-    Experiment,
-    Finding,
-    Implementation,
-    Rule,
-    Stage,
-    knob,
-)
+from labsupport.experiments import Contrast, Experiment, Finding, Implementation, Rule, Stage, knob
 from labsupport.history import History
 from labsupport.servers import connect_client
 from labsupport.workers import Client

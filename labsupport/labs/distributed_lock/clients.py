@@ -1,10 +1,10 @@
 """The clients of `LockRace`: what each does, and where it can be stopped."""
 
-import functools
 import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import redis
@@ -78,8 +78,8 @@ def buy(
     server.ping()
     turns.ping()
     if isinstance(server, _Asking):
-        asked = functools.partial(client.note, "asked")
-        server.answered = functools.partial(point, step) if step == "step" else asked
+        asked = partial(client.note, "asked")
+        server.answered = partial(point, step) if step == "step" else asked
     rests = random.Random(client.number)
     client.meet()
     point("door")  # so that all can be brought to the first "next"
@@ -87,22 +87,8 @@ def buy(
         point("next")
         if not client.running:
             return
-        reading.given = functools.partial(point, step or "read")
-        left = sold = False
-        client.note("asks")
-        try:
-            with lock(server, LOCK, ttl) as fence:
-                _take_turn(client, turns, "in")
-                sold = bool(sell(db, fence))
-                if sold:
-                    client.note("sold")
-                client.note("stock", (stock.fetch_one(_STOCK) or {})["stock"])
-                _take_turn(client, turns, "out")
-                left = True
-        except Exception:
-            if not left:
-                raise
-            client.note("told")  # by the lock, at its end, that it was lost
+        reading.given = partial(point, step or "read")
+        sold = _buy_one(client, turns, stock, partial(lock, server, LOCK, ttl), partial(sell, db))
         if sold and reading.given is not None:
             raise InvalidSettingError(
                 "`sell` reads nothing: there is no moment between a read and a write to stop it in.",
@@ -110,6 +96,32 @@ def buy(
             )
         if step is None:
             client.rest(rests.uniform(0, 2 * _REST_SECONDS))
+
+
+def _buy_one(
+    client: Client,
+    turns: redis.Redis,
+    stock: Database,
+    lock: Callable[[], Any],
+    sell: Callable[[Any], Any],
+) -> bool:
+    """Buy one kettle under the lock; whether it was sold."""
+    left = sold = False
+    client.note("asks")
+    try:
+        with lock() as fence:
+            _take_turn(client, turns, "in")
+            sold = bool(sell(fence))
+            if sold:
+                client.note("sold")
+            client.note("stock", (stock.fetch_one(_STOCK) or {})["stock"])
+            _take_turn(client, turns, "out")
+            left = True
+    except Exception:
+        if not left:
+            raise
+        client.note("told")  # by the lock, at its end, that it was lost
+    return sold
 
 
 def _take_turn(client: Client, turns: redis.Redis, event: str) -> None:

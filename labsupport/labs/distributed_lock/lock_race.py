@@ -12,15 +12,7 @@ from numpy.typing import NDArray
 
 from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Plot, overlaps
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments import (
-    Contrast,
-    Experiment,
-    Finding,
-    Implementation,
-    Rule,
-    Stage,
-    knob,
-)
+from labsupport.experiments import Contrast, Experiment, Finding, Implementation, Rule, Stage, knob
 from labsupport.history import History
 from labsupport.labs.distributed_lock.clients import buy
 from labsupport.labs.distributed_lock.faults import ADA, DAN, EVE, Faults, StarvedError

@@ -144,7 +144,7 @@ class Limit(Experiment):
 
     def _broken(self, numbers: Numbers) -> float:
         """How many claims a run breaks; NaN where it breaks none and did not meet them all."""
-        found = [claim.status for claim in self.judge(numbers)]
+        found = [claim.status for claim in self.judge(dict(numbers))]
         broken = found.count("broken")
         return math.nan if not broken and "not exercised" in found else broken
 

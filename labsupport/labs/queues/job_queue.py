@@ -9,13 +9,28 @@ import numpy as np
 
 from labsupport.charts import Bar, Bars, Lanes, Mark, Part, Plot
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments import Contrast, Experiment, Finding, Implementation, Rule, Stage, knob
+from labsupport.experiments import (
+    Contrast,
+    Experiment,
+    Finding,
+    Implementation,
+    Numbers,
+    Rule,
+    Stage,
+    knob,
+)
 from labsupport.history import History
 from labsupport.labs.queues.clients import Function, collect_dead_letters, job_name, produce
 from labsupport.labs.queues.states import States, jobs_of, lanes_busy, lanes_dead, lanes_killed
 from labsupport.labs.queues.supervisor import Supervisor
 
 _TO_END_SECONDS = 3.0
+
+
+def _not_given_up(numbers: Numbers) -> bool:
+    tried = numbers["poison_attempts"]
+    given_up = numbers["poison_given_up"] >= numbers["poison"] and tried <= numbers["attempts"]
+    return tried > 0 and not given_up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +119,7 @@ class JobQueue(Experiment):
                 Rule(
                     text="A job that kills each worker is given up within its attempts",
                     met="poison_attempts",
-                    broken=lambda n: (
-                        n["poison_given_up"] < n["poison"] or n["poison_attempts"] > n["attempts"]
-                    ),
+                    broken=_not_given_up,
                     detail="{poison_given_up} of {poison}, {poison_attempts} attempts",
                     final=True,
                 )

@@ -39,6 +39,7 @@ class Attempt:
     Attributes:
         in_time: whether both came to their decision well before a lock would have ended: what is
             decided later is the machine's doing.
+        refused: whether Ada did not come as far as her write.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Attempt:
     ) -> None:
         self._stage, self._fault, self._remedy = stage, fault, remedy
         self._down, self._ttl, self._pace = down, ttl, pace
-        self.in_time = True
+        self.in_time, self.refused = True, False
         if fault == "failover":
             primary = stage.server()
             self.proxy = stage.own(primary.proxy())

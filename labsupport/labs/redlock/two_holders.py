@@ -136,7 +136,8 @@ class TwoHolders(Experiment):
             one = Attempt(stage, self.fault, self.remedy, self.down, ttl, self.pace_seconds)
             one.start(implementation, shop, name)
             met = one.strike() and one.in_time
-            if met or stage.cut_short or attempt + 1 == _MOST_ATTEMPTS:
+            hopeless = one.refused and one.in_time  # it is not the machine that refuses Ada
+            if met or hopeless or stage.cut_short or attempt + 1 == _MOST_ATTEMPTS:
                 break
             one.end()
         stage.facts |= {"met": met, "in_time": one.in_time}

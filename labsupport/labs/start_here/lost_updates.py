@@ -9,15 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labsupport.charts import Line, Lines, Plot
-from labsupport.experiments import (
-    Contrast,
-    Experiment,
-    Finding,
-    Implementation,
-    Rule,
-    Stage,
-    knob,
-)
+from labsupport.experiments import Contrast, Experiment, Finding, Implementation, Rule, Stage, knob
 from labsupport.history import History
 from labsupport.servers import connect_client
 from labsupport.workers import Client

@@ -13,15 +13,7 @@ from numpy.typing import NDArray
 
 from labsupport.charts import Line, Lines, Plot, Quantiles
 from labsupport.database import Database
-from labsupport.experiments import (
-    Contrast,
-    Experiment,
-    Finding,
-    Implementation,
-    Rule,
-    Stage,
-    knob,
-)
+from labsupport.experiments import Contrast, Experiment, Finding, Implementation, Rule, Stage, knob
 from labsupport.history import History
 from labsupport.servers import OWNER_KEY, connect_client
 from labsupport.workers import Client
