@@ -7,8 +7,8 @@ from labsupport.charts.histograms import histograms
 from labsupport.charts.lanes import Bar, Lanes, Mark, overlaps
 from labsupport.charts.lines import Line, Lines
 from labsupport.charts.live import LiveChart
-from labsupport.charts.panels import Panel
 from labsupport.charts.picture import LabFigure, Picture, Place, png, show
+from labsupport.charts.plot import Plot
 from labsupport.charts.quantiles import Quantiles
 from labsupport.charts.spans import count_per_span, most_at_once
 from labsupport.charts.style import ALARM, CLIENTS, INK, MUTED, ROLES, Role, Size, style
@@ -28,10 +28,10 @@ __all__ = [
     "Lines",
     "LiveChart",
     "Mark",
-    "Panel",
     "Part",
     "Picture",
     "Place",
+    "Plot",
     "Quantiles",
     "Role",
     "Run",

@@ -10,7 +10,7 @@ from matplotlib.patches import StepPatch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel, name_at_right, name_inches
+from labsupport.charts.plot import Plot, name_at_right, name_inches
 from labsupport.charts.style import MUTED, ROLES, Role, Size
 from labsupport.history import History, Rows
 
@@ -34,7 +34,7 @@ class Part:
     heights: Callable[[History, int], NDArray[np.int64]]
 
 
-class Bars(Panel):
+class Bars(Plot):
     """Numbers per span of time, as stacked bars.
 
     Args:

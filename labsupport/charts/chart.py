@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from labsupport.charts.panels import Panel
 from labsupport.charts.picture import LabFigure
+from labsupport.charts.plot import Plot
 from labsupport.charts.style import INK, MUTED, Size, style
 from labsupport.history import History, Rows
 
@@ -23,24 +23,22 @@ _TIME = "seconds since the start"
 
 
 class Chart:
-    """A figure with its panels one above the other over the same time.
+    """A figure with its plots one above the other over the same time.
 
     Args:
-        panels: from the top.
+        plots: from the top.
         seconds: how long the time axis is.
         title: what the figure is about; after the run, the finding.
         subtitle: under which conditions.
     """
 
-    def __init__(
-        self, panels: Sequence[Panel], *, seconds: float, title: str, subtitle: str
-    ) -> None:
-        self.panels = panels
+    def __init__(self, plots: Sequence[Plot], *, seconds: float, title: str, subtitle: str) -> None:
+        self.plots = plots
         self.seconds = seconds
-        inches = [panel.inches for panel in panels]
-        height = _TOP + _BOTTOM + sum(inches) + _BETWEEN * (len(panels) - 1)
-        left = max(panel.left_inches for panel in panels)
-        right = max(_RIGHT, *(panel.right_inches for panel in panels))
+        inches = [plot.inches for plot in plots]
+        height = _TOP + _BOTTOM + sum(inches) + _BETWEEN * (len(plots) - 1)
+        left = max(plot.left_inches for plot in plots)
+        right = max(_RIGHT, *(plot.right_inches for plot in plots))
         with style():
             self.figure = LabFigure(figsize=(_WIDTH, height), facecolor="white")
             self._axes = [
@@ -52,28 +50,28 @@ class Chart:
                         inches[place] / height,
                     )
                 )
-                for place in range(len(panels))
+                for place in range(len(plots))
             ]
             self._title = _write(self.figure, title, 0.18, Size.TITLE, INK, "bold")
             _write(self.figure, subtitle, 0.56, Size.LABEL, MUTED, "normal")
             self.artists: list[Artist] = []
-            for panel, axes in zip(panels, self._axes, strict=True):
+            for plot, axes in zip(plots, self._axes, strict=True):
                 axes.set_xlim(0, seconds)
                 axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 axes.tick_params(axis="x", labelbottom=axes is self._axes[-1])
-                panel.dress(axes)
-                self.artists += panel.prepare(axes)
+                plot.dress(axes)
+                self.artists += plot.prepare(axes)
             self._axes[-1].set_xlabel(_TIME, fontsize=Size.LABEL)
 
     def add(self, rows: Rows, history: History) -> None:
         """Take in new events."""
-        for panel in self.panels:
-            panel.add(rows, history)
+        for plot in self.plots:
+            plot.add(rows, history)
 
     def show(self) -> bool:
-        """Let all panels show what was added; True when the background has to be drawn again."""
-        return any([panel.show() for panel in self.panels])  # noqa: C419 (each one has to)
+        """Let all plots show what was added; True when the background has to be drawn again."""
+        return any([plot.show() for plot in self.plots])  # noqa: C419 (each one has to)
 
     def extend(self, seconds: float) -> None:
         """Make the time axis longer."""
@@ -86,8 +84,8 @@ class Chart:
         with style():
             self._title.set_text(title)
             self.show()
-            for panel in self.panels:
-                panel.finish()
+            for plot in self.plots:
+                plot.finish()
         self.figure.alt = alt
         return self.figure
 
@@ -99,18 +97,18 @@ class Run:
     Args:
         name: of the implementation.
         history: what happened.
-        panels: fresh ones, of the same kinds for all runs.
+        plots: fresh ones, of the same kinds for all runs.
     """
 
     name: str
     history: History
-    panels: Sequence[Panel]
+    plots: Sequence[Plot]
 
 
 def draw_comparison(
     runs: Sequence[Run], *, seconds: float, title: str, subtitle: str, alt: str
 ) -> LabFigure:
-    """Draw several runs below one another, a column for each panel, all on the same axes.
+    """Draw several runs below one another, a column for each plot, all on the same axes.
 
     Args:
         runs: the rows.
@@ -119,9 +117,9 @@ def draw_comparison(
         subtitle: under which conditions.
         alt: what the figure shows, in a full sentence.
     """
-    columns = runs[0].panels
-    row, gap = 0.85 * max(panel.inches for panel in columns), 0.42
-    margins = sum(panel.left_inches + panel.right_inches for panel in columns)
+    columns = runs[0].plots
+    row, gap = 0.85 * max(plot.inches for plot in columns), 0.42
+    margins = sum(plot.left_inches + plot.right_inches for plot in columns)
     width = max(11.0, margins + _NARROWEST * len(columns))
     across = (width - margins) / len(columns)
     height = _TOP + 0.3 + _BOTTOM + row * len(runs) + gap * (len(runs) - 1)
@@ -133,27 +131,27 @@ def draw_comparison(
         for place, line in enumerate(grid):
             bottom = _BOTTOM + (row + gap) * (len(runs) - 1 - place)
             left = 0.0
-            for panel, axes in zip(columns, line, strict=True):
-                left += panel.left_inches
+            for plot, axes in zip(columns, line, strict=True):
+                left += plot.left_inches
                 axes.set_position((left / width, bottom / height, across / width, row / height))
-                left += across + panel.right_inches
+                left += across + plot.right_inches
         for run, line in zip(runs, grid, strict=True):
-            for panel, axes in zip(run.panels, line, strict=True):
+            for plot, axes in zip(run.plots, line, strict=True):
                 axes.set_xlim(0, seconds)
                 axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 if run is runs[0]:
-                    panel.dress(axes)
+                    plot.dress(axes)
                     axes.yaxis.set_label_coords(0.0, 1 + 0.38 / row)
-                panel.prepare(axes)
+                plot.prepare(axes)
             line[0].set_title(run.name, loc="left", fontsize=Size.LABEL, fontweight="bold")
         for run in runs:
-            for panel in run.panels:
-                panel.add(run.history.rows(), run.history)
-                panel.show()
+            for plot in run.plots:
+                plot.add(run.history.rows(), run.history)
+                plot.show()
         for run in runs:
-            for panel in run.panels:
-                panel.finish()
+            for plot in run.plots:
+                plot.finish()
         for axes in grid[-1]:
             axes.set_xlabel(_TIME, fontsize=Size.LABEL)
     figure.alt = alt

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel, name_inches
+from labsupport.charts.plot import Plot, name_inches
 from labsupport.charts.style import ROLES, Size
 from labsupport.history import History, Rows
 
@@ -57,7 +57,7 @@ class Mark:
     points: Callable[[History], Points]
 
 
-class Lanes(Panel):
+class Lanes(Plot):
     """A row for each actor, the first one at the top.
 
     Args:

@@ -10,7 +10,7 @@ from matplotlib.patches import Polygon
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel, name_at_right, name_inches
+from labsupport.charts.plot import Plot, name_at_right, name_inches
 from labsupport.charts.style import ROLES
 from labsupport.history import History, Rows
 
@@ -39,7 +39,7 @@ class Line:
     points: Callable[[History], tuple[Times, Values]]
 
 
-class Lines(Panel):
+class Lines(Plot):
     """Numbers that keep their value until the next one, as stepped lines with their names.
 
     Args:

@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 
 from labsupport.charts.chart import Chart
 from labsupport.charts.frames import FrameEncoder
-from labsupport.charts.panels import Panel
 from labsupport.charts.picture import DPI, LabFigure, Picture, Place
+from labsupport.charts.plot import Plot
 from labsupport.charts.style import INK, style
 from labsupport.history import History
 
@@ -28,7 +28,7 @@ class LiveChart:
     """Draws frames of a chart: what does not change is drawn once and kept as a background.
 
     Args:
-        panels: from the top.
+        plots: from the top.
         seconds: how long the time axis is at first.
         title: what the figure is about.
         subtitle: under which conditions.
@@ -39,12 +39,12 @@ class LiveChart:
     """
 
     def __init__(
-        self, panels: Sequence[Panel], *, seconds: float, title: str, subtitle: str, place: Place
+        self, plots: Sequence[Plot], *, seconds: float, title: str, subtitle: str, place: Place
     ) -> None:
         self.frames = 0
-        for panel in panels:
-            panel.growth = _GROWTH
-        self._chart = Chart(panels, seconds=seconds, title=title, subtitle=subtitle)
+        for plot in plots:
+            plot.growth = _GROWTH
+        self._chart = Chart(plots, seconds=seconds, title=title, subtitle=subtitle)
         self._alt = f"{title} The run goes on."
         self._place = place
         self._encoder = FrameEncoder()

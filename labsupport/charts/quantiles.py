@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from labsupport.charts.panels import Panel, name_at_right
+from labsupport.charts.plot import Plot, name_at_right
 from labsupport.charts.style import ROLES
 from labsupport.history import History, Rows
 
@@ -18,7 +18,7 @@ __all__ = ["Quantiles"]
 _LINES = (("p99", 99, "tail"), ("p50", 50, "median"))
 
 
-class Quantiles(Panel):
+class Quantiles(Plot):
     """p50 and p99 of the durations of the requests that were under way in each span of time.
 
     A request counts in each span that it touches: while all wait for a slow answer, none begins or

@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from labsupport.database.postgresql_errors import explain, explain_refusal
 from labsupport.database.postgresql_undo import Undo
-from labsupport.database.statements import Result, check_params, prepare
+from labsupport.database.statements import ResultSet, check_params, prepare
 from labsupport.errors import (
     DatabaseUnreachableError,
     LabError,
@@ -61,7 +61,7 @@ class PostgreSQL:
         self._savepoints = busy_seconds < _RETRIED_BELOW_SECONDS
         self._undo = Undo(self.plain, self._schema)
 
-    def run(self, sql: str, params: dict[str, Any], *, inside: bool) -> Result:
+    def run(self, sql: str, params: dict[str, Any], *, inside: bool) -> ResultSet:
         """Run one statement and take all its rows."""
         prepared = prepare(sql, self._dialect)
         if params or prepared.names:
@@ -74,13 +74,13 @@ class PostgreSQL:
         try:
             cursor = self._driver.execute(prepared.text, params)
             if cursor.description is None:
-                return Result((), [], max(cursor.rowcount, 0))
+                return ResultSet((), [], max(cursor.rowcount, 0))
             rows = cursor.fetchall()
         except self._driver_error as error:
             if savepoint and not self._lost:
                 self.plain("ROLLBACK TO labsupport")
             raise explain(error, sql, self._lost) from error
-        return Result(tuple([column[0] for column in cursor.description]), rows, len(rows))
+        return ResultSet(tuple([column[0] for column in cursor.description]), rows, len(rows))
 
     def plain(self, sql: str) -> list[tuple[Any, ...]]:
         """Run a statement of the lab's own; its rows."""

@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 from labsupport.database.postgresql import PostgreSQL
 from labsupport.database.postgresql_errors import locate
 from labsupport.database.sqlite import SQLite
-from labsupport.database.statements import Result
+from labsupport.database.statements import ResultSet
 from labsupport.errors import DatabaseUnreachableError, InvalidSettingError, LabError
 
 __all__ = ["Around", "Connection", "Database"]
@@ -27,7 +27,7 @@ class Connection(Protocol):
     def name(self) -> str:
         """ "sqlite" or "postgresql"."""
 
-    def run(self, sql: str, params: dict[str, Any], *, inside: bool) -> Result:
+    def run(self, sql: str, params: dict[str, Any], *, inside: bool) -> ResultSet:
         """Run one statement."""
 
     def begin(self) -> None:
@@ -224,13 +224,13 @@ class Database:
         else:
             self._connection.close()
 
-    def _statement(self, sql: str, params: dict[str, Any]) -> Result:
+    def _statement(self, sql: str, params: dict[str, Any]) -> ResultSet:
         if self._around is None:
             return self._run(sql, params)
-        found: Result = self._around(sql, params, self._inside, lambda: self._run(sql, params))
+        found: ResultSet = self._around(sql, params, self._inside, lambda: self._run(sql, params))
         return found
 
-    def _run(self, sql: str, params: dict[str, Any]) -> Result:
+    def _run(self, sql: str, params: dict[str, Any]) -> ResultSet:
         if self._inside and not self._begun:
             self._begun = True  # first, so that an interrupt in `begin` is followed by a rollback
             try:

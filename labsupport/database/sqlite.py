@@ -9,7 +9,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from labsupport.database.sqlite_undo import Undo
-from labsupport.database.statements import Result, check_params, prepare, shorten
+from labsupport.database.statements import ResultSet, check_params, prepare, shorten
 from labsupport.errors import (
     ConstraintError,
     DatabaseBusyError,
@@ -50,7 +50,7 @@ class SQLite:
         self._driver: sqlite3.Connection = driver
         self._undo = Undo(self, driver)
 
-    def run(self, sql: str, params: dict[str, Any], *, inside: bool) -> Result:
+    def run(self, sql: str, params: dict[str, Any], *, inside: bool) -> ResultSet:
         """Run one statement and take all its rows."""
         prepared = prepare(sql, self._dialect)
         if params or prepared.names:
@@ -60,11 +60,11 @@ class SQLite:
         try:
             cursor = self._driver.execute(prepared.text, params)
             if cursor.description is None:
-                return Result((), [], max(cursor.rowcount, 0))
+                return ResultSet((), [], max(cursor.rowcount, 0))
             rows = cursor.fetchall()
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
             raise _explain(error, sql) from error
-        return Result(tuple([column[0] for column in cursor.description]), rows, len(rows))
+        return ResultSet(tuple([column[0] for column in cursor.description]), rows, len(rows))
 
     def plain(self, sql: str) -> list[tuple[Any, ...]]:
         """Run a statement of the lab's own; its rows."""

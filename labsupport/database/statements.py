@@ -10,7 +10,7 @@ from sqlalchemy.engine.interfaces import Dialect
 
 from labsupport.errors import StatementError
 
-__all__ = ["Prepared", "Result", "check_params", "prepare", "shorten"]
+__all__ = ["Prepared", "ResultSet", "check_params", "prepare", "shorten"]
 
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _TRANSACTION_WORDS = frozenset(
@@ -19,7 +19,7 @@ _TRANSACTION_WORDS = frozenset(
 _VALUES = frozenset({int, float, str, bool, type(None)})
 
 
-class Result(NamedTuple):
+class ResultSet(NamedTuple):
     """What a statement gave back.
 
     Attributes:

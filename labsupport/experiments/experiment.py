@@ -1,52 +1,55 @@
 """The frame of every experiment: run an implementation, chart it live, judge it, compare."""
 
 import functools
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from labsupport.charts import (
     Chart,
     LabFigure,
     LiveChart,
-    Panel,
     Place,
+    Plot,
     Run,
     draw_comparison,
     show,
 )
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.knobs import check_knobs
+from labsupport.experiments.parameters import check_parameters
 from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.stage import Stage
+from labsupport.experiments.tables import Contrast, Finding, Numbers, Rule
 from labsupport.history import History
 from labsupport.verdict import Claim, Verdict
-from labsupport.workers.launch import warm_up
+from labsupport.workers import warm_up
 
 if TYPE_CHECKING:
     from labsupport.experiments.panel import ControlPanel
 
-__all__ = ["Experiment", "Implementation", "Numbers"]
-
 _MUCH_LONGER = 1.05
+_MORE_SECONDS = 25.0
 
 Implementation = Callable[..., Any]
-Numbers = Mapping[str, float]
 
 
 class Experiment(ABC):
     """A workload with its faults, its claims and its chart; subclasses are frozen dataclasses.
 
     The fields are the knobs, made with `knob`, among them `seconds`. A subclass says what happens
-    (`conduct`), what is measured (`measure`), what that means (`judge`, `find`), and what is drawn
-    (`panels`).
+    (`conduct`), what is measured (`measure`), what that means (the tables `claims`, `findings` and
+    `contrast`), and what is drawn (`plots`).
     """
 
     parameters: ClassVar[tuple[str, ...]]
     """The parameters of the function under study."""
     seconds: float
+
+    @property
+    def budget_seconds(self) -> float:
+        """How long a run may take at the most, however busy the machine; then it is cut short."""
+        return self.seconds + _MORE_SECONDS
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -69,21 +72,35 @@ class Experiment(ABC):
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
         """The numbers of a run, with units in their names."""
 
+    @property
     @abstractmethod
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
+    def claims(self) -> Sequence[Rule]:
+        """What the numbers are asked, in the order of the verdict."""
+
+    @property
+    @abstractmethod
+    def findings(self) -> Sequence[Finding]:
+        """What the chart's title may be, the worst first; the last one always applies."""
+
+    @property
+    @abstractmethod
+    def contrast(self) -> Contrast:
+        """How its runs are compared."""
+
+    @abstractmethod
+    def plots(self) -> Sequence[Plot]:
+        """New plots for a chart."""
+
+    def judge(self, numbers: Numbers) -> list[Claim]:
         """What the numbers say of each claim."""
+        known = self._knobs() | dict(numbers)
+        return [rule.judge(known) for rule in self.claims]
 
-    @abstractmethod
-    def find(self, name: str, numbers: Numbers) -> str:
+    def find(self, numbers: Numbers) -> str:
         """The finding in one line: the chart's title."""
-
-    @abstractmethod
-    def panels(self) -> Sequence[Panel]:
-        """New panels for a chart."""
-
-    @abstractmethod
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        """The finding of a comparison, and its claims; the first result is the one to beat."""
+        known = self._knobs() | dict(numbers)
+        finding = next(one for one in self.findings if one.applies(known)).say(known)
+        return f"Cut short: {finding}" if known.get("cut_short") else finding
 
     def run(
         self, implementation: Implementation, *, live: bool = True, name: str | None = None
@@ -134,18 +151,20 @@ class Experiment(ABC):
         chart = None
         if place is not None:
             chart = LiveChart(
-                self.panels(),
+                self.plots(),
                 seconds=self.seconds,
                 title=f"{name} is running …",
                 subtitle=self.conditions,
                 place=place,
             )
-        with Stage(chart, stopped=stopped) as stage:
+        with Stage(chart, budget_seconds=self.budget_seconds, stopped=stopped) as stage:
             self.conduct(stage, implementation, name)
             # a moment more than asked for is no reason for another axis
             longer = stage.seconds > _MUCH_LONGER * self.seconds
             seconds = stage.seconds if longer else self.seconds
         numbers = self.measure(stage.history, stage.facts)
+        if stage.cut_short:
+            numbers["cut_short"] = 1
         result = Result(
             name,
             Verdict(self.judge(numbers)),
@@ -192,10 +211,10 @@ class Experiment(ABC):
                 "compare needs at least two results of run.",
                 "For example herd.compare(naive, fixed), with naive = herd.run(get_user).",
             )
-        finding, claims = self.contrast(results)
+        finding, claims = self.contrast.compare(results)
         names = ", ".join(result.name for result in results)
         figure = draw_comparison(
-            [Run(result.name, result.events, self.panels()) for result in results],
+            [Run(result.name, result.events, self.plots()) for result in results],
             seconds=max(result.seconds for result in results),
             title=finding,
             subtitle=self.conditions,
@@ -205,29 +224,21 @@ class Experiment(ABC):
             show(figure, text=f"{type(self).__name__}: {names}")
         return Comparison(results, Verdict(claims), figure)
 
+    def _knobs(self) -> dict[str, float]:
+        """The knobs that are numbers, for the tables."""
+        return {name: v for name, v in vars(self).items() if isinstance(v, int | float)}
+
     def _draw(self, name: str, numbers: Numbers, history: History, seconds: float) -> LabFigure:
-        panels, finding = self.panels(), self.find(name, numbers)
-        chart = Chart(panels, seconds=seconds, title="", subtitle=f"{name}: {self.conditions}")
+        plots, finding = self.plots(), self.find(numbers)
+        chart = Chart(plots, seconds=seconds, title="", subtitle=f"{name}: {self.conditions}")
         chart.add(history.rows(), history)
-        shown = "; ".join(panel.label for panel in panels)
+        shown = "; ".join(plot.label for plot in plots)
         alt = f"{finding}. Chart over time of {shown}: {name}, {self.conditions}."
         return chart.finish(finding, alt)
 
     def _check_parameters(self, implementation: Any, name: str) -> None:
         form = f"({', '.join(self.parameters)})"
-        if not callable(implementation):
-            raise InvalidSettingError(
-                f"run was given {type(implementation).__name__}, not a function.",
-                f"Pass the function itself, without calling it; its parameters are {form}.",
-            )
-        with suppress(ValueError):  # a builtin without a signature
-            try:
-                inspect.signature(implementation).bind(*self.parameters)
-            except TypeError:
-                raise InvalidSettingError(
-                    f"{name} does not take {', '.join(self.parameters)}.",
-                    f"Give it the parameters {form}.",
-                ) from None
+        check_parameters(implementation, self.parameters, given_to="run", name=name, form=form)
 
 
 def _name(implementation: Any) -> str:

@@ -7,8 +7,6 @@ from typing import Any
 
 from labsupport.errors import InvalidSettingError
 
-__all__ = ["check_knobs", "choice", "knob"]
-
 
 def knob(default: float, *, low: float, high: float, step: float | None = None) -> Any:
     """A field of an `Experiment` that can be set within a range, also by a slider.

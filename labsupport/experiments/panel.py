@@ -14,8 +14,6 @@ from labsupport.errors import InvalidSettingError, LabError
 from labsupport.experiments.result import Result
 from labsupport.experiments.stage import RunStopped
 
-__all__ = ["ControlPanel"]
-
 _REACH = 5  # a slider goes to so many times the value that the experiment was made with
 _NOTE = "A panel with sliders, Run and Stop stands here while the notebook has a kernel."
 _WIDGET = "application/vnd.jupyter.widget-view+json"

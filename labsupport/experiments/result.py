@@ -11,8 +11,6 @@ from labsupport.charts import LabFigure
 from labsupport.history import History
 from labsupport.verdict import Verdict
 
-__all__ = ["Comparison", "Result"]
-
 
 @dataclass(frozen=True, eq=False)
 class Result:

@@ -1,5 +1,6 @@
 """What an experiment's run has at its disposal, all of it gone when the run is over."""
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -9,11 +10,11 @@ from typing import Any, Self, TypeVar
 from labsupport.charts import LiveChart
 from labsupport.database import Database, open_shop
 from labsupport.history import History
-from labsupport.processes.interrupt import undisturbed
+from labsupport.processes import undisturbed
 from labsupport.servers import Server, start_server
 from labsupport.workers import WorkerPool
 
-__all__ = ["RunStopped", "Stage"]
+_FINISH_SECONDS = 5.0  # what is granted to the clients when the budget is spent
 
 
 class RunStopped(Exception):  # noqa: N818 (no error: it was asked for)
@@ -28,6 +29,7 @@ class Stage:
 
     Args:
         chart: draws while the stage waits; None draws nothing.
+        budget_seconds: how long the clients may take in all; from then on it waits for nothing.
         stopped: asked all the time; once it says True the run ends with `RunStopped`.
 
     Attributes:
@@ -35,13 +37,21 @@ class Stage:
         history: what they have recorded.
         facts: what `conduct` wants to tell `measure`.
         seconds: how long the run was, until the clients were told to end.
+        cut_short: whether the budget was spent before the run came to its own end.
     """
 
     def __init__(
-        self, chart: LiveChart | None, *, stopped: Callable[[], bool] = lambda: False
+        self,
+        chart: LiveChart | None,
+        *,
+        budget_seconds: float = math.inf,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.facts: dict[str, Any] = {}
         self.seconds = 0.0
+        self.cut_short = False
+        self._budget_seconds = budget_seconds
+        self._deadline = math.inf  # once the clients have begun: a start takes its time
         self._chart = chart
         self._stopped = stopped
         self._closing = ExitStack()
@@ -89,7 +99,13 @@ class Stage:
         Returns:
             True as soon as the condition holds, False when the time is over.
         """
-        return self.pool.wait(condition, seconds=seconds)
+        if self._deadline == math.inf and self.history.origin_ns:
+            self._deadline = self.history.origin_ns / 1e9 + self._budget_seconds
+        left = max(0.0, self._deadline - time.monotonic())
+        came = self.pool.wait(condition, seconds=min(seconds, left))
+        if not came and left < seconds:
+            self.cut_short = True
+        return came
 
     def finish(self, *, patience_seconds: float) -> list[int]:
         """Tell all clients to end and wait until they have, as long as anything still happens.
@@ -98,9 +114,11 @@ class Stage:
             patience_seconds: how long nothing may happen before the rest is killed.
 
         Returns:
-            the clients that had to be killed.
+            the clients that had to be killed since nothing happened; in a run that was cut short,
+            nobody can tell.
         """
         self.pool.stop()
+        self._deadline = max(self._deadline, time.monotonic() + _FINISH_SECONDS)
         self.seconds = self.history.elapsed_ns / 1e9
         if self._chart is not None:
             self._chart.hold()
@@ -117,7 +135,7 @@ class Stage:
         for worker in workers:
             worker.kill()
         self.history.end()
-        return left
+        return [] if self.cut_short else left
 
     def wait_while_alive(self, condition: Callable[[], bool], *, patience_seconds: float) -> bool:
         """Wait for a condition as long as the workers still record events or return.
@@ -134,7 +152,7 @@ class Stage:
                 seen, since = signs, time.monotonic()
             return condition() or time.monotonic() - since > patience_seconds
 
-        while not self.wait(over, seconds=60.0):
+        while not self.wait(over, seconds=60.0) and not self.cut_short:
             pass
         return condition()
 

@@ -15,7 +15,7 @@ import redis
 from redis.exceptions import RedisError, ResponseError
 
 from labsupport.errors import InvalidSettingError, ServerUnreachableError
-from labsupport.processes.interrupt import undisturbed
+from labsupport.processes import undisturbed
 from labsupport.processes.status import ProcessStatus, process_status, wait_for_status
 from labsupport.servers.binary import find_server
 from labsupport.servers.connection import connect_client
@@ -33,7 +33,7 @@ _MOST_PORTS_TRIED = 20
 class Server:
     """A redis-server process that the lab owns; use `start_server`.
 
-    It ends with `stop()`, with the `with` block, when nothing refers to it or to a client of it any
+    It ends with `close()`, with the `with` block, when nothing refers to it or to a client of it any
     more, and in any case with the kernel.
 
     Attributes:
@@ -52,7 +52,7 @@ class Server:
         try:
             self._launch(on_new_port=tcp)
         except BaseException:
-            self.stop()
+            self.close()
             raise
 
     @property
@@ -122,7 +122,7 @@ class Server:
             self._end = weakref.finalize(self, self._process.end)
         self._launch(on_new_port=False)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End it at once and remove its directory; may be called again."""
         with undisturbed():
             self._end()
@@ -151,7 +151,7 @@ class Server:
                 admin.replicaof("127.0.0.1", port)
             _wait(lambda: self._sees(replica), f"{replica!r} replicates {self!r}", self, replica)
         except BaseException:
-            replica.stop()
+            replica.close()
             raise
         return replica
 
@@ -170,7 +170,7 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        self.close()
 
     def __repr__(self) -> str:
         version = getattr(self, "version", "?")

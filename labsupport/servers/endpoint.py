@@ -78,7 +78,7 @@ def open_redis(url: str | None = None) -> Endpoint:
     if not url:
         server = start_server()
         description = f"Redis {server.version}, the lab's own"
-        return Endpoint(server.url, description, server.stop, server=server)
+        return Endpoint(server.url, description, server.close, server=server)
     check_url(url)
     version = check_server(url)
     claim = Ownership(url)

@@ -9,7 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from labsupport.processes.interrupt import undisturbed
+from labsupport.processes import undisturbed
 from labsupport.processes.reaper import discard, protect, release, spawn
 
 __all__ = ["ServerProcess"]

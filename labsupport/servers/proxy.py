@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from labsupport.errors import ServerUnreachableError
-from labsupport.processes.interrupt import undisturbed
+from labsupport.processes import undisturbed
 from labsupport.processes.reaper import discard, protect, release, spawn
 from labsupport.processes.status import ProcessStatus, process_status, wait_for_status
 
@@ -26,7 +26,7 @@ _SECONDS_TO_START = 30.0
 class Proxy:
     """A process that passes TCP traffic on to a port; `Server.proxy` makes one.
 
-    What it was sent and has not passed on is lost with it, as in a network. It ends with `stop()`,
+    What it was sent and has not passed on is lost with it, as in a network. It ends with `close()`,
     with the `with` block, when nothing refers to it any more, and in any case with the kernel.
 
     Args:
@@ -55,7 +55,7 @@ class Proxy:
         try:
             self.port = self._await_port(log)
         except BaseException:
-            self.stop()
+            self.close()
             raise
 
     @property
@@ -78,7 +78,7 @@ class Proxy:
         """SIGKILL (kill -9): connections break, and what was under way is lost."""
         _kill(self._child)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End it at once; may be called again."""
         self._end()
 
@@ -109,7 +109,7 @@ class Proxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        self.close()
 
     def __repr__(self) -> str:
         return f"<proxy of the lab, {self.status()}>"

@@ -2,7 +2,8 @@
 
 from labsupport.workers.breakpoints import Breakpoint, breakpoint_client
 from labsupport.workers.client import Client, point
+from labsupport.workers.launch import warm_up
 from labsupport.workers.pool import WorkerPool
 from labsupport.workers.worker import Worker
 
-__all__ = ["Breakpoint", "Client", "Worker", "WorkerPool", "breakpoint_client", "point"]
+__all__ = ["Breakpoint", "Client", "Worker", "WorkerPool", "breakpoint_client", "point", "warm_up"]

@@ -12,7 +12,7 @@ __all__ = ["Breakpoint", "breakpoint_client"]
 
 
 class Breakpoint:
-    """Holds a gated worker at the point "held", before the n-th command that its client sends.
+    """Holds a gated worker at the point "breakpoint", before the n-th command that its client sends.
 
     A MULTI/EXEC block, a pipeline and a script are sent as one.
     """
@@ -32,7 +32,7 @@ class Breakpoint:
         """
         held, self._left = not self._left, 0
         if not held:
-            point("held")
+            point("breakpoint")
         return held
 
     def passed(self) -> None:
@@ -40,7 +40,7 @@ class Breakpoint:
         if self._left:
             self._left -= 1
             if not self._left:
-                point("held")
+                point("breakpoint")
 
 
 def breakpoint_client(url: str, **options: Any) -> tuple[redis.Redis, Breakpoint]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from labsupport.errors import InvalidSettingError, WorkerError
 from labsupport.history import History, Recorder
-from labsupport.processes.interrupt import undisturbed
+from labsupport.processes import undisturbed
 from labsupport.processes.reaper import discard, protect
 from labsupport.workers.client import Job
 from labsupport.workers.launch import launch, pack

@@ -22,9 +22,9 @@ from labsupport.charts import (
     Chart,
     LabFigure,
     LiveChart,
-    Panel,
     Part,
     Place,
+    Plot,
     Quantiles,
     Run,
     count_per_span,
@@ -53,7 +53,7 @@ def request(run: tuple[Recorder, History], start_ms: float, took_ms: float) -> N
     recorder.record("request", 0, start, start + int(took_ms * MS), 1.0)
 
 
-def panels() -> list[Panel]:
+def plots() -> list[Plot]:
     def loads(history: History, span_ns: int) -> np.ndarray:
         starts = history.select("request")["start_ns"] - history.origin_ns
         return count_per_span(starts, span_ns=span_ns, until_ns=history.elapsed_ns)
@@ -101,8 +101,8 @@ def test_counts_per_span_reach_to_the_end() -> None:
 def test_quantiles_grow_to_the_same_lines(run: tuple[Recorder, History]) -> None:
     """Taking events in bit by bit draws what taking them in at once does; long ones fill spans."""
     live, whole = Quantiles("latency (ms)", "request"), Quantiles("latency (ms)", "request")
-    for panel in (live, whole):
-        panel.prepare(Figure().add_subplot())
+    for plot in (live, whole):
+        plot.prepare(Figure().add_subplot())
     chance = random.Random(2)
     for _ in range(30):
         for _ in range(20):
@@ -122,12 +122,12 @@ def test_quantiles_grow_to_the_same_lines(run: tuple[Recorder, History]) -> None
 
 def test_a_slow_answer_shows_while_nothing_else_happens(run: tuple[Recorder, History]) -> None:
     """A request counts in each span that it touches, so a standstill is no gap."""
-    panel = Quantiles("latency (ms)", "request")
-    panel.prepare(Figure().add_subplot())
+    plot = Quantiles("latency (ms)", "request")
+    plot.prepare(Figure().add_subplot())
     request(run, 0, 1000)
-    panel.add(run[1].read(), run[1])
-    panel.show()
-    assert np.asarray(panel._lines[0].get_ydata()).tolist() == [1000.0] * 21
+    plot.add(run[1].read(), run[1])
+    plot.show()
+    assert np.asarray(plot._lines[0].get_ydata()).tolist() == [1000.0] * 21
 
 
 @pytest.fixture
@@ -137,12 +137,12 @@ def figures(run: tuple[Recorder, History]) -> list[LabFigure]:
         request(run, chance.uniform(0, 1900), chance.choice([0.5, 1, 800]))
     history = run[1]
     history.read()
-    chart = Chart(panels(), seconds=2, title="", subtitle="naive: 40 clients")
+    chart = Chart(plots(), seconds=2, title="", subtitle="naive: 40 clients")
     chart.add(history.rows(), history)
     finished = chart.finish(
         "All 40 clients query the database at once", "All clients query at once."
     )
-    runs = [Run(name, history, panels()) for name in ("naive", "single_flight")]
+    runs = [Run(name, history, plots()) for name in ("naive", "single_flight")]
     both = draw_comparison(
         runs, seconds=2, title="40 and 1", subtitle="40 clients", alt="40 and 1."
     )
@@ -173,7 +173,7 @@ def test_text_has_three_sizes_and_stays_in_the_figure(figures: list[LabFigure]) 
 
 
 def test_axes_are_labelled_with_units(figures: list[LabFigure]) -> None:
-    """Each panel says what it shows; the time axis says seconds."""
+    """Each plot says what it shows; the time axis says seconds."""
     finished, both = figures
     assert [axes.get_ylabel() for axes in finished.axes] == ["loads per 50 ms", "latency (ms)"]
     assert finished.axes[-1].get_xlabel() == "seconds since the start"
@@ -250,7 +250,7 @@ def test_style_gives_back_what_was_set() -> None:
 
 def live(history: History) -> LiveChart:
     return LiveChart(
-        panels(), seconds=2, title="naive is running …", subtitle="", place=Place("naive")
+        plots(), seconds=2, title="naive is running …", subtitle="", place=Place("naive")
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from labsupport.charts import Bars, Chart, Line, Lines, Part
-from labsupport.charts.panels import spread
+from labsupport.charts.plot import spread
 from labsupport.history import History
 
 S = 1_000_000_000
@@ -23,8 +23,8 @@ def line(name: str, role: str, *points: tuple[float, float]) -> Line:
     return Line(name, role, lambda history: (times, values))
 
 
-def drawn(history: History, panel: Lines | Bars, seconds: float = 4.0):
-    chart = Chart([panel], seconds=seconds, title="", subtitle="")
+def drawn(history: History, plot: Lines | Bars, seconds: float = 4.0):
+    chart = Chart([plot], seconds=seconds, title="", subtitle="")
     chart.add(history.rows(), history)
     figure = chart.finish("A finding", "An alt text.")
     figure.draw_without_rendering()

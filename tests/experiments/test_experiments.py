@@ -21,15 +21,14 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from labsupport.charts import Bars, Panel, Part, count_per_span
+from labsupport.charts import Bars, Part, Plot, count_per_span
 from labsupport.errors import ImplementationError, InvalidSettingError, StatementError
 from labsupport.experiments import Experiment, Result, Stage, choice, knob
 from labsupport.experiments.knobs import check_knobs
 from labsupport.history import History
 from labsupport.labs.cache_aside import ThunderingHerd
 from labsupport.verdict import Claim
-from labsupport.workers import Client
-from labsupport.workers.launch import warm_up
+from labsupport.workers import Client, warm_up
 
 EXPIRES, ONE_LOAD, ANSWERED = (
     "The key expires while the clients read it",
@@ -511,7 +510,7 @@ class Counting(Experiment):
     def find(self, name: str, numbers: Mapping[str, float]) -> str:
         return f"{numbers['counted'] - numbers['found']:.0f} counts are lost"
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         def counts(history: History, span_ns: int) -> Any:
             times = history.select("count")["end_ns"] - history.origin_ns
             return count_per_span(times, span_ns=span_ns, until_ns=history.elapsed_ns)

@@ -900,7 +900,7 @@ def embedded():
 
     server = start_server()
     yield server
-    server.stop()
+    server.close()
 
 
 assert redis_py.asyncio is redis.asyncio

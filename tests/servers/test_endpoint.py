@@ -370,7 +370,7 @@ class TestPasswords:
 class TestUnreachable:
     def test_nobody_listens(self, server, base):
         """The error names the address and the remedy."""
-        server.stop()
+        server.close()
         with pytest.raises(ServerUnreachableError, match="unset REDIS_URL") as caught:
             open_redis(base)
         assert base in caught.value.problem

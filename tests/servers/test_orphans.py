@@ -43,7 +43,7 @@ running, paused, saving = start_masters(3, config={"appendonly": "yes"})
 paused.pause()
 replica = running.replica()
 gone = start_server()
-gone.stop()
+gone.close()
 tell(running, paused, saving, replica)
 """
 
@@ -138,7 +138,7 @@ class TestKilled:
         """kill -9 at any moment of a start: there is none at which a server could be left."""
         mark = str(uuid.uuid4())
         code = "from threading import Thread\n"
-        code += "def work():\n    while True:\n        start_server(tcp=True).stop()\n"
+        code += "def work():\n    while True:\n        start_server(tcp=True).close()\n"
         code += "for _ in range(3): Thread(target=work, daemon=True).start()\n"
         code += "tell(); time.sleep(1000)"
         child = kernel(code, env={**os.environ, "LAB_TEST_MARK": mark, "TMPDIR": directory})
@@ -209,7 +209,7 @@ class TestInterrupted:
     def test_while_servers_start(self, kernel, attempt):
         """An interrupt in the middle of start_server leaves no half-started server."""
         mark = str(uuid.uuid4())
-        code = "tell()\ntry:\n    while True: start_server().stop()\n"
+        code = "tell()\ntry:\n    while True: start_server().close()\n"
         code += "except KeyboardInterrupt: tell()\n"
         code += "time.sleep(1000)"
         child = kernel(code, env={**os.environ, "LAB_TEST_MARK": mark})

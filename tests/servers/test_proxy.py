@@ -59,13 +59,13 @@ def test_what_was_under_way_is_lost_with_it(pair):
 
 
 def test_ends_and_leaves_nothing():
-    """stop() may be called again, and removes the process and its directory."""
+    """close() may be called again, and removes the process and its directory."""
     with start_server() as server:
         proxy = server.proxy()
         pid, directory = proxy.pid, proxy._directory
         proxy.pause()
-        proxy.stop()
-        proxy.stop()
+        proxy.close()
+        proxy.close()
     assert process_status(pid) == "dead"
     assert not directory.exists()
 

@@ -144,15 +144,15 @@ class TestStart:
             thread.join()
         assert len({server.pid for server in started}) == 4
         for server in started:
-            server.stop()
+            server.close()
 
 
 class TestEnd:
-    def test_stop_leaves_nothing(self, server):
-        """No process, no directory; a second stop does nothing."""
+    def test_close_leaves_nothing(self, server):
+        """No process, no directory; a second close does nothing."""
         pid = server.pid
-        server.stop()
-        server.stop()
+        server.close()
+        server.close()
         assert process_status(pid) == "dead"
         assert not server.directory.exists()
         assert not server.alive
@@ -276,7 +276,7 @@ class TestFaults:
             elif state == "killed":
                 server.kill()
             elif state == "stopped":
-                server.stop()
+                server.close()
             server.restart()
             assert server.url == url
             with server.client() as client:
@@ -356,7 +356,7 @@ class TestMasters:
                 assert client.dbsize() == 0
                 client.set("number", number)
         for master in masters:
-            master.stop()
+            master.close()
 
     @pytest.mark.parametrize("count", [0, -1, 1000])
     def test_an_absurd_count(self, count):

@@ -41,7 +41,7 @@ def test_held_before_a_command(server: Server, place: int, sent: set[str]) -> No
     with server.client() as redis, WorkerPool() as pool:
         redis.delete("one", "two", "three", "four", "five")
         worker = pool.start(work, server.url, place, gated=True)
-        worker.until("held")
+        worker.until("breakpoint")
         assert set(redis.scan_iter()) == sent
         assert worker.finish() == (place < 4)
         assert redis.get("five") == "5"
@@ -52,6 +52,6 @@ def test_killed_between_two_commands(server: Server) -> None:
     with server.client() as redis, WorkerPool() as pool:
         redis.delete("one", "two", "three", "four", "five")
         worker = pool.start(work, server.url, 2, gated=True)
-        worker.until("held")
+        worker.until("breakpoint")
         worker.kill()
         assert set(redis.scan_iter()) == {"one"}

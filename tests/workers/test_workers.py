@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from labsupport.errors import ImplementationError, InvalidSettingError, StatementError, WorkerError
-from labsupport.processes.status import process_status
-from labsupport.workers import Client, WorkerPool, point
-from labsupport.workers.launch import warm_up
+from labsupport.processes import process_status
+from labsupport.workers import Client, WorkerPool, point, warm_up
 
 LOCK = threading.Lock()
 

@@ -3,32 +3,37 @@
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Bars, Panel, Part, Quantiles, most_at_once
+from labsupport.charts import Bars, Part, Plot, Quantiles, most_at_once
 from labsupport.database import BESTSELLERS, Database
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import (
+    Contrast,
+    Experiment,
+    Finding,
+    Implementation,
+    Rule,
+    Stage,
+    knob,
+)
 from labsupport.history import History
 from labsupport.servers import connect_client
-from labsupport.verdict import Claim, status_of
 from labsupport.workers import Client
-
-__all__ = ["ThunderingHerd"]
 
 _KEY = "bestsellers"
 _SPAN_SECONDS = 0.05
 _REST_SECONDS = 0.02  # a client's mean pause, so that p99 is that of a user and not of a loop
 _LEAST_PATIENCE_SECONDS = 3.0
 _SECONDS_TO_SETTLE = 2.0
+_MOST_IN_VAIN = (
+    2  # loads of each client in a row: the value that the first had set is there by then
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,60 @@ class ThunderingHerd(Experiment):
                 "Make seconds at least twice ttl_seconds.",
             )
 
+    claims = (
+        Rule(
+            text="The key expires while the clients read it",
+            met="expiry_met",
+            detail="{loads} loads",
+        ),
+        Rule(
+            text="A missing key costs one database load at a time",
+            met="expiry_met",
+            broken=lambda n: n["most_loads_at_once"] > 1,
+            detail="up to {most_loads_at_once} at once",
+        ),
+        Rule(
+            text="Every request gets the value",
+            met=lambda n: n["clients_answered"] == n["clients"],
+            broken=("wrong_answers", "never_answered"),
+            detail="{wrong_answers} of {requests} answers wrong,"
+            " {never_answered} clients without an answer",
+        ),
+        Rule(
+            text="A missing key gets filled, so that others are answered from the cache",
+            met=("expiry_met", "answered_from_cache"),
+            broken=lambda n: n["loads_in_vain"] > _MOST_IN_VAIN * n["clients"],
+            detail="up to {loads_in_vain} loads before an answer from the cache",
+        ),
+    )
+    findings = (
+        Finding("{never_answered} of {clients} clients never get an answer", "never_answered"),
+        Finding("{wrong_answers} answers are not the value that was loaded", "wrong_answers"),
+        Finding(
+            "The key never expired: nothing was put to the test", lambda n: not n["expiry_met"]
+        ),
+        Finding(
+            "The cache is not filled: {loads_in_vain} loads in a row, and no answer from it",
+            lambda n: n["loads_in_vain"] > _MOST_IN_VAIN * n["clients"],
+        ),
+        Finding(
+            "All {clients} clients query the database at once",
+            lambda n: n["most_loads_at_once"] == n["clients"],
+        ),
+        Finding(
+            "{most_loads_at_once} of {clients} clients query the database at once",
+            lambda n: n["most_loads_at_once"] > 1,
+        ),
+        Finding("One load at a time, though {clients} clients want the value"),
+    )
+    contrast = Contrast(
+        text="{other} makes at most a fifth as many loads at once as {first}",
+        number="most_loads_at_once",
+        times=5,
+        met="expiry_met",
+        title="Database loads at once: {worst} with {first}, {most} with {rest}",
+    )
+
     @property
     def conditions(self) -> str:
         return f"{self.clients} clients read one key, TTL {self.ttl_seconds:g} s"
@@ -85,7 +144,7 @@ class ThunderingHerd(Experiment):
         stage.pool.begin()
         stage.wait(seconds=self.seconds)
         stage.wait_while_alive(
-            lambda: self._expiry_met(stage.history) or self._in_vain(stage.history),
+            lambda: self._met(stage.history) or self._overdue(stage.history),
             patience_seconds=patience,
         )
         # and what the expiry has set off, so that the chart does not end in the middle of it
@@ -100,9 +159,12 @@ class ThunderingHerd(Experiment):
         p50, p99 = np.percentile(took, [50, 99]) if len(took) else (np.nan, np.nan)
         return {
             "requests": len(requests),
+            "clients_answered": len(np.unique(requests["client"])),
             "wrong_answers": int((requests["value"] == 0).sum()),
             "never_answered": facts["never_answered"],
             "loads": len(began),
+            "loads_in_vain": _in_vain(history),
+            "answered_from_cache": len(history.select("from the cache")),
             "needless_loads": int((at_once > 1).sum()),
             "most_loads_at_once": int(at_once.max(initial=0)),
             "expiry_met": int(self._expiry_met(history)),
@@ -110,43 +172,7 @@ class ThunderingHerd(Experiment):
             "p99_ms": float(p99),
         }
 
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        met = bool(numbers["expiry_met"])
-        at_once = numbers["most_loads_at_once"]
-        bad = numbers["wrong_answers"] + numbers["never_answered"]
-        return (
-            Claim(
-                "The key expires while the clients read it",
-                status_of(met),
-                f"{numbers['loads']:.0f} loads",
-            ),
-            Claim(
-                "A missing key costs one database load at a time",
-                status_of(met and at_once == 1, broken=at_once > 1),
-                f"up to {at_once:.0f} at once",
-            ),
-            Claim(
-                "Every request gets the value",
-                status_of(numbers["requests"] > 0, broken=bad > 0),
-                f"{numbers['wrong_answers']:.0f} of {numbers['requests']:,.0f} answers wrong,"
-                f" {numbers['never_answered']:.0f} clients without an answer",
-            ),
-        )
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        if numbers["never_answered"]:
-            return f"{numbers['never_answered']:.0f} of {self.clients} clients never get an answer"
-        if numbers["wrong_answers"]:
-            return f"{numbers['wrong_answers']:,.0f} answers are not the value that was loaded"
-        at_once = numbers["most_loads_at_once"]
-        if not numbers["expiry_met"]:
-            return "The key never expired: nothing was put to the test"
-        if at_once > 1:
-            who = "All" if at_once == self.clients else f"{at_once:.0f} of"
-            return f"{who} {self.clients} clients query the database at once"
-        return f"One load at a time, though {self.clients} clients want the value"
-
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> tuple[Plot, ...]:
         return (
             Bars(
                 "database loads at once, per 50 ms",
@@ -166,26 +192,11 @@ class ThunderingHerd(Experiment):
             ),
         )
 
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        peak = first.numbers["most_loads_at_once"]
-        claims = []
-        for other in others:
-            exercised = first.numbers["expiry_met"] and other.numbers["expiry_met"]
-            fewer = peak >= 5 * other.numbers["most_loads_at_once"] > 0
-            claims.append(
-                Claim(
-                    f"{other.name} makes at most a fifth as many loads at once as {first.name}",
-                    ("holds" if fewer else "broken") if exercised else "not exercised",
-                    f"{other.numbers['most_loads_at_once']:.0f} against {peak:.0f}",
-                )
-            )
-        most = max(other.numbers["most_loads_at_once"] for other in others)
-        rest = others[0].name if len(others) == 1 else f"the other {len(others)}"
-        return (
-            f"Database loads at once: {peak:.0f} with {first.name}, {most:.0f} with {rest}",
-            claims,
-        )
+    def _met(self, history: History) -> bool:
+        """Whether the key has expired, and was filled or never will be."""
+        filled = len(history.select("from the cache")) > 0
+        vain = _in_vain(history) > _MOST_IN_VAIN * self.clients
+        return self._expiry_met(history) and (filled or vain)
 
     def _expiry_met(self, history: History) -> bool:
         """Whether the value was loaded again, when what was loaded first had had its time.
@@ -197,7 +208,7 @@ class ThunderingHerd(Experiment):
             return False
         return bool(began.max() >= ended.min() + 0.75e9 * self.ttl_seconds)
 
-    def _in_vain(self, history: History) -> bool:
+    def _overdue(self, history: History) -> bool:
         """Whether the value ought to have expired long ago."""
         loads = history.select("load")["end_ns"]
         last = int(loads.max(initial=history.origin_ns))
@@ -221,8 +232,11 @@ def _read(
     redis = connect_client(url)
     sessions = threading.local()  # one more if the function loads in a thread of its own
     pauses = random.Random(client.number)
+    loaded = False
 
     def load() -> list[dict[str, Any]]:
+        nonlocal loaded
+        loaded = True
         if not hasattr(sessions, "mine"):
             sessions.mine = shop.session()
         session: Database = sessions.mine
@@ -234,12 +248,15 @@ def _read(
     sessions.mine = shop.session()
     client.meet()
     while client.running:
+        loaded = False
         start = time.monotonic_ns()
         answer = get(redis, _KEY, load, ttl)
         end = time.monotonic_ns()
         # the type first: == of an array, for one, is not a yes or no
         right = isinstance(answer, list) and answer == expected
         client.record("request", start, end, float(right))
+        if not loaded:
+            client.record("from the cache", start, end)
         client.rest(pauses.uniform(0, 2 * _REST_SECONDS))
 
 
@@ -248,6 +265,14 @@ def _under_way(history: History) -> NDArray[np.int64]:
     began = history.select("load began")["start_ns"]
     ended = np.sort(history.select("load")["end_ns"])
     return np.arange(1, len(began) + 1) - np.searchsorted(ended, began, side="right")
+
+
+def _in_vain(history: History) -> int:
+    """How many loads in a row ended, at the most, before somebody was answered without one."""
+    loads = np.sort(history.select("load")["end_ns"])
+    answers = np.sort(history.select("from the cache")["end_ns"])
+    _, counts = np.unique(np.searchsorted(answers, loads), return_counts=True)
+    return int(counts.max(initial=0))
 
 
 def _loads(history: History, span_ns: int) -> NDArray[np.int64]:

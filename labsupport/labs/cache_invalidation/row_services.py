@@ -6,12 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from labsupport.database import Database
-from labsupport.experiments.experiment import Implementation
+from labsupport.experiments import Implementation
 from labsupport.labs.cache_invalidation.staleness import version_of
 from labsupport.servers import connect_client
 from labsupport.workers import Client, point
-
-__all__ = ["serve", "write"]
 
 _USER = 1
 _REST_SECONDS = 0.005

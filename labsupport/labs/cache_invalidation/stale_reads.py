@@ -5,11 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from labsupport.charts import Bar, Lanes, Mark, Panel
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.charts import Bar, Lanes, Mark, Plot
+from labsupport.experiments import Contrast, Experiment, Finding, Implementation, Rule, Stage, knob
 from labsupport.history import History
 from labsupport.labs.cache_invalidation.row_services import serve, write
 from labsupport.labs.cache_invalidation.staleness import (
@@ -22,10 +19,7 @@ from labsupport.labs.cache_invalidation.staleness import (
     update_points,
 )
 from labsupport.servers import Server
-from labsupport.verdict import Claim, status_of
 from labsupport.workers import Worker
-
-__all__ = ["StaleReads"]
 
 _READS_BETWEEN = 15  # so that one sees in the chart what comes after what
 _MOST_ROUNDS = 5
@@ -57,6 +51,55 @@ class StaleReads(Experiment):
     ttl_seconds: float = knob(1.0, low=0.2, high=10.0, step=0.1)
     seconds: float = knob(1.2, low=0.2, high=30.0, step=0.1)
 
+    claims = (
+        Rule(
+            text="An update reaches every service that is connected",
+            met="told_met",
+            broken=("not_told", "stuck"),
+            detail="{not_told} times it did not",
+            final=True,
+        ),
+        Rule(
+            text="A service that was cut off learns of the update when it is back",
+            met="cut_met",
+            broken="late_after_cut",
+            detail="up to {longest_stale_seconds:.3f} s",
+        ),
+        Rule(
+            text="No old row is served for longer than twice the local TTL",
+            met="ttl_met",
+            broken=("overdue_reads", "stuck"),
+            detail="up to {longest_stale_seconds:.3f} s",
+            final=True,
+        ),
+    )
+    findings = (
+        Finding("{stuck} of {services} services never answer", "stuck"),
+        Finding("The old row stays: the shared cache gives it back", "overdue_reads"),
+        Finding(
+            "Connected services serve the old row, for up to {longest_stale_seconds:.2g} s",
+            "not_told",
+        ),
+        Finding(
+            "Cut off for a moment, service {services} is stale for {longest_stale_seconds:.2g} s",
+            "late_after_cut",
+        ),
+        Finding("The cut met no copy: nothing was put to the test", lambda n: not n["cut_met"]),
+        Finding(
+            lambda n: (
+                "No service serves an old row for longer than"
+                f" {max(1000 * n['longest_stale_seconds'], 1):.0f} ms"
+            )
+        ),
+    )
+    contrast = Contrast(
+        text="After a cut {first} goes on with the old row, {other} does not",
+        number="late_after_cut",
+        met="cut_met",
+        title="An old row is served for up to {each}",
+        each="{longest_stale_seconds:.2g} s",
+    )
+
     @property
     def conditions(self) -> str:
         return f"{self.services} services read one row, local TTL {self.ttl_seconds:g} s"
@@ -83,8 +126,8 @@ class StaleReads(Experiment):
             reads = [reads_of(stage.history, row)[-1] for row in range(1, self.services + 1)]
             return all(one["value"] >= latest or one["start_ns"] > over for one in reads)
 
-        if not rounds[-1]["stuck"]:
-            stage.wait(had_its_time, seconds=2 * self.ttl_seconds + _PATIENCE_SECONDS)
+        seconds = 0.0 if rounds[-1]["stuck"] else 2 * self.ttl_seconds + _PATIENCE_SECONDS
+        stage.facts["had_its_time"] = stage.wait(had_its_time, seconds=seconds)
         stage.wait(seconds=self.seconds - stage.history.elapsed_ns / 1e9)
         stage.pool.stop()
         writer.finish()
@@ -145,7 +188,13 @@ class StaleReads(Experiment):
         reads = history.select("read")
         stale = stale_spans(history)
         lengths = (stale[:, 2] - stale[:, 1]) / 1e9
+        read_both = [
+            (mine["end_ns"] < told["start_ns"]).any() and (mine["start_ns"] > told["end_ns"]).any()
+            for mine in (reads_of(history, row) for row in since)
+        ]
         return {
+            "told_met": int(all(read_both)),
+            "ttl_met": int(facts["had_its_time"]),
             "reads": len(reads),
             "updates": len(history.select("update")),
             "stale_reads": int(stale_reads(history, reads).sum()),
@@ -158,42 +207,7 @@ class StaleReads(Experiment):
             "longest_stale_seconds": float(lengths.max(initial=0.0)),
         }
 
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        met, stuck = bool(numbers["cut_met"]), numbers["stuck"] > 0
-        longest = f"up to {numbers['longest_stale_seconds']:.3f} s"
-        return (
-            Claim(
-                "An update reaches every service that is connected",
-                status_of(True, broken=numbers["not_told"] > 0 or stuck),
-                f"{numbers['not_told']:.0f} times it did not",
-            ),
-            Claim(
-                "A service that was cut off learns of the update when it is back",
-                status_of(met, broken=numbers["late_after_cut"] > 0),
-                longest,
-            ),
-            Claim(
-                "No old row is served for longer than twice the local TTL",
-                status_of(True, broken=numbers["overdue_reads"] > 0 or stuck),
-                longest,
-            ),
-        )
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        seconds = numbers["longest_stale_seconds"]
-        if numbers["stuck"]:
-            return f"{numbers['stuck']:.0f} of {self.services} services never answer"
-        if numbers["overdue_reads"]:
-            return "The old row stays: the shared cache gives it back"
-        if numbers["not_told"]:
-            return f"Connected services serve the old row, for up to {seconds:.2g} s"
-        if numbers["late_after_cut"]:
-            return f"Cut off for a moment, service {self.services} is stale for {seconds:.2g} s"
-        if not numbers["cut_met"]:
-            return "The cut met no copy: nothing was put to the test"
-        return f"No service serves an old row for longer than {max(1000 * seconds, 1):.0f} ms"
-
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> tuple[Plot, ...]:
         rows = ["writer", *(f"service {row}" for row in range(1, self.services + 1))]
         return (
             Lanes(
@@ -207,16 +221,6 @@ class StaleReads(Experiment):
                 marks=(Mark("update", "work", update_points),),
             ),
         )
-
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        claims = []
-        for other in others:
-            met = bool(first.numbers["late_after_cut"] and other.numbers["cut_met"])
-            text = f"After a cut {first.name} goes on with the old row, {other.name} does not"
-            claims.append(Claim(text, status_of(met, broken=other.numbers["late_after_cut"] > 0)))
-        each = ", ".join(f"{one.numbers['longest_stale_seconds']:.2g} s" for one in results)
-        return f"An old row is served for up to {each}", claims
 
 
 def _update(stage: Stage, writer: Worker) -> Any:

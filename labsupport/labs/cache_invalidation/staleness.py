@@ -10,17 +10,6 @@ from numpy.typing import NDArray
 
 from labsupport.history import History, Rows
 
-__all__ = [
-    "ENOUGH_READS",
-    "cut_spans",
-    "is_late",
-    "reads_of",
-    "stale_reads",
-    "stale_spans",
-    "update_points",
-    "version_of",
-]
-
 ENOUGH_READS = 30
 """A service that has not learned of an update after so many reads was not told of it."""
 

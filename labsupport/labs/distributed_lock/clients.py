@@ -1,4 +1,4 @@
-"""The customers of `LockRace`: what each does, and where it can be stopped."""
+"""The clients of `LockRace`: what each does, and where it can be stopped."""
 
 import functools
 import itertools
@@ -13,8 +13,6 @@ from labsupport.database import Database
 from labsupport.errors import InvalidSettingError
 from labsupport.servers import connect_client
 from labsupport.workers import Client, point
-
-__all__ = ["LOCK", "buy"]
 
 LOCK = "lock:kettle"
 """The name of the lock."""
@@ -62,7 +60,7 @@ def buy(
     ttls: Sequence[float],
     step: str | None,
 ) -> None:
-    """Be a customer: buy one kettle after the other, each under the lock.
+    """Be a client: buy one kettle after the other, each under the lock.
 
     Args:
         client: the worker's.

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from labsupport.history import History
 
-__all__ = ["Hold", "held_spans", "holds_of", "shared", "wait_spans"]
-
 
 class Hold(NamedTuple):
     """A client had the lock from one turn to another; its holds are numbered from 0."""
@@ -39,7 +37,7 @@ def holds_of(history: History) -> list[Hold]:
 
 
 def shared(holds: Sequence[Hold]) -> set[tuple[int, int]]:
-    """The holds during which somebody else had one, too: client, and and its number."""
+    """The holds during which somebody else had one, too: client, and its number."""
     found: set[tuple[int, int]] = set()
     still: list[Hold] = []
     for hold in holds:
@@ -47,6 +45,18 @@ def shared(holds: Sequence[Hold]) -> set[tuple[int, int]]:
         if still:
             found |= {(one.client, one.number) for one in (*still, hold)}
         still.append(hold)
+    return found
+
+
+def stopped_holders(history: History, ttl_seconds: float) -> int:
+    """How many stops hit a client that had the lock, and lasted for longer than its TTL."""
+    held, found = held_spans(history), 0
+    stops, resumes = history.select("stopped"), history.select("resumed")
+    for stop, resume in zip(stops, resumes, strict=False):
+        begin, end = (one["start_ns"] - history.origin_ns for one in (stop, resume))
+        theirs = held[held[:, 0] == stop["client"]]
+        inside = ((theirs[:, 1] < begin) & (end < theirs[:, 2])).any()
+        found += bool(inside) and end - begin > 1e9 * ttl_seconds
     return found
 
 

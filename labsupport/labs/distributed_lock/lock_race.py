@@ -3,49 +3,97 @@
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Panel, overlaps
+from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Plot, overlaps
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import (
+    Contrast,
+    Experiment,
+    Finding,
+    Implementation,
+    Rule,
+    Stage,
+    knob,
+)
 from labsupport.history import History
 from labsupport.labs.distributed_lock.clients import buy
 from labsupport.labs.distributed_lock.faults import ADA, DAN, EVE, Faults, StarvedError
-from labsupport.labs.distributed_lock.holds import held_spans, holds_of, shared, wait_spans
-from labsupport.verdict import Claim, status_of
-
-__all__ = ["LockRace"]
+from labsupport.labs.distributed_lock.holds import (
+    held_spans,
+    holds_of,
+    shared,
+    stopped_holders,
+    wait_spans,
+)
 
 _NAMES = ("Ada", "Bob", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana")
-_CUSTOMERS = EVE + 1  # where each fault is forced
+_CLIENTS = EVE + 1  # where each fault is forced
 _STOCK = 1_000_000  # more than any run sells
 _LONG_SECONDS = 600.0  # the TTL of those who are not to outlive it
 _PATIENCE_SECONDS = 5.0
-_ALONE = {
-    "slow": "A holder that takes longer than the TTL is alone",
-    "stopped": "A holder that is stopped for longer than the TTL is alone",
-    "kept": "Nobody frees the lock of another",
-}
+_MOST_CHANCE = 4  # times as long as asked for, until a stop has hit a holder
+_LEDGER = Rule(
+    text="What was sold has left the stock",
+    met=("hit_a_holder", "sold"),
+    broken="sold_twice",
+    detail="{sold} sold, {left_the_stock} left the stock",
+)
+_TURN = Rule(
+    text="Whoever waits gets a turn",
+    met="hit_a_holder",
+    broken="waiting_for_ever",
+    detail="{waiting_for_ever} wait for ever",
+    final=True,
+)
+_BY_CHANCE = (
+    Rule(
+        text="A holder is alone",
+        met="hit_a_holder",
+        broken="shared_holds",
+        detail="{shared_holds} of {holds} were shared; {hit_a_holder} stops hit a holder",
+    ),
+    _LEDGER,
+    _TURN,
+)
+_FORCED = (
+    Rule(
+        text="A holder that takes longer than the TTL is alone",
+        met="slow_met",
+        broken="slow_shared",
+    ),
+    Rule(
+        text="A holder that is stopped for longer than the TTL is alone",
+        met="stopped_met",
+        broken="stopped_shared",
+    ),
+    Rule(text="Nobody frees the lock of another", met="kept_met", broken="kept_shared"),
+    Rule(
+        text="The lock of a killed holder becomes free",
+        met="killed_met",
+        broken=lambda n: n["killed_met"] > 0 and not n["free_again"],
+    ),
+    _TURN,
+    _LEDGER,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LockRace(Experiment):
-    """Customers, each a process, buy kettles under a lock that is theirs for a time.
+    """Clients, each a process, buy kettles under a lock that is theirs for a time.
 
     The function under study is `lock(redis, name, ttl)`: a context manager that waits until it has
     the lock, and gives `sell` what it yields. An error at its end says that the lock was lost.
 
     Each fault is forced once: Ada is stopped (SIGSTOP) between her read and her write, until Redis
     says that her lock has expired; she works for longer than its TTL; Dan is killed (SIGKILL) as
-    soon as the lock is in Redis. With `chaos` nothing is forced: one customer after the other is
-    stopped at any moment, for as long as chance says.
+    soon as the lock is in Redis. With `chaos` nothing is forced: one client after the other is
+    stopped at any moment, for as long as chance says, until a stop has hit a holder.
 
     Args:
         sell: `sell(db, fence)`, the resource that the lock protects: reads the stock of product 1,
@@ -71,6 +119,40 @@ class LockRace(Experiment):
                 "Give the function that sells one kettle: LockRace(sell=sell), with sell(db, fence).",
             )
 
+    contrast = Contrast(
+        text="{first} sells what has not left the stock, {other} does not",
+        number=lambda n: abs(n["sold_twice"]),
+        met=("hit_a_holder", "sold"),
+        title="Sold, but still in stock: {each}",
+        each="{name} {sold_twice}",
+    )
+
+    @property
+    def claims(self) -> Sequence[Rule]:
+        return _BY_CHANCE if self.chaos else _FORCED
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        by_chance = (
+            "{stops} stops at random: {shared_holds} of {holds} holds not alone,"
+            " {sold_twice} sold twice"
+        )
+        if self.chaos:
+            return (Finding(by_chance),)
+        return (
+            Finding(
+                "Dan was killed: nobody gets the lock any more",
+                lambda n: n["killed_met"] > 0 and not n["free_again"],
+            ),
+            Finding(f"{{waiting_for_ever}} of {_CLIENTS} wait for ever", "waiting_for_ever"),
+            Finding("Ada frees Bob's lock, so that Cleo joins him", "kept_shared"),
+            Finding("{sold} are sold, {left_the_stock} leave the stock", "sold_twice"),
+            Finding(
+                "Two believe that they hold the lock, and no kettle is sold twice", "shared_holds"
+            ),
+            Finding("One at a time: {sold} are sold, and as many leave the stock"),
+        )
+
     @property
     def conditions(self) -> str:
         ttl = f"TTL {self.ttl_seconds * 1000:.0f} ms"
@@ -91,28 +173,36 @@ class LockRace(Experiment):
         else:
             longer = [self.ttl_seconds * factor for factor in (1, 4, 16)]
             ttls = {ADA: [self.ttl_seconds, *longer], DAN: [self.ttl_seconds]}
-            for who in range(_CUSTOMERS):
+            for who in range(_CLIENTS):
                 step = "step" if who == DAN else "read"
                 mine = ttls.get(who, [_LONG_SECONDS])
                 stage.pool.start(buy, *task, mine, step, gated=True, name=name)
             stage.pool.begin()
-            faults = Faults(stage, server)
-            try:
-                faults.stop(self.ttl_seconds)
-                faults.keep_waiting(longer)
-                faults.kill(self.ttl_seconds)
-            except StarvedError:
-                pass  # who still waits is counted
-            stage.facts["waiting"] = len(faults.end())
-            stage.facts["holds"] = faults.holds
-            stage.facts["freed"] = faults.freed
+            self._force(stage, Faults(stage, server), longer)
         row = shop.fetch_one("SELECT stock FROM products WHERE id = 1") or {}
         stage.facts["left"] = row["stock"]
+
+    def _force(self, stage: Stage, faults: Faults, longer: Sequence[float]) -> None:
+        """Each fault once, at the moment that matters."""
+        with suppress(StarvedError):  # who still waits is counted
+            faults.stop(self.ttl_seconds)
+            faults.keep_waiting(longer)
+            faults.kill(self.ttl_seconds)
+        stage.facts["waiting"] = len(faults.end())
+        stage.facts["holds"] = faults.holds
+        stage.facts["freed"] = faults.freed
 
     def _stop_at_random(self, stage: Stage) -> None:
         chance, ttl = random.Random(), self.ttl_seconds
         end = time.monotonic() + self.seconds
-        while time.monotonic() < end:
+        last = end + (_MOST_CHANCE - 1) * self.seconds
+
+        def going_on() -> bool:
+            now = time.monotonic()
+            missed = now < last and not stopped_holders(stage.history, ttl)
+            return (now < end or missed) and not stage.cut_short
+
+        while going_on():
             who = chance.randrange(self.clients)
             worker = stage.pool.workers[who]
             worker.pause()
@@ -128,7 +218,9 @@ class LockRace(Experiment):
         met = facts.get("holds", {})
         freed = facts.get("freed")
         sold = len(history.select("sold"))
+        hit = stopped_holders(history, self.ttl_seconds) if self.chaos else int("stopped" in met)
         numbers = {
+            "hit_a_holder": hit,
             "holds": len(holds),
             "shared_holds": len(not_alone),
             "stops": len(history.select("stopped")),
@@ -145,54 +237,8 @@ class LockRace(Experiment):
             numbers[f"{fault}_shared"] = int(met.get(fault) in not_alone)
         return numbers
 
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        shared = numbers["shared_holds"] > 0
-        met = numbers["stops"] > 0
-        alone = f"{numbers['shared_holds']:,.0f} of {numbers['holds']:,.0f} were shared"
-        ledger = Claim(
-            "What was sold has left the stock",
-            status_of(met and numbers["sold"] > 0, broken=numbers["sold_twice"] != 0),
-            f"{numbers['sold']:,.0f} sold, {numbers['left_the_stock']:,.0f} left the stock",
-        )
-        turn = Claim(
-            "Whoever waits gets a turn",
-            status_of(met, broken=numbers["waiting_for_ever"] > 0),
-            f"{numbers['waiting_for_ever']:.0f} wait for ever",
-        )
-        if self.chaos:
-            holder = Claim("A holder is alone", status_of(met, broken=shared), alone)
-            return holder, ledger, turn
-        claims = [
-            Claim(
-                text, status_of(numbers[f"{fault}_met"] > 0, broken=numbers[f"{fault}_shared"] > 0)
-            )
-            for fault, text in _ALONE.items()
-        ]
-        free = status_of(numbers["killed_met"] > 0, broken=not numbers["free_again"])
-        crash = Claim("The lock of a killed holder becomes free", free)
-        return *claims, crash, turn, ledger
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        twice = numbers["sold_twice"]
-        if self.chaos:
-            shared = f"{numbers['shared_holds']:,.0f} of {numbers['holds']:,.0f} holds not alone"
-            return f"{numbers['stops']:.0f} stops at random: {shared}, {twice:.0f} sold twice"
-        if numbers["killed_met"] and not numbers["free_again"]:
-            return "Dan was killed: nobody gets the lock any more"
-        if numbers["waiting_for_ever"]:
-            return f"{numbers['waiting_for_ever']:.0f} of {_CUSTOMERS} wait for ever"
-        if numbers["kept_shared"]:
-            return "Ada frees Bob's lock, so that Cleo joins him"
-        if twice:
-            return (
-                f"{numbers['sold']:.0f} are sold, {numbers['left_the_stock']:.0f} leave the stock"
-            )
-        if numbers["shared_holds"]:
-            return "Two believe that they hold the lock, and no kettle is sold twice"
-        return f"One at a time: {numbers['sold']:.0f} are sold, and as many leave the stock"
-
-    def panels(self) -> Sequence[Panel]:
-        names = _NAMES[: self.clients if self.chaos else _CUSTOMERS]
+    def plots(self) -> tuple[Plot, ...]:
+        names = _NAMES[: self.clients if self.chaos else _CLIENTS]
         bars = (
             Bar("waits", "waiting", wait_spans),
             Bar("holds the lock", "work", held_spans),
@@ -208,17 +254,6 @@ class LockRace(Experiment):
             Lanes("who believes that the lock is theirs", names, bars=bars, marks=marks),
             Lines("kettles", lines, gap=("sold", "left the stock", "alarm")),
         )
-
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        claims = []
-        for other in others:
-            met = all(result.numbers["stops"] > 0 for result in (first, other))
-            better = first.numbers["sold_twice"] != 0 and other.numbers["sold_twice"] == 0
-            text = f"{first.name} sells what has not left the stock, {other.name} does not"
-            claims.append(Claim(text, status_of(met, broken=not better)))
-        twice = ", ".join(f"{one.name} {one.numbers['sold_twice']:.0f}" for one in results)
-        return f"Sold, but still in stock: {twice}", claims
 
 
 def _marks(event: str) -> Callable[[History], NDArray[np.int64]]:

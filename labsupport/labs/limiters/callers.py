@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments.experiment import Implementation
+from labsupport.experiments import Implementation
 from labsupport.servers import connect_client
 from labsupport.workers import Client
-
-__all__ = ["GRACE_SECONDS", "call", "wait_as_told"]
 
 GRACE_SECONDS = 0.001
 """How much longer one waits than one was told: no two clocks tick alike."""

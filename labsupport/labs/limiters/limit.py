@@ -1,5 +1,6 @@
 """Many clients share one limit: is it kept, is it granted, and is what the refused are told true?"""
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labsupport.charts import Bars, Part, count_per_span
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import (
+    Contrast,
+    Experiment,
+    Finding,
+    Implementation,
+    Numbers,
+    Rule,
+    Stage,
+    knob,
+)
 from labsupport.history import History
 from labsupport.labs.limiters.callers import GRACE_SECONDS, call, wait_as_told
-from labsupport.verdict import Claim, status_of
-
-__all__ = ["OWN", "Counts", "Limit", "Times", "in_order"]
 
 OWN = 2
 """The limit of the one who has a key of its own."""
@@ -45,8 +49,8 @@ class Limit(Experiment):
     """What the limit says, as a claim."""
     plan: ClassVar[tuple[tuple[float, float], ...]]
     """How many windows, and how many times what the limit allows is asked for in them."""
-    _breach: ClassVar[str] = "{worst} calls get in where {most} are allowed"
-    _worst: ClassVar[str] = "Admitted where {most} are allowed"
+    _breach: ClassVar[str] = "{worst} calls get in where {most_allowed} are allowed"
+    _worst: ClassVar[str] = "Admitted where {most_allowed} are allowed"
 
     @property
     @abstractmethod
@@ -79,6 +83,74 @@ class Limit(Experiment):
     @abstractmethod
     def _fair(self, calls_ns: Times) -> int:
         """How many calls that began then are due, by the definition of the limit."""
+
+    @property
+    def claims(self) -> Sequence[Rule]:
+        return (
+            Rule(
+                text="Twice as much is asked for as the limit allows",
+                met=_asked_enough,
+                detail="{calls} calls, up to {most_asked} at once",
+            ),
+            Rule(
+                text=self.promise,
+                met=_asked_enough,
+                broken=_exceeded,
+                detail="{worst:,.4g}, where {most_allowed} are allowed",
+            ),
+            Rule(
+                text="At least four fifths of the calls that are due are admitted",
+                met=_asked_enough,
+                broken=_starved,
+                detail="{admitted} of {due}",
+                final=True,
+            ),
+            Rule(
+                text="Who waits as told is admitted",
+                met="came_back",
+                broken=self._misled,
+                detail="{sent_away_again} of {came_back} were refused again;"
+                " told to wait up to {longest_wait_told_s:.3g} s",
+            ),
+        )
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        return (
+            Finding("{stuck} clients never got an answer", "stuck"),
+            Finding(self._breach, _exceeded),
+            Finding("{admitted} calls get in where {due} are due", _starved),
+            Finding("Who waits as told is sent away again, or waits too long", self._misled),
+            Finding("The limit of {most_allowed} is kept, and granted"),
+        )
+
+    @property
+    def contrast(self) -> Contrast:
+        return Contrast(
+            text="{other} keeps what {first} breaks",
+            number=self._broken,
+            met=_asked_enough,
+            title=lambda first: (
+                "Admitted, of what is due: {each}"
+                if first["share_of_due"] < _FAIR_SHARE
+                else f"{self._worst.format(most_allowed=self._most)}: {{each}}"
+            ),
+            each=lambda first: (
+                "{name} {share_of_due:.0%}"
+                if first["share_of_due"] < _FAIR_SHARE
+                else "{name} {worst}"
+            ),
+        )
+
+    def _broken(self, numbers: Numbers) -> float:
+        """How many claims a run breaks; NaN where it breaks none and did not meet them all."""
+        found = [claim.status for claim in self.judge(numbers)]
+        broken = found.count("broken")
+        return math.nan if not broken and "not exercised" in found else broken
+
+    def _misled(self, numbers: Numbers) -> bool:
+        too_long = self._too_long(numbers["longest_wait_told_s"])
+        return numbers["sent_away_again"] > 0 or too_long
 
     @property
     def conditions(self) -> str:
@@ -118,6 +190,7 @@ class Limit(Experiment):
             "admitted": len(admitted),
             "due": due,
             "share_of_due": len(admitted) / due if due else np.nan,
+            "most_allowed": self._most,
             "most_asked": float(asked.max(initial=0)),
             "worst": float(used.max(initial=0)),
             "came_back": len(came_back),
@@ -125,61 +198,6 @@ class Limit(Experiment):
             "longest_wait_told_s": float(told["value"].max(initial=0)),
             "stuck": facts["stuck"],
         }
-
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        met = numbers["most_asked"] >= 2 * self._most
-        starved = numbers["share_of_due"] < _FAIR_SHARE or numbers["stuck"] > 0
-        misled = numbers["sent_away_again"] > 0 or self._too_long(numbers["longest_wait_told_s"])
-        return (
-            Claim(
-                "Twice as much is asked for as the limit allows",
-                status_of(met),
-                f"{numbers['calls']:,.0f} calls, up to {numbers['most_asked']:,.0f} at once",
-            ),
-            Claim(
-                self.promise,
-                status_of(met, broken=numbers["worst"] > self._most + 1e-6),
-                f"{numbers['worst']:,.4g}, where {self._most} are allowed",
-            ),
-            Claim(
-                "At least four fifths of the calls that are due are admitted",
-                status_of(met, broken=starved),
-                f"{numbers['admitted']:,.0f} of {numbers['due']:,.0f}",
-            ),
-            Claim(
-                "Who waits as told is admitted",
-                status_of(numbers["came_back"] > 0, broken=misled),
-                f"{numbers['sent_away_again']:,.0f} of {numbers['came_back']:,.0f} were refused"
-                f" again; told to wait up to {numbers['longest_wait_told_s']:.3g} s",
-            ),
-        )
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        _, kept, granted, told = (claim.status != "broken" for claim in self.judge(numbers))
-        if numbers["stuck"]:
-            return f"{numbers['stuck']:.0f} clients never got an answer"
-        if not kept:
-            return self._breach.format(worst=f"{numbers['worst']:.0f}", most=self._most)
-        if not granted:
-            return f"{numbers['admitted']:,.0f} calls get in where {numbers['due']:,.0f} are due"
-        if not told:
-            return "Who waits as told is sent away again, or waits too long"
-        return f"The limit of {self._most} is kept, and granted"
-
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        broken = [c.text for c in first.verdict.claims if c.status == "broken"]
-        claims = []
-        for other in others:
-            missed = any(result.numbers["most_asked"] < 2 * self._most for result in results)
-            better = bool(broken) and other.verdict.status == "holds"
-            text = f"{other.name} keeps what {first.name} breaks"
-            claims.append(Claim(text, status_of(not missed, broken=not better)))
-        if first.numbers["share_of_due"] < _FAIR_SHARE:
-            parts = [f"{one.name} {one.numbers['share_of_due']:.0%}" for one in results]
-            return f"Admitted, of what is due: {', '.join(parts)}", claims
-        parts = [f"{one.name} {one.numbers['worst']:.0f}" for one in results]
-        return f"{self._worst.format(most=self._most)}: {', '.join(parts)}", claims
 
     def _bars(self) -> Bars:
         return Bars(
@@ -208,6 +226,18 @@ class Limit(Experiment):
         told = history.select("told to wait")["value"]
         back = len(history.select("came back")) > 0 or self._too_long(told.max(initial=0))
         return back or self._used(history, "admitted")[1].max(initial=0) > self._most
+
+
+def _asked_enough(numbers: Numbers) -> bool:
+    return numbers["most_asked"] >= 2 * numbers["most_allowed"]
+
+
+def _exceeded(numbers: Numbers) -> bool:
+    return numbers["worst"] > numbers["most_allowed"] + 1e-6
+
+
+def _starved(numbers: Numbers) -> bool:
+    return numbers["share_of_due"] < _FAIR_SHARE or numbers["stuck"] > 0
 
 
 def in_order(history: History, *events: str) -> tuple[Times, Times]:

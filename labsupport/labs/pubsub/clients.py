@@ -12,22 +12,10 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.connection import UnixDomainSocketConnection
 from redis.retry import Retry
 
-from labsupport.experiments.experiment import Implementation
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import Implementation, Stage
 from labsupport.history import History
 from labsupport.servers import Server, connect_client
 from labsupport.workers import Client, Worker, point
-
-__all__ = [
-    "BUFFER_BYTES",
-    "PATIENCE_SECONDS",
-    "SUBSCRIBERS",
-    "Scene",
-    "counts_of",
-    "in_rows",
-    "probe",
-    "publish",
-]
 
 SUBSCRIBERS = ("steady", "killed", "cut", "slow", "late")
 """Their names, each after its fault."""
@@ -40,7 +28,7 @@ _SENT_MEANWHILE_BYTES = 1_600_000  # more than that and the sockets of any syste
 _NEXT_PROBE_SECONDS = 0.1
 
 
-class Scene:
+class Messaging:
     """The processes of a run, and what the conductor sees of them."""
 
     def __init__(
@@ -72,7 +60,7 @@ class Scene:
             rows = in_rows(self._stage.history, "probe")
             return wanted <= set(rows["row"][rows["value"] >= first].tolist())
 
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self._stage.cut_short:
             prober.until("probed")
             self._probes += 1
             if self._stage.wait(heard, seconds=_NEXT_PROBE_SECONDS):

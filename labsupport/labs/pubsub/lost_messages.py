@@ -1,6 +1,6 @@
 """One publisher, and subscribers that come late, die, lose their connection, or fall behind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,26 +8,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labsupport.charts import Bar, Lanes, Mark, Panel
+from labsupport.charts import Bar, Lanes, Mark, Plot
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import (
+    Contrast,
+    Experiment,
+    Finding,
+    Implementation,
+    Result,
+    Rule,
+    Stage,
+    knob,
+)
 from labsupport.history import History
 from labsupport.labs.pubsub.clients import (
     BUFFER_BYTES,
     PATIENCE_SECONDS,
     SUBSCRIBERS,
-    Scene,
+    Messaging,
     counts_of,
     in_rows,
     probe,
     publish,
 )
-from labsupport.verdict import Claim, status_of
-
-__all__ = ["LostMessages"]
+from labsupport.servers import Server
+from labsupport.workers import Worker
 
 _TOGETHER_NS = 40_000_000  # receipts no further apart are drawn as one bar
 _FAULTS = {
@@ -76,6 +81,46 @@ class LostMessages(Experiment):
                 "Make messages at least twice missed.",
             )
 
+    claims = (
+        *(
+            Rule(
+                text=f"A subscriber {fault} receives every message",
+                met=("over", f"{who}_met"),
+                broken=f"{who}_lost",
+                detail=f"{{{who}_lost}} of {{sent}} lost",
+                final=True,
+            )
+            for who, fault in _FAULTS.items()
+        ),
+        Rule(
+            text="Nobody misses messages without an error",
+            met=("over", "cut_met", "slow_met"),
+            broken=lambda n: any(n[f"{who}_lost"] and not n[f"{who}_error"] for who in _STRUCK[1:]),
+            detail="errors: cut {cut_error}, slow {slow_error}",
+            final=True,
+        ),
+        Rule(
+            text="Nobody handles a message twice",
+            met=("over", "killed_met"),
+            broken="twice",
+            detail="{twice}",
+        ),
+    )
+    findings = (
+        Finding(
+            "Messages do not arrive at all: nothing was put to the test", lambda n: not n["over"]
+        ),
+        Finding("{lost} messages lost, by {losing} of {subscribers} subscribers", "lost"),
+        Finding("Nothing is lost; {twice} handled twice", "twice"),
+        Finding("Nothing is lost"),
+    )
+    contrast = Contrast(
+        text="{first} loses messages, {other} loses none",
+        number="lost",
+        met=("over", *(f"{who}_met" for who in _STRUCK)),
+        title="Lost: {each}",
+    )
+
     @property
     def conditions(self) -> str:
         return (
@@ -85,38 +130,52 @@ class LostMessages(Experiment):
     def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
         server = stage.server(config={"client-output-buffer-limit": f"pubsub {BUFFER_BYTES} 0 0"})
         first = (self.messages - self.missed) * 4 // 7
-        scene = Scene(stage, server, implementation, name, self.retries)
-        prober = scene.start(probe, gated=True)
-        publisher = scene.start(
-            publish, first, self.missed, self.messages, self.seconds, gated=True
-        )
-        workers = {
-            who: scene.subscribe(who, hold_at=first if who == "killed" else 0)
+        run = Messaging(stage, server, implementation, name, self.retries)
+        prober = run.start(probe, gated=True)
+        publisher = run.start(publish, first, self.missed, self.messages, self.seconds, gated=True)
+        subscribers = {
+            who: run.subscribe(who, hold_at=first if who == "killed" else 0)
             for who in ("steady", "killed", "cut", "slow")
         }
         stage.pool.begin()
-        if scene.all_hear(prober, workers):
+        stage.facts["met"] = {}
+        if run.all_hear(prober, subscribers):
             publisher.until("strike")
-            stage.wait(lambda: len(stage.history.select("held")) > 0, seconds=PATIENCE_SECONDS)
-            workers["late"] = scene.subscribe("late", later=True)
-            scene.all_hear(prober, workers.keys() - {"killed"})
-            workers["killed"].kill()
-            workers["cut"].pause()
-            stage.facts["cut"] = server.disconnect("cut")
-            workers["slow"].pause()
+            self._strike(stage, server, run, prober, subscribers)
             publisher.until("part sent")
             while not len(stage.history.select("back")):
-                scene.received_so_far("steady", "late")
+                run.received_so_far("steady", "late")
                 publisher.until("part sent")
-            workers["killed"] = scene.subscribe("killed", later=True)
-            workers["cut"].resume()
-            workers["slow"].resume()
-            scene.all_hear(prober, workers)
+            stage.facts["met"]["slow"] = self.missed
+            subscribers["killed"] = run.subscribe("killed", later=True)
+            subscribers["cut"].resume()
+            subscribers["slow"].resume()
+            run.all_hear(prober, subscribers)
             publisher.finish(seconds=self.seconds + 30)
-            stage.facts["over"] = scene.all_hear(prober, workers)
+            stage.facts["over"] = run.all_hear(prober, subscribers)
         for worker in stage.pool.workers:
             worker.kill()
         stage.finish(patience_seconds=PATIENCE_SECONDS)
+
+    def _strike(
+        self,
+        stage: Stage,
+        server: Server,
+        run: Messaging,
+        prober: Worker,
+        subscribers: dict[str, Worker],
+    ) -> None:
+        """Kill one, cut one off, stop one, and let one more come."""
+        met = stage.facts["met"]
+        met["killed"] = stage.wait(
+            lambda: len(stage.history.select("held")) > 0, seconds=PATIENCE_SECONDS
+        )
+        subscribers["late"] = run.subscribe("late", later=True)
+        run.all_hear(prober, subscribers.keys() - {"killed"})
+        subscribers["killed"].kill()
+        subscribers["cut"].pause()
+        met["cut"] = server.disconnect("cut")
+        subscribers["slow"].pause()
 
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
         counts = counts_of(history, self.messages)
@@ -130,44 +189,17 @@ class LostMessages(Experiment):
             for who in _STRUCK[1:]:
                 of = (rows["row"] == SUBSCRIBERS.index(who)) & (rows["at_ns"] >= back)
                 numbers[f"{who}_{what}"] = int(of.sum())
-        numbers["exercised"] = int(facts.get("cut", 0) > 0 and facts.get("over", False))
-        return numbers
+        met = {"steady": 1, "late": 1} | facts["met"]
+        numbers |= {f"{who}_met": int(met.get(who, 0) > 0) for who in SUBSCRIBERS}
+        return numbers | {
+            "subscribers": len(SUBSCRIBERS),
+            "over": int(facts.get("over", False)),
+            "lost": int((counts == 0).sum()),
+            "losing": int((counts == 0).any(axis=1).sum()),
+            "twice": int((counts > 1).sum()),
+        }
 
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        met = bool(numbers["exercised"])
-        lost = {who: numbers[f"{who}_lost"] for who in SUBSCRIBERS}
-        twice = sum(numbers[f"{who}_twice"] for who in SUBSCRIBERS)
-        silent = [who for who in _STRUCK[1:] if lost[who] and not numbers[f"{who}_error"]]
-        return (
-            *(
-                Claim(
-                    f"A subscriber {fault} receives every message",
-                    status_of(met, broken=lost[who] > 0),
-                    f"{lost[who]:,.0f} of {numbers['sent']:,.0f} lost",
-                )
-                for who, fault in _FAULTS.items()
-            ),
-            Claim(
-                "Nobody misses messages without an error",
-                status_of(met, broken=bool(silent)),
-                f"no error at {' and '.join(silent)}" if silent else "",
-            ),
-            Claim(
-                "Nobody handles a message twice", status_of(met, broken=twice > 0), f"{twice:,.0f}"
-            ),
-        )
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        losing = [who for who in SUBSCRIBERS if numbers[f"{who}_lost"]]
-        if not numbers["exercised"]:
-            return "Messages do not arrive at all: nothing was put to the test"
-        if losing:
-            total = sum(numbers[f"{who}_lost"] for who in losing)
-            return f"{total:,.0f} messages lost, by {len(losing)} of {len(SUBSCRIBERS)} subscribers"
-        twice = sum(numbers[f"{who}_twice"] for who in SUBSCRIBERS)
-        return f"Nothing is lost; {twice:,.0f} handled twice" if twice else "Nothing is lost"
-
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> tuple[Plot, ...]:
         return (
             Lanes(
                 "what each subscriber received, and what it lost",
@@ -184,17 +216,6 @@ class LostMessages(Experiment):
             ),
         )
 
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        before, claims = _total_lost(first), []
-        for other in others:
-            met = all(result.numbers["exercised"] for result in (first, other))
-            better = before > 0 and _total_lost(other) == 0
-            text = f"{first.name} loses messages, {other.name} loses none"
-            claims.append(Claim(text, status_of(met, broken=not better)))
-        lost = ", ".join(f"{result.name} {_total_lost(result):,.0f}" for result in results)
-        return f"Lost: {lost}", claims
-
     def count(self, result: Result) -> pd.DataFrame:
         """What each subscriber was sent, received, lost and received again, as a table."""
         counts = counts_of(result.events, self.messages)
@@ -208,10 +229,6 @@ class LostMessages(Experiment):
             for who, times in zip(SUBSCRIBERS, counts, strict=True)
         }
         return pd.DataFrame(table).T
-
-
-def _total_lost(result: Result) -> float:
-    return sum(result.numbers[f"{who}_lost"] for who in SUBSCRIBERS)
 
 
 def _points(history: History, event: str) -> NDArray[np.int64]:

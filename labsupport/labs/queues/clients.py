@@ -5,12 +5,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from labsupport.experiments.experiment import Implementation
-from labsupport.servers import connect_client
-from labsupport.servers.connection import with_database
+from labsupport.experiments import Implementation
+from labsupport.servers import connect_client, with_database
 from labsupport.workers import Client
-
-__all__ = ["Function", "job_name", "produce", "watch", "work"]
 
 Function = Callable[..., Any]
 
@@ -41,7 +38,7 @@ def produce(client: Client, put: Function, url: str, jobs: int, seconds: float) 
         put(redis, job_name(number))
 
 
-def watch(client: Client, dead: Function, url: str) -> None:
+def collect_dead_letters(client: Client, dead: Function, url: str) -> None:
     """See what is given up."""
     redis = connect_client(url)
     known: set[str] = set()

@@ -1,24 +1,19 @@
 """Jobs go through a queue while workers are killed: is each one done, and does it count once?"""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from labsupport.charts import Bar, Bars, Lanes, Mark, Panel, Part
+from labsupport.charts import Bar, Bars, Lanes, Mark, Part, Plot
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import Contrast, Experiment, Finding, Implementation, Rule, Stage, knob
 from labsupport.history import History
-from labsupport.labs.queues.clients import Function, job_name, produce, watch
+from labsupport.labs.queues.clients import Function, collect_dead_letters, job_name, produce
 from labsupport.labs.queues.states import States, jobs_of, lanes_busy, lanes_dead, lanes_killed
-from labsupport.labs.queues.supervisor import Overseer
-from labsupport.verdict import Claim, status_of
-
-__all__ = ["JobQueue"]
+from labsupport.labs.queues.supervisor import Supervisor
 
 _TO_END_SECONDS = 3.0
 
@@ -70,6 +65,75 @@ class JobQueue(Experiment):
                 "Make jobs at least twice kills + poison + failing.",
             )
 
+    contrast = Contrast(
+        text="{first} loses jobs or lets them lie, {other} does not",
+        number=lambda n: n["lost"] + n["stuck"],
+        met="killed_with_a_job",
+        title="Jobs not done: {each}",
+    )
+
+    @property
+    def claims(self) -> list[Rule]:
+        rules = [
+            Rule(
+                text="No job is lost",
+                met="killed_with_a_job",
+                broken="lost",
+                detail="{lost} of {jobs}",
+                final=True,
+            ),
+            Rule(
+                text="No job is left lying",
+                met="killed_with_a_job",
+                broken="stuck",
+                detail="{stuck} of {jobs}",
+                final=True,
+            ),
+        ]
+        if self.failing:
+            rules.append(
+                Rule(
+                    text="A job that fails does not end its worker",
+                    met="failed",
+                    broken="ended",
+                    detail="{ended} ended",
+                )
+            )
+        if self.poison:
+            rules.append(
+                Rule(
+                    text="A job that kills each worker is given up within its attempts",
+                    met="poison_attempts",
+                    broken=lambda n: (
+                        n["poison_given_up"] < n["poison"] or n["poison_attempts"] > n["attempts"]
+                    ),
+                    detail="{poison_given_up} of {poison}, {poison_attempts} attempts",
+                    final=True,
+                )
+            )
+        twice = Rule(
+            text="No job counts twice",
+            met="killed_after",
+            broken="counted_twice",
+            detail="{counted_twice} of {jobs}",
+        )
+        return [*rules, twice]
+
+    findings = (
+        Finding("{lost} of {jobs} jobs are lost with their workers", "lost"),
+        Finding(
+            "A job has killed {poison_attempts} workers, and is not given up",
+            lambda n: n["poison"] > 0 and n["poison_attempts"] > n["attempts"],
+        ),
+        Finding("{stuck} of {jobs} jobs are left lying", "stuck"),
+        Finding("No job is lost, and {counted_twice} count twice", "counted_twice"),
+        Finding(
+            "{killed} workers killed, no job lost, {handled_again} of them done again",
+            "handled_again",
+        ),
+        Finding("{killed} workers killed, no job lost"),
+    )
+
     @property
     def conditions(self) -> str:
         return (
@@ -82,8 +146,8 @@ class JobQueue(Experiment):
         dead = self.dead or _dead_letters
         pool = stage.pool
         pool.start(produce, self.put, server.url, self.jobs, float(self.seconds), name="put")
-        pool.start(watch, dead, server.url, name="dead")
-        overseer = Overseer(
+        pool.start(collect_dead_letters, dead, server.url, name="dead")
+        supervisor = Supervisor(
             stage,
             (implementation, self.effect, server.url),
             name,
@@ -94,14 +158,15 @@ class JobQueue(Experiment):
             attempts=self.attempts,
         )
         pool.begin()
-        while not stage.wait(overseer.over, seconds=60.0):
+        while not stage.wait(supervisor.over, seconds=60.0) and not stage.cut_short:
             pass
         stage.finish(patience_seconds=_TO_END_SECONDS)
         with server.client(encoding_errors="replace") as redis:  # others may have put bytes
             stage.facts |= {
                 "vouchers": {job: int(n) for job, n in redis.hgetall("vouchers").items()},
                 "dead": set(dead(redis)),
-                "killed": len(overseer.killed),
+                "killed": len(supervisor.killed),
+                "victims": supervisor.killed,
                 "left": _everything(redis),
             }
 
@@ -126,6 +191,7 @@ class JobQueue(Experiment):
             "handled_again": len(handled) - len(set(jobs_of(history, "handled"))),
             "counted_twice": sum(count > 1 for count in vouchers.values()),
             "killed": facts["killed"],
+            "killed_with_a_job": _killed_with_a_job(history, facts["victims"]),
             "killed_before": _struck(history, fates, "before"),
             "killed_after": _struck(history, fates, "after"),
             "poison_given_up": sum(job_name(number) in dead for number in poison),
@@ -136,52 +202,7 @@ class JobQueue(Experiment):
             "p99_ms": float(p99),
         }
 
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        met = numbers["killed"] > 0
-        n = {key: f"{value:,.0f}" for key, value in numbers.items()}
-        of = f" of {n['jobs']}"
-        claims = [
-            Claim("No job is lost", status_of(met, broken=numbers["lost"] > 0), n["lost"] + of),
-            Claim(
-                "No job is left lying", status_of(met, broken=numbers["stuck"] > 0), n["stuck"] + of
-            ),
-        ]
-        if self.failing:
-            claims.append(
-                Claim(
-                    "A job that fails does not end its worker",
-                    status_of(numbers["failed"] > 0, broken=numbers["ended"] > 0),
-                    f"{n['ended']} ended",
-                )
-            )
-        if self.poison:
-            tried = numbers["poison_attempts"]
-            given_up = numbers["poison_given_up"] == self.poison and tried <= self.attempts
-            claims.append(
-                Claim(
-                    "A job that kills each worker is given up within its attempts",
-                    status_of(tried > 0, broken=not given_up),
-                    f"{n['poison_given_up']} of {self.poison}, {n['poison_attempts']} attempts",
-                )
-            )
-        met = numbers["killed_after"] > 0
-        once = status_of(met, broken=numbers["counted_twice"] > 0)
-        return [*claims, Claim("No job counts twice", once, n["counted_twice"] + of)]
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        n = {key: f"{value:,.0f}" for key, value in numbers.items()}
-        if numbers["lost"]:
-            return f"{n['lost']} of {n['jobs']} jobs are lost with their workers"
-        if self.poison and numbers["poison_attempts"] > self.attempts:
-            return f"A job has killed {n['poison_attempts']} workers, and is not given up"
-        if numbers["stuck"]:
-            return f"{n['stuck']} of {n['jobs']} jobs are left lying"
-        if numbers["counted_twice"]:
-            return f"No job is lost, and {n['counted_twice']} count twice"
-        again = f", {n['handled_again']} of them done again" if numbers["handled_again"] else ""
-        return f"{n['killed']} workers killed, no job lost{again}"
-
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> tuple[Plot, ...]:
         states = States()
         slots = [f"worker {slot + 1}" for slot in range(self.workers)]
         parts = [
@@ -200,20 +221,6 @@ class JobQueue(Experiment):
                 marks=[Mark("kill -9", "alarm", lanes_killed)],
             ),
         )
-
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        claims = []
-        for other in others:
-            met = all(result.numbers["killed"] > 0 for result in (first, other))
-            worse, better = ((r.numbers["lost"] + r.numbers["stuck"]) for r in (first, other))
-            text = f"{first.name} loses jobs or lets them lie, {other.name} does not"
-            claims.append(Claim(text, status_of(met, broken=not worse > 0 == better)))
-        shown = ", ".join(
-            f"{result.name} {result.numbers['lost'] + result.numbers['stuck']:.0f}"
-            for result in results
-        )
-        return f"Jobs not done: {shown}", claims
 
     def _fates(self) -> dict[int, str]:
         """What is in store for which job: the same each time."""
@@ -254,3 +261,10 @@ def _everything(redis: Any) -> str:
 
 def _struck(history: History, fates: Mapping[int, str], fate: str) -> int:
     return sum(fates.get(number) == fate for number in jobs_of(history, "doomed"))
+
+
+def _killed_with_a_job(history: History, victims: set[int]) -> int:
+    """How many of the killed workers had a job in hand, or had not yet put it aside."""
+    begun, doomed = (Counter(history.select(event)["client"]) for event in ("begun", "doomed"))
+    ended = Counter(np.concatenate([history.select(e)["client"] for e in ("handled", "failed")]))
+    return sum(begun[one] > ended[one] or doomed[one] > 0 for one in victims)

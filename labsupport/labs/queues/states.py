@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from labsupport.history import History
 
-__all__ = ["States", "jobs_of", "lanes_busy", "lanes_dead", "lanes_killed"]
-
 _STATES = ("waiting", "in progress", "done", "dead", "orphaned")
 _NEXT = {
     "put": "waiting",

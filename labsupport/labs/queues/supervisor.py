@@ -6,19 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import Stage
 from labsupport.history import History
 from labsupport.labs.queues.clients import work
 from labsupport.labs.queues.states import jobs_of
 from labsupport.workers import Worker
 
-__all__ = ["Overseer"]
-
 _PATIENCE_SECONDS = 0.7  # several leases: who finds nothing for so long finds nothing any more
 _LOOKS = 3  # that each worker must have made in that time
 
 
-class Overseer:
+class Supervisor:
     """Kills workers at their appointed jobs, and at any moment; hires others; knows when all is over.
 
     Args:

@@ -1,4 +1,4 @@
-"""The scene of `TwoHolders`: servers, Ada, Bob, somebody who watches, and the faults."""
+"""An attempt of `TwoHolders`: servers, Ada, Bob, who polls the servers, and the faults."""
 
 import time
 import zlib
@@ -10,12 +10,9 @@ import redis
 
 from labsupport.database import Database
 from labsupport.errors import WorkerError
-from labsupport.experiments.experiment import Implementation
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import Implementation, Stage
 from labsupport.servers import Server, connect_client
 from labsupport.workers import Client, Worker, point
-
-__all__ = ["CLIENTS", "DOWN", "Scene"]
 
 CLIENTS = ("ada", "bob")
 FREE, DOWN = 0, -1
@@ -23,11 +20,12 @@ FREE, DOWN = 0, -1
 _LIMITS = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3}  # little, of a TTL of ten seconds
 _LOOK_SECONDS = 0.002
 _LONGEST_TTL = 90.0
+_IN_TIME = 0.8  # of a TTL: what a decision may take, and the lock still be good for a while
 # Returns the token of the only lock on a server, or nil. KEYS: none; ARGV: none.
 _TOKEN = "local key = redis.call('RANDOMKEY') return key and redis.call('GET', key)"
 
 
-class Scene:
+class Attempt:
     """One attempt: Ada takes the lock and is about to write; the fault strikes; Bob tries.
 
     Args:
@@ -37,6 +35,10 @@ class Scene:
         down: how many nodes are killed before all.
         ttl: of the lock, in seconds.
         pace: a rest between two moves, in seconds.
+
+    Attributes:
+        in_time: whether both came to their decision well before a lock would have ended: what is
+            decided later is the machine's doing.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Scene:
     ) -> None:
         self._stage, self._fault, self._remedy = stage, fault, remedy
         self._down, self._ttl, self._pace = down, ttl, pace
+        self.in_time = True
         if fault == "failover":
             primary = stage.server()
             self.proxy = stage.own(primary.proxy())
@@ -53,7 +56,7 @@ class Scene:
             self.servers = [stage.server(config=config) for _ in range(5)]
 
     def start(self, sell: Implementation, shop: Database, name: str) -> None:
-        """Start Ada and Bob, who wait for their turn, and a process that watches the servers."""
+        """Start Ada and Bob, who wait for their turn, and a process that polls the servers."""
         pool, urls = self._stage.pool, [server.url for server in self.servers]
         self.clients = [
             # after a failover Bob is told where the primary is now
@@ -69,29 +72,31 @@ class Scene:
             )
             for who in range(len(CLIENTS))
         ]
-        self._watcher = pool.start(_watch, urls)
+        self._poller = pool.start(_poll, urls)
         self.ada, self.bob = self.clients
         pool.begin()
         self._rest()
 
     def end(self) -> None:
         """Make room for the next attempt."""
-        for worker in (*self.clients, self._watcher):
+        for worker in (*self.clients, self._poller):
             worker.kill()
         for server in self.servers:
-            server.stop()
+            server.close()
 
     def strike(self) -> bool:
-        """Let it happen; returns whether it met Ada with the lock, or as she was refused it."""
+        """Let it happen; returns whether it hit what the two want: see each fault."""
         happen: Callable[[], bool] = getattr(self, f"_{self._fault}")
         return happen()
 
     def _none(self) -> bool:
+        """Hits when the nodes are down, and Bob has tried while Ada had the lock or was refused."""
         self._kill(*self.servers[5 - self._down :])
         self._lead_ada()
         return self._turns()
 
     def _failover(self) -> bool:
+        """Hits when the replica knows nothing of the lock, and Bob asks it."""
         primary, replica = self.servers
         self.proxy.pause()
         self._lead_ada()
@@ -103,6 +108,7 @@ class Scene:
         return lost
 
     def _restart(self) -> bool:
+        """Hits when Ada has the lock, and still has it when Bob has tried."""
         third, *absent = self.servers[2:]
         self._kill(*absent)
         self._lead_ada()
@@ -122,27 +128,38 @@ class Scene:
         return met
 
     def _pause(self) -> bool:
+        """Hits when Ada's lock has expired, and Bob has come as far as his write."""
         self._lead_ada()
         if self.refused:
             return False
         self.ada.pause()
         expired = self._stage.wait(lambda: not any(map(_holds, self.servers)), seconds=_LONGEST_TTL)
-        self._lead_bob()
+        bob_writes = self._lead_bob()
         self.ada.resume()
         self.ada.finish()
-        return expired
+        return expired and bob_writes
 
     def _lead_ada(self) -> None:
         """Let Ada go on until she is about to write, or is refused."""
-        self.refused = not _reach(self.ada, "writes")
+        self.refused = not self._decides(self.ada)
         self._rest()
 
-    def _lead_bob(self) -> None:
-        """Let Bob try; if he gets the lock, he takes a rest before he writes."""
-        if _reach(self.bob, "writes"):
+    def _lead_bob(self) -> bool:
+        """Let Bob try, and rest before he writes; whether he got so far."""
+        writes = self._decides(self.bob)
+        if writes:
             self._rest()
         self.bob.finish()
         self._rest()
+        return writes
+
+    def _decides(self, worker: Worker) -> bool:
+        """Let a client go on until it is about to write, or has given up; False for that."""
+        start = time.monotonic()
+        writes = _reach(worker, "writes")
+        if time.monotonic() - start > _IN_TIME * self._ttl:
+            self.in_time = False
+        return writes
 
     def _turns(self) -> bool:
         """Bob tries, and then Ada writes; whether her lock was still there when he was done."""
@@ -190,7 +207,7 @@ def _act(
     return sold
 
 
-def _watch(client: Client, urls: list[str]) -> None:
+def _poll(client: Client, urls: list[str]) -> None:
     """Look at each server all the time: whose token it has, if it is there."""
     nodes = [connect_client(url, **_LIMITS) for url in urls]
     client.meet()

@@ -8,17 +8,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Bar, Lanes, Mark, Panel, overlaps
+from labsupport.charts import Bar, Lanes, Mark, Plot, overlaps
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import choice, knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import (
+    Contrast,
+    Experiment,
+    Finding,
+    Implementation,
+    Rule,
+    Stage,
+    choice,
+    knob,
+)
 from labsupport.history import History, Rows
-from labsupport.labs.redlock.clients import CLIENTS, DOWN, Scene
-from labsupport.verdict import Claim, status_of
-
-__all__ = ["TwoHolders"]
+from labsupport.labs.redlock.clients import CLIENTS, DOWN, Attempt
 
 _ROLES = ("work", "second")
 _MOST_ATTEMPTS = 4
@@ -56,6 +59,45 @@ class TwoHolders(Experiment):
     seconds: float = knob(0.4, low=0.1, high=60.0)
     pace_seconds: float = knob(0.06, low=0.0, high=5.0)
 
+    claims = (
+        Rule(
+            text="One client at a time believes that it holds the lock",
+            met=("met", "holders"),
+            broken="together",
+            detail="{together_ms} ms together",
+        ),
+        Rule(
+            text="The last piece is not sold twice",
+            met=("met", "sold"),
+            broken=lambda n: n["sold"] > 1,
+            detail="{sold} sold",
+        ),
+        Rule(
+            text="Somebody gets the lock",
+            met="met",
+            broken=lambda n: n["in_time"] > 0 and (n["holders"] == 0 or n["stuck"] > 0),
+            detail="{holders} clients had it",
+            final=True,
+        ),
+    )
+    findings = (
+        Finding("Nobody gets the lock", lambda n: n["met"] > 0 and n["holders"] == 0),
+        Finding(
+            "The fault did not meet the clients: nothing was put to the test",
+            lambda n: not n["met"],
+        ),
+        Finding("Two clients hold one lock, and both sell the last piece", lambda n: n["sold"] > 1),
+        Finding("Two clients hold one lock; only one of them could sell", "together"),
+        Finding("One holder at a time"),
+    )
+    contrast = Contrast(
+        text="{first} sells the last piece twice, {other} does not",
+        number=lambda n: max(n["sold"] - 1, 0),
+        met=("met", "sold"),
+        title="Pieces sold of one: {each}",
+        each="{name} {sold}",
+    )
+
     def check(self) -> None:
         others = {"none": bool(self.down), "restart": self.remedy != "none"}
         if any(given and self.fault != fault for fault, given in others.items()):
@@ -63,6 +105,12 @@ class TwoHolders(Experiment):
                 f"down={self.down} and remedy={self.remedy!r} do not go with {self.fault!r}.",
                 "`down` is for fault='none', and a remedy for fault='restart'.",
             )
+
+    @property
+    def budget_seconds(self) -> float:
+        """More where a lock has to end by itself, in two attempts at the least."""
+        ends = self.fault == "pause" or self.remedy == "delay"
+        return super().budget_seconds + ends * 2 * _SLOWER * self.ttl_seconds
 
     @property
     def conditions(self) -> str:
@@ -85,13 +133,14 @@ class TwoHolders(Experiment):
         for attempt in range(_MOST_ATTEMPTS):
             shop.execute("UPDATE products SET stock = 1 WHERE id = :id", id=1)
             ttl = self.ttl_seconds * _SLOWER**attempt
-            scene = Scene(stage, self.fault, self.remedy, self.down, ttl, self.pace_seconds)
-            scene.start(implementation, shop, name)
-            if met := scene.strike():
+            one = Attempt(stage, self.fault, self.remedy, self.down, ttl, self.pace_seconds)
+            one.start(implementation, shop, name)
+            met = one.strike() and one.in_time
+            if met or stage.cut_short or attempt + 1 == _MOST_ATTEMPTS:
                 break
-            scene.end()
-        stage.facts["met"] = met
-        stage.facts["sold"] = sum(worker.result is True for worker in scene.clients)
+            one.end()
+        stage.facts |= {"met": met, "in_time": one.in_time}
+        stage.facts["sold"] = sum(worker.result is True for worker in one.clients)
         stage.facts["stuck"] = len(stage.finish(patience_seconds=_PATIENCE_SECONDS))
 
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
@@ -99,6 +148,7 @@ class TwoHolders(Experiment):
         together = overlaps(held)
         return {
             "met": int(facts["met"]),
+            "in_time": int(facts["in_time"]),
             "holders": len(held),
             "together": len(together),
             "sold": facts["sold"],
@@ -106,38 +156,7 @@ class TwoHolders(Experiment):
             "together_ms": float((together[:, 2] - together[:, 1]).sum()) / 2e6,
         }
 
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        met = bool(numbers["met"])
-        return (
-            Claim(
-                "One client at a time believes that it holds the lock",
-                status_of(met, broken=numbers["together"] > 0),
-                f"{numbers['together_ms']:.0f} ms together",
-            ),
-            Claim(
-                "The last piece is not sold twice",
-                status_of(met, broken=numbers["sold"] > 1),
-                f"{numbers['sold']:.0f} sold",
-            ),
-            Claim(
-                "Somebody gets the lock",
-                status_of(met, broken=numbers["holders"] == 0 or numbers["stuck"] > 0),
-                f"{numbers['holders']:.0f} clients had it",
-            ),
-        )
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        if not numbers["met"]:
-            return "The fault did not meet the clients: nothing was put to the test"
-        if numbers["sold"] > 1:
-            return "Two clients hold one lock, and both sell the last piece"
-        if numbers["together"]:
-            return "Two clients hold one lock; only one of them could sell"
-        if not numbers["holders"]:
-            return "Nobody gets the lock"
-        return "One holder at a time"
-
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> tuple[Plot, ...]:
         names = [f"node {number}" for number in range(1, 6)]
         if self.fault == "failover":
             names = ["primary", "replica"]
@@ -160,17 +179,6 @@ class TwoHolders(Experiment):
                 marks=(Mark("sells", "tail", _sales),),
             ),
         )
-
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        claims = []
-        for other in others:
-            met = all(result.numbers["met"] for result in (first, other))
-            better = first.numbers["sold"] > 1 >= other.numbers["sold"]
-            text = f"{first.name} sells the last piece twice, {other.name} does not"
-            claims.append(Claim(text, status_of(met, broken=not better)))
-        sold = ", ".join(f"{result.name} {result.numbers['sold']:.0f}" for result in results)
-        return f"Pieces sold of one: {sold}", claims
 
 
 def _of(history: History, event: str) -> Rows:

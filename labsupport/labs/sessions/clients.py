@@ -1,4 +1,4 @@
-"""Who meets in `SessionLifetimes`: users, a request that is late, a login that is killed."""
+"""The clients of `SessionLifetimes`: users, a request that is late, a login that is killed."""
 
 import itertools
 import time
@@ -9,19 +9,6 @@ import redis
 
 from labsupport.servers import connect_client
 from labsupport.workers import Client, breakpoint_client, point
-
-__all__ = [
-    "HELD_BEFORE",
-    "KILLED_BEFORE",
-    "KINDS",
-    "LOGINS_EACH",
-    "count_without_ttl",
-    "die_in_a_login",
-    "log_in_and_out",
-    "request",
-    "visit",
-    "watch",
-]
 
 KINDS = ("within", "idle", "old", "out")
 """What the server's clock says of a visit: within both limits, idle too long, past the absolute
@@ -146,7 +133,7 @@ def visit(
         client.rest(often)
 
 
-def watch(client: Client, urls: Sequence[str]) -> None:
+def count_sessions(client: Client, urls: Sequence[str]) -> None:
     """Count the sessions in Redis all the time."""
     servers = [connect_client(url) for url in urls]
     client.meet()

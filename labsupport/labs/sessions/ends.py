@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from labsupport.history import History
 from labsupport.labs.sessions.clients import HELD_BEFORE, LOGINS_EACH
 
-__all__ = ["ROWS", "Ends", "late_requests", "logouts", "sessions_there"]
-
 _SLACK_NS = 5e6  # in the chart only
 _USERS = ("comes back", "stays away", "logs out")
 ROWS = (*_USERS, *(f"late request {place}" for place in range(1, len(HELD_BEFORE) + 1)))

@@ -1,26 +1,32 @@
 """Users come back, stay away, log out, or die while they log in: when do their sessions end?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Panel
+from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Plot
 from labsupport.errors import InvalidSettingError
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import (
+    Contrast,
+    Experiment,
+    Finding,
+    Implementation,
+    Numbers,
+    Rule,
+    Stage,
+    knob,
+)
 from labsupport.history import History
 from labsupport.labs.sessions.clients import (
     HELD_BEFORE,
     KILLED_BEFORE,
     KINDS,
+    count_sessions,
     count_without_ttl,
     die_in_a_login,
     log_in_and_out,
     request,
     visit,
-    watch,
 )
 from labsupport.labs.sessions.ends import (
     ROWS,
@@ -29,13 +35,24 @@ from labsupport.labs.sessions.ends import (
     logouts,
     sessions_there,
 )
-from labsupport.servers.connection import with_database
-from labsupport.verdict import Claim, status_of
+from labsupport.servers import with_database
 from labsupport.workers import Worker
 
-__all__ = ["SessionLifetimes"]
-
 _PATIENCE_SECONDS = 8.0
+_MOST_ROUNDS = 8
+_WORST = (
+    ("stuck", "{stuck} users are never answered"),
+    ("turned_away", "{turned_away} visits are turned away too early"),
+    ("for_ever", "{for_ever} sessions stay for ever"),
+    ("back_after_logout", "{back_after_logout} come back after the logout"),
+    ("let_in_old", "{let_in_old} visits are let in after the absolute timeout"),
+    ("let_in_idle", "{let_in_idle} idle sessions go on"),
+    ("let_in_out", "{let_in_out} visits are let in after the logout"),
+)
+
+
+def _any_of_the_worst(numbers: Numbers) -> bool:
+    return any(numbers[number] for number, _ in _WORST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +92,53 @@ class SessionLifetimes(Experiment):
                 "Make absolute_seconds at least twice idle_seconds.",
             )
 
+    claims = (
+        Rule(
+            text="A session that was destroyed stays destroyed",
+            met=("held_requests", "asked_out"),
+            broken=("back_after_logout", "let_in_out"),
+            detail="{back_after_logout} came back, {let_in_out} were let in",
+        ),
+        Rule(
+            text="No key is without a TTL, whoever dies or is late",
+            met=("logins", "killed_logins", "held_requests"),
+            broken="for_ever",
+            detail="{for_ever} stay for ever",
+        ),
+        Rule(
+            text="A session that is idle too long has ended",
+            met="asked_idle",
+            broken="let_in_idle",
+            detail="{let_in_idle} were let in",
+        ),
+        Rule(
+            text="No session outlives its absolute timeout",
+            met="asked_old",
+            broken="let_in_old",
+            detail="{let_in_old} were let in",
+        ),
+        Rule(
+            text="Nobody is turned away within both",
+            met="asked_within",
+            broken=("turned_away", "stuck"),
+            detail="{turned_away} were",
+        ),
+    )
+    findings = (
+        Finding(
+            lambda n: ", ".join([text for number, text in _WORST if n[number]][:2]),
+            _any_of_the_worst,
+        ),
+        Finding("Every session ends when it should, and none before"),
+    )
+    contrast = Contrast(
+        text="{first} has sessions after their end, {other} has none",
+        number=lambda n: n["for_ever"] + n["let_in_old"],
+        met=("asked_old", "killed_logins"),
+        title="Sessions that stay for ever: {each}",
+        each="{name} {for_ever}",
+    )
+
     @property
     def conditions(self) -> str:
         return (
@@ -89,7 +153,7 @@ class SessionLifetimes(Experiment):
         limits = round(self.idle_seconds * 1000), round(self.absolute_seconds * 1000)
         visits = max(self.seconds - self.idle_seconds - 0.1, 0.0)
 
-        def fault(*does: Any) -> Worker:
+        def held(*does: Any) -> Worker:
             return pool.start(*does, implementation, apart, *limits, gated=True, name=name)
 
         stage.start(
@@ -103,24 +167,13 @@ class SessionLifetimes(Experiment):
             name=name,
         )
         users = list(pool.workers)
-        stage.start(watch, (url, apart), clients=1, processes=1)
-        desk, late = fault(log_in_and_out, aside), fault(request, aside)
-        victims = [fault(die_in_a_login, place) for place in KILLED_BEFORE]
+        stage.start(count_sessions, (url, apart), clients=1, processes=1)
+        desk, late = held(log_in_and_out, aside), held(request, aside)
+        victims = [held(die_in_a_login, place) for place in KILLED_BEFORE]
         pool.begin()
-        for case in range(8 * len(HELD_BEFORE)):
-            desk.until("logged in")
-            late.until("held")
-            stage.wait(seconds=self.idle_seconds / 5)  # to be seen in the chart
-            desk.until("logged out")
-            stage.wait(seconds=self.idle_seconds / 5)
-            late.until("over")
-            desk.until("looked")
-            stage.history.read()
-            # on a slow machine the session may have been idle too long before the request came
-            if case + 1 >= len(HELD_BEFORE) and stage.history.select("late")["value"].any():
-                break
+        self._hold_requests(stage, desk, late)
         for victim in victims:
-            victim.until("held")
+            victim.until("breakpoint")
         for worker in (desk, late, *victims):
             worker.kill()
 
@@ -136,11 +189,31 @@ class SessionLifetimes(Experiment):
         stage.facts["stuck"] = len(stage.finish(patience_seconds=_PATIENCE_SECONDS))
         stage.facts["for_ever"] = count_without_ttl(url) + count_without_ttl(apart)
 
+    def _hold_requests(self, stage: Stage, desk: Worker, late: Worker) -> None:
+        """Hold a request at each of its places until its user has logged out.
+
+        On a slow machine the session may have been idle too long before the request came; then
+        there are more of them, up to a bound.
+        """
+        for case in range(_MOST_ROUNDS * len(HELD_BEFORE)):
+            desk.until("logged in")
+            late.until("breakpoint")
+            stage.wait(seconds=self.idle_seconds / 5)  # to be seen in the chart
+            desk.until("logged out")
+            stage.wait(seconds=self.idle_seconds / 5)
+            late.until("over")
+            desk.until("looked")
+            stage.history.read()
+            enough = case + 1 >= len(HELD_BEFORE) and stage.history.select("late")["value"].any()
+            if enough or stage.cut_short:
+                return
+
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
         asked = {kind: history.select(kind)["value"] for kind in KINDS}
         return {
             "logins": len(history.select("login")),
             "held_requests": int(history.select("late")["value"].sum()),
+            "killed_logins": int((history.select("login")["value"] < -100).sum()),
             "back_after_logout": len(history.select("back")),
             "for_ever": facts["for_ever"],
             **{f"asked_{kind}": len(let_in) for kind, let_in in asked.items()},
@@ -149,38 +222,7 @@ class SessionLifetimes(Experiment):
             "stuck": facts["stuck"],
         }
 
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        def claim(text: str, broken: Sequence[str], *tried: str) -> Claim:
-            bad, all_tried = sum(numbers[name] for name in broken), all(map(numbers.get, tried))
-            return Claim(text, status_of(all_tried, broken=bad != 0), f"{bad:,.0f} do not")
-
-        return (
-            claim(
-                "A session that was destroyed stays destroyed",
-                ["back_after_logout", "let_in_out"],
-                "held_requests",
-                "asked_out",
-            ),
-            claim("No key is without a TTL, whoever dies or is late", ["for_ever"], "logins"),
-            claim("A session that is idle too long has ended", ["let_in_idle"], "asked_idle"),
-            claim("No session outlives its absolute timeout", ["let_in_old"], "asked_old"),
-            claim("Nobody is turned away within both", ["turned_away", "stuck"], "asked_within"),
-        )
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        worst = (
-            ("stuck", "users are never answered"),
-            ("turned_away", "visits are turned away too early"),
-            ("for_ever", "sessions stay for ever"),
-            ("back_after_logout", "come back after the logout"),
-            ("let_in_old", "visits are let in after the absolute timeout"),
-            ("let_in_idle", "idle sessions go on"),
-            ("let_in_out", "visits are let in after the logout"),
-        )
-        found = [f"{numbers[key]:,.0f} {text}" for key, text in worst if numbers[key]]
-        return ", ".join(found[:2]) or "Every session ends when it should, and none before"
-
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> tuple[Plot, ...]:
         ends = Ends(self.idle_seconds, self.absolute_seconds)
         return (
             Lines(
@@ -202,17 +244,3 @@ class SessionLifetimes(Experiment):
                 ),
             ),
         )
-
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        claims = []
-        for other in others:
-            bad = [one.numbers["for_ever"] + one.numbers["let_in_old"] for one in (first, other)]
-            met = all(one.numbers["asked_old"] for one in (first, other))
-            better = bad[0] and not bad[1]
-            text = f"{first.name} has sessions after their end, {other.name} has none"
-            claims.append(
-                Claim(text, ("holds" if better else "broken") if met else "not exercised")
-            )
-        told = ", ".join(f"{one.name} {one.numbers['for_ever']:,.0f}" for one in results)
-        return f"Sessions that stay for ever: {told}", claims

@@ -7,12 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from labsupport.charts import Line, Lines, Panel
-from labsupport.experiments.knobs import knob
+from labsupport.charts import Line, Lines, Plot
+from labsupport.experiments import knob
 from labsupport.history import History
 from labsupport.labs.limiters.limit import OWN, Counts, Limit, Times, in_order
-
-__all__ = ["RateLimit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +72,7 @@ class RateLimit(Limit):
                 due += 1
         return due
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         def worst(history: History) -> tuple[Times, Counts]:
             times, used = self._used(history, "admitted")
             return times, np.maximum.accumulate(used) if len(used) else used

@@ -1,27 +1,30 @@
 """Clients in processes of their own count in one key: does the counter end where it should?"""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Line, Lines, Panel
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.charts import Line, Lines, Plot
+from labsupport.experiments import (
+    Contrast,
+    Experiment,
+    Finding,
+    Implementation,
+    Rule,
+    Stage,
+    knob,
+)
 from labsupport.history import History
 from labsupport.servers import connect_client
-from labsupport.verdict import Claim, status_of
 from labsupport.workers import Client
-
-__all__ = ["LostUpdates"]
 
 _KEY = "visits"
 _PATIENCE_SECONDS = 5.0
+_MOST_VISITS = 60_000  # of a client: no machine is so quick that it needs more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,42 @@ class LostUpdates(Experiment):
 
     clients: int = knob(2, low=2, high=16)
     seconds: float = knob(1.0, low=0.1, high=5.0, step=0.1)
+
+    claims = (
+        Rule(
+            text="Two processes count at the same time",
+            met="at_the_same_time",
+            detail="{at_the_same_time} of {visits} visits",
+        ),
+        Rule(
+            text="Every visit is counted",
+            met="at_the_same_time",
+            broken=("lost", "stuck"),
+            detail="{visits} visits, the counter says {counted}",
+            final=True,
+        ),
+        Rule(
+            text="Every visit has a number of its own",
+            met="at_the_same_time",
+            broken="without_own_number",
+            detail="{without_own_number} do not",
+        ),
+    )
+    findings = (
+        Finding("{stuck} of {clients} processes never came back", when="stuck"),
+        Finding("{lost} of {visits} visits are lost", when="lost"),
+        Finding(
+            "{without_own_number} visits share their number with another", when="without_own_number"
+        ),
+        Finding("All {visits} visits are counted"),
+    )
+    contrast = Contrast(
+        text="{first} loses visits, {other} loses none",
+        number=lambda n: abs(n["lost"]),
+        met="at_the_same_time",
+        title="Visits lost: {each}",
+        each="{name} {lost}",
+    )
 
     @property
     def conditions(self) -> str:
@@ -81,50 +120,9 @@ class LostUpdates(Experiment):
             "stuck": facts["stuck"],
         }
 
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        met = numbers["at_the_same_time"] > 0
-        wrong = numbers["lost"] != 0 or numbers["stuck"] > 0
-        return (
-            Claim(
-                "Two processes count at the same time",
-                status_of(met),
-                f"{numbers['at_the_same_time']:,.0f} of {numbers['visits']:,.0f} visits",
-            ),
-            Claim(
-                "Every visit is counted",
-                status_of(met, broken=wrong),
-                f"{numbers['visits']:,.0f} visits, the counter says {numbers['counted']:,.0f}",
-            ),
-            Claim(
-                "Every visit has a number of its own",
-                status_of(met, broken=numbers["without_own_number"] > 0),
-                f"{numbers['without_own_number']:,.0f} do not",
-            ),
-        )
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        if numbers["stuck"]:
-            return f"{numbers['stuck']:.0f} of {self.clients} processes never came back"
-        if numbers["lost"]:
-            return f"{numbers['lost']:,.0f} of {numbers['visits']:,.0f} visits are lost"
-        if numbers["without_own_number"]:
-            return f"{numbers['without_own_number']:,.0f} visits share their number with another"
-        return f"All {numbers['visits']:,.0f} visits are counted"
-
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> tuple[Plot, ...]:
         lines = (Line("made", "limit", _made), Line("counted", "work", _counted))
         return (Lines("visits", lines, gap=("made", "counted", "alarm")),)
-
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        claims = []
-        for other in others:
-            met = all(result.numbers["at_the_same_time"] > 0 for result in (first, other))
-            better = first.numbers["lost"] > 0 and other.numbers["lost"] == 0
-            text = f"{first.name} loses visits, {other.name} loses none"
-            claims.append(Claim(text, status_of(met, broken=not better)))
-        lost = ", ".join(f"{result.name} {result.numbers['lost']:,.0f}" for result in results)
-        return f"Visits lost: {lost}", claims
 
 
 def _visit(client: Client, count: Implementation, url: str) -> None:
@@ -132,7 +130,9 @@ def _visit(client: Client, count: Implementation, url: str) -> None:
     redis = connect_client(url)
     redis.ping()
     client.meet()
-    while client.running:
+    made = 0
+    while client.running and made < _MOST_VISITS:
+        made += 1
         start = time.monotonic_ns()
         number = count(redis, _KEY)
         whole = isinstance(number, int) and not isinstance(number, bool)

@@ -6,12 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from labsupport.charts import Line, Lines, Panel
-from labsupport.experiments.knobs import knob
+from labsupport.charts import Line, Lines, Plot
+from labsupport.experiments import knob
 from labsupport.history import History
 from labsupport.labs.limiters.limit import OWN, Counts, Limit, Times, in_order
-
-__all__ = ["BucketLimit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +35,8 @@ class BucketLimit(Limit):
         *((0.5, 0.3), (0.4, 8.0), (1.1, 0.3), (0.4, 8.0), (1.1, 0.3), (0.4, 8.0)),
         (2.1, 2.0),
     )
-    _breach: ClassVar[str] = "{worst} calls beyond the rate, from a bucket of {most}"
-    _worst: ClassVar[str] = "Beyond the rate, of {most}"
+    _breach: ClassVar[str] = "{worst} calls beyond the rate, from a bucket of {most_allowed}"
+    _worst: ClassVar[str] = "Beyond the rate, of {most_allowed}"
 
     capacity: int = knob(20, low=1, high=1000)
     rate: float = knob(100.0, low=1.0, high=10_000.0)
@@ -80,7 +78,7 @@ class BucketLimit(Limit):
                 due += 1
         return due
 
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> Sequence[Plot]:
         def level(history: History) -> tuple[Times, Counts]:
             calls = np.concatenate([history.select("admitted"), history.select("refused")])
             calls = calls[np.argsort(calls["end_ns"], kind="stable")]

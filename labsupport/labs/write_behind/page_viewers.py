@@ -1,37 +1,56 @@
-"""Who takes part in a run of write-behind: visitors of a page, the flusher, and one who watches."""
+"""The clients of a run of write-behind: visitors of a page, the flusher, and who polls the counts."""
 
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
 from labsupport.database import Database
-from labsupport.experiments.experiment import Implementation
+from labsupport.experiments import Implementation
 from labsupport.servers import connect_client
 from labsupport.workers import Client
 
-__all__ = ["PAGE", "POLL_SECONDS", "flush", "visit", "watch"]
-
 PAGE = 1
 """The page that all view."""
+PERMITS = "permits"
+"""The key, in a Redis of its own, that says how many more views there may be."""
 POLL_SECONDS = 0.02
-"""The watcher's pause between two looks."""
+"""The pause between two looks at the counts."""
 
 _VISIT_SECONDS, _FLUSH_SECONDS, _RETRY_SECONDS = 0.001, 0.08, 0.002
 _SECONDS_TO_END = 8.0
 _AWAY = (redis.ConnectionError, redis.TimeoutError)
 
 
-def visit(
-    client: Client, pattern: Implementation, url: str, shop: Database, few: int | None = None
-) -> None:
-    """Be a visitor: view the page again and again, or a few times."""
-    view, db, connection = pattern()["view"], shop.session(), connect_client(url)
+class Place(NamedTuple):
+    """What each client is given.
+
+    Attributes:
+        pattern: the function under study.
+        url: of the Redis that counts.
+        shop: a session on the database.
+        permits_url: of the Redis with the permits.
+    """
+
+    pattern: Implementation
+    url: str
+    shop: Database
+    permits_url: str
+
+
+def visit(client: Client, place: Place, few: int | None = None) -> None:
+    """Be a visitor: view the page again and again while there are permits, or a few times."""
+    view, db, connection = place.pattern()["view"], place.shop.session(), connect_client(place.url)
+    permits = connect_client(place.permits_url)
+    permits.ping()
     others = set(threading.enumerate())
     if few is None:
         client.meet()
     while client.running if few is None else few > 0:
+        if few is None and permits.decr(PERMITS) < 0:
+            client.rest(_RETRY_SECONDS)
+            continue
         start = time.monotonic_ns()
         try:
             view(connection, db, PAGE)
@@ -46,9 +65,10 @@ def visit(
         thread.join(_SECONDS_TO_END)
 
 
-def flush(client: Client, pattern: Implementation, url: str, shop: Database) -> None:
+def flush(client: Client, place: Place) -> None:
     """Be the flusher: persist what there is, rest, and do so once more in the end."""
-    flush_all, db, connection = pattern()["flush"], shop.session(), connect_client(url)
+    flush_all, db = place.pattern()["flush"], place.shop.session()
+    connection = connect_client(place.url)
     client.meet()
     last = False
     while not last:
@@ -62,9 +82,9 @@ def flush(client: Client, pattern: Implementation, url: str, shop: Database) -> 
         client.rest(_FLUSH_SECONDS)
 
 
-def watch(client: Client, pattern: Implementation, url: str, shop: Database) -> None:
+def poll_counts(client: Client, place: Place) -> None:
     """Start the application, and look every few moments what is shown and what is persisted."""
-    functions, db, connection = pattern(), shop.session(), connect_client(url)
+    functions, db, connection = place.pattern(), place.shop.session(), connect_client(place.url)
     start = functions.get("start", lambda redis, db: None)
     start(connection, db)
     client.meet()

@@ -9,8 +9,6 @@ from labsupport.charts import INK, Bars, Line, Lines, Part, Size
 from labsupport.history import History
 from labsupport.labs.write_behind.page_viewers import POLL_SECONDS
 
-__all__ = ["Backlog", "Counts", "largest_backlog", "latest"]
-
 Polls = NDArray[np.float64]
 
 

@@ -7,27 +7,44 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from labsupport.charts import Panel
+from labsupport.charts import Plot
 from labsupport.errors import ImplementationError, InvalidSettingError
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import choice, knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import (
+    Contrast,
+    Experiment,
+    Finding,
+    Implementation,
+    Numbers,
+    Rule,
+    Stage,
+    choice,
+    knob,
+)
 from labsupport.history import History
-from labsupport.labs.write_behind.page_viewers import PAGE, flush, visit, watch
+from labsupport.labs.write_behind.page_viewers import (
+    PAGE,
+    PERMITS,
+    Place,
+    flush,
+    poll_counts,
+    visit,
+)
 from labsupport.labs.write_behind.view_counts import Backlog, Counts, largest_backlog, latest
 from labsupport.servers import Server
-from labsupport.verdict import Claim, status_of
 from labsupport.workers import Worker
-
-__all__ = ["WriteBehindCrash"]
 
 _OUTAGE_SECONDS, _PATIENCE_SECONDS = 0.12, 8.0
 _LEAST_BEFORE, _LEAST_AFTER, _LEAST_BACKLOG = 400, 200, 50
+_MOST_BACKLOG, _NO_LIMIT = 150, 10**9
 _IN_STEP = 0.8  # the share of the views that the flusher has persisted before it is held up
 _SHARE_AFTER = 0.6  # of the views before the kill: a count that starts again must not catch up
 _HUNDRED, _TAIL = 100, 50
 _AOF = {"no": "No AOF", "everysec": "AOF every second", "always": "AOF always"}
+
+
+def _killed_under_load(numbers: Numbers) -> bool:
+    before = numbers["acknowledged_before_the_kill"]
+    return before >= _LEAST_BEFORE and numbers["acknowledged"] - before >= _LEAST_AFTER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +71,68 @@ class WriteBehindCrash(Experiment):
     processes: int = knob(3, low=1, high=16)
     seconds: float = knob(1.2, low=0.2, high=60.0, step=0.2)
 
+    contrast = Contrast(
+        text="{other} loses at most half as large a share of its views as {first}",
+        number=lambda n: n["lost"] / max(n["acknowledged"], 1),
+        times=2,
+        met=_killed_under_load,
+        title="Views lost, from the top: {listed}",
+        each="{lost}",
+    )
+
+    @property
+    def claims(self) -> Sequence[Rule]:
+        # kill -9 spares what the operating system was given, synced or not
+        at_stake = "recovery_seen" if self.persistence != "everysec" else "lost_by_the_kill"
+        return (
+            Rule(
+                text="Redis is killed while views are counted, and restarted",
+                met=_killed_under_load,
+            ),
+            Rule(
+                text="Every acknowledged view survives the restart",
+                met=lambda n: _killed_under_load(n) and n[at_stake] > 0,
+                broken="lost_by_the_kill",
+                detail="{recovered} of {acknowledged_before_the_kill} are recovered",
+            ),
+            Rule(
+                text="Every acknowledged view is in the database in the end",
+                met=lambda n: _killed_under_load(n) and n[at_stake] > 0,
+                broken=("lost", "stuck"),
+                detail="{persisted} for {acknowledged}",
+                final=True,
+            ),
+            Rule(
+                text="No view is counted twice",
+                met=lambda n: _killed_under_load(n) and n["persisted"] > 0,
+                broken="counted_twice",
+            ),
+            Rule(
+                text="The count in the database never goes back",
+                met=lambda n: _killed_under_load(n) and n["persisted"] > 0,
+                broken="went_back_by",
+                detail="by {went_back_by}",
+            ),
+        )
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        aof = _AOF[self.persistence]
+        the_kill = f"{aof}: the kill takes {{who}} {{acknowledged_before_the_kill}} views"
+        all_of, some_of = (
+            the_kill.replace("{who}", who) for who in ("all", "{lost_by_the_kill} of")
+        )
+        return (
+            Finding(f"{aof}: {{stuck}} of the processes never came back", "stuck"),
+            Finding(f"{all_of}, and the count falls", ("all_lost_by_the_kill", "went_back_by")),
+            Finding(all_of, "all_lost_by_the_kill"),
+            Finding(f"{some_of}, and the count falls", ("lost_by_the_kill", "went_back_by")),
+            Finding(some_of, "lost_by_the_kill"),
+            Finding(f"{aof}: {{lost}} of {{acknowledged}} views are never persisted", "lost"),
+            Finding(f"{aof}: {{counted_twice}} views are counted twice", "counted_twice"),
+            Finding(f"{aof}: all {{acknowledged}} views reach the database"),
+        )
+
     @property
     def conditions(self) -> str:
         several = "process views" if self.processes == 1 else "processes view"
@@ -63,40 +142,50 @@ class WriteBehindCrash(Experiment):
         functions = _functions(implementation, name)
         policy = {"appendonly": "yes", "appendfsync": self.persistence}
         server = stage.server(config=policy if self.persistence != "no" else {"appendonly": "no"})
+        permits = stage.server()
         shop, pool = stage.shop(), stage.pool
         shop.execute("UPDATE page_stats SET views = 0 WHERE id = :page", page=PAGE)
-        place = (implementation, server.url, shop)
-        stage.start(visit, *place, clients=self.processes, processes=self.processes, name=name)
+        place = Place(implementation, server.url, shop, permits.url)
+        stage.start(visit, place, clients=self.processes, processes=self.processes, name=name)
         visitors = list(pool.workers)
-        flusher = pool.start(flush, *place, name=name) if "flush" in functions else None
-        pool.start(watch, *place, name=name)
-        pool.begin()
-        self._count_before(stage, flusher)
-        self._strike(stage, server, visitors, flusher)
-        self._count_after(stage)
+        flusher = pool.start(flush, place, name=name) if "flush" in functions else None
+        pool.start(poll_counts, place, name=name)
+        with permits.client() as allowed:
+            allowed.set(PERMITS, _NO_LIMIT)
+            pool.begin()
+            self._count_before(stage, flusher, allowed)
+            self._strike(stage, server, visitors, flusher)
+            # a count that starts again must not catch up, however late the lab is to look
+            allowed.set(PERMITS, int(_SHARE_AFTER * stage.facts["before"]))
+            self._count_after(stage)
         _end(stage, visitors)
         # not at a round number, at which a flush by the hundred happens to have lost nothing
         few = (_TAIL - len(stage.history.select("view"))) % _HUNDRED
-        _end(stage, [pool.start(visit, *place, few, name=name)])
+        _end(stage, [pool.start(visit, place, few, name=name)])
         _end(stage, [flusher] if flusher else [])
         stage.finish(patience_seconds=_PATIENCE_SECONDS)
 
-    def _count_before(self, stage: Stage, flusher: Worker | None) -> None:
-        """Let them count until there is enough to lose; then let a backlog grow."""
+    def _count_before(self, stage: Stage, flusher: Worker | None, allowed: Any) -> None:
+        """Let them count until there is enough to lose; then let a backlog grow, of a known size."""
         enough, history = time.monotonic() + 0.5 * self.seconds, stage.history
 
-        def ready() -> bool:
+        def counted() -> bool:
             views = len(history.select("view"))
-            late = time.monotonic() > enough and views >= _LEAST_BEFORE
-            share = _IN_STEP if flusher else 0.0
-            return bool(late and latest(history, "persisted") >= share * views)
+            return time.monotonic() > enough and views >= _LEAST_BEFORE
 
-        stage.wait(ready, seconds=0.5 * self.seconds + _PATIENCE_SECONDS)
+        def in_step() -> bool:
+            return latest(history, "persisted") >= _IN_STEP * len(history.select("view"))
+
+        stage.wait(counted, seconds=0.5 * self.seconds + _PATIENCE_SECONDS)
         if flusher is not None:
+            # on a busy machine the flusher is behind, and what is to be lost would be any share
+            allowed.set(PERMITS, 0)
+            stage.wait(in_step, seconds=_PATIENCE_SECONDS)
             flusher.pause()
             history.read()
-            # what it had read before, it will persist when it goes on
+            # what the flusher had read before, it will persist when it goes on
             behind = len(history.select("view")) + _LEAST_BACKLOG
+            allowed.set(PERMITS, _MOST_BACKLOG)
             stage.wait(lambda: len(history.select("view")) >= behind, seconds=_PATIENCE_SECONDS)
 
     def _strike(
@@ -135,76 +224,26 @@ class WriteBehindCrash(Experiment):
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
         views, before = len(history.select("view")), facts["before"]
         recovered, persisted = facts.get("recovered", np.nan), history.select("persisted")["value"]
+        last = latest(history, "persisted")
+        taken = 0.0 if np.isnan(recovered) else max(before - recovered, 0.0)
         return {
             "acknowledged": views,
             "acknowledged_before_the_kill": before,
             "recovered": recovered,
-            "lost_by_the_kill": max(before - recovered, 0.0),
+            "recovery_seen": int(not np.isnan(recovered)),
+            "lost_by_the_kill": taken,
+            "all_lost_by_the_kill": int(taken == before > 0),
             "unanswered": len(history.select("unanswered")),
-            "persisted": latest(history, "persisted"),
-            "lost": max(views - latest(history, "persisted"), 0.0),
+            "persisted": last,
+            "lost": max(views - last, 0.0),
+            "counted_twice": max(last - views - len(history.select("unanswered")), 0.0),
             "went_back_by": float(np.max(-np.diff(persisted), initial=0.0)) + 0.0,
             "largest_backlog": largest_backlog(history),
             "stuck": facts["stuck"],
         }
 
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        views, before = numbers["acknowledged"], numbers["acknowledged_before_the_kill"]
-        met = before >= _LEAST_BEFORE and views - before >= _LEAST_AFTER
-        told = met and not np.isnan(numbers["recovered"])
-        doubled = numbers["persisted"] > views + numbers["unanswered"]
-        incomplete = numbers["lost"] > 0 or numbers["stuck"] > 0
-        return (
-            Claim("Redis is killed while views are counted, and restarted", status_of(met)),
-            Claim(
-                "Every acknowledged view survives the restart",
-                status_of(told, broken=numbers["lost_by_the_kill"] > 0),
-                f"{numbers['recovered']:,.0f} of {before:,.0f} are recovered",
-            ),
-            Claim(
-                "Every acknowledged view is in the database in the end",
-                status_of(met, broken=incomplete),
-                f"{numbers['persisted']:,.0f} for {views:,.0f}",
-            ),
-            Claim("No view is counted twice", status_of(met, broken=doubled)),
-            Claim(
-                "The count in the database never goes back",
-                status_of(met, broken=numbers["went_back_by"] > 0),
-                f"by {numbers['went_back_by']:,.0f}",
-            ),
-        )
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        views, taken = numbers["acknowledged"], numbers["lost_by_the_kill"]
-        before = numbers["acknowledged_before_the_kill"]
-        if numbers["stuck"]:
-            found = f"{numbers['stuck']:.0f} of the processes never came back"
-        elif taken:
-            who = "all" if taken == before else f"{taken:,.0f} of"
-            back = ", and the count falls" * (numbers["went_back_by"] > 0)
-            found = f"the kill takes {who} {before:,.0f} views{back}"
-        elif numbers["lost"]:
-            found = f"{numbers['lost']:,.0f} of {views:,.0f} views are never persisted"
-        elif numbers["persisted"] > views + numbers["unanswered"]:
-            found = f"{numbers['persisted'] - views:,.0f} views are counted twice"
-        else:
-            found = f"all {views:,.0f} views reach the database"
-        return f"{_AOF[self.persistence]}: {found}"
-
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> tuple[Plot, ...]:
         return Counts(), Backlog()
-
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        claims = []
-        for other in others:
-            runs = (first.numbers, other.numbers)
-            met = all(one["acknowledged_before_the_kill"] >= _LEAST_BEFORE for one in runs)
-            share, less = (one["lost"] / max(one["acknowledged"], 1) for one in runs)
-            text = f"{other.name} loses at most half as large a share of its views as {first.name}"
-            claims.append(Claim(text, status_of(met, broken=not 0 < share >= 2 * less)))
-        lost = [f"{one.numbers['lost']:,.0f}" for one in results]
-        return f"Views lost, from the top: {', '.join(lost[:-1])} and {lost[-1]}", claims
 
 
 def _functions(implementation: Implementation, name: str) -> Mapping[str, Callable[..., Any]]:

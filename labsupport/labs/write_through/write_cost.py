@@ -4,25 +4,27 @@ import json
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Line, Lines, Panel, Quantiles
+from labsupport.charts import Line, Lines, Plot, Quantiles
 from labsupport.database import Database
-from labsupport.experiments.experiment import Experiment, Implementation, Numbers
-from labsupport.experiments.knobs import knob
-from labsupport.experiments.result import Result
-from labsupport.experiments.stage import Stage
+from labsupport.experiments import (
+    Contrast,
+    Experiment,
+    Finding,
+    Implementation,
+    Rule,
+    Stage,
+    knob,
+)
 from labsupport.history import History
 from labsupport.servers import OWNER_KEY, connect_client
-from labsupport.verdict import Claim, status_of
 from labsupport.workers import Client
-
-__all__ = ["WriteCost"]
 
 _VIEWS_PER_LOOK = 50  # so often the memory is looked at
 _REST_SECONDS = 0.0005  # between two writes, and between two views
@@ -49,6 +51,36 @@ class WriteCost(Experiment):
     views: int = knob(1000, low=50, high=20_000, step=50)
     seconds: float = knob(1.0, low=0.2, high=30.0, step=0.1)
 
+    claims = (
+        Rule(
+            text="Every row is written while the reader follows the page views",
+            met=("all_written", "all_followed"),
+            broken="stuck",
+            detail="{writes} writes, {views} views",
+            final=True,
+        ),
+        Rule(
+            text="No memory is spent on rows that nobody reads",
+            met=("all_written", "all_followed", "rows_nobody_reads"),
+            broken="never_read_bytes",
+            detail="{never_read_bytes} of {cached_bytes} bytes",
+        ),
+    )
+    findings = (
+        Finding("The writer never came back", "stuck"),
+        Finding(
+            "{never_read_percent} % of the memory is for rows that nobody reads", "never_read_bytes"
+        ),
+        Finding("Only what is read is cached: {cached_kilobytes} kB", "cached_bytes"),
+        Finding("Nothing is cached in the end"),
+    )
+    contrast = Contrast(
+        text="{first} caches rows that nobody reads, {other} none",
+        number=lambda n: n["never_read_bytes"] / 1000,
+        met=("all_written", "all_followed"),
+        title="For nobody: {worst} kB with {first}, {most} with {rest}",
+    )
+
     @property
     def conditions(self) -> str:
         return f"one writer changes every user, one reader follows {self.views:,} page views"
@@ -72,6 +104,7 @@ class WriteCost(Experiment):
         stage.facts["stuck"] = len(stage.finish(patience_seconds=_PATIENCE_SECONDS))
         with server.client() as redis:
             read = {row["user_id"] for row in trace}
+            stage.facts["read"] = len(read)
             stage.facts["in_the_end"] = _look(redis, read)
 
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
@@ -84,39 +117,18 @@ class WriteCost(Experiment):
             "rows_written": len(np.unique(writes["value"])),
             "views": len(history.select("view")),
             "all_written": int(len(np.unique(writes["value"])) == facts["users"]),
+            "rows_nobody_reads": facts["users"] - facts["read"],
+            "all_followed": int(len(history.select("view")) == self.views),
             "cached_bytes": cached,
             "never_read_bytes": cached - used,
+            "never_read_percent": 100 * (cached - used) / max(cached, 1),
+            "cached_kilobytes": cached / 1000,
             "stuck": facts["stuck"],
             "p50_ms": float(p50),
             "p99_ms": float(p99),
         }
 
-    def judge(self, numbers: Numbers) -> Sequence[Claim]:
-        met = bool(numbers["all_written"]) and numbers["views"] == self.views
-        return (
-            Claim(
-                "Every row is written while the reader follows the page views",
-                status_of(met, broken=numbers["stuck"] > 0),
-                f"{numbers['writes']:,.0f} writes, {numbers['views']:,.0f} views",
-            ),
-            Claim(
-                "No memory is spent on rows that nobody reads",
-                status_of(met, broken=numbers["never_read_bytes"] != 0),
-                f"{numbers['never_read_bytes']:,.0f} of {numbers['cached_bytes']:,.0f} bytes",
-            ),
-        )
-
-    def find(self, name: str, numbers: Numbers) -> str:
-        if numbers["stuck"]:
-            return "The writer never came back"
-        if numbers["never_read_bytes"]:
-            share = 100 * numbers["never_read_bytes"] / numbers["cached_bytes"]
-            return f"{share:.0f} % of the memory is for rows that nobody reads"
-        if numbers["cached_bytes"]:
-            return f"Only what is read is cached: {numbers['cached_bytes'] / 1000:,.0f} kB"
-        return "Nothing is cached in the end"
-
-    def panels(self) -> Sequence[Panel]:
+    def plots(self) -> tuple[Plot, ...]:
         return (
             Quantiles("latency of a write (ms)", "write", bottom_ms=0.01, top_ms=10.0),
             Lines(
@@ -128,24 +140,6 @@ class WriteCost(Experiment):
                 top=100.0,
                 gap=("cached", "was read", "alarm"),
             ),
-        )
-
-    def contrast(self, results: Sequence[Result]) -> tuple[str, Sequence[Claim]]:
-        first, *others = results
-        claims = []
-        for other in others:
-            met = first.numbers["all_written"] and other.numbers["all_written"]
-            better = first.numbers["never_read_bytes"] > 0 == other.numbers["never_read_bytes"]
-            text = f"{first.name} caches rows that nobody reads, {other.name} none"
-            claims.append(
-                Claim(text, ("holds" if better else "broken") if met else "not exercised")
-            )
-        kilobytes = [one.numbers["never_read_bytes"] / 1000 for one in results]
-        rest = others[0].name if len(others) == 1 else f"the other {len(others)}"
-        most = max(kilobytes[1:])
-        return (
-            f"For nobody: {kilobytes[0]:,.0f} kB with {first.name}, {most:,.0f} with {rest}",
-            claims,
         )
 
 

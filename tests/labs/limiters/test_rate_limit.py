@@ -94,7 +94,7 @@ class TestVerdicts:
         """A log that decides and then adds, by the server's time, keeps all claims."""
         assert statuses(good) == ["holds"] * 4
         assert good.numbers["worst"] <= 10
-        assert limit.find("f", good.numbers) == "The limit of 10 is kept, and granted"
+        assert limit.find(good.numbers) == "The limit of 10 is kept, and granted"
 
     def test_no_limit(self, limit):
         """Who admits all breaks the limit, and nobody ever had to wait."""
@@ -148,7 +148,7 @@ class TestVerdicts:
         """Clients without an answer are starved."""
         numbers = good.numbers | {"stuck": 2}
         assert [claim.status for claim in limit.judge(numbers)][2] == "broken"
-        assert limit.find("f", numbers) == "2 clients never got an answer"
+        assert limit.find(numbers) == "2 clients never got an answer"
 
     def test_the_same_text_every_time(self, limit, good):
         """A verdict holds no number, so that it reads the same after each run."""

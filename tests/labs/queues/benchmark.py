@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from labsupport.servers import connect_client, start_server
-from labsupport.servers.connection import with_database
+from labsupport.servers import connect_client, start_server, with_database
 from labsupport.workers import WorkerPool
 
 JOBS, TURNS = 60, 3

@@ -75,7 +75,7 @@ def two_holders(lock):
         return first is not None and lock(nodes, "lock", 30) is not None
     finally:
         for server in servers:
-            server.stop()
+            server.close()
 
 
 if __name__ == "__main__":
@@ -94,4 +94,4 @@ if __name__ == "__main__":
             f" ({rate / base:.2f} of ours)  after an empty restart: {lost}"
         )
     for server in servers:
-        server.stop()
+        server.close()

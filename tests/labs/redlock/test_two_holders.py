@@ -70,7 +70,7 @@ class TestVerdicts:
     def test_no_majority(self):
         """With three dead nodes nobody gets the lock."""
         found = run(down=3)
-        assert statuses(found) == ["holds", "holds", "broken"]
+        assert statuses(found) == ["not exercised", "not exercised", "broken"]
         assert found.figure.texts[0].get_text() == "Nobody gets the lock"
 
     def test_an_empty_restart_gives_two_majorities(self):

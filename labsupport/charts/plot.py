@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from labsupport.charts.style import INK, Size
 from labsupport.history import History, Rows
 
-__all__ = ["Panel", "name_at_right", "name_inches", "spread"]
+__all__ = ["Plot", "name_at_right", "name_inches", "spread"]
 
 _LABEL_INCHES = 0.23
 _LETTER_INCHES = 0.108  # of a bold one at the size of a label
 
 
-class Panel(ABC):
-    """What one set of axes shows of a history; a panel belongs to one run and is drawn once.
+class Plot(ABC):
+    """What one set of axes shows of a history; a plot belongs to one run and is drawn once.
 
     Subclasses draw on `prepare`, count in `add`, and set the new data of what they drew in `show`.
 
@@ -59,7 +59,7 @@ class Panel(ABC):
     def show(self) -> bool:
         """Let the artists show what was added; True when the axes' limits had to change."""
 
-    def finish(self) -> None:  # noqa: B027 (a panel may have nothing to add)
+    def finish(self) -> None:  # noqa: B027 (a plot may have nothing to add)
         """Write the direct labels of the finished run."""
 
 
