@@ -25,10 +25,12 @@ def work_once_stub(redis, me, handle):
 def work_once_solution(redis, me, handle):
     """Handle the oldest job of the list jobs; return it, or None when there is none."""
     mine = f"jobs:{me}"
-    job = redis.lindex(mine, -1) or redis.lmove("jobs", mine, "RIGHT", "LEFT")
+    job = redis.lindex(mine, -1)
+    if job is None:
+        job = redis.lmove("jobs", mine, "RIGHT", "LEFT")
     if job is not None:
         handle(job)
-        redis.lrem(mine, 1, job)
+        redis.lrem(mine, -1, job)
     return job
 
 

@@ -1,0 +1,217 @@
+"""The attacks on an answer, written once for all exercises: in sequence, at once, with faults."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from labsupport.exercises.contract import Case, Contract
+from labsupport.exercises.rehearsal import (
+    Breach,
+    Remains,
+    offered,
+    play_after,
+    play_at_once,
+    unpromised,
+)
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["ATTACKS", "Attack", "attack"]
+
+Function = Callable[..., Any]
+Attempt = Callable[[Case, int], tuple[int, Breach | None]]
+"""Tries a case with so many runs at the most; returns how many it took, and the breach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One kind of attack.
+
+    Args:
+        name: in words.
+        fault: the contract must allow this; "" when every contract does.
+        option: the explorer must offer this move; "" when it needs none.
+        examples: how many cases are tried.
+        runs: how many runs of the explorer all of these may take.
+        cases: the cases of a contract.
+        attempt: makes what tries one case.
+    """
+
+    name: str
+    fault: str
+    option: str
+    examples: int
+    runs: int
+    cases: Callable[[Contract], "SearchStrategy[Case]"]
+    attempt: Callable[[Contract, Function], Attempt]
+
+
+def attack(contract: Contract, answer: Function) -> Iterator[tuple[Attack, int, Breach | None]]:
+    """Each attack that the contract allows, how many runs it took, and the breach."""
+    for one in ATTACKS:
+        if (not one.fault or one.fault in contract.faults) and (
+            not one.option or offered(one.option)
+        ):
+            yield (one, *_search(one, contract, answer))
+
+
+def _search(one: Attack, contract: Contract, answer: Function) -> tuple[int, Breach | None]:
+    """Try cases until one breaks the answer, and then smaller ones that break it, too."""
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    attempt = one.attempt(contract, answer)
+    spent = 0
+    most = one.runs
+    broken: dict[str, Breach] = {}
+
+    @settings(
+        max_examples=one.examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    )
+    @given(one.cases(contract))
+    def try_case(case: Case) -> None:
+        nonlocal spent, most
+        text = repr(case)
+        if text not in broken:
+            if spent >= most:
+                return
+            took, breach = attempt(case, most - spent)
+            spent += took
+            if breach is None:
+                return
+            if not broken:
+                most = spent + one.runs  # as many again, to find a smaller one
+            broken[text] = breach
+        raise _BrokenError
+
+    try:
+        try_case()
+    except BaseException:
+        if not broken:
+            raise
+    if not broken:
+        return spent, None
+    smallest = min(broken, key=lambda text: (len(text), text))
+    return spent, broken[smallest]
+
+
+class _BrokenError(Exception):
+    """Tells the generator that a case broke the answer."""
+
+
+# the attacks
+
+
+def _in_sequence(contract: Contract, answer: Function) -> Attempt:
+    def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+        return play_after(contract, answer, case, attack="one call after the other")
+
+    return attempt
+
+
+def _at_once(contract: Contract, answer: Function) -> Attempt:
+    def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+        return play_at_once(
+            contract, answer, case, attack="several clients at once", most=min(most, 500)
+        )
+
+    return attempt
+
+
+def _at_once_with(attack: str, **moves: Any) -> Callable[[Contract, Function], Attempt]:
+    def make(contract: Contract, answer: Function) -> Attempt:
+        def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+            return play_at_once(
+                contract, answer, case, attack=attack, most=min(most, 500), **moves
+            )
+
+        return attempt
+
+    return make
+
+
+def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Function], Attempt]:
+    """A client meets a fault at any step; then others call; these may meet it once, too."""
+
+    def make(contract: Contract, answer: Function) -> Attempt:
+        def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+            left: list[Remains] = []
+            spent, breach = play_at_once(
+                contract, answer, case, attack=attack, most=min(most, 200), keep=left, **moves
+            )
+            for one in left if breach is None else ():
+                after = Case(one.state, case.programs, case.after)
+                took, breach = play_after(
+                    contract,
+                    answer,
+                    after,
+                    attack=f"{attack}, and others come afterwards",
+                    ways=one.ways,
+                    expires=unpromised(contract, one.state),
+                )
+                spent += took
+                if breach is not None:
+                    break
+            return spent, breach
+
+        return attempt
+
+    return make
+
+
+def _with_clock(seconds: float) -> Callable[[Contract, Function], Attempt]:
+    """Calls one after the other, by a caller whose clock is ahead, or behind."""
+    attack = f"a caller whose clock is {abs(seconds):,.0f} s {'ahead' if seconds > 0 else 'behind'}"
+
+    def make(contract: Contract, answer: Function) -> Attempt:
+        def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+            return play_after(contract, answer, case, attack=attack, clock=seconds)
+
+        return attempt
+
+    return make
+
+
+ATTACKS = (
+    Attack(
+        "one call after the other", "", "", 200, 3_000,
+        lambda contract: contract.sequences(), _in_sequence,
+    ),
+    Attack(
+        "a clock that is ahead", "clocks", "", 30, 500,
+        lambda contract: contract.sequences(), _with_clock(7_200),
+    ),
+    Attack(
+        "a clock that is behind", "clocks", "", 30, 500,
+        lambda contract: contract.sequences(), _with_clock(-7_200),
+    ),
+    Attack(
+        "several clients at once", "", "", 25, 2_500,
+        lambda contract: contract.races(), _at_once,
+    ),
+    Attack(
+        "a client that crashes", "crash", "crashes", 25, 1_500,
+        lambda contract: contract.recoveries(), _recovery("a client that crashes", crashes=True),
+    ),
+    Attack(
+        "several clients, and one crashes", "crash", "crashes", 8, 1_000,
+        lambda contract: contract.races(),
+        _at_once_with("several clients, and one crashes", crashes=["ada"]),
+    ),
+    Attack(
+        "a pause that outlasts every TTL", "pause", "expires", 10, 1_000,
+        lambda contract: contract.races(),
+        _at_once_with("several clients, and a pause that outlasts every TTL", expires="*"),
+    ),
+    Attack(
+        "a reply that is lost", "lost reply", "loses", 10, 1_000,
+        lambda contract: contract.recoveries(), _recovery("a reply that is lost", loses=True),
+    ),
+)  # fmt: skip

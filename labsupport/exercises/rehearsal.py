@@ -1,0 +1,259 @@
+"""One case, for real: an answer is run in it by the explorer and compared with what may come of it."""
+
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from labsupport import explore
+from labsupport.errors import LabError, NotSteppableError
+from labsupport.exercises.contract import Call, Case, Contract
+from labsupport.exercises.matching import Raised
+from labsupport.exercises.possibilities import Fault, Possibilities, Possibility, compare
+from labsupport.exercises.state import KEPT, State, frozen
+
+__all__ = ["Breach", "Remains", "offered", "play_after", "play_at_once"]
+
+_MORE_RUNS = 150  # after the first breach, to find a shorter schedule
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """How an answer broke its contract.
+
+    Args:
+        attack: what was tried, in a few words.
+        case: the start and the calls.
+        fault: what is wrong.
+        done: how many of the calls afterwards were made.
+        report: the explorer's, with the schedule; None when the calls came one after the other.
+    """
+
+    attack: str
+    case: Case
+    fault: Fault
+    done: int = 0
+    report: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What one run has left, and the states of the model that explain it."""
+
+    state: State
+    ways: tuple[Possibility, ...]
+    schedule: str = ""
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What was noted during one run."""
+
+    told: dict[str, list[Any]] = field(default_factory=dict)
+    wrote_at: float = 0.0
+
+
+class _FoundError(BaseException):
+    """Ends an exploration at the first breach."""
+
+
+@cache
+def offered(option: str) -> bool:
+    """True when the explorer has this move of the adversary."""
+    return option in inspect.signature(explore).parameters
+
+
+def play_at_once(
+    contract: Contract,
+    answer: Function,
+    case: Case,
+    *,
+    attack: str,
+    most: int,
+    keep: list[Remains] | None = None,
+    **moves: Any,
+) -> tuple[int, Breach | None]:
+    """Run a case's programs in every order of their steps.
+
+    Args:
+        contract: what is due.
+        answer: the learner's function.
+        case: the start and the programs.
+        attack: what is tried, in words.
+        most: the runs are ended quietly after so many.
+        keep: takes what the runs have left, each state once.
+        moves: the adversary's, as options of `explore`.
+
+    Returns:
+        How many orders were run, and the breach, if there was one.
+    """
+    notes, possible = _Notes(), Possibilities(contract, case)
+    known: set[str] = set()
+    runs = 0
+
+    def given(redis: Any, db: Any) -> None:
+        notes.told = {who: [] for who in case.programs}
+        contract.write(case.start, redis, db)
+        notes.wrote_at = _now(redis)
+
+    def client(who: str) -> Function:
+        def run(redis: Any, db: Any) -> None:
+            for call in case.programs[who]:
+                notes.told[who].append(_reply(contract, answer, redis, db, who, call))
+
+        return run
+
+    def fault_of(redis: Any, db: Any) -> Fault | None:
+        view = contract.read(redis, db)
+        elapsed_ms = (view.at - notes.wrote_at) * 1000
+        ways, fault = possible.explaining(notes.told, view, elapsed_ms)
+        if fault is None and keep is not None:
+            key = frozen([view.settled("*"), {who: len(n) for who, n in notes.told.items()}])
+            if key not in known:
+                known.add(key)
+                keep.append(Remains(view, tuple(ways)))
+        return fault
+
+    def stop_at_first(redis: Any, db: Any) -> bool:
+        nonlocal runs
+        runs += 1
+        if fault_of(redis, db) is not None:
+            raise _FoundError
+        return True
+
+    def say(redis: Any, db: Any) -> bool:
+        fault = fault_of(redis, db)
+        if fault is not None:
+            faults[fault.text] = fault
+            raise AssertionError(fault.text)
+        return True
+
+    faults: dict[str, Fault] = {}
+    clients = {who: client(who) for who in case.programs}
+    try:
+        report = explore(
+            clients, given=given, invariant=stop_at_first, prune=True, max_runs=most, **moves
+        )
+    except _FoundError:
+        report = explore(
+            clients, given=given, invariant=say, prune=True, max_runs=runs + _MORE_RUNS, **moves
+        )
+        runs += report.interleavings
+        fault = faults.get(report.reason) or next(iter(faults.values()))
+        return runs, Breach(attack, case, fault, report=report)
+    except NotSteppableError as error:
+        if "took no step" in error.problem:  # a call may need none: the sequence has judged it
+            return 1, None
+        raise
+    endless = _endless(report)
+    return runs, Breach(attack, case, endless, report=report) if endless else None
+
+
+def play_after(
+    contract: Contract,
+    answer: Function,
+    case: Case,
+    *,
+    attack: str,
+    ways: tuple[Possibility, ...] = (),
+    clock: float = 0.0,
+    **moves: Any,
+) -> tuple[int, Breach | None]:
+    """Run a case's calls `after`, one after the other, and compare after each of them.
+
+    Args:
+        contract: what is due.
+        answer: the learner's function.
+        case: the start and the calls.
+        attack: what is tried, in words.
+        ways: the states of the model to go on from, when several explain what a fault has left.
+        clock: how many seconds the caller's clock is ahead.
+        moves: the adversary's.
+
+    Returns:
+        How many orders were run, and the breach, if there was one.
+    """
+    starts = [way.state for way in ways] or [case.start]
+    found: list[tuple[Fault, int]] = []
+    notes = _Notes()
+    direct: Any = None
+    runs = 0
+
+    def given(redis: Any, db: Any) -> None:
+        nonlocal direct, runs
+        direct = redis, db
+        runs += 1
+        notes.told = {"": []}
+        case.start.write(redis) if ways else contract.write(case.start, redis, db)
+        notes.wrote_at = _now(redis)
+
+    if clock and offered("clocks"):
+        moves["clocks"] = {"caller": clock}
+
+    def caller(redis: Any, db: Any) -> None:
+        redis.ping()  # a call may take no step, and a client must
+        if clock and not offered("clocks"):
+            redis.actor.clock = clock
+        models = [(state.copy(), state) for state in starts]
+        for number, (who, call) in enumerate(case.after, 1):
+            got = _reply(contract, answer, redis, db, who, call)
+            view = contract.read(*direct)
+            elapsed_ms = (view.at - notes.wrote_at) * 1000
+            right, nearest = [], (Fault("ends", ""), -1)
+            for model, start in models:
+                due = Possibility({who: [contract.whole(model, who, call)]}, model)
+                fault, near = compare(contract, case.start, {who: [got]}, view, due, elapsed_ms)
+                if fault is None:
+                    right.append((model, start))
+                elif near > nearest[1]:
+                    nearest = fault, near
+            if not right:
+                found.append((nearest[0], number))
+                return
+            models = right
+
+    report = explore(
+        {"caller": caller}, given=given, invariant=lambda redis, db: True, max_runs=200, **moves
+    )
+    if found:
+        fault, number = found[0]
+        return runs, Breach(attack, case, fault, done=number)
+    endless = _endless(report)
+    if endless:
+        return runs, Breach(attack, case, endless, done=len(case.after))
+    return runs, None
+
+
+def unpromised(contract: Contract, state: State) -> Collection[str]:
+    """The keys of a state that nothing is promised of and that have a TTL: a pause may outlast it."""
+    return [
+        key
+        for key in state.settled(contract.visible, within=False)
+        if state.lives.get(key) is not KEPT
+    ]
+
+
+def _reply(
+    contract: Contract, answer: Function, redis: Any, db: Any, who: str, call: Call
+) -> Any:
+    try:
+        return contract.ask(answer, redis, db, who, call)
+    except LabError:
+        raise
+    except Exception as error:
+        return Raised(error)
+
+
+def _endless(report: Any) -> Fault | None:
+    given_up = str(report.given_up)
+    if report.exhausted or given_up.startswith("more than"):
+        return None
+    return Fault("ends", f"It does not end: {given_up}")
+
+
+def _now(redis: Any) -> float:
+    seconds, micros = redis.time()
+    return float(seconds) + float(micros) / 1e6
