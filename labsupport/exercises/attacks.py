@@ -138,7 +138,7 @@ def _at_once_with(attack: str, **moves: Any) -> Callable[[Contract, Function], A
 
 
 def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Function], Attempt]:
-    """A client meets a fault at any step; then others call; these may meet it once, too."""
+    """A client meets a fault at any step, and so does the next one; then others call."""
 
     def make(contract: Contract, answer: Function) -> Attempt:
         def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
@@ -146,20 +146,35 @@ def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Function], Attem
             spent, breach = play_at_once(
                 contract, answer, case, attack=attack, most=min(most, 200), keep=left, **moves
             )
+            once = list(left)
+            for one in once if breach is None else ():
+                if spent < most and breach is None:
+                    took, breach = again(one, case, left, most - spent)
+                    spent += took
             for one in left if breach is None else ():
-                after = Case(one.state, case.programs, case.after)
-                took, breach = play_after(
-                    contract,
-                    answer,
-                    after,
-                    attack=f"{attack}, and others come afterwards",
-                    ways=one.ways,
-                    expires=unpromised(contract, one.state),
-                )
-                spent += took
-                if breach is not None:
-                    break
+                if breach is None:
+                    took, breach = recover(one, case)
+                    spent += took
             return spent, breach
+
+        def again(
+            one: Remains, case: Case, left: list[Remains], most: int
+        ) -> tuple[int, Breach | None]:
+            who, call = case.after[0]
+            twice = Case(one.state, {who: (call,)}, case.after)
+            return play_at_once(
+                contract, answer, twice,
+                attack=f"{attack}, and the next one, too",
+                most=min(most, 100), ways=one.ways, keep=left,
+                expires=unpromised(contract, one.state), **moves,
+            )  # fmt: skip
+
+        def recover(one: Remains, case: Case) -> tuple[int, Breach | None]:
+            return play_after(
+                contract, answer, Case(one.state, after=case.after),
+                attack=f"{attack}, and others come afterwards",
+                ways=one.ways, expires=unpromised(contract, one.state),
+            )  # fmt: skip
 
         return attempt
 

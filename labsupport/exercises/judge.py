@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from labsupport.exercises.attacks import attack
@@ -10,8 +11,6 @@ from labsupport.exercises.exercise import Outcome
 from labsupport.exercises.rehearsal import Breach
 
 __all__ = ["Refusal", "judged_by"]
-
-_LONGEST = 400
 
 
 class Refusal:
@@ -65,35 +64,41 @@ class Refusal:
         return {"text/plain": str(self)}
 
 
-def judged_by(contract: Contract) -> Callable[[Callable[..., Any]], Outcome]:
-    """The check that puts an answer to a contract's attacks."""
+@dataclass(frozen=True, slots=True)
+class judged_by:  # noqa: N801 (it reads as what it does: check=judged_by(contract))
+    """The check that puts an answer to a contract's attacks.
 
-    def check(answer: Callable[..., Any]) -> Outcome:
+    Args:
+        contract: what is due.
+    """
+
+    contract: Contract
+
+    def __call__(self, answer: Callable[..., Any]) -> Outcome:
         runs = 0
-        for one, took, breach in attack(contract, answer):
+        for _, took, breach in attack(self.contract, answer):
             runs += took
             if breach is not None:
-                return Outcome(False, reason_of(contract, breach), Refusal(breach))
-        return Outcome(True, f"it kept its contract in {runs:,} runs: {one.name}, too.", runs)
-
-    return check
+                return Outcome(False, reason_of(self.contract, breach), Refusal(breach))
+        return Outcome(True, f"it kept its contract in {runs:,} runs, whatever happened to it.", runs)
 
 
 def reason_of(contract: Contract, breach: Breach) -> str:
-    """The clause that is broken, and how, in two sentences."""
-    clause = clause_of(contract, breach)
+    """What was tried, how it failed, and the clause that is broken."""
     attack = breach.attack[0].upper() + breach.attack[1:]
-    return f"{attack}: {breach.fault.text} The contract says: “{clause}”"[:_LONGEST]
+    return f"{attack}: {breach.fault.text} The contract: “{clause_of(contract, breach)}”."
 
 
 def clause_of(contract: Contract, breach: Breach) -> str:
     """The sentence of the docstring that a breach is about."""
-    clauses = contract.clauses
-    fault = breach.fault
-    special = "crash" if "crash" in breach.attack else "at once" if breach.report else ""
-    for name in (special, fault.kind if fault.kind != "left" else "", "pause"):
-        if name in clauses and name != "pause":
+    clauses, fault = contract.clauses, breach.fault
+    for name in ("crash", "pause", "clock", "reply that is lost"):
+        if name in breach.attack and name in clauses:
             return clauses[name]
+    if breach.report is not None and "at once" in clauses:
+        return clauses["at once"]
+    if fault.kind in clauses and fault.kind != "left":
+        return clauses[fault.kind]
     for pattern, clause in clauses.items():
         if fault.key and fnmatch.fnmatchcase(fault.key, pattern):
             return clause

@@ -54,11 +54,13 @@ class Possibilities:
     Args:
         contract: whose model says what is due.
         case: start and programs.
+        starts: the model's states to begin with, when several explain what a fault has left.
     """
 
-    def __init__(self, contract: Contract, case: Case) -> None:
+    def __init__(self, contract: Contract, case: Case, starts: Sequence[State] = ()) -> None:
         self._contract = contract
         self._case = case
+        self._starts = starts or [case.start]
         self._serial: list[Possibility] | None = None
         self._all: list[Possibility] | None = None
 
@@ -75,7 +77,21 @@ class Possibilities:
         if self._all is None:
             self._all = self._unique(self._orders(serial=False))
         found, other = self._fitting(self._all, told, view, elapsed_ms)
-        return (found, None) if found else (fits, None if fits else other or fault)
+        if found or fits:
+            return found or fits, None
+        return [], self._in_no_order(told, other or fault)
+
+    def _in_no_order(self, told: Told, fault: Fault | None) -> Fault | None:
+        """Of several clients, the replies are wrong together; none is by itself."""
+        if fault is None or fault.kind != "told" or len(told) < 2:
+            return fault
+        assert self._all is not None
+        given = _all_told(told)
+        due = next(
+            (way for way in self._serial or self._all if self._may_be(told, way.told)), self._all[0]
+        )
+        text = f"{given}. No order of the calls gives that; one gives {_all_told(due.told, '')}."
+        return Fault("told", text)
 
     def _fitting(
         self, ways: list[Possibility], told: Told, view: State, elapsed_ms: float
@@ -112,15 +128,16 @@ class Possibilities:
 
     def _orders(self, *, serial: bool) -> Iterator[Possibility]:
         """Every order, or every one without an interruption; each is replayed from the start."""
-        todo: list[tuple[_Move, ...]] = [()]
+        todo: list[tuple[State, tuple[_Move, ...]]] = [(start, ()) for start in self._starts]
         tried = 0
         while todo and tried < _MOST_ORDERS:
             tried += 1
-            order = todo.pop()
-            played = self._play(order)
+            start, order = todo.pop()
+            played = self._play(start, order)
             if played.options:  # the last move has to choose first
                 who, picks = order[-1]
-                todo += [(*order[:-1], (who, (*picks, n))) for n in range(played.options)]
+                options = range(played.options)
+                todo += [(start, (*order[:-1], (who, (*picks, n)))) for n in options]
                 continue
             yield played.possibility
             for who, calls in self._case.programs.items():
@@ -128,10 +145,10 @@ class Possibilities:
                     continue
                 if serial and played.inside not in ("", who):
                     continue
-                todo.append((*order, (who, ())))
+                todo.append((start, (*order, (who, ()))))
 
-    def _play(self, order: tuple["_Move", ...]) -> "_Played":
-        state = self._case.start.copy()
+    def _play(self, start: State, order: tuple["_Move", ...]) -> "_Played":
+        state = start.copy()
         told: dict[str, list[Any]] = {who: [] for who in self._case.programs}
         runs = {who: self._run(state, who, told[who]) for who in self._case.programs}
         inside = ""
@@ -198,7 +215,7 @@ def compare(
 
 def _left(contract: Contract, start: State, view: State, due: State) -> Fault | None:
     real, model = contract.shown(view, start), contract.shown(due, start)
-    for key in sorted({*real, *model}):
+    for key in dict.fromkeys([*real, *model]):  # in the order in which the contract shows them
         if key not in real:
             return Fault("left", f"{key} is not there; {plain_text(model[key])} is due.", key)
         if key not in model:
@@ -207,6 +224,11 @@ def _left(contract: Contract, start: State, view: State, due: State) -> Fault | 
             got, wanted = plain_text(real[key]), plain_text(model[key])
             return Fault("left", f"{key} holds {got}; {wanted} is due.", key)
     return None
+
+
+def _all_told(told: Told, was: str = "was given ") -> str:
+    parts = [f"{who} {was}{', then '.join(map(repr, replies))}" for who, replies in told.items()]
+    return " and ".join(part for part in parts)
 
 
 def _seconds(ms: Any) -> str:

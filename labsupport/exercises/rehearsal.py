@@ -1,7 +1,7 @@
 """One case, for real: an answer is run in it by the explorer and compared with what may come of it."""
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -45,7 +45,6 @@ class Remains:
 
     state: State
     ways: tuple[Possibility, ...]
-    schedule: str = ""
 
 
 @dataclass(slots=True)
@@ -73,6 +72,7 @@ def play_at_once(
     *,
     attack: str,
     most: int,
+    ways: Sequence[Possibility] = (),
     keep: list[Remains] | None = None,
     **moves: Any,
 ) -> tuple[int, Breach | None]:
@@ -84,20 +84,21 @@ def play_at_once(
         case: the start and the programs.
         attack: what is tried, in words.
         most: the runs are ended quietly after so many.
+        ways: what explains the start, when a fault has left it.
         keep: takes what the runs have left, each state once.
         moves: the adversary's, as options of `explore`.
 
     Returns:
         How many orders were run, and the breach, if there was one.
     """
-    notes, possible = _Notes(), Possibilities(contract, case)
+    notes, possible = _Notes(), Possibilities(contract, case, [way.state for way in ways])
     known: set[str] = set()
     runs = 0
 
     def given(redis: Any, db: Any) -> None:
         notes.told = {who: [] for who in case.programs}
-        contract.write(case.start, redis, db)
         notes.wrote_at = _now(redis)
+        contract.write(case.start, redis, db)
 
     def client(who: str) -> Function:
         def run(redis: Any, db: Any) -> None:
@@ -158,7 +159,7 @@ def play_after(
     case: Case,
     *,
     attack: str,
-    ways: tuple[Possibility, ...] = (),
+    ways: Sequence[Possibility] = (),
     clock: float = 0.0,
     **moves: Any,
 ) -> tuple[int, Breach | None]:
@@ -187,8 +188,8 @@ def play_after(
         direct = redis, db
         runs += 1
         notes.told = {"": []}
-        case.start.write(redis) if ways else contract.write(case.start, redis, db)
         notes.wrote_at = _now(redis)
+        contract.write(case.start, redis, db)
 
     if clock and offered("clocks"):
         moves["clocks"] = {"caller": clock}
@@ -227,7 +228,7 @@ def play_after(
     return runs, None
 
 
-def unpromised(contract: Contract, state: State) -> Collection[str]:
+def unpromised(contract: Contract, state: State) -> list[str]:
     """The keys of a state that nothing is promised of and that have a TTL: a pause may outlast it."""
     return [
         key

@@ -47,11 +47,11 @@ class WorkOnce(Contract):
     answer = "work_once"
     visible = ("jobs", "jobs:*", "done")
     clauses: ClassVar = {
-        "raised": "An error in handle reaches the caller, and the job stays in jobs:{me}.",
+        "raised": "An error in handle reaches the caller, and the job stays in a list.",
         "told": "Handle the oldest job of the list jobs; return it, or None when there is none.",
         "left": "Until it was handled, a job is always in jobs or in jobs:{me}; afterwards in neither.",
-        "crash": "What a killed worker of the same name has left in jobs:{me} comes first.",
-        "at once": "Several workers do this at once, each under a name of its own.",
+        "crash": "What killed workers of the same name have left in jobs:{me} comes first.",
+        "at once": "several workers do this at once, no two with the same name",
     }
     others: ClassVar = {"put": lambda redis, job: redis.lpush("jobs", job)}
     calls = st.one_of(st.just(_WORK), st.just(_FAIL), st.builds(Call, st.just("put"), st.tuples(_JOBS)))
@@ -110,13 +110,13 @@ class Reap(Contract):
     answer = "reap"
     visible = ("workers", "jobs", "jobs:*", "lease:*", "attempts", "dead")
     clauses: ClassVar = {
-        "told": "Return how many jobs this call has moved.",
+        "told": "return how many this call has moved",
         "attempts": "Each job of its list jobs:{name} gets one more in the hash attempts",
         "jobs": "and goes to the right end of jobs",
         "dead": "at three attempts it goes to the list dead instead",
         "jobs:*": "A worker of the set workers is dead when there is no key lease:{name}.",
         "crash": "each job is in exactly one list at any time, and counted once",
-        "at once": "Reapers may meet, may be killed, and a worker may come back meanwhile",
+        "at once": "Reapers may meet and may be killed, and a worker may come back meanwhile",
         "left": "Nothing else changes.",
     }
     others: ClassVar = {
@@ -171,15 +171,15 @@ class Reap(Contract):
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """In which order the jobs of the dead are moved is not said; nor a dead letter's count."""
         found = state.settled(self.visible)
-        jobs = found.get("jobs", [])
+        jobs, dead = found.pop("jobs", []), sorted(found.pop("dead", []))
+        counts = found.pop("attempts", {})
         front = sum(job in _WAITING for job in jobs)
-        found["jobs"] = jobs[:front] + sorted(jobs[front:])
-        found["dead"] = sorted(found.get("dead", []))
-        counts = {
-            job: n for job, n in found.get("attempts", {}).items() if job not in found["dead"]
+        return {
+            "dead": dead,
+            "jobs": jobs[:front] + sorted(jobs[front:]),
+            "attempts": {job: count for job, count in counts.items() if job not in dead},
+            **found,
         }
-        found["attempts"] = counts
-        return found
 
     def reap(self, state: State) -> Generator[Any, Any, int]:
         moved = 0
@@ -215,7 +215,7 @@ class ReleaseDue(Contract):
         "told": "return how many",
         "later": "Move what is due from the sorted set later",
         "jobs": "to the left end of the list jobs",
-        "clocks": "by the server's clock",
+        "clock": "by the server's clock",
         "crash": "each job is in exactly one of the two at any time",
         "at once": "Several processes do this, and may be killed",
     }
