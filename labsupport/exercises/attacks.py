@@ -128,9 +128,7 @@ def _at_once(contract: Contract, answer: Function) -> Attempt:
 def _at_once_with(attack: str, **moves: Any) -> Callable[[Contract, Function], Attempt]:
     def make(contract: Contract, answer: Function) -> Attempt:
         def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
-            return play_at_once(
-                contract, answer, case, attack=attack, most=min(most, 500), **moves
-            )
+            return play_at_once(contract, answer, case, attack=attack, most=min(most, 500), **moves)
 
         return attempt
 
@@ -196,7 +194,7 @@ def _with_clock(seconds: float) -> Callable[[Contract, Function], Attempt]:
 
 ATTACKS = (
     Attack(
-        "one call after the other", "", "", 200, 3_000,
+        "one call after the other", "", "", 150, 3_000,
         lambda contract: contract.sequences(), _in_sequence,
     ),
     Attack(
@@ -208,15 +206,15 @@ ATTACKS = (
         lambda contract: contract.sequences(), _with_clock(-7_200),
     ),
     Attack(
-        "several clients at once", "", "", 25, 2_500,
+        "several clients at once", "", "", 20, 2_500,
         lambda contract: contract.races(), _at_once,
     ),
     Attack(
-        "a client that crashes", "crash", "crashes", 25, 1_500,
+        "a client that crashes", "crash", "crashes", 10, 1_500,
         lambda contract: contract.recoveries(), _recovery("a client that crashes", crashes=True),
     ),
     Attack(
-        "several clients, and one crashes", "crash", "crashes", 8, 1_000,
+        "several clients, and one crashes", "crash", "crashes", 6, 800,
         lambda contract: contract.races(),
         _at_once_with("several clients, and one crashes", crashes=["ada"]),
     ),

@@ -122,7 +122,7 @@ class Contract:
         from hypothesis import strategies as st
 
         calls = st.lists(self.race_calls(), min_size=1, max_size=1).map(tuple)
-        programs = st.fixed_dictionaries({name: calls for name in self.clients[:2]})
+        programs = st.fixed_dictionaries(dict.fromkeys(self.clients[:2], calls))
         return st.builds(Case, self.race_starts(), programs)
 
     def recoveries(self) -> "SearchStrategy[Case]":

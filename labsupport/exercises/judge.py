@@ -49,7 +49,7 @@ class Refusal:
                 lines += ["", report.schedule.rpartition("\n\n")[0]]
         else:
             for number, (who, call) in enumerate(case.after[: self.breach.done], 1):
-                lines.append(f"{number}. {who} calls {call.shown(who)}")
+                lines.append(f"{number}. {who}: {call.shown(who)}")
         lines += ["", self.breach.fault.text]
         return "\n".join(lines)
 
@@ -80,7 +80,9 @@ class judged_by:  # noqa: N801 (it reads as what it does: check=judged_by(contra
             runs += took
             if breach is not None:
                 return Outcome(False, reason_of(self.contract, breach), Refusal(breach))
-        return Outcome(True, f"it kept its contract in {runs:,} runs, whatever happened to it.", runs)
+        return Outcome(
+            True, f"it kept its contract in {runs:,} runs, whatever happened to it.", runs
+        )
 
 
 def reason_of(contract: Contract, breach: Breach) -> str:

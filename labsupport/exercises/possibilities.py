@@ -100,7 +100,9 @@ class Possibilities:
         for way in ways:
             if not self._may_be(told, way.told):
                 continue
-            fault, closeness = compare(self._contract, self._case.start, told, view, way, elapsed_ms)
+            fault, closeness = compare(
+                self._contract, self._case.start, told, view, way, elapsed_ms
+            )
             if fault is None:
                 fits.append(way)
             elif closeness > rank:

@@ -191,8 +191,9 @@ def play_after(
         notes.wrote_at = _now(redis)
         contract.write(case.start, redis, db)
 
+    name = case.after[0][0]
     if clock and offered("clocks"):
-        moves["clocks"] = {"caller": clock}
+        moves["clocks"] = {name: clock}
 
     def caller(redis: Any, db: Any) -> None:
         redis.ping()  # a call may take no step, and a client must
@@ -217,7 +218,7 @@ def play_after(
             models = right
 
     report = explore(
-        {"caller": caller}, given=given, invariant=lambda redis, db: True, max_runs=200, **moves
+        {name: caller}, given=given, invariant=lambda redis, db: True, max_runs=200, **moves
     )
     if found:
         fault, number = found[0]
@@ -237,9 +238,7 @@ def unpromised(contract: Contract, state: State) -> list[str]:
     ]
 
 
-def _reply(
-    contract: Contract, answer: Function, redis: Any, db: Any, who: str, call: Call
-) -> Any:
+def _reply(contract: Contract, answer: Function, redis: Any, db: Any, who: str, call: Call) -> Any:
     try:
         return contract.ask(answer, redis, db, who, call)
     except LabError:

@@ -8,13 +8,16 @@ import pytest
 from labsupport.course import exercises, labs
 from labsupport.exercises.judge import judged_by
 
-MODELLED = [
-    one for lab in labs() for one in exercises(lab) if isinstance(one.check, judged_by)
-]
+MODELLED = [one for lab in labs() for one in exercises(lab) if isinstance(one.check, judged_by)]
 
 each_contract = pytest.mark.parametrize("one", MODELLED, ids=lambda one: one.number)
 
-BY_FAULT = {"crash": "crash", "pause": "pause", "clocks": "clock", "lost reply": "reply that is lost"}
+BY_FAULT = {
+    "crash": "crash",
+    "pause": "pause",
+    "clocks": "clock",
+    "lost reply": "reply that is lost",
+}
 
 
 def words(text):

@@ -54,7 +54,9 @@ class WorkOnce(Contract):
         "at once": "several workers do this at once, no two with the same name",
     }
     others: ClassVar = {"put": lambda redis, job: redis.lpush("jobs", job)}
-    calls = st.one_of(st.just(_WORK), st.just(_FAIL), st.builds(Call, st.just("put"), st.tuples(_JOBS)))
+    calls = st.one_of(
+        st.just(_WORK), st.just(_FAIL), st.builds(Call, st.just("put"), st.tuples(_JOBS))
+    )
     starts = st.builds(
         lambda jobs, left, others: State({"jobs": jobs, "jobs:ada": left, "jobs:cyd": others}),
         st.lists(_JOBS, max_size=3),
@@ -65,7 +67,9 @@ class WorkOnce(Contract):
     def sequences(self) -> Any:
         """One worker: what it finds of its own comes first, and its order is its own affair."""
         turns = st.tuples(st.just("ada"), self.calls)
-        return st.builds(Case, self.starts, after=st.lists(turns, min_size=1, max_size=4).map(tuple))
+        return st.builds(
+            Case, self.starts, after=st.lists(turns, min_size=1, max_size=4).map(tuple)
+        )
 
     def race_starts(self) -> Any:
         return st.builds(
@@ -83,7 +87,11 @@ class WorkOnce(Contract):
         done = lists.pop("done", [])
         others = lists.pop("jobs:cyd", [])
         waiting = sorted(job for jobs in lists.values() for job in jobs)
-        return {"jobs and jobs:{me}": waiting, "jobs:cyd": others, "the list of what was handled": done}
+        return {
+            "jobs and jobs:{me}": waiting,
+            "jobs:cyd": others,
+            "the list of what was handled": done,
+        }
 
     def work_once(self, state: State, me: str, handle: _Handle) -> Generator[Any, Any, Any]:
         jobs, mine = state.list_at("jobs"), state.list_at(f"jobs:{me}")
@@ -149,7 +157,9 @@ class Reap(Contract):
                 state["attempts"][job] = most
         return state
 
-    _jobs = st.lists(_JOBS, max_size=3).filter(lambda jobs: max(map(jobs.count, jobs), default=0) < 3)
+    _jobs = st.lists(_JOBS, max_size=3).filter(
+        lambda jobs: max(map(jobs.count, jobs), default=0) < 3
+    )
     _worker = st.tuples(
         st.sampled_from([True, True, True, False]), st.sampled_from([None, None, "", "1"]), _jobs
     )
