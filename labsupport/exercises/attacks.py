@@ -11,7 +11,7 @@ from labsupport.exercises.rehearsal import (
     offered,
     play_after,
     play_at_once,
-    unpromised,
+    without_unpromised,
 )
 
 if TYPE_CHECKING:
@@ -159,20 +159,29 @@ def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Function], Attem
             one: Remains, case: Case, left: list[Remains], most: int
         ) -> tuple[int, Breach | None]:
             who, call = case.after[0]
-            twice = Case(one.state, {who: (call,)}, case.after)
+            twice = Case(without_unpromised(contract, one.state), {who: (call,)}, case.after)
             return play_at_once(
                 contract, answer, twice,
                 attack=f"{attack}, and the next one, too",
                 most=min(most, 100), ways=one.ways, keep=left,
-                expires=unpromised(contract, one.state), **moves,
+                waits=contract.remembers, late_ms=one.elapsed_ms, **moves,
             )  # fmt: skip
 
         def recover(one: Remains, case: Case) -> tuple[int, Breach | None]:
-            return play_after(
-                contract, answer, Case(one.state, after=case.after),
-                attack=f"{attack}, and others come afterwards",
-                ways=one.ways, expires=unpromised(contract, one.state),
-            )  # fmt: skip
+            """Others come at once, and when all that has a TTL is gone."""
+            spent = 0
+            later = without_unpromised(contract, one.state)
+            for state in [one.state] if later == one.state else [one.state, later]:
+                took, breach = play_after(
+                    contract, answer, Case(state, after=case.after),
+                    attack=f"{attack}, and others come afterwards",
+                    ways=one.ways, late_ms=one.elapsed_ms,
+                    waits=contract.remembers or state is not later and later != state,
+                )  # fmt: skip
+                spent += took
+                if breach is not None:
+                    return spent, breach
+            return spent, None
 
         return attempt
 
@@ -190,6 +199,20 @@ def _with_clock(seconds: float) -> Callable[[Contract, Function], Attempt]:
         return attempt
 
     return make
+
+
+def _with_clocks(contract: Contract, answer: Function) -> Attempt:
+    """Two clients in turn, one of whose clocks is an hour ahead."""
+
+    def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+        ahead = dict.fromkeys(list(case.programs)[1:], 3_600.0)
+        return play_at_once(
+            contract, answer, case,
+            attack="several clients whose clocks differ by an hour", most=min(most, 100),
+            clocks=ahead,
+        )  # fmt: skip
+
+    return attempt
 
 
 ATTACKS = (
@@ -210,13 +233,17 @@ ATTACKS = (
         lambda contract: contract.races(), _at_once,
     ),
     Attack(
+        "several clients whose clocks differ", "clocks", "", 6, 500,
+        lambda contract: contract.races(), _with_clocks,
+    ),
+    Attack(
         "a client that crashes", "crash", "crashes", 10, 1_500,
         lambda contract: contract.recoveries(), _recovery("a client that crashes", crashes=True),
     ),
     Attack(
         "several clients, and one crashes", "crash", "crashes", 6, 800,
         lambda contract: contract.races(),
-        _at_once_with("several clients, and one crashes", crashes=["ada"]),
+        _at_once_with("several clients, and one crashes", crashes=["ada"], waits=True),
     ),
     Attack(
         "a pause that outlasts every TTL", "pause", "expires", 10, 1_000,

@@ -90,6 +90,8 @@ class Contract:
         clauses: sentences of the docstring, by what breaks them: "told", "left", "lives", "stays",
             "raised", "at once", "crash", "ends", or the pattern of a key. The exact word counts.
         visible: patterns of the keys whose content is promised; any other must have a TTL.
+        remembers: True when the contract's state is in keys of the answer's own, so that their TTLs
+            do not pass in a case.
         others: what other actors do to Redis, by name.
         clients: names of those who meet.
         faults: the moves of the adversary that the contract allows: "crash", "pause", "lost reply".
@@ -100,6 +102,7 @@ class Contract:
     answer: ClassVar[str]
     clauses: ClassVar[Mapping[str, str]]
     visible: ClassVar[Sequence[str]]
+    remembers: ClassVar[bool] = False
     others: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     clients: ClassVar[Sequence[str]] = ("ada", "bob")
     faults: ClassVar[Sequence[str]] = ("crash",)

@@ -1,7 +1,7 @@
 """One case, for real: an answer is run in it by the explorer and compared with what may come of it."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -13,7 +13,7 @@ from labsupport.exercises.matching import Raised
 from labsupport.exercises.possibilities import Fault, Possibilities, Possibility, compare
 from labsupport.exercises.state import KEPT, State, frozen
 
-__all__ = ["Breach", "Remains", "offered", "play_after", "play_at_once"]
+__all__ = ["Breach", "Remains", "offered", "play_after", "play_at_once", "without_unpromised"]
 
 _MORE_RUNS = 150  # after the first breach, to find a shorter schedule
 
@@ -41,10 +41,11 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What one run has left, and the states of the model that explain it."""
+    """What one run has left, the states of the model that explain it, and how long it took."""
 
     state: State
     ways: tuple[Possibility, ...]
+    elapsed_ms: float
 
 
 @dataclass(slots=True)
@@ -74,6 +75,9 @@ def play_at_once(
     most: int,
     ways: Sequence[Possibility] = (),
     keep: list[Remains] | None = None,
+    waits: bool = False,
+    late_ms: float = 0.0,
+    clocks: Mapping[str, float] = {},
     **moves: Any,
 ) -> tuple[int, Breach | None]:
     """Run a case's programs in every order of their steps.
@@ -86,6 +90,9 @@ def play_at_once(
         most: the runs are ended quietly after so many.
         ways: what explains the start, when a fault has left it.
         keep: takes what the runs have left, each state once.
+        waits: a client may wait for what a crash has left; a TTL ends that, but no move of these.
+        late_ms: how long ago the start was as its `ways` say.
+        clocks: how many seconds each client's clock is ahead.
         moves: the adversary's, as options of `explore`.
 
     Returns:
@@ -100,8 +107,13 @@ def play_at_once(
         notes.wrote_at = _now(redis)
         contract.write(case.start, redis, db)
 
+    if clocks and offered("clocks"):
+        moves["clocks"] = clocks
+
     def client(who: str) -> Function:
         def run(redis: Any, db: Any) -> None:
+            if clocks and not offered("clocks"):
+                redis.actor.clock = clocks.get(who, 0.0)
             for call in case.programs[who]:
                 notes.told[who].append(_reply(contract, answer, redis, db, who, call))
 
@@ -109,13 +121,13 @@ def play_at_once(
 
     def fault_of(redis: Any, db: Any) -> Fault | None:
         view = contract.read(redis, db)
-        elapsed_ms = (view.at - notes.wrote_at) * 1000
+        elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000
         ways, fault = possible.explaining(notes.told, view, elapsed_ms)
         if fault is None and keep is not None:
             key = frozen([view.settled("*"), {who: len(n) for who, n in notes.told.items()}])
             if key not in known:
                 known.add(key)
-                keep.append(Remains(view, tuple(ways)))
+                keep.append(Remains(view, tuple(ways), elapsed_ms))
         return fault
 
     def stop_at_first(redis: Any, db: Any) -> bool:
@@ -149,7 +161,7 @@ def play_at_once(
         if "took no step" in error.problem:  # a call may need none: the sequence has judged it
             return 1, None
         raise
-    endless = _endless(report)
+    endless = None if waits else _endless(report)
     return runs, Breach(attack, case, endless, report=report) if endless else None
 
 
@@ -161,6 +173,8 @@ def play_after(
     attack: str,
     ways: Sequence[Possibility] = (),
     clock: float = 0.0,
+    waits: bool = False,
+    late_ms: float = 0.0,
     **moves: Any,
 ) -> tuple[int, Breach | None]:
     """Run a case's calls `after`, one after the other, and compare after each of them.
@@ -172,6 +186,8 @@ def play_after(
         attack: what is tried, in words.
         ways: the states of the model to go on from, when several explain what a fault has left.
         clock: how many seconds the caller's clock is ahead.
+        waits: a call may wait, or give up, as long as there is what a crash has left.
+        late_ms: how long ago the start was as its `ways` say.
         moves: the adversary's.
 
     Returns:
@@ -202,8 +218,10 @@ def play_after(
         models = [(state.copy(), state) for state in starts]
         for number, (who, call) in enumerate(case.after, 1):
             got = _reply(contract, answer, redis, db, who, call)
+            if waits and isinstance(got, Raised):
+                return
             view = contract.read(*direct)
-            elapsed_ms = (view.at - notes.wrote_at) * 1000
+            elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000
             right, nearest = [], (Fault("ends", ""), -1)
             for model, start in models:
                 due = Possibility({who: [contract.whole(model, who, call)]}, model)
@@ -223,19 +241,19 @@ def play_after(
     if found:
         fault, number = found[0]
         return runs, Breach(attack, case, fault, done=number)
-    endless = _endless(report)
+    endless = None if waits else _endless(report)
     if endless:
         return runs, Breach(attack, case, endless, done=len(case.after))
     return runs, None
 
 
-def unpromised(contract: Contract, state: State) -> list[str]:
-    """The keys of a state that nothing is promised of and that have a TTL: a pause may outlast it."""
-    return [
-        key
-        for key in state.settled(contract.visible, within=False)
-        if state.lives.get(key) is not KEPT
-    ]
+def without_unpromised(contract: Contract, state: State) -> State:
+    """The state when all that nothing is promised of, and that has a TTL, has expired."""
+    later = state.copy()
+    for key in () if contract.remembers else state.settled(contract.visible, within=False):
+        if state.lives.get(key) is not KEPT:
+            later.remove(key)
+    return later
 
 
 def _reply(contract: Contract, answer: Function, redis: Any, db: Any, who: str, call: Call) -> Any:
