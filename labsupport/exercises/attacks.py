@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labsupport.errors import LabError
 from labsupport.exercises.contract import Case, Contract
 from labsupport.exercises.rehearsal import (
     Breach,
@@ -82,7 +83,10 @@ def _search(one: Attack, contract: Contract, answer: Function) -> tuple[int, Bre
         if text not in broken:
             if spent >= most:
                 return
-            took, breach = attempt(case, most - spent)
+            try:
+                took, breach = attempt(case, most - spent)
+            except LabError as error:  # no finding, and no reason to look for a smaller case
+                raise _StoppedError from error
             spent += took
             if breach is None:
                 return
@@ -93,13 +97,21 @@ def _search(one: Attack, contract: Contract, answer: Function) -> tuple[int, Bre
 
     try:
         try_case()
-    except BaseException:
+    except _StoppedError as stop:
+        if not broken:
+            assert stop.__cause__ is not None
+            raise stop.__cause__ from None
+    except Exception:
         if not broken:
             raise
     if not broken:
         return spent, None
     smallest = min(broken, key=lambda text: (len(text), text))
     return spent, broken[smallest]
+
+
+class _StoppedError(BaseException):
+    """Ends the generator at once."""
 
 
 class _BrokenError(Exception):
@@ -176,7 +188,7 @@ def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Function], Attem
                     contract, answer, Case(state, after=case.after),
                     attack=f"{attack}, and others come afterwards",
                     ways=one.ways, late_ms=one.elapsed_ms,
-                    waits=contract.remembers or state is not later and later != state,
+                    waits=contract.remembers or (state is not later and later != state),
                 )  # fmt: skip
                 spent += took
                 if breach is not None:

@@ -42,12 +42,12 @@ class Refusal:
         """The calls, or the schedule, with the state before them."""
         case, report = self.breach.case, self.report
         lines = [f"In Redis at the start: {case.start.shown()}"]
-        if report is not None:
+        if case.programs:
             for who, calls in case.programs.items():
                 lines.append(f"{who}: {', '.join(call.shown(who) for call in calls)}")
             if self.counterexample:
                 lines += ["", report.schedule.rpartition("\n\n")[0]]
-        else:
+        if report is None:
             for number, (who, call) in enumerate(case.after[: self.breach.done], 1):
                 lines.append(f"{number}. {who}: {call.shown(who)}")
         lines += ["", self.breach.fault.text]
@@ -97,7 +97,7 @@ def clause_of(contract: Contract, breach: Breach) -> str:
     for name in ("crash", "pause", "clock", "reply that is lost"):
         if name in breach.attack and name in clauses:
             return clauses[name]
-    if breach.report is not None and "at once" in clauses:
+    if breach.case.programs and "at once" in clauses:
         return clauses["at once"]
     if fault.kind in clauses and fault.kind != "left":
         return clauses[fault.kind]

@@ -22,7 +22,9 @@ class Between:
 
     def __str__(self) -> str:
         if self.high - self.low < 0.01:
-            return f"{self.low + (self.high - self.low) / 2 if self.low < self.high else self.low:.9g}"
+            return (
+                f"{self.low + (self.high - self.low) / 2 if self.low < self.high else self.low:.9g}"
+            )
         return f"from {self.low:g} to {self.high:g}"
 
     __repr__ = __str__

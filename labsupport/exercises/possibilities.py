@@ -5,6 +5,7 @@ is left (Herlihy and Wing, "Linearizability", TOPLAS 12(3), 1990; where a call h
 of them is a point). Of a client that crashed, or lost its reply, any part of its call may have happened.
 """
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -209,7 +210,9 @@ def compare(
                 text = f"The key {key!r} has no time to live: it stays for ever."
                 return Fault("stays", text, key), near
         elif not lives_as(got, due, elapsed_ms):
-            lives = "has no time to live" if got is KEPT else f"lives for {got / 1000:,.1f} s"
+            lives = (
+                "has no time to live" if got is KEPT else f"lives for {math.ceil(got / 1000):,} s"
+            )
             wanted = "none" if due is KEPT else _seconds(due)
             return Fault("lives", f"The key {key!r} {lives}; {wanted} is due.", key), near
     return None, near
@@ -235,8 +238,8 @@ def _all_told(told: Told, was: str = "was given ") -> str:
 
 def _seconds(ms: Any) -> str:
     if isinstance(ms, int | float):
-        return f"{ms / 1000:,.1f} s"
-    return f"{ms.low / 1000:,.1f} to {ms.high / 1000:,.1f} s"
+        return f"{ms / 1000:,g} s"
+    return f"{ms.low / 1000:,g} to {ms.high / 1000:,g} s"
 
 
 def _renamed(view: State, names: Mapping[str, str]) -> State:

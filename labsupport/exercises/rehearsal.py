@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from labsupport import explore
-from labsupport.errors import LabError, NotSteppableError
+from labsupport.errors import LabError, NotDeterministicError, NotSteppableError
 from labsupport.exercises.contract import Call, Case, Contract
 from labsupport.exercises.matching import Raised
 from labsupport.exercises.possibilities import Fault, Possibilities, Possibility, compare
@@ -133,13 +133,13 @@ def play_at_once(
     def stop_at_first(redis: Any, db: Any) -> bool:
         nonlocal runs
         runs += 1
-        if fault_of(redis, db) is not None:
+        if (fault := fault_of(redis, db)) is not None:
+            faults[fault.text] = fault
             raise _FoundError
         return True
 
     def say(redis: Any, db: Any) -> bool:
-        fault = fault_of(redis, db)
-        if fault is not None:
+        if (fault := fault_of(redis, db)) is not None:
             faults[fault.text] = fault
             raise AssertionError(fault.text)
         return True
@@ -151,12 +151,16 @@ def play_at_once(
             clients, given=given, invariant=stop_at_first, prune=True, max_runs=most, **moves
         )
     except _FoundError:
-        report = explore(
-            clients, given=given, invariant=say, prune=True, max_runs=runs + _MORE_RUNS, **moves
-        )
+        first = next(iter(faults.values()))
+        try:
+            report = explore(
+                clients, given=given, invariant=say, prune=True, max_runs=runs + _MORE_RUNS, **moves
+            )
+        except NotDeterministicError:  # what it does depends on the time: there is no schedule
+            return 2 * runs, Breach(attack, case, first)
         runs += report.interleavings
-        fault = faults.get(report.reason) or next(iter(faults.values()))
-        return runs, Breach(attack, case, fault, report=report)
+        shown = report if report.violations else None
+        return runs, Breach(attack, case, faults.get(report.reason, first), report=shown)
     except NotSteppableError as error:
         if "took no step" in error.problem:  # a call may need none: the sequence has judged it
             return 1, None

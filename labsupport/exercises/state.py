@@ -3,6 +3,7 @@
 import copy
 import fnmatch
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -173,7 +174,7 @@ def plain_text(value: Any) -> str:
 
 
 def _seconds(ms: Any) -> str:
-    return f"{ms / 1000:g} s" if isinstance(ms, int | float) else str(ms)
+    return f"{math.ceil(ms / 1000):,} s" if isinstance(ms, int | float) else str(ms)
 
 
 def _plain(kind: str, value: Any) -> Any:

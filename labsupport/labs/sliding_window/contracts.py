@@ -43,7 +43,7 @@ class _Windows(Contract):
 
     def _at_once(self, call: Call, before: int) -> Case:
         names = ("ada", "bob") if before else ("ada", "bob", "cyd")
-        return Case(State(), {name: (call,) for name in names})
+        return Case(State(), dict.fromkeys(names, (call,)))
 
     def recoveries(self) -> Any:
         def case(one: Call) -> Case:
@@ -57,8 +57,8 @@ class _Windows(Contract):
             return {"how long the calls are remembered, in s": state["due"]}
         if not state.at:
             return {"how long the calls are remembered, in s": Between(0, math.inf)}
-        lives = [ms / 1000 for ms in state.lives.values() if ms is not KEPT]
-        return {"how long the calls are remembered, in s": max(lives, default=0.0)}
+        lives = [math.ceil(ms / 1000) for ms in state.lives.values() if ms is not KEPT]
+        return {"how long the calls are remembered, in s": max(lives, default=0)}
 
     def _admit(self, state: State, key: str, limits: Any, now: float) -> Any:
         """The calls that were admitted are in the list at `key`."""
@@ -101,7 +101,9 @@ class Allow(_Windows):
         return self._limits.flatmap(of_one)
 
     def race_calls(self) -> Any:
-        return st.sampled_from([1, 2]).map(lambda limit: Call("allow", ("limit:7", limit, 60, _START)))
+        return st.sampled_from([1, 2]).map(
+            lambda limit: Call("allow", ("limit:7", limit, 60, _START))
+        )
 
     def races(self) -> Any:
         return st.builds(self._at_once, self.race_calls(), st.sampled_from([0, 1, 1]))

@@ -45,7 +45,9 @@ class Credit(Contract):
         return super().sequences().map(_consistent)
 
     def race_calls(self) -> Any:
-        return st.sampled_from([Call("credit", ("1-0", "ada", 5)), Call("credit", ("1-1", "ada", 30))])
+        return st.sampled_from(
+            [Call("credit", ("1-0", "ada", 5)), Call("credit", ("1-1", "ada", 30))]
+        )
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """A balance of 0 and none are the same."""
@@ -58,7 +60,7 @@ class Credit(Contract):
         others = state.settled(self.visible, within=False)
         lives = [state.lives[key] for key in others]
         found[least] = max(
-            (math.inf if ms is KEPT else ms / 1000 for ms in lives), default=0.0
+            (math.inf if ms is KEPT else math.ceil(ms / 1000) for ms in lives), default=0
         )
         return found
 

@@ -29,8 +29,8 @@ class _Bucket(Contract):
         """How long the longest key lives: what is stored, and under which names, is free."""
         if "due" in state:
             return {"the life of the key, in s": state["due"]}
-        lives = [ms / 1000 for ms in state.lives.values() if ms is not KEPT]
-        return {"the life of the key, in s": max(lives, default=0.0)}
+        lives = [math.ceil(ms / 1000) for ms in state.lives.values() if ms is not KEPT]
+        return {"the life of the key, in s": max(lives, default=0)}
 
     def race_starts(self) -> Any:
         return self.starts
@@ -145,7 +145,9 @@ class TakeMany(_Bucket):
         ]
         plain = st.sampled_from([5, 5, 3, 12]).flatmap(of_one)
         rare = st.sampled_from([False] * 15 + [True])
-        return rare.flatmap(lambda yes: st.just(Case(State(), after=tuple(quick))) if yes else plain)
+        return rare.flatmap(
+            lambda yes: st.just(Case(State(), after=tuple(quick))) if yes else plain
+        )
 
     def races(self) -> Any:
         calls = st.tuples(self._call(5, st.just("bucket:7")))
@@ -210,7 +212,9 @@ class Reserve(_Bucket):
     def races(self) -> Any:
         calls = st.tuples(self._call(1 / 64, st.just("bucket:7"), (0, 64, 1000), (0.0, 40.0)))
         return st.builds(
-            Case, self.starts, st.fixed_dictionaries({"ada": calls, "bob": calls}, optional={"cyd": calls})
+            Case,
+            self.starts,
+            st.fixed_dictionaries({"ada": calls, "bob": calls}, optional={"cyd": calls}),
         )
 
     def recoveries(self) -> Any:
