@@ -86,7 +86,7 @@ def _search(one: Attack, contract: Contract, answer: Function) -> tuple[int, Bre
             try:
                 took, breach = attempt(case, most - spent)
             except LabError as error:  # no finding, and no reason to look for a smaller case
-                raise _StoppedError from error
+                raise _StoppedError(error) from None
             spent += took
             if breach is None:
                 return
@@ -99,8 +99,7 @@ def _search(one: Attack, contract: Contract, answer: Function) -> tuple[int, Bre
         try_case()
     except _StoppedError as stop:
         if not broken:
-            assert stop.__cause__ is not None
-            raise stop.__cause__ from None
+            raise stop.error from None
     except Exception:
         if not broken:
             raise
@@ -112,6 +111,10 @@ def _search(one: Attack, contract: Contract, answer: Function) -> tuple[int, Bre
 
 class _StoppedError(BaseException):
     """Ends the generator at once."""
+
+    def __init__(self, error: LabError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class _BrokenError(Exception):

@@ -121,12 +121,13 @@ class Contract:
         )
 
     def races(self) -> "SearchStrategy[Case]":
-        """Cases of two clients at once."""
+        """Cases of two clients at once, or three; one of them makes the learner's call."""
         from hypothesis import strategies as st
 
-        calls = st.lists(self.race_calls(), min_size=1, max_size=1).map(tuple)
-        programs = st.fixed_dictionaries(dict.fromkeys(self.clients[:2], calls))
-        return st.builds(Case, self.race_starts(), programs)
+        one, two = self.clients[:2]
+        programs = {one: st.tuples(self.fault_calls()), two: st.tuples(self.race_calls())}
+        more = dict.fromkeys(self.clients[2:3], programs[two])
+        return st.builds(Case, self.race_starts(), st.fixed_dictionaries(programs, optional=more))
 
     def recoveries(self) -> "SearchStrategy[Case]":
         """Cases of one client that meets a fault, and what is called afterwards."""
@@ -147,7 +148,7 @@ class Contract:
         return self.calls
 
     def fault_calls(self) -> "SearchStrategy[Call]":
-        """Calls that meet a fault; the learner's function, not others."""
+        """The learner's calls in a race or a fault."""
         return self.race_calls().filter(lambda call: call.name == self.answer)
 
     def shown(self, state: State, start: State) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from labsupport.exercises.state import Scores, State
 
 __all__ = ["Reap", "ReleaseDue", "WorkOnce"]
 
-_JOBS = st.sampled_from(["a", "b", "", "0"])
+_JOBS = st.sampled_from(["a", "b", "", "0", "d'Arc"])
 _WAITING = ["q", "r"]  # jobs that were in the list before
 
 
@@ -177,6 +177,11 @@ class Reap(Contract):
             {"ada": st.tuples(st.just(True), st.none(), st.lists(_JOBS, min_size=1, max_size=2))}
         )
         return st.builds(self._start, workers, *self._others)
+
+    def race_calls(self) -> Any:
+        return st.sampled_from(
+            [Call("reap"), Call("reap"), Call("comes_back", ("ada",)), Call("put", ("r",))]
+        )
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """In which order the jobs of the dead are moved is not said; nor a dead letter's count."""

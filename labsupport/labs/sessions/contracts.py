@@ -32,7 +32,7 @@ class Visit(Contract):
     others: ClassVar = {"log_out": lambda redis, name: redis.delete(f"session:{name}")}
     _ends = st.sampled_from([20_000, 100_000, 3_600_000, -5_000])
     _fields = st.fixed_dictionaries(
-        {"user": st.sampled_from(["7", "", "é"])},
+        {"user": st.sampled_from(["7", "", "d'Arc é"])},
         optional={"visits": st.sampled_from(["1", "9", "41"])},
     )
     _session = st.tuples(_fields, _ends, st.sampled_from([15_000, 90_000]))
@@ -145,7 +145,7 @@ class Rotate(Contract):
             f"session:{name}",
         ),
     }
-    _users = st.sampled_from(["7", "ann"])
+    _users = st.sampled_from(["7", "d'Arc"])
     calls = st.one_of(
         st.builds(
             lambda user, old, new: Call("rotate", (user, old, new)),
@@ -195,7 +195,7 @@ class Rotate(Contract):
         return st.builds(
             lambda start, other: Case(start, {"ada": (one,), "bob": (other,)}),
             self.race_starts(),
-            st.sampled_from([*others, Call("rotate", ("ann", "a", "y"))]),
+            st.sampled_from([*others, Call("rotate", ("d'Arc", "a", "y"))]),
         )
 
     def recoveries(self) -> Any:

@@ -46,10 +46,16 @@ class _Windows(Contract):
         return Case(State(), dict.fromkeys(names, (call,)))
 
     def recoveries(self) -> Any:
-        def case(one: Call) -> Case:
-            return Case(State(), {"ada": (one,)}, (("ada", one), ("bob", one), ("bob", one)))
+        """A crash in a call that is admitted, or in one that is refused; calls then, and later."""
 
-        return self.race_calls().map(case)
+        def at(call: Call, seconds: float) -> Call:
+            return Call(call.name, (*call.args[:-1], _START + seconds))
+
+        def case(one: Call, calls: int) -> Case:
+            later = tuple(("bob", at(one, seconds)) for seconds in (30, 60, 60, 95))
+            return Case(State(), {"ada": (one, at(one, 30), at(one, 30))[:calls]}, later)
+
+        return st.builds(case, self.race_calls(), st.sampled_from([1, 2, 3]))
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """What is stored, and how, is free; but it must not be forgotten too early."""

@@ -33,11 +33,11 @@ class Credit(Contract):
     calls = st.builds(
         lambda entry, account, amount: Call("credit", (entry, account, amount)),
         st.sampled_from(["1-0", "1-1", "11-0"]),
-        st.sampled_from(["ada", "ada", "b:b"]),
+        st.sampled_from(["ada", "ada", "d'Arc"]),
         st.sampled_from([5, 30, -2, 0]),
     )
     starts = st.dictionaries(
-        st.sampled_from(["balance:ada", "balance:b:b"]), st.sampled_from([9, 70])
+        st.sampled_from(["balance:ada", "balance:d'Arc"]), st.sampled_from([9, 70])
     ).map(State)
 
     def sequences(self) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 
 from labsupport.exercises.contract import Call, Case, Contract
-from labsupport.exercises.matching import Between
+from labsupport.exercises.matching import ANYTHING, Between
 from labsupport.exercises.state import KEPT, State
 
 __all__ = ["Reserve", "Take", "TakeMany"]
@@ -66,7 +66,7 @@ class Take(_Bucket):
             )
 
         buckets = st.sampled_from(
-            [(1, 0.0075), (3, 0.015), (2, 0.019), (2, 1 / 60), (100, 1 / 60), (3, 0.0019)]
+            [(1, 1 / 128), (3, 1 / 64), (2, 0.02), (2, 1 / 60), (100, 1 / 60), (3, 1 / 512)]
         )
         return buckets.flatmap(of_one)
 
@@ -87,22 +87,27 @@ class Take(_Bucket):
         tokens, at = state.get(key, (float(capacity), now))
         tokens = min(capacity, tokens + max(0.0, now - at) * rate)
         newest = max(at, now)
+        older = (newest - now) * rate  # by so much less may be in the bucket for an older `now`
         allowed = tokens >= 1 - _HAIR
+        if "unknown" in state or (older and allowed and tokens - older < 1 + _HAIR):
+            state["unknown"] = 1  # the older caller may be refused: what is left then is unknown
+            state["due"] = ANYTHING
+            return ANYTHING
         if allowed:
             tokens -= 1
         state[key] = tokens, newest
         full = (capacity - tokens) / rate
         ends = state.hash_at("ends")
-        ends[key] = full, (full if allowed else max(full, ends.get(key, (0, 0))[1]))
+        high = full + newest - now
+        ends[key] = full, (high if allowed else max(high, ends.get(key, (0, 0))[1]))
         state["due"] = Between(
             max(0.98 * low for low, _ in ends.values()) - _SLACK_SECONDS,
             max(high for _, high in ends.values()) * 1.02 + 1,
         )
         wait = (1 - tokens) / rate
-        least = math.floor(tokens - _HAIR) if tokens > _HAIR else 0
         return (
             allowed,
-            Between(max(0, least), math.floor(tokens + _HAIR), int),
+            Between(max(0, math.floor(tokens - older - _HAIR)), math.floor(tokens + _HAIR), int),
             _NO_WAIT if allowed else Between(wait - 0.001, wait + newest - now + 0.001),
         )
 

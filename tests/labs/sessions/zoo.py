@@ -22,8 +22,8 @@ def server_ms(redis):
 
 @wrong(
     "12.1",
-    situation="A visit shortly before the end",
-    because="It lives for 600 seconds",
+    situation="One call after the other",
+    because="The key 'session:a' lives for 30 s; 20 s is due",
     sequential=True,
 )
 def knows_no_end(redis, session, idle_ms):
@@ -36,7 +36,12 @@ def knows_no_end(redis, session, idle_ms):
     return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))
 
 
-@wrong("12.1", situation="A visit", because="the field `visits` is None", sequential=True)
+@wrong(
+    "12.1",
+    situation="One call after the other",
+    because="session:a holds {'user': '7', 'ends': '20000'}; ",
+    sequential=True,
+)
 def counts_for_the_caller_only(redis, session, idle_ms):
     fields = redis.hgetall(f"session:{session}")
     if not fields:
@@ -45,7 +50,12 @@ def counts_for_the_caller_only(redis, session, idle_ms):
     return fields | {"visits": str(int(fields.get("visits", 0)) + 1)}
 
 
-@wrong("12.1", situation="A visit", because="It lives for 120 seconds", sequential=True)
+@wrong(
+    "12.1",
+    situation="One call after the other",
+    because="The key 'session:a' lives for 15 s; 20 s is due",
+    sequential=True,
+)
 def prolongs_nothing(redis, session, idle_ms):
     script = """
     if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
@@ -57,8 +67,8 @@ def prolongs_nothing(redis, session, idle_ms):
 
 @wrong(
     "12.1",
-    situation="A visit past the end",
-    because="session:ada has no TTL",
+    situation="One call after the other",
+    because="ada was given {'visits': '1'} (dict); None is due",
     sequential=True,
 )
 def counts_after_it_has_ended_it(redis, session, idle_ms):
@@ -75,9 +85,8 @@ def counts_after_it_has_ended_it(redis, session, idle_ms):
 
 @wrong(
     "12.1",
-    situation="A visit and a logout",
-    because="session:ada was over, and is there again",
-    schedule="HGETALL TIME DEL HINCRBY PEXPIREAT HGETALL",
+    situation="Several clients at once",
+    because="No order of the calls gives that",
 )
 def looks_then_counts(redis, session, idle_ms):
     key = f"session:{session}"
@@ -92,9 +101,8 @@ def looks_then_counts(redis, session, idle_ms):
 
 @wrong(
     "12.1",
-    situation="A visit and a logout",
-    because="session:ada was over, and is there again",
-    schedule="HGET TIME DEL MULTI/EXEC",
+    situation="Several clients at once",
+    because="ada was given None and bob was given {'visits': '1'}. No order of the calls gives that",
 )
 def multi_without_watch(redis, session, idle_ms):
     key = f"session:{session}"
@@ -108,7 +116,11 @@ def multi_without_watch(redis, session, idle_ms):
         return pipe.execute()[-1]
 
 
-@wrong("12.1", situation="Two visits at once", because="After two visits the field `visits` is '1'")
+@wrong(
+    "12.1",
+    situation="Several clients at once",
+    because="No order of the calls gives that",
+)
 def reads_adds_writes(redis, session, idle_ms):
     write = """
     if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
