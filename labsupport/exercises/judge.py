@@ -1,6 +1,7 @@
 """The verdict on an answer: attack it until something breaks, and say what in the learner's words."""
 
 import fnmatch
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,7 @@ class Refusal:
             for who, calls in case.programs.items():
                 lines.append(f"{who}: {', '.join(call.shown(who) for call in calls)}")
             if self.counterexample:
-                lines += ["", report.schedule.rpartition("\n\n")[0]]
+                lines += ["", _timeless(report.schedule.rpartition("\n\n")[0])]
         if report is None:
             for number, (who, call) in enumerate(case.after[: self.breach.done], 1):
                 lines.append(f"{number}. {who}: {call.shown(who)}")
@@ -62,6 +63,12 @@ class Refusal:
         if self.counterexample and hasattr(self.report, "_repr_mimebundle_"):
             return {**self.report._repr_mimebundle_(**options), "text/plain": str(self)}
         return {"text/plain": str(self)}
+
+
+def _timeless(schedule: str) -> str:
+    """Without what the real clock decides: the same answer gets the same reason on any machine."""
+    schedule = re.sub(r"(P?TTL \S+ → )\d+", r"\1‹time left›", schedule)
+    return re.sub(r"(P?EXPIRE \S+ )\d+(?= → )", r"\1‹time left›", schedule)
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,7 +234,10 @@ class ReleaseDue(Contract):
         "crash": "each job is in exactly one of the two at any time",
         "at once": "Several processes do this, and may be killed",
     }
-    others: ClassVar = {"put": lambda redis, job: redis.lpush("jobs", job)}
+    others: ClassVar = {
+        "put": lambda redis, job: redis.lpush("jobs", job),
+        "plan": lambda redis, job: redis.zadd("later", {job: 0}),  # long due
+    }
     _due = st.sampled_from([-5_000_000.0, -60_000.0, -1_500.0, -2.0])
     _later = st.sampled_from([15_000.0, 90_000.0, 3_600_000.0, 40_000_000_000.0])
     calls = st.one_of(st.just(Call("release_due")), st.just(Call("put", ("r",))))
@@ -259,7 +262,7 @@ class ReleaseDue(Contract):
         )  # fmt: skip
 
     def race_calls(self) -> Any:
-        return st.just(Call("release_due"))
+        return st.sampled_from([Call("release_due"), Call("release_due"), Call("plan", ("n",))])
 
     def write(self, start: State, redis: Any, db: Any) -> None:
         """The model's scores are in ms from now."""
@@ -271,7 +274,7 @@ class ReleaseDue(Contract):
     def read(self, redis: Any, db: Any) -> State:
         state = State.read(redis)
         if "later" in state:
-            later = {job: score - self._now_ms for job, score in state["later"].items()}
+            later = {job: score and score - self._now_ms for job, score in state["later"].items()}
             state["later"] = Scores(later)
         return state
 
@@ -285,10 +288,14 @@ class ReleaseDue(Contract):
         return found
 
     def release_due(self, state: State) -> Generator[Any, Any, int]:
+        """What comes while it is at work may be moved, or left to the next."""
         moved = 0
         later = state.scores_at("later")
+        first = {job for job, score in later.items() if score <= 0}
         while due := sorted(job for job, score in later.items() if score <= 0):
-            job = yield due
+            job = yield due if first & {*due} else [*due, None]
+            if job is None:
+                break
             del later[job]
             state.list_at("jobs").insert(0, job)
             moved += 1
@@ -297,3 +304,6 @@ class ReleaseDue(Contract):
 
     def put(self, state: State, job: str) -> None:
         state.list_at("jobs").insert(0, job)
+
+    def plan(self, state: State, job: str) -> None:
+        state.scores_at("later")[job] = 0.0

@@ -113,4 +113,4 @@ def test_wrong_forms():
     """What is not (allowed, remaining, retry_after) is refused, and named."""
     found = check("05.1", lambda redis, key, limit, window, now: bool(redis.ping()))
     assert not found.passed
-    assert "was told True, not (allowed, remaining, retry_after)" in str(found)
+    assert "ada was given True (bool)" in str(found)
