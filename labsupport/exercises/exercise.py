@@ -10,7 +10,6 @@ from IPython.display import Markdown
 
 from labsupport.errors import ImplementationError, InvalidSettingError, LabError
 from labsupport.exercises.progress import Progress
-from labsupport.explorer import Report
 
 __all__ = ["Exercise", "Outcome", "source"]
 
@@ -35,8 +34,9 @@ class Outcome:
             f"{'✓' if self.passed else '✗'} {self.number} {'passed' if self.passed else 'not yet'}"
         )
         lines = [f"{head}: {self.reason}"]
-        if isinstance(self.evidence, Report) and self.evidence.counterexample:
-            lines += ["", self.evidence.schedule]
+        schedule = getattr(self.evidence, "schedule", "")
+        if schedule and not self.passed:
+            lines += ["", schedule]
         if self.passed:
             lines.append(f'Compare with the lab\'s own: solution("{self.number}")')
         else:

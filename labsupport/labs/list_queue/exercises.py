@@ -4,7 +4,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from labsupport.exercises import Exercise
-from labsupport.labs.list_queue.checks import check_reap, check_release_due, check_work_once
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.list_queue.contracts import Reap, ReleaseDue, WorkOnce
 
 __all__ = ["EXERCISES"]
 
@@ -12,9 +13,10 @@ __all__ = ["EXERCISES"]
 def work_once_stub(redis, me, handle):
     """Handle the oldest job of the list jobs; return it, or None when there is none.
 
-    Until it was handled, a job is always in jobs or in jobs:{me}; afterwards in neither. What a
-    killed worker of the same name has left in jobs:{me} comes first. An error in handle reaches
-    the caller. Jobs are put with LPUSH; no two workers have the same name at a time.
+    Until it was handled, a job is always in jobs or in jobs:{me}; afterwards in neither. What
+    killed workers of the same name have left in jobs:{me} comes first. An error in handle reaches
+    the caller, and the job stays in a list. Jobs are put with LPUSH, and may be any text;
+    several workers do this at once, no two with the same name.
     """
     job = redis.rpop("jobs")
     if job is not None:
@@ -25,20 +27,23 @@ def work_once_stub(redis, me, handle):
 def work_once_solution(redis, me, handle):
     """Handle the oldest job of the list jobs; return it, or None when there is none."""
     mine = f"jobs:{me}"
-    job = redis.lindex(mine, -1) or redis.lmove("jobs", mine, "RIGHT", "LEFT")
+    job = redis.lindex(mine, -1)
+    if job is None:
+        job = redis.lmove("jobs", mine, "RIGHT", "LEFT")
     if job is not None:
         handle(job)
-        redis.lrem(mine, 1, job)
+        redis.lrem(mine, -1, job)
     return job
 
 
 def reap_stub(redis):
-    """Give back the jobs of dead workers; return how many there were.
+    """Give back the jobs of dead workers; return how many this call has moved.
 
     A worker of the set workers is dead when there is no key lease:{name}. Each job of its list
     jobs:{name} gets one more in the hash attempts, and goes to the right end of jobs; at three
-    attempts it goes to the list dead instead. Reapers may meet, and may be killed: each job is in
-    exactly one list at any time, and counted once.
+    attempts it goes to the list dead instead. Reapers may meet and may be killed, and a worker
+    may come back meanwhile: each job is in exactly one list at any time, and counted once.
+    Nothing else changes.
     """
     found = 0
     for name in sorted(redis.smembers("workers")):
@@ -50,7 +55,7 @@ def reap_stub(redis):
 
 
 def reap_solution(redis):
-    """Give back the jobs of dead workers; return how many there were."""
+    """Give back the jobs of dead workers; return how many this call has moved."""
     script = """
     -- KEYS: jobs, workers, attempts, dead; returns how many jobs were given back or given up.
     local found = 0
@@ -69,7 +74,7 @@ def reap_solution(redis):
 
 
 def release_due_stub(redis):
-    """Move what is due from the sorted set later to the list jobs (LPUSH); return how many.
+    """Move what is due from the sorted set later to the left end of the list jobs; return how many.
 
     A score is the time in ms since 1970 at which a job is due, by the server's clock. Several
     processes do this, and may be killed: each job is in exactly one of the two at any time.
@@ -82,7 +87,7 @@ def release_due_stub(redis):
 
 
 def release_due_solution(redis):
-    """Move what is due from the sorted set later to the list jobs (LPUSH); return how many."""
+    """Move what is due from the sorted set later to the left end of the list jobs; return how many."""
     script = """
     -- KEYS: later, jobs; returns how many jobs were moved.
     local now = redis.call('TIME')
@@ -111,7 +116,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`job = redis.lindex(mine, -1) or redis.lmove('jobs', mine, 'RIGHT', 'LEFT')`; if there is "
             "one: `handle(job)`, `redis.lrem(mine, 1, job)`.",
         ),
-        check=check_work_once,
+        check=judged_by(WorkOnce()),
     ),
     Exercise(
         number="10.2",
@@ -125,7 +130,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "For each name of `SMEMBERS`: if `EXISTS lease:name` is 0, `LPOP` its list until it is empty; "
             "`HINCRBY attempts job 1`; below 3 `RPUSH` to jobs, else to dead. All in one `EVAL`.",
         ),
-        check=check_reap,
+        check=judged_by(Reap()),
     ),
     Exercise(
         number="10.3",
@@ -140,6 +145,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`local now = redis.call('TIME')`, ms is `now[1] * 1000 + math.floor(now[2] / 1000)`; "
             "`ZRANGE … BYSCORE` up to it; for each job `LPUSH` and `ZREM`; return `#due`. One `EVAL`.",
         ),
-        check=check_release_due,
+        check=judged_by(ReleaseDue()),
     ),
 )

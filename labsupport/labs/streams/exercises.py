@@ -8,7 +8,9 @@ from contextlib import suppress
 from redis.exceptions import ResponseError
 
 from labsupport.exercises import Exercise
-from labsupport.labs.streams.checks import check_consume, check_credit, check_take
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.streams.checks import check_consume, check_take
+from labsupport.labs.streams.contracts import Credit
 
 __all__ = ["EXERCISES"]
 
@@ -143,6 +145,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "A script: `if SET credited:{entry} 1 NX EX 86400 then INCRBY balance end`, and it returns "
             "`tonumber(GET balance)`.",
         ),
-        check=check_credit,
+        check=judged_by(Credit()),
     ),
 )

@@ -10,15 +10,19 @@ wrong = ZOO.wrong
 # 10.1
 
 
+def take(redis, mine, source="jobs"):
+    job = redis.lindex(mine, -1)
+    return redis.lmove(source, mine, "RIGHT", "LEFT") if job is None else job
+
+
 @wrong(
     "10.1",
-    situation="A worker that may be killed",
-    because="job-1 is never handled",
-    schedule="LINDEX LMOVE LREM crash:RPUSH",
+    situation="A client that crashes",
+    because="jobs and jobs:{me} holds []; ['a'] is due",
 )
 def done_before_it_is_done(redis, me, handle):
     mine = f"jobs:{me}"
-    job = redis.lindex(mine, -1) or redis.lmove("jobs", mine, "RIGHT", "LEFT")
+    job = take(redis, mine)
     if job is not None and redis.lrem(mine, 1, job):
         try:
             handle(job)
@@ -30,9 +34,8 @@ def done_before_it_is_done(redis, me, handle):
 
 @wrong(
     "10.1",
-    situation="A worker that may be killed",
-    because="job-1 is never handled",
-    schedule="LINDEX RPOP crash:LPUSH",
+    situation="A client that crashes",
+    because="jobs and jobs:{me} holds []; ['a'] is due",
 )
 def two_steps_to_safety(redis, me, handle):
     mine = f"jobs:{me}"
@@ -49,8 +52,9 @@ def two_steps_to_safety(redis, me, handle):
 
 @wrong(
     "10.1",
-    situation="A worker that may be killed",
-    because="job-1 is never handled",
+    situation="One call after the other",
+    because="ada was given None; 'a' (str) is due",
+    sequential=True,
 )
 def never_looks_back(redis, me, handle):
     job = redis.lmove("jobs", f"jobs:{me}", "RIGHT", "LEFT")
@@ -60,18 +64,29 @@ def never_looks_back(redis, me, handle):
     return job
 
 
-@wrong("10.1", situation="Two workers at once", because="These were handled: job-1, job-1")
+@wrong(
+    "10.1",
+    situation="Several clients at once",
+    because="ada was given 'a' and bob was given 'a'. No order of the calls",
+)
 def looks_then_removes(redis, me, handle):
-    job = redis.lindex("jobs", -1)
-    if job is not None:
-        handle(job)
-        redis.lrem("jobs", -1, job)
-    return job
+    mine = f"jobs:{me}"
+    for name in (mine, "jobs"):
+        job = redis.lindex(name, -1)
+        if job is not None:
+            handle(job)
+            redis.lrem(name, -1, job)
+            return job
+    return None
 
 
-@wrong("10.1", situation="Two workers at once", because="These were handled: job-1, job-1")
+@wrong(
+    "10.1",
+    situation="Several clients at once",
+    because="ada was given 'a' and bob was given 'a'. No order of the calls",
+)
 def one_list_for_all(redis, me, handle):
-    job = redis.lindex("jobs:ada", -1) or redis.lmove("jobs", "jobs:ada", "RIGHT", "LEFT")
+    job = take(redis, "jobs:ada")
     if job is not None:
         handle(job)
         redis.lrem("jobs:ada", 1, job)
@@ -80,13 +95,13 @@ def one_list_for_all(redis, me, handle):
 
 @wrong(
     "10.1",
-    situation="A job that fails",
-    because="The error did not reach the caller",
+    situation="One call after the other",
+    because="ada was given None; a PrinterAwayError that reaches the caller is due",
     sequential=True,
 )
 def swallows_the_error(redis, me, handle):
     mine = f"jobs:{me}"
-    job = redis.lindex(mine, -1) or redis.lmove("jobs", mine, "RIGHT", "LEFT")
+    job = take(redis, mine)
     if job is not None:
         try:
             handle(job)
@@ -98,13 +113,15 @@ def swallows_the_error(redis, me, handle):
 
 @wrong(
     "10.1",
-    situation="Two jobs, one after the other",
-    because="These were handled: job-2, job-1",
+    situation="One call after the other",
+    because="ada was given 'b'; 'a' is due",
     sequential=True,
 )
 def the_newest_first(redis, me, handle):
     mine = f"jobs:{me}"
-    job = redis.lindex(mine, -1) or redis.lmove("jobs", mine, "LEFT", "LEFT")
+    job = redis.lindex(mine, -1)
+    if job is None:
+        job = redis.lmove("jobs", mine, "LEFT", "LEFT")
     if job is not None:
         handle(job)
         redis.lrem(mine, 1, job)
@@ -113,13 +130,13 @@ def the_newest_first(redis, me, handle):
 
 @wrong(
     "10.1",
-    situation="A job that fails",
-    because="the lists hold nothing",
+    situation="One call after the other",
+    because="jobs and jobs:{me} holds []; ['a'] is due",
     sequential=True,
 )
 def removes_it_in_finally(redis, me, handle):
     mine = f"jobs:{me}"
-    job = redis.lindex(mine, -1) or redis.lmove("jobs", mine, "RIGHT", "LEFT")
+    job = take(redis, mine)
     if job is not None:
         try:
             handle(job)
@@ -145,13 +162,13 @@ def of_the_dead(redis):
 
 @wrong(
     "10.2",
-    situation="A first attempt, and a reaper that may be killed",
-    because="job-1 is in no list(s)",
+    situation="A client that crashes",
+    because="jobs:ada is not there; ['a'] is due",
 )
 def pops_then_pushes(redis):
     found = 0
     for mine in of_the_dead(redis):
-        while job := redis.lpop(mine):
+        while (job := redis.lpop(mine)) is not None:
             give_back(redis, job)
             found += 1
     return found
@@ -159,8 +176,8 @@ def pops_then_pushes(redis):
 
 @wrong(
     "10.2",
-    situation="A first attempt, and a reaper that may be killed",
-    because="job-1 is in 2 list(s)",
+    situation="Several clients at once",
+    because="ada was given 1 and bob was given 1. No order of the calls",
 )
 def pushes_then_pops(redis):
     found = 0
@@ -174,8 +191,8 @@ def pushes_then_pops(redis):
 
 @wrong(
     "10.2",
-    situation="A first attempt, and two reapers",
-    because="jobs holds job-1, job-1",
+    situation="Several clients at once",
+    because="ada was given 1 and bob was given 1. No order of the calls",
 )
 def all_in_one_transaction(redis):
     found = 0
@@ -190,13 +207,13 @@ def all_in_one_transaction(redis):
 
 @wrong(
     "10.2",
-    situation="A third attempt, and a reaper that may be killed",
-    because="After one more reaper, dead holds nothing",
+    situation="A client that crashes",
+    because="jobs holds ['a']; [] is due",
 )
 def counts_afterwards(redis):
     found = 0
     for mine in of_the_dead(redis):
-        while job := redis.lmove(mine, "jobs", "LEFT", "RIGHT"):
+        while (job := redis.lmove(mine, "jobs", "LEFT", "RIGHT")) is not None:
             found += 1
             if redis.hincrby("attempts", job, 1) >= 3:
                 redis.pipeline().lrem("jobs", 1, job).rpush("dead", job).execute()
@@ -205,8 +222,8 @@ def counts_afterwards(redis):
 
 @wrong(
     "10.2",
-    situation="A first attempt, and two reapers",
-    because="attempts says 2 for job-1, not 1",
+    situation="Several clients at once",
+    because="attempts holds {'a': '2'}; {'a': '1'} is due",
 )
 def counts_first(redis):
     found = 0
@@ -238,12 +255,22 @@ def scripted(most, test):
     return lambda redis: redis.eval(script, 4, "jobs", "workers", "attempts", "dead")
 
 
-@wrong("10.2", situation="A third attempt", because="jobs holds job-1", sequential=True)
+@wrong(
+    "10.2",
+    situation="One call after the other",
+    because="dead holds []; ['a'] is due",
+    sequential=True,
+)
 def four_attempts(redis):
     return scripted(4, "redis.call('EXISTS', 'lease:' .. name) == 0")(redis)
 
 
-@wrong("10.2", situation="A first attempt", because="who has a lease", sequential=True)
+@wrong(
+    "10.2",
+    situation="One call after the other",
+    because="ada was given 1; 0 is due",
+    sequential=True,
+)
 def takes_from_the_living(redis):
     return scripted(3, "true")(redis)
 
@@ -253,8 +280,8 @@ def takes_from_the_living(redis):
 
 @wrong(
     "10.3",
-    situation="A caller whose clock is fast",
-    because="later holds nothing",
+    situation="A caller whose clock is 7,200 s ahead",
+    because="ada was given 1; 0 is due",
 )
 def by_the_callers_clock(redis):
     script = """
@@ -275,9 +302,8 @@ def due_jobs(redis):
 
 @wrong(
     "10.3",
-    situation="A caller that may be killed",
-    because="is in 0 places",
-    schedule="TIME ZRANGE ZREM crash:LPUSH",
+    situation="A client that crashes",
+    because="later holds",
 )
 def removes_then_pushes(redis):
     moved = 0
@@ -290,9 +316,8 @@ def removes_then_pushes(redis):
 
 @wrong(
     "10.3",
-    situation="A caller that may be killed",
-    because="is in 2 places",
-    schedule="TIME ZRANGE LPUSH crash:ZREM",
+    situation="Several clients at once",
+    because="ada was given 2 and bob was given 1. No order of the calls",
 )
 def pushes_then_removes(redis):
     due = due_jobs(redis)
@@ -302,7 +327,11 @@ def pushes_then_removes(redis):
     return len(due)
 
 
-@wrong("10.3", situation="Two callers at once", because="jobs holds due, due")
+@wrong(
+    "10.3",
+    situation="Several clients at once",
+    because="ada was given 2 and bob was given 1. No order of the calls",
+)
 def in_a_transaction(redis):
     due = due_jobs(redis)
     for job in due:
@@ -310,7 +339,11 @@ def in_a_transaction(redis):
     return len(due)
 
 
-@wrong("10.3", situation="Two callers at once", because="jobs holds due, due")
+@wrong(
+    "10.3",
+    situation="Several clients at once",
+    because="ada was given 2 and bob was given 2. No order of the calls",
+)
 def pushes_all_at_once(redis):
     due = due_jobs(redis)
     if due:
@@ -320,8 +353,8 @@ def pushes_all_at_once(redis):
 
 @wrong(
     "10.3",
-    situation="One job is due, another is not",
-    because="later holds nothing",
+    situation="One call after the other",
+    because="ada was given 1; 0 is due",
     sequential=True,
 )
 def the_first_of_them(redis):
@@ -334,8 +367,8 @@ def the_first_of_them(redis):
 
 @wrong(
     "10.3",
-    situation="One job is due, another is not",
-    because="later holds due, in an hour",
+    situation="One call after the other",
+    because="ada was given 0; 1 is due",
     sequential=True,
 )
 def in_seconds(redis):

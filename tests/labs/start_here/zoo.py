@@ -16,9 +16,8 @@ wrong = ZOO.wrong
 
 @wrong(
     "00.1",
-    situation="Two visitors at once",
-    because="The counter says 42 where 43 is due",
-    schedule="GET GET MULTI/EXEC MULTI/EXEC",
+    situation="Several clients at once",
+    because="ada was given 1 and bob was given 1. No order of the calls gives that",
 )
 def multi_around_the_write_only(redis, page):
     number = int(redis.get(f"visits:{page}") or 0) + 1
@@ -30,9 +29,8 @@ def multi_around_the_write_only(redis, page):
 
 @wrong(
     "00.1",
-    situation="Two visitors at once",
-    because="Two visitors were given 43 and 43",
-    schedule="INCRBY INCRBY GET GET",
+    situation="Several clients at once",
+    because="ada was given 2 and bob was given 2. No order of the calls gives that",
 )
 def increment_then_read(redis, page):
     redis.incr(f"visits:{page}")
@@ -41,9 +39,8 @@ def increment_then_read(redis, page):
 
 @wrong(
     "00.1",
-    situation="Two visitors at once",
-    because="Two visitors were given 43 and 43",
-    schedule="INCRBY INCRBY GET GET",
+    situation="Several clients at once",
+    because="ada was given 2 and bob was given 2. No order of the calls gives that",
 )
 def pipeline_without_multi(redis, page):
     with redis.pipeline(transaction=False) as pipe:
@@ -54,9 +51,8 @@ def pipeline_without_multi(redis, page):
 
 @wrong(
     "00.1",
-    situation="Two visitors at once",
-    because="The counter says 42 where 43 is due",
-    schedule="WATCH GET WATCH GET MULTI/EXEC MULTI/EXEC",
+    situation="Several clients at once",
+    because="ada was given 1 and bob was given 1. No order of the calls gives that",
 )
 def watch_without_another_try(redis, page):
     with redis.pipeline() as pipe:
@@ -69,7 +65,11 @@ def watch_without_another_try(redis, page):
     return number
 
 
-@wrong("00.1", situation="Two visitors at once", because="raised WatchError")
+@wrong(
+    "00.1",
+    situation="Several clients at once",
+    because="ada was given an error (WatchError: Watched variable changed. at line 79: pipe.execut",
+)
 def watch_error_not_caught(redis, page):
     with redis.pipeline() as pipe:
         pipe.watch(f"visits:{page}")
@@ -80,7 +80,11 @@ def watch_error_not_caught(redis, page):
     return number
 
 
-@wrong("00.1", situation="Two visitors at once", because="The counter says 42 where 43 is due")
+@wrong(
+    "00.1",
+    situation="Several clients at once",
+    because="visits:home holds '1'; '2' is due",
+)
 def watch_after_the_read(redis, page):
     number = int(redis.get(f"visits:{page}") or 0) + 1
     with redis.pipeline() as pipe:
@@ -95,7 +99,11 @@ def watch_after_the_read(redis, page):
                 number += 1
 
 
-@wrong("00.1", situation="Two visitors at once", because="The counter says 42 where 43 is due")
+@wrong(
+    "00.1",
+    situation="Several clients at once",
+    because="visits:home holds '10'; '11' is due",
+)
 def set_if_still_absent(redis, page):
     key = f"visits:{page}"
     if redis.set(key, 1, nx=True):
@@ -103,7 +111,11 @@ def set_if_still_absent(redis, page):
     return int(redis.set(key, int(redis.get(key)) + 1, get=True)) + 1
 
 
-@wrong("00.1", situation="Two visitors at once, a crash", because="does not end")
+@wrong(
+    "00.1",
+    situation="A client that crashes",
+    because="The key 'lock:home' has no time to live: it stays for ever",
+)
 def lock_for_ever(redis, page):
     while not redis.set(f"lock:{page}", "mine", nx=True):
         time.sleep(0.01)
@@ -114,7 +126,9 @@ def lock_for_ever(redis, page):
 
 
 @wrong(
-    "00.1", situation="Two visitors at once, a long pause", because="The counter says 42 where 43"
+    "00.1",
+    situation="Several clients, and a pause that outlasts every TTL",
+    because="ada was given 1 and bob was given 1. No order of the calls gives that",
 )
 def lock_with_a_time_to_live(redis, page):
     while not redis.set(f"lock:{page}", "mine", nx=True, ex=10):
@@ -127,8 +141,8 @@ def lock_with_a_time_to_live(redis, page):
 
 @wrong(
     "00.1",
-    situation="One visitor alone",
-    because="The counter says 1 where 42 is due",
+    situation="One call after the other",
+    because="ada was given 1; 10 is due",
     sequential=True,
 )
 def counts_in_python(redis, page, counts={}):  # noqa: B006
@@ -138,14 +152,20 @@ def counts_in_python(redis, page, counts={}):  # noqa: B006
 
 
 @wrong(
-    "00.1", situation="One visitor alone", because="'42', which is not a number", sequential=True
+    "00.1",
+    situation="One call after the other",
+    because="ada was given '1' (str); 1 (int) is due",
+    sequential=True,
 )
 def replies_with_text(redis, page):
     return str(redis.incr(f"visits:{page}"))
 
 
 @wrong(
-    "00.1", situation="One visitor alone", because="None, which is not a number", sequential=True
+    "00.1",
+    situation="One call after the other",
+    because="ada was given None; 1 (int) is due",
+    sequential=True,
 )
 def forgets_to_return(redis, page):
     redis.incr(f"visits:{page}")
@@ -156,9 +176,8 @@ def forgets_to_return(redis, page):
 
 @wrong(
     "00.2",
-    situation="One transfer that may crash",
-    because="300 cents came from nowhere",
-    schedule="INCRBY crash:DECRBY",
+    situation="A client that crashes",
+    because="credit:ada holds '1001'; '1000' is due",
 )
 def gives_first(redis, giver, receiver, cents):
     redis.incrby(f"credit:{receiver}", cents)
@@ -167,9 +186,8 @@ def gives_first(redis, giver, receiver, cents):
 
 @wrong(
     "00.2",
-    situation="One transfer that may crash",
-    because="300 cents are gone",
-    schedule="DECRBY crash:INCRBY",
+    situation="A client that crashes",
+    because="credit:ada holds '999'; '1000' is due",
 )
 def pipeline_is_no_transaction(redis, giver, receiver, cents):
     with redis.pipeline(transaction=False) as pipe:
@@ -180,9 +198,8 @@ def pipeline_is_no_transaction(redis, giver, receiver, cents):
 
 @wrong(
     "00.2",
-    situation="One transfer that may crash",
-    because="300 cents are gone",
-    schedule="DECRBY crash:INCRBY",
+    situation="A client that crashes",
+    because="credit:ada holds '999'; '1000' is due",
 )
 def credits_in_finally(redis, giver, receiver, cents):
     try:
@@ -193,9 +210,8 @@ def credits_in_finally(redis, giver, receiver, cents):
 
 @wrong(
     "00.2",
-    situation="One transfer that may crash",
-    because="300 cents are gone",
-    schedule="DECRBY crash:INCRBY",
+    situation="A client that crashes",
+    because="credit:ada holds '999'; '1000' is due",
 )
 def takes_back_on_error(redis, giver, receiver, cents):
     redis.decrby(f"credit:{giver}", cents)
@@ -208,9 +224,8 @@ def takes_back_on_error(redis, giver, receiver, cents):
 
 @wrong(
     "00.2",
-    situation="One transfer that may crash",
-    because="300 cents are gone",
-    schedule="MULTI/EXEC crash:MULTI/EXEC",
+    situation="A client that crashes",
+    because="credit:ada holds '999'; '1000' is due",
 )
 def two_transactions(redis, giver, receiver, cents):
     with redis.pipeline(transaction=True) as pipe:
@@ -220,7 +235,11 @@ def two_transactions(redis, giver, receiver, cents):
         pipe.execute()
 
 
-@wrong("00.2", situation="One transfer that may crash", because="300 cents are gone")
+@wrong(
+    "00.2",
+    situation="A client that crashes",
+    because="The key 'transfer' has no time to live: it stays for ever",
+)
 def note_that_nobody_reads(redis, giver, receiver, cents):
     redis.hset("transfer", mapping={"from": giver, "to": receiver, "cents": cents})
     redis.decrby(f"credit:{giver}", cents)
@@ -228,14 +247,23 @@ def note_that_nobody_reads(redis, giver, receiver, cents):
     redis.delete("transfer")
 
 
-@wrong("00.2", situation="Two transfers at once", because="200 cents came from nowhere")
+@wrong(
+    "00.2",
+    situation="One call after the other",
+    because="credit:ada holds '1001'; '1000' is due",
+    sequential=True,
+)
 def writes_what_it_read(redis, giver, receiver, cents):
     gives = int(redis.get(f"credit:{giver}"))
     gets = int(redis.get(f"credit:{receiver}"))
     redis.mset({f"credit:{giver}": gives - cents, f"credit:{receiver}": gets + cents})
 
 
-@wrong("00.2", situation="Two transfers at once", because="ada 1000, bob 300, cyd 200")
+@wrong(
+    "00.2",
+    situation="Several clients at once",
+    because="credit:ada holds '1000'; '999' is due",
+)
 def gives_up_when_watched_key_moves(redis, giver, receiver, cents):
     with redis.pipeline() as pipe:
         pipe.watch(f"credit:{giver}", f"credit:{receiver}")
@@ -248,7 +276,12 @@ def gives_up_when_watched_key_moves(redis, giver, receiver, cents):
             return
 
 
-@wrong("00.2", situation="Two transfers at once", because="cents")
+@wrong(
+    "00.2",
+    situation="One call after the other",
+    because="credit:ada holds '1001'; '1000' is due",
+    sequential=True,
+)
 def watches_one_of_two(redis, giver, receiver, cents):
     with redis.pipeline() as pipe:
         while True:
@@ -265,7 +298,11 @@ def watches_one_of_two(redis, giver, receiver, cents):
                 continue
 
 
-@wrong("00.2", situation="Two transfers at once, a crash", because="does not end")
+@wrong(
+    "00.2",
+    situation="A client that crashes",
+    because="The key 'lock:credit' has no time to live: it stays for ever",
+)
 def one_lock_for_all_transfers(redis, giver, receiver, cents):
     while not redis.set("lock:credit", giver, nx=True):
         time.sleep(0.01)
@@ -276,7 +313,12 @@ def one_lock_for_all_transfers(redis, giver, receiver, cents):
     redis.delete("lock:credit")
 
 
-@wrong("00.2", situation="One transfer alone", because="ada 1300, bob 200, cyd 0", sequential=True)
+@wrong(
+    "00.2",
+    situation="One call after the other",
+    because="credit:ada holds '1001'; '999' is due",
+    sequential=True,
+)
 def wrong_way_round(redis, giver, receiver, cents):
     with redis.pipeline(transaction=True) as pipe:
         pipe.incrby(f"credit:{giver}", cents)
@@ -287,7 +329,11 @@ def wrong_way_round(redis, giver, receiver, cents):
 # 00.3: most of these serve one customer after the other without a mistake
 
 
-@wrong("00.3", situation="Two customers, one item", because="Of 1, -1 in stock and 2 with buyers")
+@wrong(
+    "00.3",
+    situation="Several clients at once",
+    because="ada was given True and bob was given True. No order of the calls gives that",
+)
 def multi_after_the_check(redis, product, customer):
     if int(redis.get(f"stock:{product}") or 0) < 1:
         return False
@@ -298,7 +344,12 @@ def multi_after_the_check(redis, product, customer):
     return True
 
 
-@wrong("00.3", situation="One customer, no item left", because="Of 0, -1 in stock", sequential=True)
+@wrong(
+    "00.3",
+    situation="One call after the other",
+    because="stock:7 holds '-1'; nothing is due",
+    sequential=True,
+)
 def takes_first_and_looks_then(redis, product, customer):
     if redis.decr(f"stock:{product}") < 0:
         return False
@@ -308,8 +359,8 @@ def takes_first_and_looks_then(redis, product, customer):
 
 @wrong(
     "00.3",
-    situation="Two customers, one item, a crash",
-    because="Of 1, 0 in stock and 0 with buyers",
+    situation="A client that crashes",
+    because="stock:7 is not there; '1' is due",
 )
 def takes_first_and_puts_back(redis, product, customer):
     if redis.decr(f"stock:{product}") < 0:
@@ -319,7 +370,11 @@ def takes_first_and_puts_back(redis, product, customer):
     return True
 
 
-@wrong("00.3", situation="Two customers, two items", because="was told False, and 1 is left")
+@wrong(
+    "00.3",
+    situation="Several clients at once",
+    because="ada was given False and bob was given True. No order of the calls gives that",
+)
 def watch_and_no_second_try(redis, product, customer):
     with redis.pipeline() as pipe:
         pipe.watch(f"stock:{product}")
@@ -335,7 +390,11 @@ def watch_and_no_second_try(redis, product, customer):
     return True
 
 
-@wrong("00.3", situation="Two customers, one item", because="Of 1, -1 in stock and 2 with buyers")
+@wrong(
+    "00.3",
+    situation="Several clients at once",
+    because="ada was given True and bob was given True. No order of the calls gives that",
+)
 def reads_before_it_watches(redis, product, customer):
     left = int(redis.get(f"stock:{product}") or 0)
     with redis.pipeline() as pipe:
@@ -352,7 +411,11 @@ def reads_before_it_watches(redis, product, customer):
     return False
 
 
-@wrong("00.3", situation="Two customers, one item", because="Of 1, -1 in stock and 2 with buyers")
+@wrong(
+    "00.3",
+    situation="Several clients at once",
+    because="ada was given True and bob was given True. No order of the calls gives that",
+)
 def watches_the_buyers(redis, product, customer):
     with redis.pipeline() as pipe:
         while True:
@@ -371,9 +434,8 @@ def watches_the_buyers(redis, product, customer):
 
 @wrong(
     "00.3",
-    situation="Two customers, one item, a crash",
-    because="Of 1, 0 in stock and 0 with buyers",
-    schedule="EVAL crash:RPUSH EVAL",
+    situation="A client that crashes",
+    because="stock:7 is not there; '1' is due",
 )
 def script_that_forgets_the_buyer(redis, product, customer):
     script = """
@@ -387,7 +449,12 @@ def script_that_forgets_the_buyer(redis, product, customer):
     return True
 
 
-@wrong("00.3", situation="One customer, no such product", because="raised", sequential=True)
+@wrong(
+    "00.3",
+    situation="One call after the other",
+    because="ada was given an error (ResponseError: user_script:2: attempt to compare nil with number",
+    sequential=True,
+)
 def script_that_trips_over_a_missing_key(redis, product, customer):
     script = """
     if tonumber(redis.call('GET', KEYS[1])) < 1 then return 0 end
@@ -398,7 +465,11 @@ def script_that_trips_over_a_missing_key(redis, product, customer):
     return bool(redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer))
 
 
-@wrong("00.3", situation="Two customers, one item, a crash", because="does not end")
+@wrong(
+    "00.3",
+    situation="A client that crashes",
+    because="The key 'lock:7' has no time to live: it stays for ever",
+)
 def sells_under_a_lock_for_ever(redis, product, customer):
     while not redis.set(f"lock:{product}", customer, nx=True):
         time.sleep(0.01)
@@ -407,14 +478,21 @@ def sells_under_a_lock_for_ever(redis, product, customer):
     return sold
 
 
-@wrong("00.3", situation="Two customers, one item, a long pause", because="LockNotOwnedError")
+@wrong(
+    "00.3",
+    situation="Several clients, and a pause that outlasts every TTL",
+    because="was given",
+)
 def sells_under_a_lock_that_expires(redis, product, customer):
     with redis.lock(f"lock:{product}", timeout=10, sleep=0.01):
         return multi_after_the_check(redis, product, customer)
 
 
 @wrong(
-    "00.3", situation="One customer, three items", because="1, not True or False", sequential=True
+    "00.3",
+    situation="One call after the other",
+    because="ada was given 0 (int); False (bool) is due",
+    sequential=True,
 )
 def replies_with_a_number(redis, product, customer):
     script = """

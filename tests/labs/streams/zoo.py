@@ -266,9 +266,8 @@ def trusts_the_list(redis, me, min_idle):
 
 @wrong(
     "11.3",
-    situation="A consumer that may be killed",
-    because="The balance is None, not 10",
-    schedule="SET crash:INCRBY",
+    situation="Several clients at once",
+    because="ada was given 5 and bob was given 0. No order of the calls gives that",
 )
 def marks_first(redis, entry, account, amount):
     if redis.set(f"credited:{entry}", 1, nx=True, ex=86_400):
@@ -278,9 +277,8 @@ def marks_first(redis, entry, account, amount):
 
 @wrong(
     "11.3",
-    situation="A consumer that may be killed",
-    because="The balance is 20, not 10",
-    schedule="EXISTS INCRBY crash:SET",
+    situation="Several clients at once",
+    because="ada was given 5 and bob was given 10. No order of the calls gives that",
 )
 def marks_afterwards(redis, entry, account, amount):
     if redis.exists(f"credited:{entry}"):
@@ -292,8 +290,8 @@ def marks_afterwards(redis, entry, account, amount):
 
 @wrong(
     "11.3",
-    situation="The same entry, by two at once",
-    because="The balance is 20, not 10",
+    situation="Several clients at once",
+    because="ada was given 10 and bob was given 5. No order of the calls gives that",
 )
 def in_a_transaction_11_3(redis, entry, account, amount):
     if redis.exists(f"credited:{entry}"):
@@ -304,8 +302,8 @@ def in_a_transaction_11_3(redis, entry, account, amount):
 
 @wrong(
     "11.3",
-    situation="The same entry, by two at once",
-    because="The balance is 20, not 10",
+    situation="Several clients at once",
+    because="ada was given 10 and bob was given 5. No order of the calls gives that",
 )
 def reads_then_writes(redis, entry, account, amount):
     known = redis.get(f"credited:{entry}")
@@ -317,7 +315,12 @@ def reads_then_writes(redis, entry, account, amount):
     return balance
 
 
-@wrong("11.3", situation="One delivery", because="has no TTL: it stays for ever", sequential=True)
+@wrong(
+    "11.3",
+    situation="One call after the other",
+    because="The key 'credited' has no time to live: it stays for ever",
+    sequential=True,
+)
 def remembers_for_ever(redis, entry, account, amount):
     script = """
     if redis.call('SADD', KEYS[1], ARGV[2]) == 1 then redis.call('INCRBY', KEYS[2], ARGV[1]) end
@@ -326,7 +329,12 @@ def remembers_for_ever(redis, entry, account, amount):
     return redis.eval(script, 2, "credited", f"balance:{account}", amount, entry)
 
 
-@wrong("11.3", situation="One delivery", because="is forgotten after", sequential=True)
+@wrong(
+    "11.3",
+    situation="One call after the other",
+    because="how long an entry is remembered, in s holds 60; from 86300 to inf is due",
+    sequential=True,
+)
 def forgets_too_soon(redis, entry, account, amount):
     script = """
     if redis.call('SET', KEYS[1], 1, 'NX', 'EX', 60) then redis.call('INCRBY', KEYS[2], ARGV[1]) end

@@ -1,0 +1,272 @@
+"""The attacks on an answer, written once for all exercises: in sequence, at once, with faults."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from labsupport.errors import LabError
+from labsupport.exercises.contract import Case, Contract
+from labsupport.exercises.rehearsal import (
+    Breach,
+    Remains,
+    offered,
+    play_after,
+    play_at_once,
+    without_unpromised,
+)
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["ATTACKS", "Attack", "attack"]
+
+Function = Callable[..., Any]
+Attempt = Callable[[Case, int], tuple[int, Breach | None]]
+"""Tries a case with so many runs at the most; returns how many it took, and the breach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One kind of attack.
+
+    Args:
+        name: in words.
+        fault: the contract must allow this; "" when every contract does.
+        option: the explorer must offer this move; "" when it needs none.
+        examples: how many cases are tried.
+        runs: how many runs of the explorer all of these may take.
+        cases: the cases of a contract.
+        attempt: makes what tries one case.
+    """
+
+    name: str
+    fault: str
+    option: str
+    examples: int
+    runs: int
+    cases: Callable[[Contract], "SearchStrategy[Case]"]
+    attempt: Callable[[Contract, Function], Attempt]
+
+
+def attack(contract: Contract, answer: Function) -> Iterator[tuple[Attack, int, Breach | None]]:
+    """Each attack that the contract allows, how many runs it took, and the breach."""
+    for one in ATTACKS:
+        if (not one.fault or one.fault in contract.faults) and (
+            not one.option or offered(one.option)
+        ):
+            yield (one, *_search(one, contract, answer))
+
+
+def _search(one: Attack, contract: Contract, answer: Function) -> tuple[int, Breach | None]:
+    """Try cases until one breaks the answer, and then smaller ones that break it, too."""
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    attempt = one.attempt(contract, answer)
+    spent = 0
+    most = one.runs
+    broken: dict[str, Breach] = {}
+
+    @settings(
+        max_examples=one.examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    )
+    @given(one.cases(contract))
+    def try_case(case: Case) -> None:
+        nonlocal spent, most
+        text = repr(case)
+        if text not in broken:
+            if spent >= most:
+                return
+            try:
+                took, breach = attempt(case, most - spent)
+            except LabError as error:  # no finding, and no reason to look for a smaller case
+                raise _StoppedError(error) from None
+            spent += took
+            if breach is None:
+                return
+            if not broken:
+                most = spent + one.runs  # as many again, to find a smaller one
+            broken[text] = breach
+        raise _BrokenError
+
+    try:
+        try_case()
+    except _StoppedError as stop:
+        if not broken:
+            raise stop.error from None
+    except Exception:
+        if not broken:
+            raise
+    if not broken:
+        return spent, None
+    smallest = min(broken, key=lambda text: (len(text), text))
+    return spent, broken[smallest]
+
+
+class _StoppedError(BaseException):
+    """Ends the generator at once."""
+
+    def __init__(self, error: LabError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _BrokenError(Exception):
+    """Tells the generator that a case broke the answer."""
+
+
+# the attacks
+
+
+def _in_sequence(contract: Contract, answer: Function) -> Attempt:
+    def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+        return play_after(contract, answer, case, attack="one call after the other")
+
+    return attempt
+
+
+def _at_once(contract: Contract, answer: Function) -> Attempt:
+    def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+        return play_at_once(
+            contract, answer, case, attack="several clients at once", most=min(most, 500)
+        )
+
+    return attempt
+
+
+def _at_once_with(attack: str, **moves: Any) -> Callable[[Contract, Function], Attempt]:
+    def make(contract: Contract, answer: Function) -> Attempt:
+        def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+            return play_at_once(contract, answer, case, attack=attack, most=min(most, 500), **moves)
+
+        return attempt
+
+    return make
+
+
+def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Function], Attempt]:
+    """A client meets a fault at any step, and so does the next one; then others call."""
+
+    def make(contract: Contract, answer: Function) -> Attempt:
+        def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+            left: list[Remains] = []
+            spent, breach = play_at_once(
+                contract, answer, case, attack=attack, most=min(most, 200), keep=left, **moves
+            )
+            once = list(left)
+            for one in once if breach is None else ():
+                if spent < most and breach is None:
+                    took, breach = again(one, case, left, most - spent)
+                    spent += took
+            for one in left if breach is None else ():
+                if breach is None:
+                    took, breach = recover(one, case)
+                    spent += took
+            return spent, breach
+
+        def again(
+            one: Remains, case: Case, left: list[Remains], most: int
+        ) -> tuple[int, Breach | None]:
+            who, call = case.after[0]
+            twice = Case(without_unpromised(contract, one.state), {who: (call,)}, case.after)
+            return play_at_once(
+                contract, answer, twice,
+                attack=f"{attack}, and the next one, too",
+                most=min(most, 100), ways=one.ways, keep=left,
+                waits=contract.remembers, late_ms=one.elapsed_ms, **moves,
+            )  # fmt: skip
+
+        def recover(one: Remains, case: Case) -> tuple[int, Breach | None]:
+            """Others come at once, and when all that has a TTL is gone."""
+            spent = 0
+            later = without_unpromised(contract, one.state)
+            for state in [one.state] if later == one.state else [one.state, later]:
+                took, breach = play_after(
+                    contract, answer, Case(state, after=case.after),
+                    attack=f"{attack}, and others come afterwards",
+                    ways=one.ways, late_ms=one.elapsed_ms,
+                    waits=contract.remembers or (state is not later and later != state),
+                )  # fmt: skip
+                spent += took
+                if breach is not None:
+                    return spent, breach
+            return spent, None
+
+        return attempt
+
+    return make
+
+
+def _with_clock(seconds: float) -> Callable[[Contract, Function], Attempt]:
+    """Calls one after the other, by a caller whose clock is ahead, or behind."""
+    attack = f"a caller whose clock is {abs(seconds):,.0f} s {'ahead' if seconds > 0 else 'behind'}"
+
+    def make(contract: Contract, answer: Function) -> Attempt:
+        def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+            return play_after(contract, answer, case, attack=attack, clock=seconds)
+
+        return attempt
+
+    return make
+
+
+def _with_clocks(contract: Contract, answer: Function) -> Attempt:
+    """Two clients in turn, one of whose clocks is an hour ahead."""
+
+    def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+        ahead = dict.fromkeys(list(case.programs)[1:], 3_600.0)
+        return play_at_once(
+            contract, answer, case,
+            attack="several clients whose clocks differ by an hour", most=min(most, 100),
+            clocks=ahead,
+        )  # fmt: skip
+
+    return attempt
+
+
+ATTACKS = (
+    Attack(
+        "one call after the other", "", "", 150, 3_000,
+        lambda contract: contract.sequences(), _in_sequence,
+    ),
+    Attack(
+        "a clock that is ahead", "clocks", "", 30, 500,
+        lambda contract: contract.sequences(), _with_clock(7_200),
+    ),
+    Attack(
+        "a clock that is behind", "clocks", "", 30, 500,
+        lambda contract: contract.sequences(), _with_clock(-7_200),
+    ),
+    Attack(
+        "several clients at once", "", "", 20, 2_500,
+        lambda contract: contract.races(), _at_once,
+    ),
+    Attack(
+        "several clients whose clocks differ", "clocks", "", 6, 500,
+        lambda contract: contract.races(), _with_clocks,
+    ),
+    Attack(
+        "a client that crashes", "crash", "crashes", 10, 1_500,
+        lambda contract: contract.recoveries(), _recovery("a client that crashes", crashes=True),
+    ),
+    Attack(
+        "several clients, and one crashes", "crash", "crashes", 6, 800,
+        lambda contract: contract.races(),
+        _at_once_with("several clients, and one crashes", crashes=["ada"], waits=True),
+    ),
+    Attack(
+        "a pause that outlasts every TTL", "pause", "expires", 10, 1_000,
+        lambda contract: contract.races(),
+        _at_once_with("several clients, and a pause that outlasts every TTL", expires="*"),
+    ),
+    Attack(
+        "a reply that is lost", "lost reply", "loses", 10, 1_000,
+        lambda contract: contract.recoveries(), _recovery("a reply that is lost", loses=True),
+    ),
+)  # fmt: skip

@@ -1,0 +1,193 @@
+"""An exercise's contract: what is due, as a few lines of plain Python, and what may happen to it."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from labsupport.exercises.state import State
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["ME", "Argument", "Call", "Case", "Contract", "Programs"]
+
+
+class Argument:
+    """An argument that is one thing for the answer and another for the model."""
+
+    def real(self, redis: Any, db: Any, who: str) -> Any:
+        """What the answer is handed; `redis` and `db` are those of the client `who`."""
+        return self
+
+    def modelled(self, who: str) -> Any:
+        """What the model is handed."""
+        return self
+
+
+class _Me(Argument):
+    def real(self, redis: Any, db: Any, who: str) -> Any:
+        return who
+
+    def modelled(self, who: str) -> Any:
+        return who
+
+    def __repr__(self) -> str:
+        return "me"
+
+
+ME = _Me()
+"""The name of the client that calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the answer, or one act of somebody else.
+
+    Args:
+        name: the contract's `answer`, or one of its `others`; the model's method of that name.
+        args: what is passed behind `redis`.
+    """
+
+    name: str
+    args: tuple[Any, ...] = ()
+
+    def shown(self, who: str) -> str:
+        """As it would stand in a cell."""
+        given = (repr(a.modelled(who)) if isinstance(a, Argument) else repr(a) for a in self.args)
+        return f"{self.name}({', '.join(given)})"
+
+
+Programs = Mapping[str, Sequence[Call]]
+"""The calls of each client, one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What an answer is put through: a start, clients at once, and calls when all is over.
+
+    Args:
+        start: what is in Redis.
+        programs: the calls of the clients that meet.
+        after: who calls what afterwards, one call after the other.
+    """
+
+    start: State
+    programs: Programs = field(default_factory=dict)
+    after: Sequence[tuple[str, Call]] = ()
+
+
+class Contract:
+    """The contract of one exercise; each has a subclass, whose methods are the model.
+
+    A model's method has the name of a call and is handed the state and the call's arguments. It
+    changes the state and returns what the caller is told. Where a call is not one moment, it is a
+    generator that yields between its atomic pieces: others may come there, and a crash may fall.
+    Where the answer is free to choose, the model yields the options, and is sent the chosen one.
+
+    Attributes:
+        answer: the name of the learner's function, and of its model.
+        clauses: sentences of the docstring, by what breaks them: "told", "left", "lives", "stays",
+            "raised", "at once", "crash", "ends", or the pattern of a key. The exact word counts.
+        visible: patterns of the keys whose content is promised; any other must have a TTL.
+        remembers: True when the contract's state is in keys of the answer's own, so that their TTLs
+            do not pass in a case.
+        others: what other actors do to Redis, by name.
+        clients: names of those who meet.
+        faults: the moves of the adversary that the contract allows: "crash", "pause", "lost reply".
+        starts: strategy for what is in Redis before.
+        calls: strategy for one call of anybody, in sequence.
+    """
+
+    answer: ClassVar[str]
+    clauses: ClassVar[Mapping[str, str]]
+    visible: ClassVar[Sequence[str]]
+    remembers: ClassVar[bool] = False
+    others: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+    clients: ClassVar[Sequence[str]] = ("ada", "bob")
+    faults: ClassVar[Sequence[str]] = ("crash",)
+    starts: "ClassVar[SearchStrategy[State]]"
+    calls: "ClassVar[SearchStrategy[Call]]"
+
+    # where the defaults do not fit
+
+    def sequences(self) -> "SearchStrategy[Case]":
+        """Cases of calls one after the other."""
+        from hypothesis import strategies as st
+
+        turns = st.tuples(st.sampled_from(self.clients[:2]), self.calls)
+        return st.builds(
+            Case, self.starts, after=st.lists(turns, min_size=1, max_size=4).map(tuple)
+        )
+
+    def races(self) -> "SearchStrategy[Case]":
+        """Cases of two clients at once, or three; one of them makes the learner's call."""
+        from hypothesis import strategies as st
+
+        one, two = self.clients[:2]
+        programs = {one: st.tuples(self.fault_calls()), two: st.tuples(self.race_calls())}
+        more = dict.fromkeys(self.clients[2:3], programs[two])
+        return st.builds(Case, self.race_starts(), st.fixed_dictionaries(programs, optional=more))
+
+    def recoveries(self) -> "SearchStrategy[Case]":
+        """Cases of one client that meets a fault, and what is called afterwards."""
+        from hypothesis import strategies as st
+
+        def case(start: State, call: Call) -> Case:
+            one, two = self.clients[:2]
+            return Case(start, {one: (call,)}, ((one, call), (two, call), (two, call)))
+
+        return st.builds(case, self.race_starts(), self.fault_calls())
+
+    def race_starts(self) -> "SearchStrategy[State]":
+        """Starts of a race or a fault."""
+        return self.starts
+
+    def race_calls(self) -> "SearchStrategy[Call]":
+        """Calls in a race."""
+        return self.calls
+
+    def fault_calls(self) -> "SearchStrategy[Call]":
+        """The learner's calls in a race or a fault."""
+        return self.race_calls().filter(lambda call: call.name == self.answer)
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """What is promised of a state, the model's or the real one; equal where both are right."""
+        return state.settled(self.visible)
+
+    def read(self, redis: Any, db: Any) -> State:
+        """The real state."""
+        return State.read(redis)
+
+    def write(self, start: State, redis: Any, db: Any) -> None:
+        """Put the start in place."""
+        start.write(redis)
+
+    # not to be changed
+
+    def ask(self, function: Callable[..., Any], redis: Any, db: Any, who: str, call: Call) -> Any:
+        """Make a call for real."""
+        args = [a.real(redis, db, who) if isinstance(a, Argument) else a for a in call.args]
+        if call.name == self.answer:
+            return function(redis, *args)
+        self.others[call.name](redis, *args)
+        return None
+
+    def pieces(self, state: State, who: str, call: Call) -> Generator[Any, Any, Any]:
+        """The model of a call, piece by piece; the generator's value is what is told."""
+        args = [a.modelled(who) if isinstance(a, Argument) else a for a in call.args]
+        told = getattr(self, call.name)(state, *args)
+        if isinstance(told, GeneratorType):
+            told = yield from told
+        return told
+
+    def whole(self, state: State, who: str, call: Call) -> Any:
+        """The model of a call that nobody disturbs."""
+        pieces = self.pieces(state, who, call)
+        choice = None
+        while True:
+            try:
+                options = pieces.send(choice)
+            except StopIteration as end:
+                return end.value
+            choice = options[0] if options else None

@@ -1,0 +1,114 @@
+"""The verdict on an answer: attack it until something breaks, and say what in the learner's words."""
+
+import fnmatch
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from labsupport.exercises.attacks import attack
+from labsupport.exercises.contract import Contract
+from labsupport.exercises.exercise import Outcome
+from labsupport.exercises.rehearsal import Breach
+
+__all__ = ["Refusal", "judged_by"]
+
+
+class Refusal:
+    """What broke an answer: the calls or the schedule, what was given and what is due.
+
+    Args:
+        breach: how the contract was broken.
+
+    Attributes:
+        counterexample: the explorer's steps; None when the calls came one after the other.
+    """
+
+    def __init__(self, breach: Breach) -> None:
+        self.breach = breach
+        self.report = breach.report
+
+    @property
+    def violations(self) -> int:
+        """How many of the orders that were run broke the contract; at least one."""
+        return max(1, getattr(self.report, "violations", 1))
+
+    @property
+    def counterexample(self) -> Any:
+        """The explorer's steps; None when the calls came one after the other."""
+        return getattr(self.report, "counterexample", None)
+
+    @property
+    def schedule(self) -> str:
+        """The calls, or the schedule, with the state before them."""
+        case, report = self.breach.case, self.report
+        lines = [f"In Redis at the start: {case.start.shown()}"]
+        if case.programs:
+            for who, calls in case.programs.items():
+                lines.append(f"{who}: {', '.join(call.shown(who) for call in calls)}")
+            if self.counterexample:
+                lines += ["", _timeless(report.schedule.rpartition("\n\n")[0])]
+        if report is None:
+            for number, (who, call) in enumerate(case.after[: self.breach.done], 1):
+                lines.append(f"{number}. {who}: {call.shown(who)}")
+        lines += ["", self.breach.fault.text]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.schedule
+
+    __repr__ = __str__
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        if self.counterexample and hasattr(self.report, "_repr_mimebundle_"):
+            return {**self.report._repr_mimebundle_(**options), "text/plain": str(self)}
+        return {"text/plain": str(self)}
+
+
+def _timeless(schedule: str) -> str:
+    """Without what the real clock decides: the same answer gets the same reason on any machine."""
+    schedule = re.sub(r"(P?TTL \S+ → )\d+", r"\1‹time left›", schedule)
+    return re.sub(r"(P?EXPIRE \S+ )\d+(?= → )", r"\1‹time left›", schedule)
+
+
+@dataclass(frozen=True, slots=True)
+class judged_by:  # noqa: N801 (it reads as what it does: check=judged_by(contract))
+    """The check that puts an answer to a contract's attacks.
+
+    Args:
+        contract: what is due.
+    """
+
+    contract: Contract
+
+    def __call__(self, answer: Callable[..., Any]) -> Outcome:
+        runs = 0
+        for _, took, breach in attack(self.contract, answer):
+            runs += took
+            if breach is not None:
+                return Outcome(False, reason_of(self.contract, breach), Refusal(breach))
+        return Outcome(
+            True, f"it kept its contract in {runs:,} runs, whatever happened to it.", runs
+        )
+
+
+def reason_of(contract: Contract, breach: Breach) -> str:
+    """What was tried, how it failed, and the clause that is broken."""
+    attack = breach.attack[0].upper() + breach.attack[1:]
+    return f"{attack}: {breach.fault.text} The contract: “{clause_of(contract, breach)}”."
+
+
+def clause_of(contract: Contract, breach: Breach) -> str:
+    """The sentence of the docstring that a breach is about."""
+    clauses, fault = contract.clauses, breach.fault
+    for name in ("crash", "pause", "clock", "reply that is lost"):
+        if name in breach.attack and name in clauses:
+            return clauses[name]
+    if breach.case.programs and "at once" in clauses:
+        return clauses["at once"]
+    if fault.kind in clauses and fault.kind != "left":
+        return clauses[fault.kind]
+    for pattern, clause in clauses.items():
+        if fault.key and fnmatch.fnmatchcase(fault.key, pattern):
+            return clause
+    return clauses.get("left") or clauses["told"]

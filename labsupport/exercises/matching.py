@@ -1,0 +1,133 @@
+"""Whether what an answer gave is what is due: value and type, and values that only it can know."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from labsupport.errors import ImplementationError
+
+__all__ = ["ANYTHING", "Between", "Fresh", "Raised", "Skipped", "lives_as", "same", "typed"]
+
+_CLOSE = 1e-6
+_ROUNDING_MS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A number from `low` to `high`; with `kind`, of that type."""
+
+    low: float
+    high: float
+    kind: type | None = None
+
+    def __str__(self) -> str:
+        if self.high - self.low < 0.01:
+            return (
+                f"{self.low + (self.high - self.low) / 2 if self.low < self.high else self.low:.9g}"
+            )
+        return f"from {self.low:g} to {self.high:g}"
+
+    __repr__ = __str__
+
+
+class _Anything:
+    def __repr__(self) -> str:
+        return "anything"
+
+    def __deepcopy__(self, memo: Any) -> "_Anything":
+        return self
+
+
+ANYTHING = _Anything()
+"""A value, or a life, of which nothing is promised."""
+
+
+class Fresh(str):
+    """Stands for a text that the answer makes up; equal ones are equal in all that it gave."""
+
+    def __repr__(self) -> str:
+        return f"a new {self}"
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What a call raised instead of returning something; in a model, the error's type."""
+
+    error: BaseException | type[BaseException]
+
+    @property
+    def kind(self) -> type[BaseException]:
+        """The type of the error."""
+        return self.error if isinstance(self.error, type) else type(self.error)
+
+    def __repr__(self) -> str:
+        if isinstance(self.error, type):
+            return f"a {self.error.__name__} that reaches the caller"
+        text = ImplementationError("it", self.error).problem.removeprefix("it raised ")
+        return f"an error ({text})"
+
+
+class Skipped:
+    """What is told by a call whose reply was lost: nothing is known of it."""
+
+    def __repr__(self) -> str:
+        return "no reply"
+
+
+def same(got: Any, due: Any, names: dict[str, str] | None = None) -> bool:
+    """True when `got` is of the type and the value that is due.
+
+    Args:
+        got: what the answer gave.
+        due: what the model gave, which may hold `Between`, `ANYTHING` and `Fresh`.
+        names: for each text that the answer made up, what it stands for; new ones are added.
+    """
+    if due is ANYTHING or isinstance(got, Skipped):
+        return True
+    if isinstance(due, Between):
+        number = isinstance(got, int | float) and not isinstance(got, bool)
+        fits = due.kind is None or type(got) is due.kind
+        return number and fits and due.low - _CLOSE <= got <= due.high + _CLOSE
+    if isinstance(due, Fresh):
+        if not isinstance(got, str) or names is None:
+            return False
+        known = names.get(got)
+        if known is None and due not in names.values():
+            names[got] = known = str(due)
+        return known == due
+    if isinstance(due, Raised):
+        return isinstance(got, Raised) and issubclass(got.kind, due.kind)
+    if type(got) is not type(due):
+        return False
+    if isinstance(due, float):
+        return math.isclose(got, due, rel_tol=_CLOSE, abs_tol=_CLOSE)
+    if isinstance(due, list | tuple):
+        return len(got) == len(due) and all(
+            same(one, other, names) for one, other in zip(got, due, strict=True)
+        )
+    if isinstance(due, dict):
+        return got.keys() == due.keys() and all(same(got[key], due[key], names) for key in due)
+    return bool(got == due)
+
+
+def lives_as(got: Any, due: Any, elapsed_ms: float) -> bool:
+    """True when a key's remaining ms are those that are due, `elapsed_ms` or less ago."""
+    if due is ANYTHING:
+        return True
+    if got is None or due is None:
+        return got is due
+    low, high = (due.low, due.high) if isinstance(due, Between) else (due, due)
+    return bool(low - elapsed_ms - _ROUNDING_MS <= got <= high + _ROUNDING_MS)
+
+
+def typed(got: Any, due: Any) -> tuple[str, str]:
+    """Both in words, with their types where these differ."""
+    shown, wanted = repr(got), repr(due)
+    plain = not isinstance(due, Between | Raised | Fresh) and due is not ANYTHING
+    if plain and type(got) is not type(due) and not isinstance(got, Raised):
+        kinds = [type(one).__name__ for one in (got, due)]
+        shown, wanted = (
+            text if one is None else f"{text} ({kind})"
+            for text, kind, one in zip((shown, wanted), kinds, (got, due), strict=True)
+        )
+    return shown, wanted

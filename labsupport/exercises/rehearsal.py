@@ -1,0 +1,281 @@
+"""One case, for real: an answer is run in it by the explorer and compared with what may come of it."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from labsupport import explore
+from labsupport.errors import LabError, NotDeterministicError, NotSteppableError
+from labsupport.exercises.contract import Call, Case, Contract
+from labsupport.exercises.matching import Raised
+from labsupport.exercises.possibilities import Fault, Possibilities, Possibility, compare
+from labsupport.exercises.state import KEPT, State, frozen
+
+__all__ = ["Breach", "Remains", "offered", "play_after", "play_at_once", "without_unpromised"]
+
+_MORE_RUNS = 150  # after the first breach, to find a shorter schedule
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """How an answer broke its contract.
+
+    Args:
+        attack: what was tried, in a few words.
+        case: the start and the calls.
+        fault: what is wrong.
+        done: how many of the calls afterwards were made.
+        report: the explorer's, with the schedule; None when the calls came one after the other.
+    """
+
+    attack: str
+    case: Case
+    fault: Fault
+    done: int = 0
+    report: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What one run has left, the states of the model that explain it, and how long it took."""
+
+    state: State
+    ways: tuple[Possibility, ...]
+    elapsed_ms: float
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What was noted during one run."""
+
+    told: dict[str, list[Any]] = field(default_factory=dict)
+    wrote_at: float = 0.0
+
+
+class _FoundError(BaseException):
+    """Ends an exploration at the first breach."""
+
+
+@cache
+def offered(option: str) -> bool:
+    """True when the explorer has this move of the adversary."""
+    return option in inspect.signature(explore).parameters
+
+
+def play_at_once(
+    contract: Contract,
+    answer: Function,
+    case: Case,
+    *,
+    attack: str,
+    most: int,
+    ways: Sequence[Possibility] = (),
+    keep: list[Remains] | None = None,
+    waits: bool = False,
+    late_ms: float = 0.0,
+    clocks: Mapping[str, float] = {},
+    **moves: Any,
+) -> tuple[int, Breach | None]:
+    """Run a case's programs in every order of their steps.
+
+    Args:
+        contract: what is due.
+        answer: the learner's function.
+        case: the start and the programs.
+        attack: what is tried, in words.
+        most: the runs are ended quietly after so many.
+        ways: what explains the start, when a fault has left it.
+        keep: takes what the runs have left, each state once.
+        waits: a client may wait for what a crash has left; a TTL ends that, but no move of these.
+        late_ms: how long ago the start was as its `ways` say.
+        clocks: how many seconds each client's clock is ahead.
+        moves: the adversary's, as options of `explore`.
+
+    Returns:
+        How many orders were run, and the breach, if there was one.
+    """
+    notes, possible = _Notes(), Possibilities(contract, case, [way.state for way in ways])
+    known: set[str] = set()
+    runs = 0
+
+    def given(redis: Any, db: Any) -> None:
+        notes.told = {who: [] for who in case.programs}
+        notes.wrote_at = _now(redis)
+        contract.write(case.start, redis, db)
+
+    if clocks and offered("clocks"):
+        moves["clocks"] = clocks
+
+    def client(who: str) -> Function:
+        def run(redis: Any, db: Any) -> None:
+            if clocks and not offered("clocks"):
+                redis.actor.clock = clocks.get(who, 0.0)
+            for call in case.programs[who]:
+                notes.told[who].append(_reply(contract, answer, redis, db, who, call))
+
+        return run
+
+    def fault_of(redis: Any, db: Any) -> Fault | None:
+        view = contract.read(redis, db)
+        elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000
+        ways, fault = possible.explaining(notes.told, view, elapsed_ms)
+        if fault is None and keep is not None:
+            key = frozen([view.settled("*"), {who: len(n) for who, n in notes.told.items()}])
+            if key not in known:
+                known.add(key)
+                keep.append(Remains(view, tuple(ways), elapsed_ms))
+        return fault
+
+    def stop_at_first(redis: Any, db: Any) -> bool:
+        nonlocal runs
+        runs += 1
+        if (fault := fault_of(redis, db)) is not None:
+            faults[fault.text] = fault
+            raise _FoundError
+        return True
+
+    def say(redis: Any, db: Any) -> bool:
+        if (fault := fault_of(redis, db)) is not None:
+            faults[fault.text] = fault
+            raise AssertionError(fault.text)
+        return True
+
+    faults: dict[str, Fault] = {}
+    clients = {who: client(who) for who in case.programs}
+    try:
+        report = explore(
+            clients, given=given, invariant=stop_at_first, prune=True, max_runs=most, **moves
+        )
+    except _FoundError:
+        first = next(iter(faults.values()))
+        try:
+            report = explore(
+                clients, given=given, invariant=say, prune=True, max_runs=runs + _MORE_RUNS, **moves
+            )
+        except NotDeterministicError:  # what it does depends on the time: there is no schedule
+            return 2 * runs, Breach(attack, case, first)
+        runs += report.interleavings
+        shown = report if report.violations else None
+        return runs, Breach(attack, case, faults.get(report.reason, first), report=shown)
+    except NotSteppableError as error:
+        if "took no step" in error.problem:  # a call may need none: the sequence has judged it
+            return 1, None
+        raise
+    endless = None if waits else _endless(report)
+    return runs, Breach(attack, case, endless, report=report) if endless else None
+
+
+def play_after(
+    contract: Contract,
+    answer: Function,
+    case: Case,
+    *,
+    attack: str,
+    ways: Sequence[Possibility] = (),
+    clock: float = 0.0,
+    waits: bool = False,
+    late_ms: float = 0.0,
+    **moves: Any,
+) -> tuple[int, Breach | None]:
+    """Run a case's calls `after`, one after the other, and compare after each of them.
+
+    Args:
+        contract: what is due.
+        answer: the learner's function.
+        case: the start and the calls.
+        attack: what is tried, in words.
+        ways: the states of the model to go on from, when several explain what a fault has left.
+        clock: how many seconds the caller's clock is ahead.
+        waits: a call may wait, or give up, as long as there is what a crash has left.
+        late_ms: how long ago the start was as its `ways` say.
+        moves: the adversary's.
+
+    Returns:
+        How many orders were run, and the breach, if there was one.
+    """
+    starts = [way.state for way in ways] or [case.start]
+    found: list[tuple[Fault, int]] = []
+    notes = _Notes()
+    direct: Any = None
+    runs = 0
+
+    def given(redis: Any, db: Any) -> None:
+        nonlocal direct, runs
+        direct = redis, db
+        runs += 1
+        notes.told = {"": []}
+        notes.wrote_at = _now(redis)
+        contract.write(case.start, redis, db)
+
+    name = case.after[0][0]
+    if clock and offered("clocks"):
+        moves["clocks"] = {name: clock}
+
+    def caller(redis: Any, db: Any) -> None:
+        redis.ping()  # a call may take no step, and a client must
+        if clock and not offered("clocks"):
+            redis.actor.clock = clock
+        models = [(state.copy(), state) for state in starts]
+        for number, (who, call) in enumerate(case.after, 1):
+            got = _reply(contract, answer, redis, db, who, call)
+            if waits and isinstance(got, Raised):
+                return
+            view = contract.read(*direct)
+            elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000
+            right, nearest = [], (Fault("ends", ""), -1)
+            for model, start in models:
+                due = Possibility({who: [contract.whole(model, who, call)]}, model)
+                fault, near = compare(contract, case.start, {who: [got]}, view, due, elapsed_ms)
+                if fault is None:
+                    right.append((model, start))
+                elif near > nearest[1]:
+                    nearest = fault, near
+            if not right:
+                found.append((nearest[0], number))
+                return
+            models = right
+
+    report = explore(
+        {name: caller}, given=given, invariant=lambda redis, db: True, max_runs=200, **moves
+    )
+    if found:
+        fault, number = found[0]
+        return runs, Breach(attack, case, fault, done=number)
+    endless = None if waits else _endless(report)
+    if endless:
+        return runs, Breach(attack, case, endless, done=len(case.after))
+    return runs, None
+
+
+def without_unpromised(contract: Contract, state: State) -> State:
+    """The state when all that nothing is promised of, and that has a TTL, has expired."""
+    later = state.copy()
+    for key in () if contract.remembers else state.settled(contract.visible, within=False):
+        if state.lives.get(key) is not KEPT:
+            later.remove(key)
+    return later
+
+
+def _reply(contract: Contract, answer: Function, redis: Any, db: Any, who: str, call: Call) -> Any:
+    try:
+        return contract.ask(answer, redis, db, who, call)
+    except LabError:
+        raise
+    except Exception as error:
+        return Raised(error)
+
+
+def _endless(report: Any) -> Fault | None:
+    given_up = str(report.given_up)
+    if report.exhausted or given_up.startswith("more than"):
+        return None
+    return Fault("ends", f"It does not end: {given_up}")
+
+
+def _now(redis: Any) -> float:
+    seconds, micros = redis.time()
+    return float(seconds) + float(micros) / 1e6

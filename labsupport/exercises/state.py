@@ -1,0 +1,209 @@
+"""What a Redis holds, as plain Python values: written to a server, read from it, and compared."""
+
+import copy
+import fnmatch
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from labsupport.servers import OWNER_KEY
+
+__all__ = ["KEPT", "Scores", "State"]
+
+KEPT = None
+"""The life of a key that stays until somebody deletes it."""
+
+# Reads the whole database at one moment. KEYS: none; ARGV[1]: the key to leave out.
+# Returns the server's time, then for each key its name, type, PTTL and value. A hash without a TTL
+# whose fields all have one lives as long as the longest of them.
+_READ = """
+local time = redis.call('TIME')
+local found = {time[1] .. '.' .. string.format('%06d', time[2])}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if key ~= ARGV[1] then
+    local kind, lives, value = redis.call('TYPE', key).ok, redis.call('PTTL', key), ''
+    if kind == 'string' then value = redis.call('GET', key)
+    elseif kind == 'list' then value = redis.call('LRANGE', key, 0, -1)
+    elseif kind == 'set' then value = redis.call('SMEMBERS', key)
+    elseif kind == 'zset' then value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    elseif kind == 'hash' then
+      value = redis.call('HGETALL', key)
+      if lives == -1 then
+        local names = redis.call('HKEYS', key)
+        local each = redis.pcall('HPTTL', key, 'FIELDS', #names, unpack(names))
+        if not each.err then
+          for _, ms in ipairs(each) do
+            if ms < 0 then lives = -1 break end
+            lives = math.max(lives, ms)
+          end
+        end
+      end
+    end
+    found[#found + 1] = {key, kind, lives, value}
+  end
+end
+return found
+"""
+
+
+class Scores(dict[str, float]):
+    """The members of a sorted set, each with its score."""
+
+
+class State(dict[str, Any]):
+    """Keys and values: a text or number, a list, a set, a dict (a hash), or `Scores` (a sorted set).
+
+    Args:
+        keys: the value of each key; an empty collection is no key at all.
+        lives: how many ms each key has to live; `KEPT`, as a key that is not named, has no end.
+
+    Attributes:
+        at: the server's time in seconds when this was read; 0 in a model.
+    """
+
+    _KINDS: ClassVar[dict[str, type]] = {"list": list, "set": set, "hash": dict, "zset": Scores}
+
+    def __init__(
+        self, keys: Mapping[str, Any] = {}, lives: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(keys)
+        self.lives: dict[str, Any] = dict(lives or {})
+        self.at = 0.0
+
+    def __repr__(self) -> str:
+        return self.shown()
+
+    def copy(self) -> "State":
+        """Another state, alike in all depth."""
+        return copy.deepcopy(self)
+
+    # what a model does
+
+    def list_at(self, key: str) -> list[Any]:
+        """The list at a key, to be changed in place; empty if there is none."""
+        found: list[Any] = self.setdefault(key, [])
+        return found
+
+    def set_at(self, key: str) -> set[str]:
+        """The set at a key, to be changed in place; empty if there is none."""
+        found: set[str] = self.setdefault(key, set())
+        return found
+
+    def hash_at(self, key: str) -> dict[str, Any]:
+        """The hash at a key, to be changed in place; empty if there is none."""
+        found: dict[str, Any] = self.setdefault(key, {})
+        return found
+
+    def scores_at(self, key: str) -> Scores:
+        """The sorted set at a key, to be changed in place; empty if there is none."""
+        found: Scores = self.setdefault(key, Scores())
+        return found
+
+    def number_at(self, key: str) -> int:
+        """The whole number at a key; 0 if there is none."""
+        return int(self.get(key, 0))
+
+    def remove(self, key: str) -> None:
+        """Delete a key, if it is there."""
+        self.pop(key, None)
+        self.lives.pop(key, None)
+
+    def keep(self, key: str, value: Any, ms: Any = KEPT) -> None:
+        """Set a key, and how long it lives."""
+        self[key] = value
+        self.lives[key] = ms
+
+    # on a server
+
+    def write(self, redis: Any) -> None:
+        """Put every key into a database that holds none of them."""
+        for key, value in self.items():
+            if isinstance(value, Scores):
+                if value:
+                    redis.zadd(key, value)
+            elif isinstance(value, dict):
+                if value:
+                    redis.hset(key, mapping=value)
+            elif isinstance(value, list):
+                if value:
+                    redis.rpush(key, *value)
+            elif isinstance(value, set):
+                if value:
+                    redis.sadd(key, *sorted(value))
+            else:
+                redis.set(key, value)
+            if self.lives.get(key) is not KEPT:
+                redis.pexpire(key, round(self.lives[key]))
+
+    @classmethod
+    def read(cls, redis: Any) -> "State":
+        """All that a database holds now."""
+        at, *keys = redis.execute_command("EVAL", _READ, 0, OWNER_KEY)
+        state = cls()
+        state.at = float(at)
+        for key, kind, lives, value in sorted(keys):
+            state[key] = _plain(kind, value)
+            state.lives[key] = KEPT if lives == -1 else lives
+        return state
+
+    def settled(self, patterns: Iterable[str], *, within: bool = True) -> dict[str, Any]:
+        """The keys that match (or, with within=False, those that do not), as they can be compared."""
+        return {
+            key: _text(value)
+            for key, value in sorted(self.items())
+            if (value or isinstance(value, str | int | float))
+            and any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns) is within
+        }
+
+    def shown(self) -> str:
+        """The keys and their values in a line, for the learner."""
+        parts = []
+        for key, value in sorted(self.settled("*").items()):
+            life = self.lives.get(key)
+            end = "" if life is KEPT else f" (lives {_seconds(life)})"
+            parts.append(f"{key} = {plain_text(value)}{end}")
+        return "; ".join(parts) or "nothing"
+
+
+def plain_text(value: Any) -> str:
+    """A value in a few characters, sets in order."""
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(map(repr, sorted(value))) + "}"
+    return repr(value) if not isinstance(value, Scores) else repr(dict(value))
+
+
+def _seconds(ms: Any) -> str:
+    return f"{math.ceil(ms / 1000):,} s" if isinstance(ms, int | float) else str(ms)
+
+
+def _plain(kind: str, value: Any) -> Any:
+    match kind:
+        case "list":
+            return list(value)
+        case "set":
+            return set(value)
+        case "hash":
+            return dict(zip(value[::2], value[1::2], strict=True))
+        case "zset":
+            scores = map(float, value[1::2])
+            return Scores(zip(value[::2], scores, strict=True))
+    return value
+
+
+def _text(value: Any) -> Any:
+    """A value as Redis would give it back: numbers are text, but for scores."""
+    if isinstance(value, Scores):
+        return Scores({str(member): float(score) for member, score in value.items()})
+    if isinstance(value, dict):
+        return {str(name): _text(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_text(one) for one in value]
+    if isinstance(value, set):
+        return {str(one) for one in value}
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def frozen(value: Any) -> str:
+    """A text that is the same for equal values, to find them again."""
+    return json.dumps(value, sort_keys=True, default=lambda one: sorted(map(str, one)))

@@ -1,0 +1,309 @@
+"""What the exercises of lab 10 ask for, as models: a job in sight, three attempts, jobs for later."""
+
+from collections.abc import Generator
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+
+from labsupport.exercises.contract import ME, Argument, Call, Case, Contract
+from labsupport.exercises.matching import Raised
+from labsupport.exercises.state import Scores, State
+
+__all__ = ["Reap", "ReleaseDue", "WorkOnce"]
+
+_JOBS = st.sampled_from(["a", "b", "", "0", "d'Arc"])
+_WAITING = ["q", "r"]  # jobs that were in the list before
+
+
+class PrinterAwayError(Exception):
+    """Raised by a job that fails."""
+
+
+class _Handle(Argument):
+    """Handles a job: notes it in the list done, or fails."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+
+    def __repr__(self) -> str:
+        return "handle_that_fails" if self.fails else "handle"
+
+    def real(self, redis: Any, db: Any, who: str) -> Any:
+        def handle(job: str) -> None:
+            if self.fails:
+                raise PrinterAwayError("the printer is away")
+            redis.rpush("done", job)
+
+        return handle
+
+
+_WORK = Call("work_once", (ME, _Handle()))
+_FAIL = Call("work_once", (ME, _Handle(fails=True)))
+
+
+class WorkOnce(Contract):
+    """10.1: a job is in a list until it was handled."""
+
+    answer = "work_once"
+    visible = ("jobs", "jobs:*", "done")
+    clauses: ClassVar = {
+        "raised": "An error in handle reaches the caller, and the job stays in a list.",
+        "told": "Handle the oldest job of the list jobs; return it, or None when there is none.",
+        "left": "Until it was handled, a job is always in jobs or in jobs:{me}; afterwards in neither.",
+        "crash": "What killed workers of the same name have left in jobs:{me} comes first.",
+        "at once": "several workers do this at once, no two with the same name",
+    }
+    others: ClassVar = {"put": lambda redis, job: redis.lpush("jobs", job)}
+    calls = st.one_of(
+        st.just(_WORK), st.just(_FAIL), st.builds(Call, st.just("put"), st.tuples(_JOBS))
+    )
+    starts = st.builds(
+        lambda jobs, left, others: State({"jobs": jobs, "jobs:ada": left, "jobs:cyd": others}),
+        st.lists(_JOBS, max_size=3),
+        _JOBS.flatmap(lambda job: st.sampled_from([[], [job], [job, job]])),
+        st.sampled_from([[], ["c"]]),
+    )
+
+    def sequences(self) -> Any:
+        """One worker: what it finds of its own comes first, and its order is its own affair."""
+        turns = st.tuples(st.just("ada"), self.calls)
+        return st.builds(
+            Case, self.starts, after=st.lists(turns, min_size=1, max_size=4).map(tuple)
+        )
+
+    def race_starts(self) -> Any:
+        return st.builds(
+            lambda jobs, others: State({"jobs": jobs, "jobs:cyd": others}),
+            st.lists(_JOBS, max_size=3),
+            st.sampled_from([[], ["c"]]),
+        )
+
+    def race_calls(self) -> Any:
+        return st.one_of(st.just(_WORK), self.calls)
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """A job that was left may be put back into jobs before it is taken."""
+        lists = state.settled(self.visible)
+        done = lists.pop("done", [])
+        others = lists.pop("jobs:cyd", [])
+        waiting = sorted(job for jobs in lists.values() for job in jobs)
+        return {
+            "jobs and jobs:{me}": waiting,
+            "jobs:cyd": others,
+            "the list of what was handled": done,
+        }
+
+    def work_once(self, state: State, me: str, handle: _Handle) -> Generator[Any, Any, Any]:
+        jobs, mine = state.list_at("jobs"), state.list_at(f"jobs:{me}")
+        if not mine:
+            if not jobs:
+                return None
+            mine.insert(0, jobs.pop())
+        job = mine[-1]
+        yield
+        if handle.fails:
+            return Raised(PrinterAwayError)
+        state.list_at("done").append(job)
+        yield
+        mine.pop()
+        return job
+
+    def put(self, state: State, job: str) -> None:
+        state.list_at("jobs").insert(0, job)
+
+
+class Reap(Contract):
+    """10.2: the jobs of the dead go back, each counted, each in one list."""
+
+    answer = "reap"
+    visible = ("workers", "jobs", "jobs:*", "lease:*", "attempts", "dead")
+    clauses: ClassVar = {
+        "told": "return how many this call has moved",
+        "attempts": "Each job of its list jobs:{name} gets one more in the hash attempts",
+        "jobs": "and goes to the right end of jobs",
+        "dead": "at three attempts it goes to the list dead instead",
+        "jobs:*": "A worker of the set workers is dead when there is no key lease:{name}.",
+        "crash": "each job is in exactly one list at any time, and counted once",
+        "at once": "Reapers may meet and may be killed, and a worker may come back meanwhile",
+        "left": "Nothing else changes.",
+    }
+    others: ClassVar = {
+        "put": lambda redis, job: redis.lpush("jobs", job),
+        "comes_back": lambda redis, name: redis.set(f"lease:{name}", "", px=60_000),
+    }
+    _names = ("ada", "bob", "c d")
+    _reap = st.just(Call("reap"))
+    calls = st.one_of(
+        _reap,
+        _reap,
+        st.just(Call("put", ("r",))),
+        st.builds(Call, st.just("comes_back"), st.tuples(st.sampled_from(_names))),
+    )
+
+    @staticmethod
+    def _start(workers: Any, waiting: Any, dead: Any, attempts: Any) -> State:
+        state = State({"jobs": waiting, "dead": dead, "attempts": attempts})
+        for name, (known, lease, jobs) in workers.items():
+            state[f"jobs:{name}"] = jobs
+            if known:
+                state.set_at("workers").add(name)
+            if lease is not None:
+                state.keep(f"lease:{name}", lease, 60_000)
+        held = [job for _, _, jobs in workers.values() for job in jobs]
+        for job in {*held}:  # no job dies, and is there once more
+            most = 3 - held.count(job)
+            state["attempts"] = {**state["attempts"]}
+            if int(state["attempts"].get(job, 0)) > most:
+                state["attempts"][job] = most
+        return state
+
+    _jobs = st.lists(_JOBS, max_size=3).filter(
+        lambda jobs: max(map(jobs.count, jobs), default=0) < 3
+    )
+    _worker = st.tuples(
+        st.sampled_from([True, True, True, False]), st.sampled_from([None, None, "", "1"]), _jobs
+    )
+    _others = (
+        st.sampled_from([[], ["q"], ["q", "q"]]),
+        st.sampled_from([[], ["d"]]),
+        st.dictionaries(_JOBS, st.sampled_from([1, 2]), max_size=3),
+    )
+    starts = st.builds(
+        _start, st.dictionaries(st.sampled_from(_names), _worker, max_size=3), *_others
+    ).filter(lambda state: all(n > 0 for n in state["attempts"].values()))
+
+    def race_starts(self) -> Any:
+        workers = st.fixed_dictionaries(
+            {"ada": st.tuples(st.just(True), st.none(), st.lists(_JOBS, min_size=1, max_size=2))}
+        )
+        return st.builds(self._start, workers, *self._others)
+
+    def race_calls(self) -> Any:
+        return st.sampled_from(
+            [Call("reap"), Call("reap"), Call("comes_back", ("ada",)), Call("put", ("r",))]
+        )
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """In which order the jobs of the dead are moved is not said; nor a dead letter's count."""
+        found = state.settled(self.visible)
+        jobs, dead = found.pop("jobs", []), sorted(found.pop("dead", []))
+        counts = found.pop("attempts", {})
+        front = sum(job in _WAITING for job in jobs)
+        return {
+            "dead": dead,
+            "jobs": jobs[:front] + sorted(jobs[front:]),
+            "attempts": {job: count for job, count in counts.items() if job not in dead},
+            **found,
+        }
+
+    def reap(self, state: State) -> Generator[Any, Any, int]:
+        moved = 0
+        while options := [
+            (name, job)
+            for name in sorted(state.get("workers", ()))
+            if f"lease:{name}" not in state
+            for job in sorted({*state.get(f"jobs:{name}", ())})
+        ]:
+            name, job = yield options
+            state[f"jobs:{name}"].remove(job)
+            counts = state.hash_at("attempts")
+            counts[job] = int(counts.get(job, 0)) + 1
+            state.list_at("dead" if counts[job] >= 3 else "jobs").append(job)
+            moved += 1
+            yield
+        return moved
+
+    def put(self, state: State, job: str) -> None:
+        state.list_at("jobs").insert(0, job)
+
+    def comes_back(self, state: State, name: str) -> None:
+        state.keep(f"lease:{name}", "", 60_000)
+
+
+class ReleaseDue(Contract):
+    """10.3: what is due moves, what is not stays."""
+
+    answer = "release_due"
+    visible = ("later", "jobs")
+    faults = ("crash", "clocks")
+    clauses: ClassVar = {
+        "told": "return how many",
+        "later": "Move what is due from the sorted set later",
+        "jobs": "to the left end of the list jobs",
+        "clock": "by the server's clock",
+        "crash": "each job is in exactly one of the two at any time",
+        "at once": "Several processes do this, and may be killed",
+    }
+    others: ClassVar = {
+        "put": lambda redis, job: redis.lpush("jobs", job),
+        "plan": lambda redis, job: redis.zadd("later", {job: 0}),  # long due
+    }
+    _due = st.sampled_from([-5_000_000.0, -60_000.0, -1_500.0, -2.0])
+    _later = st.sampled_from([15_000.0, 90_000.0, 3_600_000.0, 40_000_000_000.0])
+    calls = st.one_of(st.just(Call("release_due")), st.just(Call("put", ("r",))))
+    starts = st.builds(
+        lambda later, jobs: State({"later": Scores(later), "jobs": jobs}),
+        st.dictionaries(
+            st.sampled_from(["a", "b", "", "0", "é x"]), st.one_of(_due, _later), max_size=4
+        ),
+        st.sampled_from([[], ["q"], ["q", "q"]]),
+    )
+
+    def __init__(self) -> None:
+        self._now_ms = 0.0
+
+    def race_starts(self) -> Any:
+        """Two are due, and one is not."""
+        return st.builds(
+            lambda one, two, later, jobs: State(
+                {"later": Scores({"a": one, "b": two, "c": later}), "jobs": jobs}
+            ),
+            self._due, self._due, self._later, st.sampled_from([[], ["q"]]),
+        )  # fmt: skip
+
+    def race_calls(self) -> Any:
+        return st.sampled_from([Call("release_due"), Call("release_due"), Call("plan", ("n",))])
+
+    def write(self, start: State, redis: Any, db: Any) -> None:
+        """The model's scores are in ms from now."""
+        seconds, micros = redis.time()
+        self._now_ms = float(seconds * 1000 + micros // 1000)
+        later = {job: self._now_ms + score for job, score in start["later"].items()}
+        State({**start, "later": Scores(later)}).write(redis)
+
+    def read(self, redis: Any, db: Any) -> State:
+        state = State.read(redis)
+        if "later" in state:
+            later = {job: score and score - self._now_ms for job, score in state["later"].items()}
+            state["later"] = Scores(later)
+        return state
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """In which order the jobs are moved is not said."""
+        found = state.settled(self.visible)
+        jobs = found.get("jobs", [])
+        new = [job for job in jobs if job not in _WAITING]
+        others = [job for job in jobs if job in _WAITING]
+        found["jobs"] = sorted(new) + others if jobs[: len(new)] == new or "r" in jobs else jobs
+        return found
+
+    def release_due(self, state: State) -> Generator[Any, Any, int]:
+        """What comes while it is at work may be moved, or left to the next."""
+        moved = 0
+        later = state.scores_at("later")
+        first = {job for job, score in later.items() if score <= 0}
+        while due := sorted(job for job, score in later.items() if score <= 0):
+            job = yield due if first & {*due} else [*due, None]
+            if job is None:
+                break
+            del later[job]
+            state.list_at("jobs").insert(0, job)
+            moved += 1
+            yield
+        return moved
+
+    def put(self, state: State, job: str) -> None:
+        state.list_at("jobs").insert(0, job)
+
+    def plan(self, state: State, job: str) -> None:
+        state.scores_at("later")[job] = 0.0
