@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from labsupport import explore
+from labsupport.exploration import explore
 from labsupport.errors import LabError, NotDeterministicError, NotSteppableError
 from labsupport.exercises.contract import Call, Case, Contract
 from labsupport.exercises.matching import Raised

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from labsupport import explore
+from labsupport.exploration import explore
 from labsupport.exercises import Outcome
 from labsupport.servers import OWNER_KEY
 
