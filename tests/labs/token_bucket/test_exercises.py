@@ -34,7 +34,7 @@ def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a lost part, a half payment, one turn for two."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
     assert "the life of the key, in s holds 3600" in str(first)
-    assert "ada was given (False, 0, 3000.0); (False, 2, from 940 to 1000) is due" in str(second)
+    assert "from 940 to 1000) is due" in str(second)
     assert "ada was given 0.0 and bob was given 0.0. No order" in third.reason
 
 
