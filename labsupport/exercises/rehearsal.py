@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from labsupport.exploration import explore
 from labsupport.errors import LabError, NotDeterministicError, NotSteppableError
 from labsupport.exercises.contract import Call, Case, Contract
 from labsupport.exercises.matching import Raised
 from labsupport.exercises.possibilities import Fault, Possibilities, Possibility, compare
 from labsupport.exercises.state import KEPT, State, frozen
+from labsupport.exploration import explore
 
 __all__ = ["Breach", "Remains", "offered", "play_after", "play_at_once", "without_unpromised"]
 
@@ -270,6 +270,10 @@ def _reply(contract: Contract, answer: Function, redis: Any, db: Any, who: str, 
 
 
 def _endless(report: Any) -> Fault | None:
+    for finding in report.findings:
+        if finding.kind == "stuck":
+            told = finding.reason.removeprefix("Nobody can move on: ")
+            return Fault("ends", f"It does not end: {told}")
     given_up = str(report.given_up)
     if report.exhausted or given_up.startswith("more than"):
         return None

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from labsupport.exploration import explore
 from labsupport.exercises import Outcome
+from labsupport.exploration import explore
 from labsupport.servers import OWNER_KEY
 
 if TYPE_CHECKING:

@@ -4,9 +4,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from labsupport.exercises import Exercise
-from labsupport.exercises.judge import judged_by
 from labsupport.labs.sessions.accounts_checks import check_accounts
-from labsupport.labs.sessions.contracts import Rotate, Visit
+from labsupport.labs.sessions.checks import check_rotate, check_visit
 
 __all__ = ["EXERCISES"]
 
@@ -16,7 +15,7 @@ def visit_stub(redis, session, idle_ms):
 
     It lives for idle_ms from now on, and never beyond the server's time in its field `ends` (ms).
     The field `visits` counts the visits, this one too: none is lost. What is over stays over, and
-    no key is without a TTL. Visits and a logout come at once, and may crash.
+    no key is without a TTL.
     """
     key = f"session:{session}"
     fields = redis.hgetall(key)
@@ -49,7 +48,7 @@ def rotate_stub(redis, user, old, new):
     A session is a hash, session:{name}. Afterwards `old` is void, and `new` has its fields, its TTL
     and the field `user`. The set sessions:{user} names each session that has that user, and lives
     for eight hours from now. All this holds after a crash at any step, too, and no key is without
-    a TTL. Logins, visits and a logout come at once.
+    a TTL.
     """
     fields = redis.hgetall(f"session:{old}")
     if not fields:
@@ -146,7 +145,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "that has passed deletes the key; `HGETALL`. In Python, `dict(zip(found[::2], "
             "found[1::2]))`.",
         ),
-        check=judged_by(Visit()),
+        check=check_visit,
     ),
     Exercise(
         number="12.2",
@@ -162,7 +161,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "user, `SADD` the name to the user's set, `EXPIRE` the set, return 1. Or `WATCH` the old "
             "key, look, `MULTI` the same four, and begin again after a `WatchError`.",
         ),
-        check=judged_by(Rotate()),
+        check=check_rotate,
     ),
     Exercise(
         number="12.3",

@@ -6,9 +6,7 @@
 import secrets
 
 from labsupport.exercises import Exercise
-from labsupport.exercises.judge import judged_by
-from labsupport.labs.sliding_window.checks import check_limiter
-from labsupport.labs.sliding_window.contracts import Allow, AllowAll
+from labsupport.labs.sliding_window.checks import check_allow, check_allow_all, check_limiter
 
 __all__ = ["EXERCISES"]
 
@@ -94,8 +92,7 @@ def allow_all_stub(redis, key, limits, now):
     """Admit a call at `now` if each of `limits`, pairs of a limit and a window in seconds, allows it.
 
     A call that any of them refuses counts in none of them. Return (allowed, remaining, retry_after)
-    as `allow` does: what all of them allow. Each key begins with `key`, and none is without a TTL;
-    no call is forgotten while it counts. Callers come at once, and may crash.
+    as `allow` does: what all of them allow. Each key begins with `key`, and none is without a TTL.
     """
     left = []
     for limit, window in limits:
@@ -149,7 +146,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "A refused call may come back when enough of the *oldest* calls have left: read the score "
             "at rank `used - limit` with `ZRANGE … WITHSCORES`; it leaves a window later.",
         ),
-        check=judged_by(Allow()),
+        check=check_allow,
     ),
     Exercise(
         number="05.2",
@@ -180,6 +177,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`retry_after` is the *longest* wait: of each limit, the entry at rank `limit - 1` from "
             "the newest (`ZREVRANGE`) must have left. The TTL is that of the longest window.",
         ),
-        check=judged_by(AllowAll()),
+        check=check_allow_all,
     ),
 )

@@ -6,8 +6,7 @@
 import math
 
 from labsupport.exercises import Exercise
-from labsupport.exercises.judge import judged_by
-from labsupport.labs.token_bucket.contracts import Reserve, Take, TakeMany
+from labsupport.labs.token_bucket.checks import check_reserve, check_take, check_take_many
 
 __all__ = ["EXERCISES"]
 
@@ -17,8 +16,7 @@ def take_stub(redis, key, capacity, rate, now):
 
     Return (allowed, remaining, retry_after): True or False; the whole tokens left; for a refused
     call, the seconds until there is one, else 0. No part of a token is lost, and none is made if
-    a `now` is older than another caller's. The key expires when the bucket would be full again;
-    callers come at once, and may crash.
+    a `now` is older than another caller's. The key expires when the bucket would be full again.
     """
     script = """
     -- KEYS: the bucket; ARGV: capacity, rate, now; returns 1 or 0, and the tokens left.
@@ -58,8 +56,7 @@ def take_many_stub(redis, key, capacity, rate, cost):
     """Take `cost` tokens at once, or none; the time is the server's.
 
     Return (allowed, remaining, retry_after) as `take` does: retry_after is when there will be `cost`
-    tokens, and math.inf when there can never be as many. No key is without a TTL. Callers come at
-    once, and may crash.
+    tokens, and math.inf when there can never be as many. No key is without a TTL.
     """
     script = """
     -- Takes one token. KEYS: the bucket; ARGV: capacity, rate; returns 1 or 0, the tokens left.
@@ -102,8 +99,7 @@ def reserve_stub(redis, key, rate, longest, now):
 
     Turns are 1 / `rate` seconds apart, in the order of asking. If the next is more than `longest`
     seconds away, return None, and take none. Nobody saves up turns that were not used. No key is
-    without a TTL, and none expires before its last turn is over. Callers come at once, and may
-    crash.
+    without a TTL.
     """
     turn = max(now, float(redis.get(key) or 0))
     if turn - now > longest:
@@ -143,7 +139,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "ways out with `math.max(at, now)`; TTL `(capacity - tokens) / rate`. A refused call waits "
             "for `(1 - tokens) / rate`; send it as text, or Lua cuts it to a whole number.",
         ),
-        check=judged_by(Take()),
+        check=check_take,
     ),
     Exercise(
         number="06.2",
@@ -158,7 +154,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`if tokens < cost` return `{0, math.floor(tokens), tostring((cost - tokens) / rate)}`, "
             "else take `cost`. In Python: `math.inf` when `cost > capacity`.",
         ),
-        check=judged_by(TakeMany()),
+        check=check_take_many,
     ),
     Exercise(
         number="06.3",
@@ -173,6 +169,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`SET` turn + interval with a `PX` that reaches until then, and return "
             "`tostring(turn - now)`.",
         ),
-        check=judged_by(Reserve()),
+        check=check_reserve,
     ),
 )

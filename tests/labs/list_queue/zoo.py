@@ -114,7 +114,7 @@ def swallows_the_error(redis, me, handle):
 @wrong(
     "10.1",
     situation="One call after the other",
-    because="ada was given 'b'; 'a' is due",
+    because="'0' is due",
     sequential=True,
 )
 def the_newest_first(redis, me, handle):
@@ -257,9 +257,8 @@ def scripted(most, test):
 
 @wrong(
     "10.2",
-    situation="One call after the other",
-    because="dead holds []; ['a'] is due",
-    sequential=True,
+    situation="Several clients at once",
+    because="['0'] is due",
 )
 def four_attempts(redis):
     return scripted(4, "redis.call('EXISTS', 'lease:' .. name) == 0")(redis)

@@ -22,8 +22,8 @@ def server_ms(redis):
 
 @wrong(
     "12.1",
-    situation="One call after the other",
-    because="The key 'session:a' lives for 30 s; 20 s is due",
+    situation="A visit shortly before the end",
+    because="It lives for 600 seconds",
     sequential=True,
 )
 def knows_no_end(redis, session, idle_ms):
@@ -36,12 +36,7 @@ def knows_no_end(redis, session, idle_ms):
     return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))
 
 
-@wrong(
-    "12.1",
-    situation="One call after the other",
-    because="session:a holds {'user': '7', 'ends': '20000'}; ",
-    sequential=True,
-)
+@wrong("12.1", situation="A visit", because="the field `visits` is None", sequential=True)
 def counts_for_the_caller_only(redis, session, idle_ms):
     fields = redis.hgetall(f"session:{session}")
     if not fields:
@@ -50,12 +45,7 @@ def counts_for_the_caller_only(redis, session, idle_ms):
     return fields | {"visits": str(int(fields.get("visits", 0)) + 1)}
 
 
-@wrong(
-    "12.1",
-    situation="One call after the other",
-    because="The key 'session:a' lives for 15 s; 20 s is due",
-    sequential=True,
-)
+@wrong("12.1", situation="A visit", because="It lives for 120 seconds", sequential=True)
 def prolongs_nothing(redis, session, idle_ms):
     script = """
     if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
@@ -67,8 +57,8 @@ def prolongs_nothing(redis, session, idle_ms):
 
 @wrong(
     "12.1",
-    situation="One call after the other",
-    because="ada was given {'visits': '1'} (dict); None is due",
+    situation="A visit past the end",
+    because="session:ada has no TTL",
     sequential=True,
 )
 def counts_after_it_has_ended_it(redis, session, idle_ms):
@@ -85,8 +75,9 @@ def counts_after_it_has_ended_it(redis, session, idle_ms):
 
 @wrong(
     "12.1",
-    situation="Several clients at once",
-    because="No order of the calls gives that",
+    situation="A visit and a logout",
+    because="session:ada was over, and is there again",
+    schedule="HGETALL TIME DEL HINCRBY PEXPIREAT HGETALL",
 )
 def looks_then_counts(redis, session, idle_ms):
     key = f"session:{session}"
@@ -101,8 +92,9 @@ def looks_then_counts(redis, session, idle_ms):
 
 @wrong(
     "12.1",
-    situation="Several clients at once",
-    because="ada was given None and bob was given {'visits': '1'}. No order of the calls gives that",
+    situation="A visit and a logout",
+    because="session:ada was over, and is there again",
+    schedule="HGET TIME DEL MULTI/EXEC",
 )
 def multi_without_watch(redis, session, idle_ms):
     key = f"session:{session}"
@@ -116,11 +108,7 @@ def multi_without_watch(redis, session, idle_ms):
         return pipe.execute()[-1]
 
 
-@wrong(
-    "12.1",
-    situation="Several clients at once",
-    because="No order of the calls gives that",
-)
+@wrong("12.1", situation="Two visits at once", because="After two visits the field `visits` is '1'")
 def reads_adds_writes(redis, session, idle_ms):
     write = """
     if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
@@ -166,12 +154,7 @@ return 1
 """
 
 
-@wrong(
-    "12.2",
-    situation="One call after the other",
-    because="session:a holds {'cart': '1'}; nothing is due",
-    sequential=True,
-)
+@wrong("12.2", situation="A login", because="There are two sessions: new and old", sequential=True)
 def copies(redis, user, old, new):
     script = """
     if redis.call('COPY', KEYS[1], KEYS[2]) == 0 then return 0 end
@@ -184,12 +167,7 @@ def copies(redis, user, old, new):
     return bool(redis.eval(script, 3, *keys, user, new))
 
 
-@wrong(
-    "12.2",
-    situation="One call after the other",
-    because="The key 'sessions:7' has no time to live; 28,800 s is due",
-    sequential=True,
-)
+@wrong("12.2", situation="A login", because="sessions:ada has no TTL", sequential=True)
 def index_for_ever(redis, user, old, new):
     script = """
     if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -202,12 +180,7 @@ def index_for_ever(redis, user, old, new):
     return bool(redis.eval(script, 3, *keys, user, new))
 
 
-@wrong(
-    "12.2",
-    situation="One call after the other",
-    because="session:a holds {'cart': '1', 'user': '7'}; nothing is due",
-    sequential=True,
-)
+@wrong("12.2", situation="A login", because="The old token is logged in", sequential=True)
 def keeps_the_token(redis, user, old, new):
     script = """
     if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -221,8 +194,8 @@ def keeps_the_token(redis, user, old, new):
 
 @wrong(
     "12.2",
-    situation="One call after the other",
-    because="session:x holds {'user': '7'}; nothing is due",
+    situation="A login in a session that is over",
+    because="session:new has no TTL",
     sequential=True,
 )
 def trusts_a_rollback(redis, user, old, new):
@@ -240,8 +213,9 @@ def trusts_a_rollback(redis, user, old, new):
 
 @wrong(
     "12.2",
-    situation="A client that crashes",
-    because="session:x holds {'cart': '1', 'user': '7'}; nothing is due",
+    situation="A login that may crash",
+    because="sessions:ada does not name new",
+    schedule="EVAL crash:EVAL",
 )
 def index_afterwards(redis, user, old, new):
     if not redis.eval(MOVE, 2, f"session:{old}", f"session:{new}", user):
@@ -252,9 +226,9 @@ def index_afterwards(redis, user, old, new):
 
 @wrong(
     "12.2",
-    situation="One call after the other",
-    because="sessions:7 holds {}; nothing is due",
-    sequential=True,
+    situation="A login while all sessions are revoked",
+    because="sessions:ada does not name new",
+    schedule="EVAL EVAL EVAL",
 )
 def index_first(redis, user, old, new):
     redis.eval(INDEX, 1, f"sessions:{user}", new)
@@ -263,8 +237,9 @@ def index_first(redis, user, old, new):
 
 @wrong(
     "12.2",
-    situation="Several clients at once",
-    because="ada was given True and bob was given True. No order of the calls gives that",
+    situation="A login and a logout",
+    because="session:new has no TTL",
+    schedule="EXISTS DEL MULTI/EXEC",
 )
 def looks_then_moves(redis, user, old, new):
     if not redis.exists(f"session:{old}"):
@@ -280,8 +255,9 @@ def looks_then_moves(redis, user, old, new):
 
 @wrong(
     "12.2",
-    situation="Several clients at once",
-    because="ada was given True and bob was given True. No order of the calls gives that",
+    situation="A login and a request",
+    because="The request's write was accepted, and is lost",
+    schedule="HGETALL PTTL EVAL MULTI/EXEC",
 )
 def copies_what_it_has_read(redis, user, old, new):
     fields, left = redis.hgetall(f"session:{old}"), redis.pttl(f"session:{old}")
@@ -297,11 +273,7 @@ def copies_what_it_has_read(redis, user, old, new):
     return True
 
 
-@wrong(
-    "12.2",
-    situation="Several clients at once",
-    because="ada was given an error (WatchError: Watched variable changed. at line 299: ); ",
-)
+@wrong("12.2", situation="A login and a request", because="raised WatchError")
 def watches_and_gives_up(redis, user, old, new):
     with redis.pipeline(transaction=True) as pipe:
         pipe.watch(f"session:{old}")

@@ -48,11 +48,7 @@ def oldest_leaves(redis, key, window, now):
     return score + window - now
 
 
-@wrong(
-    "05.1",
-    situation="Several clients at once",
-    because="ada was given (True, 0, 0) and bob was given (True, 0, 0) and cyd was given (F",
-)
+@wrong("05.1", situation="Two callers at once, room for 1", because="ada and bob got in")
 def checks_then_adds(redis, key, limit, window, now):
     redis.zremrangebyscore(key, "-inf", now - window)
     used = redis.zcard(key)
@@ -65,11 +61,7 @@ def checks_then_adds(redis, key, limit, window, now):
     return True, limit - used - 1, 0
 
 
-@wrong(
-    "05.1",
-    situation="Several clients at once",
-    because="ada was given (False, 0, 60.0) and bob was given (False, 0, 60.0) and cyd was ",
-)
+@wrong("05.1", situation="Two callers at once, room for 1", because="Nobody got in")
 def adds_then_takes_it_back(redis, key, limit, window, now):
     name = secrets.token_hex(8)
     with redis.pipeline(transaction=True) as pipe:
@@ -85,11 +77,7 @@ def adds_then_takes_it_back(redis, key, limit, window, now):
     return True, limit - used, 0
 
 
-@wrong(
-    "05.1",
-    situation="A client that crashes",
-    because="The key 'limit:7' has no time to live: it stays for ever",
-)
+@wrong("05.1", situation="A caller who may crash", because="calls:7 has no TTL")
 def expires_it_afterwards(redis, key, limit, window, now):
     script = script_of().replace("redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))", "")
     answer = decide(script, redis, key, limit, window, now)
@@ -97,11 +85,7 @@ def expires_it_afterwards(redis, key, limit, window, now):
     return answer
 
 
-@wrong(
-    "05.1",
-    situation="Several clients at once",
-    because="ada was given (False, 0, 0) and bob was given (True, 0, 0) and cyd was given (",
-)
+@wrong("05.1", situation="Two callers at once, room for 2", because="room for 2")
 def gives_up_when_overtaken(redis, key, limit, window, now):
     with redis.pipeline() as pipe:
         pipe.watch(key)
@@ -119,11 +103,7 @@ def gives_up_when_overtaken(redis, key, limit, window, now):
     return True, limit - len(calls) - 1, 0
 
 
-@wrong(
-    "05.1",
-    situation="A client that crashes",
-    because="The key 'limit:7:lock' has no time to live: it stays for ever",
-)
+@wrong("05.1", situation="A caller who may crash", because="calls:7:lock has no TTL")
 def locks_for_ever(redis, key, limit, window, now):
     while not redis.set(f"{key}:lock", 1, nx=True):
         time.sleep(0.001)
@@ -133,12 +113,7 @@ def locks_for_ever(redis, key, limit, window, now):
         redis.delete(f"{key}:lock")
 
 
-@wrong(
-    "05.1",
-    situation="One call after the other",
-    because="ada was given (False, 0, 30.0); (True, 0, 0) is due",
-    sequential=True,
-)
+@wrong("05.1", situation=ALONE, because="Call 7, at 60 s, was not admitted", sequential=True)
 def counts_refusals(redis, key, limit, window, now):
     with redis.pipeline(transaction=True) as pipe:
         pipe.zremrangebyscore(key, "-inf", now - window)
@@ -151,53 +126,28 @@ def counts_refusals(redis, key, limit, window, now):
     return allowed, max(0, limit - used), 0 if allowed else oldest + window - now
 
 
-@wrong(
-    "05.1",
-    situation="One call after the other",
-    because="ada was given (True, 0, 0.0); (False, 0, 60) is due",
-    sequential=True,
-)
+@wrong("05.1", situation=ALONE, because="was told remaining=1; 0 is due", sequential=True)
 def one_moment_one_member(redis, key, limit, window, now):
     return decide(script_of(member="now"), redis, key, limit, window, now)
 
 
-@wrong(
-    "05.1",
-    situation="One call after the other",
-    because="ada was given (False, 0, 0.0); (True, 0, 0) is due",
-    sequential=True,
-)
+@wrong("05.1", situation=ALONE, because="Call 7, at 60 s, was not admitted", sequential=True)
 def the_edge_still_counts(redis, key, limit, window, now):
     drop = "'-inf', string.format('(%.17g', now - window)"
     return decide(script_of(drop=drop), redis, key, limit, window, now)
 
 
-@wrong(
-    "05.1",
-    situation="One call after the other",
-    because="ada was given (False, 0, 60.0); (False, 0, 59.5) is due",
-    sequential=True,
-)
+@wrong("05.1", situation=ALONE, because="retry_after=59; 58 is due", sequential=True)
 def waits_for_the_newest(redis, key, limit, window, now):
     return decide(script_of(place="-1"), redis, key, limit, window, now)
 
 
-@wrong(
-    "05.1",
-    situation="One call after the other",
-    because="ada was given (True, 1, 0.0); (True, 0, 0) is due",
-    sequential=True,
-)
+@wrong("05.1", situation=ALONE, because="remaining=3; 2 is due", sequential=True)
 def counts_before_this_one(redis, key, limit, window, now):
     return decide(script_of(answer="limit - used"), redis, key, limit, window, now)
 
 
-@wrong(
-    "05.1",
-    situation="One call after the other",
-    because="ada was given (False, 0, 59.5); (False, 0, 60) is due",
-    sequential=True,
-)
+@wrong("05.1", situation=ALONE, because="at 60 s, was told remaining=2; 1 is due", sequential=True)
 def fixed_window(redis, key, limit, window, now):
     counter = f"{key}:{int(now // window)}"
     with redis.pipeline(transaction=True) as pipe:
@@ -306,11 +256,7 @@ def add(pipe, key, limits, now, name=None):
     pipe.expire(key, math.ceil(longest) + 1)
 
 
-@wrong(
-    "05.3",
-    situation="Several clients at once",
-    because="ada was given (True, 0, 0) and bob was given (True, 0, 0) and cyd was given (F",
-)
+@wrong("05.3", situation="Two callers at once, room for 1", because="ada and bob got in")
 def looks_at_all_then_adds(redis, key, limits, now):
     wait, left = look(log_of(redis, key), limits, now)
     if not left:
@@ -321,11 +267,7 @@ def looks_at_all_then_adds(redis, key, limits, now):
     return True, left - 1, 0
 
 
-@wrong(
-    "05.3",
-    situation="Several clients at once",
-    because="ada was given (True, 0, 0) and bob was given (False, 0, 60.0) and cyd was give",
-)
+@wrong("05.3", situation="Two callers at once, room for 1", because="Nobody got in")
 def adds_then_takes_it_back_of_all(redis, key, limits, now):
     name = secrets.token_hex(8)
     with redis.pipeline(transaction=True) as pipe:
@@ -339,11 +281,7 @@ def adds_then_takes_it_back_of_all(redis, key, limits, now):
     return True, left - 1, 0
 
 
-@wrong(
-    "05.3",
-    situation="A client that crashes",
-    because="The key 'limit:7' has no time to live: it stays for ever",
-)
+@wrong("05.3", situation="A caller who may crash", because="calls:7 has no TTL")
 def expires_the_log_afterwards(redis, key, limits, now):
     while True:
         with redis.pipeline() as pipe:
@@ -361,11 +299,7 @@ def expires_the_log_afterwards(redis, key, limits, now):
         return True, left - 1, 0
 
 
-@wrong(
-    "05.3",
-    situation="Several clients at once",
-    because="ada was given (False, 0, 0) and bob was given (True, 0, 0) and cyd was given (",
-)
+@wrong("05.3", situation="Two callers at once, room for 2", because="room for 2")
 def refuses_when_overtaken(redis, key, limits, now):
     with redis.pipeline() as pipe:
         pipe.watch(key)
@@ -381,12 +315,7 @@ def refuses_when_overtaken(redis, key, limits, now):
     return True, left - 1, 0
 
 
-@wrong(
-    "05.3",
-    situation="One call after the other",
-    because="ada was given (False, 0, 90.5); (False, 0, 60) is due",
-    sequential=True,
-)
+@wrong("05.3", situation=ALONE, because="was not admitted", sequential=True)
 def one_after_the_other(redis, key, limits, now):
     answers = [
         decide(script_of(), redis, f"{key}:{window}", limit, window, now)
@@ -418,21 +347,11 @@ def in_a_transaction(redis, key, limits, now, *, lives=None, choose=max):
                 continue
 
 
-@wrong(
-    "05.3",
-    situation="One call after the other",
-    because="ada was given (False, 0, 30.5); (False, 0, 60) is due",
-    sequential=True,
-)
+@wrong("05.3", situation=ALONE, because="retry_after=9; 3589 is due", sequential=True)
 def the_shortest_wait(redis, key, limits, now):
     return in_a_transaction(redis, key, limits, now, choose=min)
 
 
-@wrong(
-    "05.3",
-    situation="One call after the other",
-    because="how long the calls are remembered, in s holds 10; from 58.69 to inf is due",
-    sequential=True,
-)
+@wrong("05.3", situation="One call, and a long pause", because="more than 10 s", sequential=True)
 def forgets_with_the_shortest(redis, key, limits, now):
     return in_a_transaction(redis, key, limits, now, lives=10)

@@ -96,7 +96,7 @@ class TestBadAnswers:
 
         found = check("00.1", count_visit)
         assert not found.passed
-        assert "raised ZeroDivisionError" in found.reason
+        assert "ZeroDivisionError: division by zero" in found.reason
         assert "redis.incr(page) / 0" in found.reason
         assert "\n" not in found.reason
 
@@ -121,7 +121,7 @@ class TestBadAnswers:
 
         found = check("00.1", count_visit)
         assert not found.passed
-        assert "'ada' repeats GET open for ever" in found.reason
+        assert "ada repeats GET open for ever" in found.reason
 
     def test_answers_after_a_bad_one(self):
         """A check that was ended leaves the next one alone."""

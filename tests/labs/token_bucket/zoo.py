@@ -50,11 +50,7 @@ def store(pipe, key, capacity, rate, tokens, at):
 # 06.1: the first four pass every test with one caller
 
 
-@wrong(
-    "06.1",
-    situation="Several clients at once",
-    because="ada was given (True, 0, 0) and bob was given (True, 0, 0). No order of the calls gives that",
-)
+@wrong("06.1", situation="Two callers at once, room for 1", because="ada and bob got in")
 def in_python(redis, key, capacity, rate, now):
     tokens, at = level(redis.hmget(key, "tokens", "at"), capacity, rate, now)
     if tokens < 1:
@@ -65,11 +61,7 @@ def in_python(redis, key, capacity, rate, now):
     return True, math.floor(tokens - 1), 0
 
 
-@wrong(
-    "06.1",
-    situation="Several clients at once",
-    because="ada was given (False, 0, 0) and bob was given (True, 0, 0). No order of the calls gives that",
-)
+@wrong("06.1", situation="Two callers at once, room for 2", because="got in, with room for 2")
 def gives_up_when_overtaken(redis, key, capacity, rate, now):
     with redis.pipeline() as pipe:
         pipe.watch(key)
@@ -85,11 +77,7 @@ def gives_up_when_overtaken(redis, key, capacity, rate, now):
     return True, math.floor(tokens - 1), 0
 
 
-@wrong(
-    "06.1",
-    situation="A client that crashes",
-    because="The key 'bucket:7' has no time to live: it stays for ever",
-)
+@wrong("06.1", situation="A caller who may crash", because="bucket:7 has no TTL")
 def expires_it_afterwards(redis, key, capacity, rate, now):
     script = but("'PEXPIRE', KEYS[1], math.ceil((capacity - tokens) / rate * 1000)", "'GET', 'x'")
     allowed, left, wait = redis.eval(script, 1, key, capacity, rate, now)
@@ -100,20 +88,14 @@ def expires_it_afterwards(redis, key, capacity, rate, now):
 
 @wrong(
     "06.1",
-    situation="One call after the other",
-    because="ada was given (False, 0, 132.83333333333); (False, 0, 133.333333) is due",
-    sequential=True,
+    situation="Two callers, one a minute ahead",
+    because="with 2 in the bucket and 1 a minute",
 )
 def sets_its_clock_back(redis, key, capacity, rate, now):
     return take(but("math.max(at, now))", "now)"), redis, key, capacity, rate, now)
 
 
-@wrong(
-    "06.1",
-    situation="One call after the other",
-    because="ada was given (False, 0, 133.33333333333); (False, 0, 132.833333) is due",
-    sequential=True,
-)
+@wrong("06.1", situation=SLOWLY, because="0.02233 is due", sequential=True)
 def floors(redis, key, capacity, rate, now):
     script = but("math.max(0, now - at) * rate", "math.floor(math.max(0, now - at) * rate)")
     return take(script, redis, key, capacity, rate, now)
@@ -121,8 +103,8 @@ def floors(redis, key, capacity, rate, now):
 
 @wrong(
     "06.1",
-    situation="One call after the other",
-    because="the life of the key, in s holds 3600; from 70.6667 to 137 is due",
+    situation="A slow bucket, nearly empty",
+    because="the key lives for 3,600 s",
     sequential=True,
 )
 def lives_for_an_hour(redis, key, capacity, rate, now):
@@ -130,33 +112,18 @@ def lives_for_an_hour(redis, key, capacity, rate, now):
     return take(script, redis, key, capacity, rate, now)
 
 
-@wrong(
-    "06.1",
-    situation="One call after the other",
-    because="ada was given (False, 0, 133.33333333333); (False, 0, 132.833333) is due",
-    sequential=True,
-)
+@wrong("06.1", situation=SLOWLY, because="was told retry_after=1.333", sequential=True)
 def waits_for_a_whole_token(redis, key, capacity, rate, now):
     return take(but("(1 - tokens) / rate", "1 / rate"), redis, key, capacity, rate, now)
 
 
-@wrong(
-    "06.1",
-    situation="One call after the other",
-    because="ada was given (False, -1, 266.66666666667); (False, 0, 133.333333) is due",
-    sequential=True,
-)
+@wrong("06.1", situation=SLOWLY, because="remaining=-1; 0 is due", sequential=True)
 def goes_into_debt(redis, key, capacity, rate, now):
     script = but("tokens = tokens - allowed", "tokens = tokens - 1")
     return take(script, redis, key, capacity, rate, now)
 
 
-@wrong(
-    "06.1",
-    situation="One call after the other",
-    because="ada was given (True, 74, 0); (True, 0, 0) is due",
-    sequential=True,
-)
+@wrong("06.1", situation=SLOWLY, because="at 100.1 s, was told remaining", sequential=True)
 def runs_over(redis, key, capacity, rate, now):
     return take(but("math.min(capacity,", "("), redis, key, capacity, rate, now)
 
@@ -183,11 +150,7 @@ def take_many(redis, key, capacity, rate, cost, *now):
     return allowed == 1, left, float(wait) if cost <= capacity else math.inf
 
 
-@wrong(
-    "06.2",
-    situation="Several clients at once",
-    because="ada was given (True, 0, 0) and bob was given (True, 0, 0). No order of the calls gives that",
-)
+@wrong("06.2", situation="Two callers, three tokens each", because="ada and bob took 3 of 5")
 def looks_then_takes(redis, key, capacity, rate, cost):
     _, left, _ = take_many(redis, key, capacity, rate, 0)
     if left < cost:
@@ -197,11 +160,7 @@ def looks_then_takes(redis, key, capacity, rate, cost):
     return True, max(0, left), 0
 
 
-@wrong(
-    "06.2",
-    situation="Several clients at once",
-    because="ada was given (True, 3, 0.0) and bob was given (True, 2, 0.0). No order of the calls gives that",
-)
+@wrong("06.2", situation="A caller who may crash", because="while taking 3 of 5, 4 are left")
 def takes_then_gives_back(redis, key, capacity, rate, cost):
     if cost > capacity:
         return False, take_many(redis, key, capacity, rate, 0)[1], math.inf
@@ -213,12 +172,7 @@ def takes_then_gives_back(redis, key, capacity, rate, cost):
     return answer
 
 
-@wrong(
-    "06.2",
-    situation="One call after the other",
-    because="ada was given (True, 8, 0.0); (True, 0, 0) is due",
-    sequential=True,
-)
+@wrong("06.2", situation="A caller who may crash", because="After a crash while taking 3 of 5")
 def one_by_one_under_a_lock(redis, key, capacity, rate, cost):
     while not redis.set(f"{key}:lock", 1, nx=True, px=100):
         time.sleep(0.001)
@@ -235,8 +189,8 @@ def one_by_one_under_a_lock(redis, key, capacity, rate, cost):
 
 @wrong(
     "06.2",
-    situation="A client that crashes, and others come afterwards",
-    because="ada was given (False, -1, 4000.0); (False, 2, from 940 to 1000) is due",
+    situation="Three callers of three, three and two",
+    because="Two tokens were left, and who wanted them was refused",
 )
 def takes_all_then_gives_all_back(redis, key, capacity, rate, cost):
     if cost > capacity:
@@ -249,43 +203,24 @@ def takes_all_then_gives_all_back(redis, key, capacity, rate, cost):
     return True, left, 0
 
 
-@wrong(
-    "06.2",
-    situation="Several clients whose clocks differ by an hour",
-    because="ada was given (True, 4, 0.0) and bob was given (True, 4, 0.0). No order of the calls gives that",
-)
+@wrong("06.2", situation="Two callers, one clock a minute ahead", because="ada and bob took 5 each")
 def by_the_callers_clock(redis, key, capacity, rate, cost):
     return take_many(redis, key, capacity, rate, cost, time.time())
 
 
-@wrong(
-    "06.2",
-    situation="One call after the other",
-    because="ada was given (False, 2, 3000.0); (False, 2, from 940 to 1000) is due",
-    sequential=True,
-)
+@wrong("06.2", situation=ALONE, because="(False, 2, 1000) is due", sequential=True)
 def waits_for_all_of_them(redis, key, capacity, rate, cost):
     allowed, left, _ = take_many(redis, key, capacity, rate, cost)
     return allowed, left, 0 if allowed else cost / rate if cost <= capacity else math.inf
 
 
-@wrong(
-    "06.2",
-    situation="One call after the other",
-    because="ada was given (False, 5, 1000.0); (False, 5, from inf to inf) is due",
-    sequential=True,
-)
+@wrong("06.2", situation=ALONE, because="(False, 0, inf) is due", sequential=True)
 def says_when_it_never_will(redis, key, capacity, rate, cost):
     allowed, left, wait = redis.eval(MANY, 1, key, capacity, rate, cost)
     return allowed == 1, left, float(wait)
 
 
-@wrong(
-    "06.2",
-    situation="One call after the other",
-    because="ada was given (True, 2, 0.0); (True, 3, 0) is due",
-    sequential=True,
-)
+@wrong("06.2", situation=ALONE, because="(True, 0, 0) is due", sequential=True)
 def refused_calls_pay(redis, key, capacity, rate, cost):
     allowed, left, wait = take_many(redis, key, capacity, rate, cost)
     if not allowed:
@@ -309,11 +244,7 @@ def reserve(redis, key, rate, longest, now, script=RESERVE):
     return None if wait is None else float(wait)
 
 
-@wrong(
-    "06.3",
-    situation="Several clients at once",
-    because="ada was given 0.0 and bob was given 0.0. No order of the calls gives that",
-)
+@wrong("06.3", situation="Two callers at once", because="The turns in seconds from now")
 def reads_then_writes(redis, key, rate, longest, now):
     turn = max(now, float(redis.get(key) or 0))
     if turn - now > longest:
@@ -322,11 +253,7 @@ def reads_then_writes(redis, key, rate, longest, now):
     return turn - now
 
 
-@wrong(
-    "06.3",
-    situation="Several clients at once",
-    because="ada was given 0.0 and bob was given None. No order of the calls gives that",
-)
+@wrong("06.3", situation="Two callers at once", because="The turns in seconds from now")
 def no_turn_when_overtaken(redis, key, rate, longest, now):
     with redis.pipeline() as pipe:
         pipe.watch(key)
@@ -342,11 +269,7 @@ def no_turn_when_overtaken(redis, key, rate, longest, now):
     return turn - now
 
 
-@wrong(
-    "06.3",
-    situation="Several clients at once",
-    because="the life of the key, in s holds 64",
-)
+@wrong("06.3", situation="A caller who may crash", because="bucket:7 has no TTL")
 def expires_the_turn_afterwards(redis, key, rate, longest, now):
     script = RESERVE.replace(", 'PX', math.ceil((turn + interval - now) * 1000)", "")
     wait = reserve(redis, key, rate, longest, now, script)
@@ -355,23 +278,13 @@ def expires_the_turn_afterwards(redis, key, rate, longest, now):
     return wait
 
 
-@wrong(
-    "06.3",
-    situation="One call after the other",
-    because="ada was given None; 64 is due",
-    sequential=True,
-)
+@wrong("06.3", situation=ALONE, because="was told", sequential=True)
 def who_is_refused_takes_a_turn(redis, key, rate, longest, now):
     wait = reserve(redis, key, rate, 1e9, now)
     return wait if wait <= longest else None
 
 
-@wrong(
-    "06.3",
-    situation="One call after the other",
-    because="ada was given 128.0; 364.5 is due",
-    sequential=True,
-)
+@wrong("06.3", situation=ALONE, because="at 9 s, was told", sequential=True)
 def saves_up_turns(redis, key, rate, longest, now):
     script = RESERVE.replace("math.max(now, ", "(").replace("math.ceil(", "10000000 + (")
     wait = reserve(redis, key, rate, longest, now, script)
@@ -379,10 +292,7 @@ def saves_up_turns(redis, key, rate, longest, now):
 
 
 @wrong(
-    "06.3",
-    situation="One call after the other",
-    because="the life of the key, in s holds 3600;",
-    sequential=True,
+    "06.3", situation="A hundred turns a minute apart", because="the key lives for", sequential=True
 )
 def for_an_hour(redis, key, rate, longest, now):
     script = RESERVE.replace("math.ceil((turn + interval - now) * 1000)", "3600000")
