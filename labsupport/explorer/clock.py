@@ -41,6 +41,10 @@ class Clock:
         """Milliseconds since 1970."""
         return self.now_us // 1000
 
+    def elapsed(self) -> float:
+        """Seconds since some moment before the run, as a monotonic clock counts them."""
+        return 1_000.0 + (self.now_us - START * _MICROSECONDS) / 1e6
+
     def restart(self) -> None:
         """Back to the first moment of a run."""
         self.now_us = START * _MICROSECONDS

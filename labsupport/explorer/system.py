@@ -122,6 +122,10 @@ class Host:
         """Seconds since 1970."""
         return self.clock.now_us / 1e6
 
+    def monotonic(self) -> float:
+        """Seconds since some moment."""
+        return self.clock.elapsed()
+
     def sleep(self, seconds: float) -> None:
         """Nobody else moves meanwhile: there is nothing to wait for."""
 

@@ -35,7 +35,7 @@ class Service:
 
 def clocks():
     return [
-        time.time(), now(), time.time_ns() / 1e9, time.monotonic(), time.perf_counter(),
+        time.time(), now(), time.time_ns() / 1e9, moment.now().timestamp(), moment.today().timestamp(),
         moment.now().timestamp(), datetime.datetime.now(datetime.UTC).timestamp(),
         time.mktime(time.localtime()),
     ]

@@ -34,6 +34,9 @@ class Timekeeper(Protocol):
     def time(self) -> float:
         """Seconds since 1970."""
 
+    def monotonic(self) -> float:
+        """Seconds since some moment."""
+
     def sleep(self, seconds: float) -> None:
         """Sleep without taking time."""
 
@@ -55,6 +58,15 @@ def _clock(usual: Callable[[], Any], of: Callable[[float], Any]) -> Callable[[],
     def read() -> Any:
         keeper = timekeeper_here()
         return usual() if keeper is None else of(keeper.time())
+
+    read.__name__ = usual.__name__
+    return read
+
+
+def _counter(usual: Callable[[], Any], of: Callable[[float], Any]) -> Callable[[], Any]:
+    def read() -> Any:
+        keeper = timekeeper_here()
+        return usual() if keeper is None else of(keeper.monotonic())
 
     read.__name__ = usual.__name__
     return read
@@ -178,10 +190,10 @@ _CLOCKS: dict[str, Any] = {
     "sleep": _sleep,
     "time": _clock(time.time, _same),
     "time_ns": _clock(time.time_ns, _nanoseconds),
-    "monotonic": _clock(time.monotonic, _same),
-    "monotonic_ns": _clock(time.monotonic_ns, _nanoseconds),
-    "perf_counter": _clock(time.perf_counter, _same),
-    "perf_counter_ns": _clock(time.perf_counter_ns, _nanoseconds),
+    "monotonic": _counter(time.monotonic, _same),
+    "monotonic_ns": _counter(time.monotonic_ns, _nanoseconds),
+    "perf_counter": _counter(time.perf_counter, _same),
+    "perf_counter_ns": _counter(time.perf_counter_ns, _nanoseconds),
     "process_time": _clock(time.process_time, lambda seconds: 0.0),
     "thread_time": _clock(time.thread_time, lambda seconds: 0.0),
     "localtime": _calendar(time.localtime, 0),

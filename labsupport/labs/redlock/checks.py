@@ -148,7 +148,7 @@ def _require_lease(lease: Any, most: float) -> None:
     require(lease is not None, "Nobody else wants the lock, and acquire returned None.")
     right = isinstance(lease, tuple) and len(lease) == 2
     require(right, f"acquire returned {type(lease).__name__}, which is not (token, validity).")
-    valid = 0 < lease[1] <= most
+    valid = 0 < lease[1] <= most + 1e-9
     require(valid, f"A validity that is not above 0 and up to {most:.3f} s was returned.")
 
 
