@@ -1,7 +1,6 @@
 """How answers to the exercises of lab 06 are put to the test."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,7 +140,7 @@ def check_take_many(answer: Answer) -> Outcome:
             allowed, _, wait = take(redis, 5, 50.0)
             if not allowed:
                 break
-        time.sleep(min(wait, 0.2) + 0.001)
+        redis.wiring.clock.now_us += round((min(wait, 0.2) + 0.001) * 1e6)  # so long it waits
         told["after"] = take(redis, 5, 50.0)
 
     def admitted_after(redis: Any, db: Any) -> bool:
