@@ -172,7 +172,7 @@ def takes_then_gives_back(redis, key, capacity, rate, cost):
     return answer
 
 
-@wrong("06.2", situation="A caller who may crash", because="After a crash while taking 3 of 5")
+@wrong("06.2", situation="", because="without a command")
 def one_by_one_under_a_lock(redis, key, capacity, rate, cost):
     while not redis.set(f"{key}:lock", 1, nx=True, px=100):
         time.sleep(0.001)
