@@ -44,6 +44,7 @@ class Server(OwnedProcess, Closing):
         self._config = checked(config or {})
         self._tcp = tcp
         self._port = 0
+        self._bus_port = 0
         self._path = find_server().absolute()
         self._program = Program(SOCKET)
         super().__init__(self._program)
@@ -163,10 +164,14 @@ class Server(OwnedProcess, Closing):
             ) from error
 
     def _launch(self, *, on_new_port: bool) -> None:
-        for _ in range(_MOST_PORTS_TRIED if on_new_port else 1):
+        on_new_bus = not self._bus_port and self._config.get("cluster-enabled") == "yes"
+        for _ in range(_MOST_PORTS_TRIED if on_new_port or on_new_bus else 1):
             if on_new_port:
                 self._port = free_port()
-            settings = file_of(self._config, port=self._port)
+            if on_new_bus:
+                self._bus_port = free_port()
+            bus = {"cluster-port": str(self._bus_port)} if self._bus_port else {}
+            settings = file_of(bus | self._config, port=self._port)
             self._program.start([str(self._path), "redis.conf"], {"redis.conf": settings})
             if self._becomes_ready():
                 return
