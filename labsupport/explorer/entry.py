@@ -16,6 +16,7 @@ from labsupport.explorer.clients.namespaces import Namespaces
 from labsupport.explorer.clients.stand_ins import standing_in
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Taken
+from labsupport.explorer.own.pools import pools_stepped
 from labsupport.explorer.report import Moment, Report, Step
 from labsupport.explorer.search import Search
 from labsupport.explorer.shared_memory import shared_names
@@ -169,6 +170,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.enter_context(search.system.one_core())
         self.enter_context(engines_stepped())
         self.enter_context(foreign_use_noticed())
+        self.enter_context(pools_stepped(search.system.wires))
         self.enter_context(standing_in(self._functions))
         self.enter_context(watched(lambda: search.adversary.moved))
         return self

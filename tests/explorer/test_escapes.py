@@ -14,14 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis as redis_py
-import redis.asyncio
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from labsupport import explore
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients import guard
-from labsupport.servers import start_server
 
 
 def always(redis, db):
@@ -30,13 +28,6 @@ def always(redis, db):
 
 def count(redis, db):
     redis.incr("n")
-
-
-@pytest.fixture(scope="module")
-def other():
-    """Another server, which no client was handed."""
-    with start_server() as server:
-        yield server
 
 
 def thread(redis, db):
@@ -209,32 +200,6 @@ class TestRefused:
             explore({"a": count}, given=lambda r, d: r.flushall(), invariant=always)
         with pytest.raises(LabError, match="CONFIG SET reaches beyond"):
             explore({"a": count}, invariant=lambda r, d: r.config_set("maxmemory", 1))
-
-    def test_clients_that_were_not_handed_out(self, other):
-        """A client of one's own, its pipeline, its lock, a cached one, an asynchronous one."""
-        mine = other.client()
-        mine.ping()
-        pool = redis_py.ConnectionPool.from_url(other.url)
-        uses = {
-            "execute_command": lambda: mine.incr("n"),
-            "pipeline": lambda: mine.pipeline().incr("n").execute(),
-            "lock": lambda: mine.lock("l").acquire(blocking=False),
-            "from_url": lambda: redis_py.Redis.from_url(other.url).get("n"),
-            "pool": lambda: redis_py.Redis(connection_pool=pool).get("n"),
-            "script": lambda: mine.register_script("return 1")(),
-            "single": lambda: mine.client().get("n"),
-        }
-        for name, use in uses.items():
-
-            def client(redis, db, use=use):
-                redis.ping()
-                use()
-
-            with pytest.raises(LabError, match=r"did not hand out|opens a connection") as caught:
-                explore({"a": client}, invariant=always)
-            assert "'a'" in str(caught.value), name
-        mine.close()
-        pool.disconnect()
 
     def test_a_lock_of_the_process(self, monkeypatch):
         """A function that waits for a lock of the process is ended, and told, in the time it has."""

@@ -47,7 +47,13 @@ class DatabaseSeat(Protocol):
 
 def actor_here() -> "Actor | None":
     """The client whose function is running; None outside of all."""
-    return getattr(getcurrent(), "actor", None)
+    here: Any = getcurrent()
+    while here is not None:  # a library's greenlet belongs to the client that made it
+        actor: Actor | None = getattr(here, "actor", None)
+        if actor is not None:
+            return actor
+        here = here.parent
+    return None
 
 
 class Actor:
@@ -285,7 +291,7 @@ class Actor:
 
     def _drop_database(self) -> None:
         self.db.rollback()
-        for drop in self.others.values():
+        for drop in list(self.others.values()):
             drop()
         self.others.clear()
 

@@ -13,11 +13,9 @@ from typing import Any
 import redis
 import redis.asyncio
 from redis.asyncio.client import Pipeline as AsyncPipeline
-from redis.client import Pipeline
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import actor_here
-from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis
 
 __all__ = ["PATIENCE_SECONDS", "StepTimeout", "foreign_use_noticed", "watched"]
 
@@ -55,10 +53,7 @@ def foreign_use_noticed() -> Iterator[None]:
         replaced.append((owner, name, usual))
         setattr(owner, name, checked)
 
-    foreign = "uses a Redis client that the explorer did not hand out"
     try:
-        watch(redis.Redis, "execute_command", foreign, (DirectRedis,))
-        watch(Pipeline, "execute", foreign, (DirectPipeline,))
         watch(redis.asyncio.Redis, "execute_command", "uses redis.asyncio")
         watch(AsyncPipeline, "execute", "uses redis.asyncio")
         watch(threading.Thread, "start", "starts a thread of its own")

@@ -15,13 +15,13 @@ from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis
 from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.operations import Operation
 
-__all__ = ["SteppedPipeline", "SteppedRedis"]
+__all__ = ["BLOCKING", "SteppedPipeline", "SteppedRedis", "without_timeout"]
 
 # Where a blocking command keeps its timeout. The explorer, not the clock, decides when it is over.
 _TIMEOUT_LAST = frozenset({"BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BZPOPMIN", "BZPOPMAX"})
 _TIMEOUT_FIRST = frozenset({"BLMPOP", "BZMPOP"})
 _TIMEOUT_OPTION = frozenset({"XREAD", "XREADGROUP"})
-_BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _TIMEOUT_OPTION
+BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _TIMEOUT_OPTION
 _FOR_EVER = 0
 
 
@@ -61,8 +61,8 @@ class SteppedRedis(DirectRedis):
         actor.gate(operation)
         timeout = None
         sent, convert = self.prepare(args)
-        if args[0] in _BLOCKING or word(args[0]) in _BLOCKING:
-            sent, timeout = _without_timeout(sent)
+        if args[0] in BLOCKING or word(args[0]) in BLOCKING:
+            sent, timeout = without_timeout(sent)
         before = None
         if actor.repeated(operation):
             before = self.wiring.changes()
@@ -238,7 +238,7 @@ class SteppedPipeline(DirectPipeline):
         return reply
 
 
-def _without_timeout(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], float | None]:
+def without_timeout(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], float | None]:
     """A blocking command with its timeout out of reach, and the timeout (None: it does not block)."""
     name = word(args[0])
     if name in _TIMEOUT_LAST:
