@@ -67,15 +67,6 @@ def sqlite(redis, db):
     sqlite3.connect(":memory:")
 
 
-def coroutine(redis, db):
-    redis.ping()
-
-    async def client():
-        return None
-
-    return client()
-
-
 def leaves(redis, db):
     redis.ping()
     sys.exit()
@@ -109,7 +100,6 @@ ESCAPES = {
     fork: "starts a process",
     connection: "opens a connection",
     sqlite: "opens an SQLite connection",
-    coroutine: "is a coroutine",
     leaves: "ended the process",
     leaves_at_once: "ended the process",
     kills: "sends a signal",

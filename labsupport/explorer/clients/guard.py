@@ -10,10 +10,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import redis
-import redis.asyncio
-from redis.asyncio.client import Pipeline as AsyncPipeline
-
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import actor_here
 
@@ -36,16 +32,16 @@ def foreign_use_noticed() -> Iterator[None]:
     """
     replaced: list[tuple[type, str, Any]] = []
 
-    def watch(owner: type, name: str, what: str, ours: tuple[type, ...] = ()) -> None:
+    def watch(owner: type, name: str, what: str) -> None:
         usual = getattr(owner, name)
 
         @functools.wraps(usual)
         def checked(self: Any, *args: Any, **options: Any) -> Any:
             actor = actor_here()
-            if actor is not None and actor.fault is None and not isinstance(self, ours):
+            if actor is not None and actor.fault is None and not actor.trusted:
                 actor.fault = NotSteppableError(
                     f"The client {actor.name!r} {what}; the explorer cannot order its steps.",
-                    "Use only the redis and db that the function is called with, in plain functions.",
+                    "Use redis-py's clients, the db of the function or an SQLAlchemy engine, in one thread.",
                 )
                 raise actor.fault  # before the call is made
             return usual(self, *args, **options)
@@ -54,9 +50,10 @@ def foreign_use_noticed() -> Iterator[None]:
         setattr(owner, name, checked)
 
     try:
-        watch(redis.asyncio.Redis, "execute_command", "uses redis.asyncio")
-        watch(AsyncPipeline, "execute", "uses redis.asyncio")
         watch(threading.Thread, "start", "starts a thread of its own")
+        for module, owner in (("psycopg", "Cursor"), ("psycopg", "ServerCursor")):
+            if module in sys.modules:  # its connections are libpq's: no audit event tells of them
+                watch(getattr(sys.modules[module], owner), "execute", "uses psycopg by itself")
         _audit()
         yield
     finally:

@@ -213,7 +213,11 @@ class Exchange:
                 one if convert is None or isinstance(one, Exception) else convert(one)
                 for one, convert in zip(reply, block.converts, strict=True)
             ]
-            turn.took(block.operation, reply)
+            shown = [
+                self._shown(word(args[0]), one)
+                for args, one in zip(block.operation.commands, reply, strict=True)
+            ]
+            turn.took(block.operation, shown)
         self._lose(turn)
         return reply
 

@@ -5,6 +5,7 @@ Only the connection is another: it goes to the exploration's server, never to th
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ from labsupport.explorer.own.exchange import Exchange
 from labsupport.explorer.own.turns import ActorTurn, HostTurn, Turn
 from labsupport.explorer.own.wires import Settings, Wires
 
-__all__ = ["SteppedConnection", "kept_options", "now", "pools_stepped", "turn_here"]
+__all__ = ["SteppedConnection", "kept_options", "pools_replaced", "pools_stepped", "turn_here"]
 
 _KEPT = ("retry", "retry_on_error", "retry_on_timeout", *Settings._fields)
 _HOST = HostTurn()
@@ -44,7 +45,7 @@ def turn_here() -> Turn | None:
     return turn
 
 
-def now(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def _now(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """What a coroutine returns that waits for nothing."""
     try:
         coroutine.send(None)
@@ -103,7 +104,7 @@ class SteppedConnection(AbstractConnection):
         turn = turn_here()
         if turn is None:
             raise _outlived()
-        return now(self.exchange.answer(turn, raw=disable_decoding))
+        return _now(self.exchange.answer(turn, raw=disable_decoding))
 
     def _connect(self) -> None:
         raise _outlived()
@@ -115,60 +116,99 @@ class SteppedConnection(AbstractConnection):
 @contextmanager
 def pools_stepped(wires: Wires) -> Iterator[None]:
     """Let the pools of explored code hand out stepped connections; elsewhere they are as ever."""
-    replaced: list[tuple[type, str, Any]] = []
-    stock: WeakKeyDictionary[Any, list[SteppedConnection]] = WeakKeyDictionary()
+    with pools_replaced(
+        (ConnectionPool, BlockingConnectionPool),
+        AbstractConnection,
+        SteppedConnection,
+        wires,
+        turn_here,
+    ):
+        yield
 
-    def replace(owner: type, name: str, make: Callable[[Any], Any]) -> None:
-        usual = owner.__dict__.get(name)
-        if usual is not None:
-            replaced.append((owner, name, usual))
-            setattr(owner, name, functools.wraps(usual)(make(usual)))
+
+@contextmanager
+def pools_replaced(
+    pools: tuple[type, ...],
+    connection: type,
+    stepped: Callable[[Exchange, dict[str, Any]], Any],
+    wires: Wires,
+    whose: Callable[[], Turn | None],
+    handed_out: type | None = None,
+) -> Iterator[None]:
+    """Replace what pools do when explored code asks them for a connection, or gives it back.
+
+    Args:
+        pools: their classes.
+        connection: the class that all connections derive from; explored code uses none but `stepped`.
+        stepped: makes a connection that is.
+        wires: of the exploration's server.
+        whose: whose turn it is, None when redis-py is to do as ever.
+        handed_out: the class of pools that name no server.
+    """
+    replaced: list[tuple[type, str, Any]] = []
+    stock: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+    waits = inspect.iscoroutinefunction(connection.send_command)  # type: ignore[attr-defined]
+
+    def replace(owner: type, name: str, other: Callable[[Any], Any]) -> None:
+        usual = owner.__dict__[name]
+        replaced.append((owner, name, usual))
+        setattr(owner, name, functools.wraps(usual)(other(usual)))
 
     def taking(usual: Any) -> Any:
         def get_connection(pool: Any, *args: Any, **options: Any) -> Any:
-            turn = turn_here()
+            turn = whose()
             if turn is None:
                 return usual(pool, *args, **options)
             free = stock.get(pool)
-            return free.pop() if free else make_connection(pool, turn)
+            taken = free.pop() if free else None
+            if taken is None or taken.asked_retry is not pool.connection_kwargs.get("retry"):
+                taken = make_connection(pool, turn)
+            return _ready(taken) if waits else taken
 
         return get_connection
 
-    def make_connection(pool: Any, turn: Turn) -> SteppedConnection:
-        check_pool(pool, turn, wires)
+    def make_connection(pool: Any, turn: Turn) -> Any:
         options = pool.connection_kwargs
-        return SteppedConnection(Exchange(wires, Settings.of(options)), options)
+        if handed_out is None or not isinstance(pool, handed_out):
+            _check_pool(pool, turn, wires)
+        made = stepped(Exchange(wires, Settings.of(options)), options)
+        made.asked_retry = options.get("retry")  # set_retry may come later
+        return made
 
     def giving(usual: Any) -> Any:
-        def release(pool: Any, connection: Any) -> Any:
-            if not isinstance(connection, SteppedConnection):
-                return usual(pool, connection)
-            connection.disconnect()
-            stock.setdefault(pool, []).append(connection)
-            return None
+        def release(pool: Any, given: Any) -> Any:
+            if not hasattr(given, "exchange"):
+                return usual(pool, given)
+            given.exchange.let_go()
+            stock.setdefault(pool, []).append(given)
+            return _ready(None) if waits else None
 
         return release
 
     def guarding(usual: Any) -> Any:
-        def send(connection: Any, *args: Any, **options: Any) -> Any:
-            refuse_foreign()
-            return usual(connection, *args, **options)
+        def send(given: Any, *args: Any, **options: Any) -> Any:
+            _refuse_foreign()
+            return usual(given, *args, **options)
 
         return send
 
     try:
-        for pool in (ConnectionPool, BlockingConnectionPool):
+        for pool in pools:
             replace(pool, "get_connection", taking)
             replace(pool, "release", giving)
-        replace(AbstractConnection, "send_command", guarding)
-        replace(AbstractConnection, "send_packed_command", guarding)
+        replace(connection, "send_command", guarding)
+        replace(connection, "send_packed_command", guarding)
         yield
     finally:
         for owner, name, usual in reversed(replaced):
             setattr(owner, name, usual)
 
 
-def check_pool(pool: Any, turn: Turn, wires: Wires) -> None:
+async def _ready(value: Any) -> Any:
+    return value
+
+
+def _check_pool(pool: Any, turn: Turn, wires: Wires) -> None:
     """Refuse a pool that cannot be played."""
     try:
         if getattr(pool, "cache", None) is not None:
@@ -182,7 +222,7 @@ def check_pool(pool: Any, turn: Turn, wires: Wires) -> None:
         raise
 
 
-def refuse_foreign() -> None:
+def _refuse_foreign() -> None:
     """Refuse a connection that was opened outside the exploration, when explored code uses it."""
     actor = actor_here()
     if actor is None:
