@@ -4,6 +4,7 @@ PORT = 8888
 IP = 127.0.0.1
 PYTHON =
 NOTEBOOKS =
+SOAK =
 LAB =
 TITLE =
 
@@ -38,6 +39,9 @@ test: setup ## check the style and types, run the tests, and every notebook from
 	$(VENV) -m mypy
 	$(VENV) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(NBVAL) tests notebooks
 
+soak: setup ## run all notebooks three times each beside 0, 4 and 16 busy loops; SOAK="--times 1 --pinned"
+	$(VENV) tools/soak.py $(SOAK)
+
 notebooks: setup ## run and save all notebooks, or NOTEBOOKS="notebooks/01_cache_aside.ipynb"
 	$(VENV) tools/notebooks.py $(NOTEBOOKS)
 
@@ -63,4 +67,4 @@ lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
 		--extra setup --extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
-.PHONY: help setup lab present slides test notebooks bench doctor handout new reset lock
+.PHONY: help setup lab present slides test soak notebooks bench doctor handout new reset lock

@@ -192,8 +192,38 @@ class TestTime:
                 and not r.exists("past", "present", "gone")
                 and r.ttl("future") == 9
             ),
+            passes=False,
         )
         assert report.violations == 0
+
+    @pytest.mark.parametrize("now", [lambda r: time.time(), lambda r: r.time()[0]])
+    def test_who_asks_the_time_twice_sees_it_pass(self, now):
+        """A deadline between two looks at the clock is found without being asked for; False is obeyed."""
+
+        def settle(redis, db):
+            for job in redis.zrangebyscore("due", 0, now(redis)):
+                redis.rpush("failed", job)
+            redis.zremrangebyscore("due", 0, now(redis))
+
+        def given(redis, db):
+            redis.zadd("due", {"a": time.time() - 5, "b": time.time() + 2})
+
+        def kept(redis, db):
+            return redis.zcard("due") + redis.llen("failed") == 2
+
+        report = explore({"a": settle}, given=given, invariant=kept)
+        assert report.violations > 0
+        assert "asks twice what time it is" in str(report)
+        still = explore({"a": settle}, given=given, invariant=kept, passes=False)
+        assert still.violations == 0
+
+        def once(redis, db):
+            at = now(redis)
+            for job in redis.zrangebyscore("due", 0, at):
+                redis.rpush("failed", job)
+            redis.zremrangebyscore("due", 0, at)
+
+        assert explore({"a": once}, given=given, invariant=kept).notes == ()
 
     def test_a_streams_ids_go_on(self):
         """An entry with an id of its own, ahead of the clock, is followed by the next of that moment."""

@@ -52,6 +52,7 @@ class StrandTurn(ActorTurn):
     def __init__(self, strand: Strand) -> None:
         super().__init__(strand)
         self.strand = strand
+        self.note_present = strand.client.note_present
 
     async def gate(self, operation: Operation) -> None:
         await self.strand.pause(operation)

@@ -112,6 +112,8 @@ class Exchange:
             wire.watched = ()
             return self._ask_now(wire, args, args, None, raw)
         await turn.gate(operation)
+        if name == "TIME":
+            turn.note_present()
         sent, convert = direct.prepare(args)
         timeout = None
         if name in BLOCKING:
@@ -244,11 +246,9 @@ class Exchange:
 def _is_reset() -> bool:
     """True when redis-py's pipeline says UNWATCH as it ends, and not the code."""
     frame: Any = sys._getframe(2)
-    while frame is not None and frame.f_code.co_name in {
-        "answer",
-        "_single",
-        "now",
-        "read_response",
-    }:
+    while frame is not None and frame.f_code.co_name in _BETWEEN:
         frame = frame.f_back
     return frame is not None and frame.f_code.co_name == "reset"
+
+
+_BETWEEN = frozenset({"_now", "_single", "answer", "read_response"})

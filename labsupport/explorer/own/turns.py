@@ -21,6 +21,9 @@ class Turn(Protocol):
     def took(self, operation: Operation, reply: Any) -> None:
         """Note a step that was taken."""
 
+    def note_present(self) -> None:
+        """It reads what time it is."""
+
     def repeated(self, operation: Operation) -> bool:
         """True when it is another attempt at a step that was taken before."""
 
@@ -48,6 +51,7 @@ class ActorTurn:
         self.actor = actor
         self.took = actor.took
         self.repeated = actor.repeated
+        self.note_present = actor.note_present
 
     async def gate(self, operation: Operation) -> None:
         self.actor.gate(operation)
@@ -78,6 +82,9 @@ class HostTurn:
         pass
 
     def took(self, operation: Operation, reply: Any) -> None:
+        pass
+
+    def note_present(self) -> None:
         pass
 
     def repeated(self, operation: Operation) -> bool:
