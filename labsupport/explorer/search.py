@@ -93,7 +93,7 @@ class Search:
                 raise NotSteppableError(
                     f"The client {actor.name!r} took no step: no command reached the redis or db "
                     "that it was handed.",
-                    "Use the function's own arguments: lambda redis, db: my_function(redis, db).",
+                    "Use the function's own arguments, and await each command if it is a coroutine.",
                 )
         return more
 

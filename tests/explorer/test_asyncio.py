@@ -443,6 +443,17 @@ class TestRefused:
         with pytest.raises(NotSteppableError, match="share an asyncio object"):
             explore({"a": waits, "b": wakes}, given=lambda r, d: event.clear(), invariant=always)
 
+    @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_a_command_that_nobody_awaits(self):
+        """It never reaches the server, and the client took no step."""
+
+        async def client(redis, db):
+            redis.incr("n")
+
+        with pytest.raises(NotSteppableError, match="await each command"):
+            explore({"a": client}, invariant=always)
+
     def test_given_that_never_ends(self):
         """Nobody else is there who could wake it."""
 
