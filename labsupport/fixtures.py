@@ -31,7 +31,7 @@ def make_explorer() -> "Callable[..., Report]":
 
     To look at a report that is broken, call `labsupport.explore` itself.
     """
-    from labsupport import explore
+    from labsupport.exploration import explore
 
     def explored(*args: Any, **options: Any) -> "Report":
         __tracebackhide__ = True

@@ -1,5 +1,6 @@
 """Whatever code may do to escape the explorer is stepped or refused; nothing of a run outlives it."""
 
+import asyncio
 import cProfile
 import functools
 import os
@@ -12,9 +13,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 import redis as redis_py
+import redis.asyncio as aredis
 import sqlalchemy as sa
+from greenlet import greenlet
+from redis.cluster import ClusterNode
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from labsupport import explore
@@ -92,6 +98,43 @@ def monitors(redis, db):
     redis.monitor()
 
 
+def runs_a_loop(redis, db):
+    redis.ping()
+    asyncio.run(aredis.Redis(host="cache.example").ping())
+
+
+def joins_a_cluster(redis, db):
+    redis.ping()
+    redis_py.RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", 9)])
+
+
+def subscribes_by_itself(redis, db):
+    redis.ping()
+    redis_py.Redis("cache.example").pubsub().subscribe("c")
+
+
+def other_greenlet(redis, db):
+    redis.ping()
+    greenlet(lambda: redis_py.Redis("cache.example").incr("n")).switch()
+
+
+def psycopg_by_itself(redis, db):
+    redis.ping()
+    psycopg.connect("postgresql://127.0.0.1:9/none", connect_timeout=1).execute("SELECT 1")
+
+
+async def thread_of_a_loop(redis, db):
+    await redis.ping()
+    await asyncio.to_thread(len, "")
+
+
+async def asynchronous_engine(redis, db):
+    await redis.ping()
+    engine = create_async_engine("postgresql+psycopg://127.0.0.1:9/none")
+    async with engine.connect() as connection:
+        await connection.execute(sa.text("SELECT 1"))
+
+
 ESCAPES = {
     thread: "starts a thread",
     pool_of_threads: "starts a thread",
@@ -105,6 +148,13 @@ ESCAPES = {
     kills: "sends a signal",
     subscribes: "Pub/Sub",
     monitors: "MONITOR",
+    runs_a_loop: "event loop of its own",
+    joins_a_cluster: "CLUSTER reaches beyond|COMMAND|opens a connection",
+    subscribes_by_itself: "SUBSCRIBE reaches beyond",
+    other_greenlet: "used outside its function",
+    psycopg_by_itself: "psycopg by itself",
+    thread_of_a_loop: "starts a thread",
+    asynchronous_engine: "uses an engine of postgresql",
 }
 
 BEYOND = [

@@ -30,9 +30,9 @@ def foreign_use_noticed() -> Iterator[None]:
     The methods through which every command of redis-py goes, and the start of a thread, are replaced
     for the length of the block; outside a client's function they do what they always do.
     """
-    replaced: list[tuple[type, str, Any]] = []
+    replaced: list[tuple[Any, str, Any]] = []
 
-    def watch(owner: type, name: str, what: str) -> None:
+    def watch(owner: Any, name: str, what: str) -> None:
         usual = getattr(owner, name)
 
         @functools.wraps(usual)
@@ -51,9 +51,11 @@ def foreign_use_noticed() -> Iterator[None]:
 
     try:
         watch(threading.Thread, "start", "starts a thread of its own")
-        for module, owner in (("psycopg", "Cursor"), ("psycopg", "ServerCursor")):
-            if module in sys.modules:  # its connections are libpq's: no audit event tells of them
-                watch(getattr(sys.modules[module], owner), "execute", "uses psycopg by itself")
+        psycopg = sys.modules.get("psycopg")
+        if psycopg is not None:  # its connections are libpq's: no audit event tells of them
+            by_itself = "uses psycopg by itself"
+            watch(psycopg.generators, "connect", by_itself)
+            watch(psycopg.Cursor, "execute", by_itself)
         _audit()
         yield
     finally:
