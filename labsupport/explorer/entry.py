@@ -187,7 +187,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.enter_context(search.system.one_core())
         self.enter_context(engines_stepped())
         self.enter_context(foreign_use_noticed())
-        self.enter_context(standing_in(self._functions))
+        search.restart = self.enter_context(standing_in(self._functions)).restart
         self.enter_context(watched(lambda: search.adversary.moved))
         return self
 
