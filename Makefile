@@ -15,7 +15,7 @@ NBVAL = --nbval --nbval-current-env --nbval-kernel-startup-timeout=20 --nbval-ce
 
 help: ## this list
 	@echo "make lab [PORT=8888] [BROWSER=no]   open the lab in JupyterLab"
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 36
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 36
 	@echo "PYTHON=/path/to/python3.12 with any of them picks the interpreter (3.11 to 3.13)."
 
 setup: ## install what requirements.lock lists into .venv; the others do it themselves
