@@ -220,7 +220,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.enter_context(foreign_use_noticed())
         self.enter_context(pools_stepped(search.system.wires))
         self.enter_context(async_pools_stepped(search.system.wires))
-        self.enter_context(standing_in(self._functions))
+        search.restart = self.enter_context(standing_in(self._functions)).restart
         self.enter_context(watched(lambda: search.adversary.moved))
         return self
 
