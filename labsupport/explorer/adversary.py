@@ -352,9 +352,10 @@ class Adversary:
         for one in self.actors:
             if one.fault is not None:
                 raise one.fault
-        error = actor.error
+        client = actor.whole
+        error = client.error
         if error is not None and self.serial and not isinstance(error, self.powers.raises):
-            raise ImplementationError(f"The client {actor.name!r}", error) from error
+            raise ImplementationError(f"The client {client.name!r}", error) from error
 
 
 @functools.lru_cache(maxsize=512)

@@ -7,12 +7,13 @@ import time
 import pytest
 import redis as redis_py
 import redis.asyncio as aredis
+import sqlalchemy as sa
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import TimeoutError as LostReply
 
 from labsupport import explore
-from labsupport.errors import InvalidSettingError, NotSteppableError
+from labsupport.errors import ImplementationError, InvalidSettingError, NotSteppableError
 
 MODULE = aredis.Redis.from_url("redis://cache.example:6379/0", decode_responses=True)
 SYNC = redis_py.Redis("cache.example", decode_responses=True)
@@ -83,6 +84,16 @@ async def alocks(redis, db):
         await acount(redis, db)
 
 
+def waits_long(redis, db):
+    redis.set("l", "somebody's")
+    return redis.lock("l", blocking_timeout=7200, sleep=0.5).acquire()
+
+
+async def awaits_long(redis, db):
+    await redis.set("l", "somebody's")
+    return await redis.lock("l", blocking_timeout=7200, sleep=0.5).acquire()
+
+
 def passes_on(redis, db):
     redis.rpush("q", 1)
     return redis.blpop("p", timeout=5)
@@ -102,6 +113,7 @@ PAIRS = {
     "WATCH": (watches, awatches, {}),
     "WATCH, crashes": (watches, awatches, {"crashes": "a"}),
     "redis-py's lock": (locks, alocks, {"stop": "first", "max_runs": 200}),
+    "a lock that is never free": (waits_long, awaits_long, {}),
     "blocking": (passes_on, apasses_on, {}),
     "blocking, lost": (passes_on, apasses_on, {"loses": "a", "crashes": "b"}),
 }
@@ -465,7 +477,48 @@ class TestRefused:
         assert isinstance(caught.value.__cause__, InvalidSettingError)
 
 
-def test_a_synchronous_client_inside(tmp_path):
+def test_an_error_in_the_first_order():
+    """It is a mistake in the function, and no finding, as it is in a plain one."""
+
+    async def client(redis, db):
+        await redis.ping()
+        raise KeyError("here")
+
+    with pytest.raises(ImplementationError, match="The client 'a' raised KeyError"):
+        explore({"a": client}, invariant=always)
+
+
+def test_statements_inside(tmp_path):
+    """The db that is handed out, and an engine of one's own, are stepped in a coroutine, too."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE t(n)"))
+
+    async def client(redis, db):
+        name = db.fetch_one("SELECT username FROM users WHERE id = 1")["username"]
+        await redis.ping()
+        db.execute("UPDATE users SET username = :name WHERE id = 1", name=f"{name}+")
+        with engine.begin() as connection:
+            connection.execute(sa.text("INSERT INTO t VALUES (1)"))
+
+    def given(redis, db):
+        with engine.begin() as connection:
+            connection.execute(sa.text("DELETE FROM t"))
+
+    def both(redis, db):
+        with engine.connect() as connection:
+            rows = connection.execute(sa.text("SELECT count(*) FROM t")).scalar()
+        return rows == 2 and db.fetch_one("SELECT username FROM users WHERE id = 1")[
+            "username"
+        ].endswith("++")
+
+    report = explore({"a": client, "b": client}, given=given, invariant=both, stop="first")
+    assert report.findings[0].kind == "broken"
+    assert "UPDATE users" in report.schedule
+    engine.dispose()
+
+
+def test_a_synchronous_client_inside():
     """It stops the loop, as it does in production, and each of its commands is a step."""
 
     async def mixed(redis, db):

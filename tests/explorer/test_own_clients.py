@@ -97,6 +97,13 @@ class TestStepped:
         )
         assert (report.interleavings, report.violations) == (1, 0)
 
+    def test_given_waits_for_nobody(self):
+        """A blocking command in it has its own timeout: nobody else is there."""
+        report = explore(
+            {"a": handed_out}, given=lambda r, d: MODULE.blpop("q", timeout=0.01), invariant=always
+        )
+        assert report.interleavings == 1
+
     def test_the_server_that_the_url_names_sees_nothing(self):
         """A connection that was open in the pool is not used, and is there again afterwards."""
         with start_server() as server:

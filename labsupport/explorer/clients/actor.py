@@ -171,6 +171,11 @@ class Actor:
         return self.pending or self.last
 
     @property
+    def whole(self) -> "Actor":
+        """The client, of which this is all or one task."""
+        return self
+
+    @property
     def stands_back(self) -> bool:
         """True while others stand for it: a client's tasks."""
         return False

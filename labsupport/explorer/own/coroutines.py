@@ -187,7 +187,7 @@ class CoroutineActor(Actor):
         assert self.loop is not None
         timer = self.loop.next_timer()
         if timer is not None:
-            self._slept += max(timer[0] - self.monotonic(), 0.0)
+            self._slept += max(timer[0] - self.monotonic(), 0.0) * self.haste
 
     @contextmanager
     def _away(self) -> Iterator[None]:
@@ -228,14 +228,26 @@ class Strand(Actor):
     """
 
     def __init__(self, client: CoroutineActor, number: int) -> None:
+        self.client = client
         super().__init__(
             client.name, client.function, client.redis, client.db, client.clock, client._no_op
         )
-        self.client = client
         self.name = f"{client.name}\0{number}"
         self.move = Move("step", self.name)
         self.may_lose = client.may_lose
         self._future: asyncio.Future[None] | None = None
+
+    @property
+    def whole(self) -> Actor:
+        return self.client
+
+    @property
+    def haste(self) -> int:
+        return self.client.haste
+
+    @haste.setter
+    def haste(self, value: int) -> None:
+        self.client.haste = value
 
     @property
     def live(self) -> bool:

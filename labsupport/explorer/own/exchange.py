@@ -116,7 +116,7 @@ class Exchange:
             turn.note_present()
         sent, convert = direct.prepare(args)
         timeout = None
-        if name in BLOCKING:
+        if name in BLOCKING and turn.explored:
             sent, timeout = without_timeout(sent)
         before = direct.wiring.changes() if turn.repeated(operation) else None
         wire = self._hold(turn)

@@ -10,7 +10,13 @@ __all__ = ["ActorTurn", "HostTurn", "Turn"]
 
 
 class Turn(Protocol):
-    """Lets a command be sent when the explorer says so."""
+    """Lets a command be sent when the explorer says so.
+
+    Attributes:
+        explored: True for a client; the explorer says when its blocking commands end.
+    """
+
+    explored: bool
 
     async def gate(self, operation: Operation) -> None:
         """Return when the step may be taken."""
@@ -47,6 +53,8 @@ class ActorTurn:
         actor: the client.
     """
 
+    explored = True
+
     def __init__(self, actor: Actor) -> None:
         self.actor = actor
         self.took = actor.took
@@ -74,6 +82,8 @@ class ActorTurn:
 
 class HostTurn:
     """`given` or the invariant: nothing is a step, and nobody else is there."""
+
+    explored = False
 
     async def gate(self, operation: Operation) -> None:
         pass
