@@ -1,7 +1,7 @@
 """Each claim of each experiment, with crafted numbers: it can hold, break, and say that it was idle."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 
