@@ -22,6 +22,8 @@ __all__ = ["Search"]
 
 MAX_STEPS = 1_000
 """A run that takes more is given up."""
+MAX_ENDLESS = 20
+"""After so many of those the search is, too."""
 
 
 class Ending(Enum):
@@ -78,6 +80,7 @@ class Search:
         self.prune = False
         self._max_runs = 20_000
         self._stop_first = False
+        self._endless = 0
         self._choices: list[Choice] = []
 
     def limit(self, *, max_runs: int, stop_first: bool) -> None:
@@ -91,7 +94,7 @@ class Search:
         for actor in self.adversary.clients:
             if actor.fault is not None:
                 raise actor.fault
-            if actor.done and actor.last is None:
+            if actor.done and actor.last is None and not actor.crashed:
                 raise NotSteppableError(
                     f"The client {actor.name!r} took no step: no command reached the redis or db "
                     "that it was handed.",
@@ -103,7 +106,7 @@ class Search:
         """Run all the others."""
         runs = 1
         while not (self._stop_first and self.checker.violations):
-            if not self._one():
+            if not self._one() or self._endless == MAX_ENDLESS:
                 return
             runs += 1
             if runs >= self._max_runs:
@@ -146,7 +149,8 @@ class Search:
             elif ending is Ending.STUCK:
                 self.interleavings += 1
                 self.checker.stuck(adversary.stuck, adversary.trace, moves, adversary.serial)
-            elif ending is Ending.ENDLESS and not self.given_up:
+            elif ending is Ending.ENDLESS:
+                self._endless += 1
                 self.given_up = f"an order took more than {MAX_STEPS:,} steps."
         finally:
             self.adversary.end()
