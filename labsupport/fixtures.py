@@ -1,7 +1,6 @@
 """Fixtures for pytest: a Redis of the tests' own, and the explorer. They do nothing until asked for.
 
-pytest finds them through the entry point `labsupport` of the installed package; in a checkout, with
-`-p labsupport.fixtures`.
+pytest finds them in the installed package, by an entry point; in a checkout, with `-p labsupport.fixtures`.
 """
 
 from collections.abc import Callable, Iterator

@@ -25,7 +25,7 @@ def test_the_entry_point_names_them():
     """pytest finds them in an installed package."""
     project = Path(__file__).resolve().parents[1] / "pyproject.toml"
     entry_points = tomllib.loads(project.read_text())["project"]["entry-points"]
-    assert entry_points["pytest11"] == {"labsupport": "labsupport.fixtures"}
+    assert entry_points["pytest11"] == {"labsupport.fixtures": "labsupport.fixtures"}
 
 
 def test_a_race_fails_with_its_whole_schedule(pytester):

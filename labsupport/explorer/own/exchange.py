@@ -114,52 +114,53 @@ class Exchange:
         await turn.gate(operation)
         if name == "TIME":
             turn.note_present()
-        sent, convert = direct.prepare(args)
-        timeout = None
-        if name in BLOCKING and turn.explored:
-            sent, timeout = without_timeout(sent)
         before = direct.wiring.changes() if turn.repeated(operation) else None
-        wire = self._hold(turn)
-        if name == "WATCH":
-            wire.watched += args[1:]
-        elif name in {"UNWATCH", "DISCARD", "EXEC"}:
-            wire.watched = ()
         try:
-            if timeout is not None:
-                wire.clean = False
-                wire.real.send_packed_command(wire.real.pack_command(*sent), check_health=False)
-                await turn.block(operation, wire.real, wire.number, timeout != _FOR_EVER)
-                reply = self._read(wire, convert, raw)
-            else:
-                reply = self._ask_now(wire, args, sent, convert, raw)
-        except ResponseError as error:
+            reply = await self._take(turn, operation, name, raw)
+        except Exception as error:
             turn.took(operation, error)
+            if not isinstance(error, ResponseError):  # e.g. no text: nor is what follows it
+                self.let_go()
+                raise
             self._lose(turn)
             raise
-        except Exception as error:  # e.g. it cannot be read as text: nor can what follows it
-            turn.took(operation, error)
-            self.let_go()
-            raise
-        if name == "FLUSHDB":
-            reply = "OK" if self._settings.decode_responses else b"OK"
         turn.took(operation, self._shown(name, reply))
         operation.unchanged = before is not None and before == direct.wiring.changes()
         self._lose(turn)
         return reply
 
+    async def _take(self, turn: Turn, operation: Operation, name: str, raw: bool) -> Any:
+        """Send the command of a step; its reply."""
+        (args,) = operation.commands
+        sent, convert = self._wires.direct.prepare(args)
+        wire = self._hold(turn)
+        if name == "WATCH":
+            wire.watched += args[1:]
+        elif name in {"UNWATCH", "DISCARD", "EXEC"}:
+            wire.watched = ()
+        timeout = None
+        if name in BLOCKING and turn.explored:
+            sent, timeout = without_timeout(sent)
+        if timeout is not None:
+            wire.send(sent)
+            await turn.block(operation, wire.real, wire.number, timeout != _FOR_EVER)
+            return self._read(wire, convert, raw)
+        reply = self._ask_now(wire, args, sent, convert, raw)
+        if name == "FLUSHDB":  # a script did it
+            return "OK" if self._settings.decode_responses else b"OK"
+        return reply
+
     def _ask_now(
         self, wire: Wire, args: Arguments, sent: Arguments, convert: Any, raw: bool
     ) -> Any:
-        wire.clean = False
-        wire.real.send_packed_command(wire.real.pack_command(*sent), check_health=False)
+        wire.send(sent)
         try:
             return self._read(wire, convert, raw)
         except ResponseError as error:
             if word(args[0]) != "XADD" or "equal or smaller" not in str(error):
                 raise
             # the stream is ahead of the clock: the server takes the next id of the same moment
-            wire.clean = False
-            wire.real.send_packed_command(wire.real.pack_command(*args), check_health=False)
+            wire.send(args)
             return self._read(wire, None, raw)
 
     def _read(self, wire: Wire, convert: Any, raw: bool) -> Any:
@@ -190,8 +191,8 @@ class Exchange:
         prepared = [direct.prepare(args) for args in commands]
         wire = self._hold(turn)
         sent = [("MULTI",), *(sent for sent, _ in prepared), ("EXEC",)]
-        wire.clean, wire.watched = False, ()
-        wire.real.send_packed_command(wire.real.pack_commands(sent), check_health=False)
+        wire.watched = ()
+        wire.send(*sent)
         self._block = _Block(operation, wire, [convert for _, convert in prepared])
         return self._next_of_block(turn, self._block, raw)
 

@@ -145,63 +145,74 @@ def pools_replaced(
         whose: whose turn it is, None when redis-py is to do as ever.
         handed_out: the class of pools that name no server.
     """
-    replaced: list[tuple[type, str, Any]] = []
-    stock: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+    stock = _Stock(stepped, wires, handed_out)
     waits = inspect.iscoroutinefunction(connection.send_command)  # type: ignore[attr-defined]
+    replaced: list[tuple[type, str, Any]] = []
 
-    def replace(owner: type, name: str, other: Callable[[Any], Any]) -> None:
+    def replace(owner: type, name: str, other: Callable[..., Any]) -> None:
         usual = owner.__dict__[name]
+
+        @functools.wraps(usual)
+        def method(this: Any, *args: Any, **options: Any) -> Any:
+            done, value = other(this, *args)
+            if not done:
+                return usual(this, *args, **options)
+            return _ready(value) if waits else value
+
         replaced.append((owner, name, usual))
-        setattr(owner, name, functools.wraps(usual)(other(usual)))
+        setattr(owner, name, method)
 
-    def taking(usual: Any) -> Any:
-        def get_connection(pool: Any, *args: Any, **options: Any) -> Any:
-            turn = whose()
-            if turn is None:
-                return usual(pool, *args, **options)
-            free = stock.get(pool)
-            taken = free.pop() if free else None
-            if taken is None or taken.asked_retry is not pool.connection_kwargs.get("retry"):
-                taken = make_connection(pool, turn)
-            return _ready(taken) if waits else taken
+    def get_connection(pool: Any, *_: Any) -> tuple[bool, Any]:
+        turn = whose()
+        return (False, None) if turn is None else (True, stock.take(pool, turn))
 
-        return get_connection
+    def release(pool: Any, given: Any) -> tuple[bool, Any]:
+        return stock.give_back(pool, given), None
 
-    def make_connection(pool: Any, turn: Turn) -> Any:
-        options = pool.connection_kwargs
-        if handed_out is None or not isinstance(pool, handed_out):
-            _check_pool(pool, turn, wires)
-        made = stepped(Exchange(wires, Settings.of(options)), options)
-        made.asked_retry = options.get("retry")  # set_retry may come later
-        return made
-
-    def giving(usual: Any) -> Any:
-        def release(pool: Any, given: Any) -> Any:
-            if not hasattr(given, "exchange"):
-                return usual(pool, given)
-            given.exchange.let_go()
-            stock.setdefault(pool, []).append(given)
-            return _ready(None) if waits else None
-
-        return release
-
-    def guarding(usual: Any) -> Any:
-        def send(given: Any, *args: Any, **options: Any) -> Any:
-            _refuse_foreign()
-            return usual(given, *args, **options)
-
-        return send
+    def send(*_: Any) -> tuple[bool, Any]:
+        _refuse_foreign()
+        return False, None
 
     try:
         for pool in pools:
-            replace(pool, "get_connection", taking)
-            replace(pool, "release", giving)
-        replace(connection, "send_command", guarding)
-        replace(connection, "send_packed_command", guarding)
+            replace(pool, "get_connection", get_connection)
+            replace(pool, "release", release)
+        replace(connection, "send_command", send)
+        replace(connection, "send_packed_command", send)
         yield
     finally:
         for owner, name, usual in reversed(replaced):
             setattr(owner, name, usual)
+
+
+class _Stock:
+    """The stepped connections of each pool that explored code has made."""
+
+    def __init__(self, stepped: Callable[..., Any], wires: Wires, handed_out: type | None) -> None:
+        self._stepped = stepped
+        self._wires = wires
+        self._handed_out = handed_out
+        self._free: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+
+    def take(self, pool: Any, turn: Turn) -> Any:
+        """One that is free, or another; there is no limit to them."""
+        options = pool.connection_kwargs
+        free = self._free.get(pool)
+        taken = free.pop() if free else None
+        if taken is None or taken.asked_retry is not options.get("retry"):  # set_retry came later
+            if self._handed_out is None or not isinstance(pool, self._handed_out):
+                _check_pool(pool, turn, self._wires)
+            taken = self._stepped(Exchange(self._wires, Settings.of(options)), options)
+            taken.asked_retry = options.get("retry")
+        return taken
+
+    def give_back(self, pool: Any, connection: Any) -> bool:
+        """Keep one; False for a connection of redis-py's own."""
+        if not hasattr(connection, "exchange"):
+            return False
+        connection.exchange.let_go()
+        self._free.setdefault(pool, []).append(connection)
+        return True
 
 
 async def _ready(value: Any) -> Any:

@@ -53,6 +53,11 @@ class Wire:
         self.watched: tuple[Any, ...] = ()
         self.clean = True
 
+    def send(self, *commands: tuple[Any, ...]) -> None:
+        """Send commands as they are."""
+        self.clean = False
+        self.real.send_packed_command(self.real.pack_commands(commands), check_health=False)
+
 
 class Wires:
     """The wires of one system, kept from run to run.
