@@ -20,6 +20,7 @@ Points = NDArray[np.int64]
 
 _ROW_INCHES = 0.36
 _LINE_INCHES = 0.26  # of a name
+_KEY_INCHES = 0.28  # of a line of the key; in a comparison the axes are lower
 _LEAST_INCHES = 0.9
 _MOST_INCHES = 3.2
 _EMPTY = "#d6d6d6"
@@ -90,7 +91,8 @@ class Lanes(Plot):
         self._looks[self._gap] = MUTED
         self.right_inches = 0.5 + name_inches(list(self._looks))
         lines = max((name.count("\n") + 1 for name in self._rows), default=1)
-        inches = max(_ROW_INCHES, _LINE_INCHES * lines) * len(rows)
+        key = _KEY_INCHES * sum(name.count("\n") + 1 for name in self._looks if name)
+        inches = max(max(_ROW_INCHES, _LINE_INCHES * lines) * len(rows), key)
         self.inches = float(np.clip(inches, _LEAST_INCHES, _MOST_INCHES))
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:

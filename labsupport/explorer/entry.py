@@ -3,20 +3,21 @@
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 from labsupport.errors import InvalidSettingError, NotSteppableError
 from labsupport.explorer.adversary import Adversary, Powers
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor
-from labsupport.explorer.clients.engine_steps import engines_stepped
 from labsupport.explorer.clients.guard import StepTimeout, foreign_use_noticed, watched
 from labsupport.explorer.clients.namespaces import Namespaces
+from labsupport.explorer.clients.sql_steps import engines_stepped
 from labsupport.explorer.clients.stand_ins import standing_in
 from labsupport.explorer.clock import Clock
-from labsupport.explorer.operations import Move, Taken
-from labsupport.explorer.report import Moment, Report, Step
+from labsupport.explorer.operations import Move
+from labsupport.explorer.report import Moment, Report, Rerun
+from labsupport.explorer.rerun import run_again, tables_of
 from labsupport.explorer.search import Search
 from labsupport.explorer.shared_memory import shared_names
 from labsupport.explorer.system import Seat, System
@@ -204,12 +205,18 @@ def _report(
             "which pruning cannot see."
         )
 
+    tables = tables_of(findings[0].schedule) if findings else []
+
     def again(moves: tuple[Move, ...]) -> Iterator[Moment]:
-        with search.system.alone():
-            search.system.begin(search.system.clock)
-            with _exploring(search, functions):
-                for taken in search.replay(moves):
-                    yield Moment(_step_of(taken, checker), search.system.contents())
+        with _resumed(search, functions):
+            system, names = search.system, checker.names()
+            for taken in search.replay(moves):
+                step = checker.steps([taken], names)[0]
+                yield Moment(step, system.contents(), system.rows(tables))
+
+    def anew(moves: tuple[Move, ...]) -> Rerun:
+        with _resumed(search, functions):
+            return run_again(search, moves, tables)
 
     return Report(
         interleavings=search.interleavings,
@@ -223,11 +230,24 @@ def _report(
         notes=tuple(notes),
         seconds=seconds,
         again=again,
+        anew=anew,
     )
 
 
-def _step_of(taken: Taken, checker: Checker) -> Step:
-    return checker.steps([taken])[0]
+@contextmanager
+def _resumed(search: Search, functions: list[Function]) -> Iterator[None]:
+    """Explore once more what was explored before, perhaps with others in between."""
+    system, actors = search.system, search.adversary.actors
+    with system.alone():
+        if not system.alive:
+            raise InvalidSettingError(
+                "The server on which the orders were run is gone.", "Run the exploration again."
+            )
+        system.begin(actors[0].clock)
+        for actor, seat in zip(actors, system.seats(len(actors)), strict=True):
+            seat.redis.actor = seat.steps.actor = actor
+        with _exploring(search, functions):
+            yield
 
 
 def _check(clients: Any, given: Any, invariant: Any, max_runs: Any, stop: Any) -> None:

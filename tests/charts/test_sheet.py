@@ -73,7 +73,7 @@ def lanes(value: float, names: tuple[str, str]) -> Plot:
     bar = Bar(names[0], "work", lambda history: spans)
     mark = Mark(names[1], "alarm", lambda history: np.array([[0, S]]))
     rows = [f"{names[0]} {number(value)}", names[1]]
-    return Lanes("who holds the lock", rows, bars=[bar], marks=[mark], gap=names[1])
+    return Lanes("who holds the lock", rows, bars=[bar], marks=[mark], gap=f"neither {names[0]}")
 
 
 class Durations(Quantiles):

@@ -15,7 +15,7 @@ Convert = Callable[[Any], Any] | None
 Wire = tuple[Arguments, Convert]
 
 IDLE_BASE_MS = 1_000_000_000
-"""Pending entries are kept this much idler than they are, see `labsupport.explorer.idle`."""
+"""Pending entries are kept this much idler than they are, see `labsupport.explorer.clients.idle`."""
 IDLE_SCALE = 1_000
 """… and each of their milliseconds counts as so many, so that a slow machine adds none."""
 
