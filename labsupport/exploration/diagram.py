@@ -78,7 +78,14 @@ class _Row:
         return _LINE * self.lines + _ROW + (0.12 if self.step.move == "lose" else 0.0)
 
 
-def draw(steps: Sequence[Step], clients: Sequence[str], reason: str, headline: str) -> Diagram:
+def draw(
+    steps: Sequence[Step],
+    clients: Sequence[str],
+    reason: str,
+    headline: str,
+    *,
+    held: bool = False,
+) -> Diagram:
     """Draw a schedule from top to bottom.
 
     Args:
@@ -86,12 +93,13 @@ def draw(steps: Sequence[Step], clients: Sequence[str], reason: str, headline: s
         clients: the clients' names; each has a lane, a colour and a marker.
         reason: what is wrong at the end: the title.
         headline: how many orders there are, and how many are broken.
+        held: nothing was wrong in this one, so its last step is no alarm.
     """
     stores = [name for name in _STORES if any(step.store == name for step in steps)]
     heads = [*clients, *(_STORES[store] for store in stores)]
     lanes, names = _lanes(heads, len(clients))
     head = _LINE * max(name.count("\n") + 1 for name in names) + 2 * _HEAD_PAD
-    rows = _rows(steps, list(clients), [*clients, *stores], lanes, head + 0.14)
+    rows = _rows(steps, list(clients), [*clients, *stores], lanes, head + 0.14, held)
     height = rows[-1].top + rows[-1].height + 0.1
     with style():
         sheet = Sheet(
@@ -182,9 +190,11 @@ def _rows(
     owners: list[str],
     lanes: Sequence[float],
     top: float,
+    held: bool,
 ) -> list[_Row]:
     fatal = {row for row, step in enumerate(steps) if step.move not in {"step", "timeout"}}
-    fatal = fatal or {len(steps) - 1}
+    if not held:
+        fatal = fatal or {len(steps) - 1}
     rows = []
     for number, step in enumerate(steps):
         to = owners.index(step.store) if step.store in owners else len(clients) - 1

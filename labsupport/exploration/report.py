@@ -7,6 +7,7 @@ from labsupport.explorer import Report
 
 if TYPE_CHECKING:
     from labsupport.charts import LabFigure
+    from labsupport.exploration.stepper import Stepper
 
 __all__ = ["ShownReport"]
 
@@ -28,6 +29,17 @@ class ShownReport(Report):
         from labsupport.exploration.diagram import draw
 
         return draw(self.counterexample, self.clients, self.reason, self.headline).figure
+
+    def step_through(self) -> "Stepper":
+        """The counterexample, a step at a time, with what is in Redis and in the tables after each.
+
+        Raises:
+            InvalidSettingError: there is no counterexample.
+        """
+        # not above: a report without it needs no widgets
+        from labsupport.exploration.stepper import Stepper
+
+        return Stepper(self)
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         try:
