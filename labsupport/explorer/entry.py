@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
-from labsupport.errors import InvalidSettingError, NotSteppableError
+from labsupport.errors import Interrupted, InvalidSettingError, NotSteppableError
 from labsupport.explorer.adversary import Adversary, Powers
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor
@@ -112,9 +112,7 @@ def explore(
         try:
             _run(search, functions)
         except KeyboardInterrupt:
-            # IPython then shows the cell that was interrupted, and little more
-            __tracebackhide__ = True
-            raise KeyboardInterrupt from None
+            raise Interrupted from None
     return _report(search, tuple(clients), shared, functions, time.perf_counter() - begin)
 
 
