@@ -19,7 +19,7 @@ from labsupport.charts.style import style
 DPI = 100
 """Dots per inch as shown on the page; final pictures hold twice as many, for projectors."""
 _SHARPER = 2
-_COLOURS = 64
+_COLOURS = 32
 _BAND_LINES = 16
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGBA = 6

@@ -23,6 +23,7 @@ _LOOK = """<style>
 .lab-panel .widget-slider { width: 96%; }
 .lab-panel .widget-toggle-buttons { width: auto; margin-right: 2em; }
 .lab-panel button { font-weight: 600; }
+.jp-OutputArea:has(.lab-panel) .jp-RenderedImage img { height: auto; max-height: 52vh; width: auto; }
 .jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child { display: none; }
 </style>"""
 

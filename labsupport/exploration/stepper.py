@@ -45,7 +45,7 @@ _LOOK = f"""<style>
 class Stepper:
     """What `report.step_through()` returns; as a cell's last value it shows itself.
 
-    The buttons and the arrow keys (on the slider) go on and back; "earlier" and "later" move the marked
+    The buttons and the arrow keys go on and back; "earlier" and "later" move the marked
     step past a neighbour's and run that order. Without a front end it is the report's picture.
 
     Args:
@@ -188,8 +188,10 @@ class Stepper:
 
     def _ipython_display_(self) -> None:
         stage = widgets.Box([self._picture, self._band, self._veil])
-        for box, name in ((stage, "stage"), (self._band, "band"), (self._veil, "veil")):
-            box.add_class(f"lab-steps-{name}")
+        named = {"stage": stage, "band": self._band, "veil": self._veil}
+        named |= {"back": self._back, "on": self._on}
+        for name, part in named.items():
+            part.add_class(f"lab-steps-{name}")
         wrap = widgets.Layout(flex_flow="row wrap", overflow="hidden")
         grid = "minmax(24em, 2fr) minmax(15em, 1fr)"
         columns = widgets.Layout(grid_template_columns=grid, grid_gap="18px", overflow="hidden")
