@@ -14,8 +14,8 @@ from redis.exceptions import ResponseError
 
 from labsupport.errors import InvalidSettingError
 from labsupport.explorer.clients.direct_redis import DirectRedis, Wiring, note_times
-from labsupport.explorer.clients.idle import IdleTimes
 from labsupport.explorer.clients.scripts import Scripts
+from labsupport.explorer.clients.server_time import IdleTimes
 from labsupport.explorer.clients.sql_steps import SqlSteps
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
@@ -163,7 +163,7 @@ class System:
         """Begin an exploration under a clock."""
         self.clock = self._wiring.clock = clock
         self.host = Host(clock)
-        self._idle = IdleTimes(self.redis, clock)
+        self._idle = IdleTimes(self.redis.raw, clock)
         self._wiring.settle = self._idle.settle
         self._wiring.streams = False
 
