@@ -71,7 +71,7 @@ class Lab:
 
     def __init__(self, directory):
         self.directory = directory / "a copy"  # a space in the path: `make` must bear it
-        for name in ("Makefile", "jupyter", "notebooks"):
+        for name in ("Makefile", "jupyter", "notebooks", "tools"):
             source, target = ROOT / name, self.directory / name
             target.parent.mkdir(exist_ok=True)
             shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
@@ -227,8 +227,13 @@ def _forget_run(path):
 
 
 def test_starts_calm_and_stays_on_the_loopback(lab, page):
-    """The first page is notebook 00, asks no question, and nothing leaves this machine."""
-    _open(page, lab.url)
+    """The first page is the course's, which leads to notebook 00; it asks no question, and stays here."""
+    page.goto(lab.url)
+    page.get_by_text("exercises passed").wait_for()
+    _screenshot(page, "course")
+    page.get_by_role("link", name="00 Start here").first.click()
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     assert page.locator(".lm-TabBar-tabLabel", has_text="00_start_here.ipynb").count() == 1
     assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0
     assert page.locator(".jp-TableOfContents-tree").get_by_text("Choose among five types").count()
