@@ -119,6 +119,17 @@ class Place:
             self._handle.update(data, raw=True, metadata=metadata)
 
 
+class Reel(Place):
+    """A place that shows nothing and keeps the last picture."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.picture: Picture | None = None
+
+    def put(self, picture: Picture) -> None:
+        self.picture = picture
+
+
 def show(figure: LabFigure, *, text: str) -> None:
     """Show a figure below the cell.
 

@@ -168,6 +168,7 @@ class Experiment(ABC):
             stage.history,
             seconds,
             functools.partial(self._draw, name, numbers, stage.history, seconds),
+            functools.partial(self._live_chart, name),
         )
         if chart is not None:
             chart.finish(result.figure)
