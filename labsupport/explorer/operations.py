@@ -139,6 +139,10 @@ class Operation:
             list(map(_target, self.commands)) == list(map(_target, other.commands))
         )
 
+    def answered_alike(self, other: "Operation") -> bool:
+        """True when both were answered with the same."""
+        return list(map(repr, self.replies)) == list(map(repr, other.replies))
+
     def repeats(self, other: "Operation") -> bool:
         """True when this is `other` once more, or another attempt after a reply of nothing."""
         if self.commands == other.commands:

@@ -22,6 +22,8 @@ __all__ = ["Ending", "Search"]
 
 MAX_STEPS = 1_000
 """A run that takes more is given up."""
+MAX_ENDLESS = 20
+"""After so many of those the search is, too."""
 
 _NATURAL = frozenset({"step", "idle", "timeout", "pass"})
 
@@ -80,6 +82,7 @@ class Search:
         self.prune = False
         self._max_runs = 20_000
         self._stop_first = False
+        self._endless = 0
         self._choices: list[Choice] = []
 
     def limit(self, *, max_runs: int, stop_first: bool) -> None:
@@ -93,7 +96,7 @@ class Search:
         for actor in self.adversary.actors:
             if actor.fault is not None:
                 raise actor.fault
-            if actor.done and actor.last is None:
+            if actor.done and actor.last is None and not actor.crashed:
                 raise NotSteppableError(
                     f"The client {actor.name!r} took no step: no command reached the redis or db "
                     "that it was handed.",
@@ -105,7 +108,7 @@ class Search:
         """Run all the others."""
         runs = 1
         while not (self._stop_first and self.checker.violations):
-            if not self._one():
+            if not self._one() or self._endless == MAX_ENDLESS:
                 return
             runs += 1
             if runs >= self._max_runs:
@@ -190,7 +193,8 @@ class Search:
             elif ending is Ending.STUCK:
                 self.interleavings += 1
                 self.checker.stuck(adversary.stuck, adversary.trace, moves, adversary.serial)
-            elif ending is Ending.ENDLESS and not self.given_up:
+            elif ending is Ending.ENDLESS:
+                self._endless += 1
                 self.given_up = f"an order took more than {MAX_STEPS:,} steps."
         finally:
             self.adversary.end()

@@ -54,6 +54,16 @@ repeat
 until cursor == '0'
 """
 
+# A digest of all keys, their values and when they end. KEYS: none.
+_STATE = """
+local found = redis.call('KEYS', '*')
+table.sort(found)
+for at, key in ipairs(found) do
+  found[at] = key .. redis.call('DUMP', key) .. redis.call('PEXPIRETIME', key)
+end
+return redis.sha1hex(table.concat(found))
+"""
+
 # The moments at which keys and fields of hashes end, in ms since 1970, sorted; what is over by ARGV[1]
 # ends. KEYS: none.
 _DEADLINES = """
@@ -150,6 +160,8 @@ class System:
         self._deadlines = self._load(_DEADLINES)
         self._wiring.empty = self._empty
         self._wiring.changes = self.changes
+        self._state = self._load(_STATE)
+        self._wiring.state = self.state
         self.db = testbed.db
         self._keys: dict[tuple[Any, ...], list[tuple[str, list[str]]]] = {}
         self._seats: list[Seat] = []
@@ -283,6 +295,10 @@ class System:
         info = self.redis.raw("INFO", "persistence")
         text = info.decode() if isinstance(info, bytes) else str(info)
         return int(text.partition("rdb_changes_since_last_save:")[2].split()[0])
+
+    def state(self) -> str:
+        """A digest of what is in Redis, and of when it ends."""
+        return str(self.redis.raw("EVALSHA", self._state, 0))
 
     def keys_of(self, args: tuple[Any, ...]) -> list[tuple[str, list[str]]]:
         """The keys of a command and what it does to each, as the server sees it."""

@@ -33,6 +33,9 @@ class RedisSeat(Protocol):
     def unblock(self, number: int) -> None:
         """Let the timeout of a blocking command pass."""
 
+    def state(self) -> str:
+        """A digest of what is in Redis."""
+
 
 class DatabaseSeat(Protocol):
     """The database session that the function is handed."""
@@ -121,7 +124,7 @@ class Actor:
         self._read_after: Any = _NEVER  # the step after which it read the present
         self._slept = 0.0
         self._refused = 0
-        self._loops = Loops(self._no_op, _BOTTOM)
+        self._loops = Loops(self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
         self.others.clear()
 

@@ -51,6 +51,7 @@ class Wiring:
         streams: True once an entry was read by a group: then idle times matter.
         settle: brings the idle times of pending entries up to the clock.
         changes: how many changes the server has made to its data.
+        state: a digest of its data.
     """
 
     def __init__(self, clock: Clock, scripts: Scripts, empty: tuple[Any, ...]) -> None:
@@ -60,6 +61,7 @@ class Wiring:
         self.streams = False
         self.settle: Any = None
         self.changes: Any = None
+        self.state: Any = None
 
 
 @functools.lru_cache(maxsize=512)

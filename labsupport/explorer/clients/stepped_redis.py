@@ -152,6 +152,10 @@ class SteppedRedis(DirectRedis):
         text = listed.decode() if isinstance(listed, bytes) else str(listed)
         return "b" in text.partition("flags=")[2].split()[0]
 
+    def state(self) -> str:
+        """A digest of what is in Redis."""
+        return str(self.wiring.state())
+
     def unblock(self, number: int) -> None:
         """Let the timeout of a blocking command pass."""
         self._admin.raw("CLIENT", "UNBLOCK", number, "TIMEOUT")
