@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.display import Markdown
 
-from labsupport.errors import ImplementationError, InvalidSettingError, LabError
+from labsupport.errors import ImplementationError, Interrupted, InvalidSettingError, LabError
 from labsupport.exercises.progress import Progress
 
 __all__ = ["Exercise", "Outcome", "source"]
@@ -78,6 +78,8 @@ class Exercise:
         _compare_parameters(self, answer)
         try:
             found = self.check(answer)
+        except KeyboardInterrupt:
+            raise Interrupted from None
         except ImplementationError as error:
             found = Outcome(False, error.problem)
         except LabError as error:
