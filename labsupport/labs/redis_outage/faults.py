@@ -1,0 +1,116 @@
+"""What can happen to a server, for real: each fault begins, lasts for a `with` block, and ends."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import redis
+from redis.exceptions import OutOfMemoryError, ResponseError, TimeoutError
+
+from labsupport.errors import InvalidSettingError, ServerUnreachableError
+from labsupport.servers import Server
+
+FAULTS = ("killed", "stopped", "busy", "full", "evicting")
+"""The faults that `struck` knows."""
+CONFIG = {"busy-reply-threshold": "20"}
+"""A server's setting so that a busy one says so soon; Redis waits 5 s by default."""
+
+_ENDLESS = "while true do end"
+_ROOM_BYTES = 1_000_000
+_ENTRY = "." * 4_000
+_ENTRIES_AT_ONCE = 20
+_TIMES_OVER = 25  # what was there before survives with a probability of e ** -25
+_SECONDS_TO_STRIKE = 30.0
+
+
+@contextmanager
+def struck(server: Server, fault: str) -> Iterator[None]:
+    """Hurt a server for as long as the `with` block lasts; the fault is there when it begins.
+
+    Args:
+        server: a server of one's own.
+        fault: "killed" (kill -9, and restarted afterwards), "stopped" (SIGSTOP: it accepts, and
+            does not answer), "busy" (a script that does not end), "full" (`maxmemory` is reached),
+            or "evicting" (a cache fills it, and goes on until everything old is evicted; under
+            noeviction, until it is full).
+
+    Raises:
+        InvalidSettingError: there is no such fault.
+        ServerUnreachableError: the server does not do what the fault needs.
+    """
+    match fault:
+        case "killed":
+            server.kill()
+            yield
+            server.restart()
+        case "stopped":
+            server.pause()
+            try:
+                yield
+            finally:
+                server.resume()
+        case "busy":
+            _run_endless_script(server)
+            try:
+                yield
+            finally:
+                with server.client() as admin, suppress(ResponseError):
+                    admin.script_kill()
+        case "full" | "evicting":
+            with server.client() as admin:
+                if fault == "full":
+                    admin.config_set("maxmemory", 1)
+                else:
+                    fill(admin)
+                try:
+                    yield
+                finally:
+                    admin.config_set("maxmemory", 0)
+        case _:
+            raise InvalidSettingError(
+                f"There is no fault {fault!r}.", f"Take one of {', '.join(map(repr, FAULTS))}."
+            )
+
+
+def fill(client: redis.Redis, *, evictions: int | None = None) -> int:
+    """Let a cache write entries with a TTL until memory is full, and then so many more.
+
+    Args:
+        client: of a server of one's own; its `maxmemory` is set a megabyte above what is used.
+        evictions: how many keys are to be evicted; default: so many that nothing old is left.
+
+    Returns:
+        how many keys were evicted; it ends sooner when the server refuses the entries.
+    """
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + _ROOM_BYTES)
+    before = client.info("stats")["evicted_keys"]
+    if evictions is None:
+        evictions = _TIMES_OVER * (client.dbsize() + _ROOM_BYTES // len(_ENTRY))
+    number = evicted = 0
+    while evicted < evictions:
+        pipe = client.pipeline(transaction=False)
+        for _ in range(_ENTRIES_AT_ONCE):
+            pipe.set(f"entry:{(number := number + 1)}", _ENTRY, ex=3_600)
+        replies = pipe.execute(raise_on_error=False)
+        evicted = client.info("stats")["evicted_keys"] - before
+        if any(isinstance(reply, OutOfMemoryError) for reply in replies):
+            break
+    return evicted
+
+
+def _run_endless_script(server: Server) -> None:
+    """Returns when the server refuses everything else."""
+    deadline = time.monotonic() + _SECONDS_TO_STRIKE
+    with server.client(socket_timeout=0.01) as client, suppress(TimeoutError):
+        client.ping()
+        client.eval(_ENDLESS, 0)
+    with server.client() as admin:
+        while time.monotonic() < deadline:
+            try:
+                admin.ping()
+            except ResponseError as error:
+                if str(error).startswith("BUSY"):
+                    return
+                raise
+            time.sleep(0.001)
+    raise ServerUnreachableError(f"{server!r} does not become busy.", "Run the cell again.")
