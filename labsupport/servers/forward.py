@@ -15,7 +15,7 @@ _BYTES = 1 << 16
 _TO_LOSE = threading.Semaphore(0)
 
 
-def pump(source: socket.socket, sink: socket.socket, *, replies: bool) -> None:
+def pump(source: socket.socket, sink: socket.socket, replies: bool) -> None:
     """Pass on what comes from one end, until either is closed, or a reply is to be lost."""
     with contextlib.suppress(OSError):
         while data := source.recv(_BYTES):
@@ -45,9 +45,9 @@ def main(port: int) -> None:
             except OSError:
                 client.close()
                 continue
-            for ends, replies in (((client, server), False), ((server, client), True)):
-                way = {"args": ends, "kwargs": {"replies": replies}}
-                threading.Thread(target=pump, daemon=True, **way).start()
+            for source, sink in ((client, server), (server, client)):
+                way = source, sink, source is server
+                threading.Thread(target=pump, args=way, daemon=True).start()
 
 
 if __name__ == "__main__":

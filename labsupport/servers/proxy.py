@@ -17,8 +17,9 @@ class Proxy(OwnedProcess, Closing):
     """A process that passes TCP traffic on to a port; `Server.proxy` makes one.
 
     Paused, it lets nothing through and tells nobody; killed, it breaks all connections, and what it
-    was sent and has not passed on is lost. `lose_reply` makes it swallow one reply. It ends with `close()`, with the `with` block, when
-    nothing refers to it any more, and in any case with the kernel.
+    was sent and has not passed on is lost. `lose_reply` makes it swallow a reply. It ends with
+    `close()`, with the `with` block, when nothing refers to it any more, and in any case with the
+    kernel.
 
     Args:
         target: the port of 127.0.0.1 that it passes traffic on to.

@@ -1,122 +1,146 @@
-"""The exercises of lab 13: count, move, sell, with others at work and crashes at every step."""
+"""The exercises of lab 13: a visit that counts once, a lock asked for twice, a page without Redis."""
 
 # Stubs and solutions are shown to the reader as they stand here, and notebooks carry no annotations.
 # mypy: allow-untyped-defs, allow-untyped-calls
 
+from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, TimeoutError
+
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
-from labsupport.labs.redis_outage.contracts import Buy, CountVisit, MoveCredit
+from labsupport.labs.redis_outage.checks import check_page
+from labsupport.labs.redis_outage.contracts import CountOnce, TryLock
 
 __all__ = ["EXERCISES"]
 
 
-def count_visit_stub(redis, page):
-    """Count one visit in visits:{page}, and return its number: 1 for the first visitor.
+def count_once_stub(redis, page, visit):
+    """Count a visit of a page in visits:{page}, once for each visit's ID; return the count.
 
-    The count stays for ever. Visitors come at once; each may pause for any time, or crash.
+    Who got no reply calls again, with the same arguments; a caller may crash at any step, and
+    calls of the same visit come at once, too. The count stays for ever; what else you keep in Redis
+    has a TTL, of a day.
     """
-    number = int(redis.get(f"visits:{page}") or 0) + 1
-    redis.set(f"visits:{page}", number)
-    return number
-
-
-def count_visit_solution(redis, page):
-    """Count one visit in visits:{page}, and return its number: 1 for the first visitor."""
     return redis.incr(f"visits:{page}")
 
 
-def move_credit_stub(redis, giver, receiver, cents):
-    """Move cents from credit:{giver} to credit:{receiver}, whoever they are.
-
-    Who has no credit yet has 0, and it may fall below 0. No credit expires. Transfers come at
-    once; each may pause for any time, or crash.
-    """
-    redis.decrby(f"credit:{giver}", cents)
-    redis.incrby(f"credit:{receiver}", cents)
-
-
-def move_credit_solution(redis, giver, receiver, cents):
-    """Move cents from credit:{giver} to credit:{receiver}."""
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.decrby(f"credit:{giver}", cents)
-        pipe.incrby(f"credit:{receiver}", cents)
-        pipe.execute()
-
-
-def buy_stub(redis, product, customer):
-    """Take one from stock:{product} and add the customer to the list buyers:{product}.
-
-    Return True, or False when there is none left; then nothing changes. Stock and buyers stay for
-    ever; customers come at once; each may pause for any time, or crash.
-    """
-    if int(redis.get(f"stock:{product}") or 0) < 1:
-        return False
-    redis.decr(f"stock:{product}")
-    redis.rpush(f"buyers:{product}", customer)
-    return True
-
-
-def buy_solution(redis, product, customer):
-    """Take one from stock:{product} and add the customer to the list buyers:{product}.
-
-    Return True, or False when there is none left; then nothing changes.
-    """
+def count_once_solution(redis, page, visit):
+    """Count a visit of a page in visits:{page}, once for each visit's ID; return the count."""
     script = """
-    -- Sells one piece if there is one.
-    -- KEYS: stock (a number), buyers (a list); ARGV: customer; returns 1 (sold) or 0.
-    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then
-      return 0
+    -- Counts a visit unless it was counted. KEYS: the count, the visit; ARGV: how long to remember
+    -- the visit, in s; returns the count.
+    if redis.call('SET', KEYS[2], 1, 'NX', 'EX', ARGV[1]) then
+      return redis.call('INCR', KEYS[1])
     end
-    redis.call('DECR', KEYS[1])
-    redis.call('RPUSH', KEYS[2], ARGV[1])
-    return 1
+    return tonumber(redis.call('GET', KEYS[1]))
     """
-    return bool(redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer))
+    return redis.eval(script, 2, f"visits:{page}", f"visit:{page}:{visit}", 86_400)
+
+
+def try_lock_stub(redis, name, token, ms):
+    """Try to take a lock; return True if lock:{name} holds your token afterwards, else False.
+
+    It is taken only if it is free; then it holds the token, and lives for ms. A lock that is held,
+    yours too, lives no longer and no shorter for this call. Several callers do this at once, each
+    with a token of its own; each may crash at any step. Who got no reply calls again, with the same
+    arguments.
+    """
+    return redis.set(f"lock:{name}", token, nx=True, px=ms) is not None
+
+
+def try_lock_solution(redis, name, token, ms):
+    """Try to take a lock; return True if lock:{name} holds your token afterwards, else False."""
+    before = redis.set(f"lock:{name}", token, nx=True, px=ms, get=True)
+    return before is None or before == token
+
+
+def get_page_stub(redis, key, load, kept):
+    """Return the page, whatever becomes of Redis.
+
+    It is cached in Redis under its key, for 60 seconds. If it is not there, or Redis is away, load(key)
+    makes it, in one call; then cache it. If load raises, return the last page that was returned, from
+    the dict kept, and don't cache it; if there is none, the error reaches the caller. Redis is
+    away when it refuses connections, doesn't answer, is busy ("BUSY …"), or is full. Any other
+    error of Redis is a bug, and reaches the caller. The client has its timeouts, and doesn't retry.
+    """
+    found = redis.get(key)
+    if found is None:
+        found = load(key)
+        redis.set(key, found, ex=60)
+    kept[key] = found
+    return found
+
+
+def get_page_solution(redis, key, load, kept):
+    """Return the page, whatever becomes of Redis."""
+
+    def ask(command, *args, **options):
+        try:
+            return command(*args, **options)
+        except (ConnectionError, TimeoutError, OutOfMemoryError):
+            return None  # Redis is away
+        except RedisError as error:
+            if not str(error).startswith("BUSY"):
+                raise
+            return None
+
+    page = ask(redis.get, key)
+    if page is None:
+        try:
+            page = load(key)
+        except Exception:
+            if key not in kept:
+                raise
+            return kept[key]
+        ask(redis.set, key, page, ex=60)
+    kept[key] = page
+    return page
 
 
 EXERCISES: tuple[Exercise, ...] = (
     Exercise(
         number="13.1",
-        title="Count without losing a visit",
-        stub=count_visit_stub,
-        solution=count_visit_solution,
+        title="A visit counts once",
+        stub=count_once_stub,
+        solution=count_once_solution,
         hints=(
-            "Which two steps must nobody come between? The schedule above shows who came.",
-            "A read, a sum in Python and a write are two round trips. Redis can do the sum itself.",
-            "`INCR` adds one and replies with the new number, in one step: return that reply. A `GET` "
-            "after it may see somebody else's visit.",
+            "The server has to know which visits it has counted. What if the caller crashes after it "
+            "noted the visit and before it counted it? Or the other way round?",
+            "Noting and counting must be one step: a script, or `WATCH` and a MULTI. And a note without a "
+            "TTL stays for ever: a set of all visits only grows.",
+            "In a script: `SET visit 1 NX EX 86400`; if that was done, return `INCR` of the count, else "
+            "its `GET` as a number.",
         ),
-        check=judged_by(CountVisit()),
+        check=judged_by(CountOnce()),
     ),
     Exercise(
         number="13.2",
-        title="Move credit so that a crash at any step leaves the sum right",
-        stub=move_credit_stub,
-        solution=move_credit_solution,
+        title="A lock that can be asked for twice",
+        stub=try_lock_stub,
+        solution=try_lock_solution,
         hints=(
-            "Look at the sum of the two balances after the first step. Another order of the two "
-            "steps does not help: what would the sum be then?",
-            "`except` and `finally` do not run when a process is killed. The server must get both "
-            "changes at once, or none.",
-            "Queue `decrby` and `incrby` in `redis.pipeline(transaction=True)` and send them with one "
-            "`execute()`. Do not read the balances: what you read may be old when you write.",
+            "`SET … NX` says None to whoever does not get the lock. To whom else, when redis-py repeats "
+            "the command because the reply was lost?",
+            "None alone doesn't say who holds the lock; the token in it does. When do you read it, and can "
+            "somebody take the lock between your two commands?",
+            "Since Redis 7.0, `redis.set(key, token, nx=True, px=ms, get=True)` takes the lock if it is "
+            "free, and returns what was in it before: None, your own token, or another's.",
         ),
-        check=judged_by(MoveCredit()),
+        check=judged_by(TryLock()),
     ),
     Exercise(
         number="13.3",
-        title="Sell the last item once",
-        stub=buy_stub,
-        solution=buy_solution,
+        title="A page that doesn't need Redis",
+        stub=get_page_stub,
+        solution=get_page_solution,
         hints=(
-            "The check and the sale are separate steps. MULTI alone cannot join them: it has to know "
-            "its commands before it has seen a reply.",
-            "Either decide inside the server, in a Lua script, or `WATCH` the stock *before* you read "
-            "it, and start again when `execute()` raises `WatchError`.",
-            "`redis.eval(script, 2, stock_key, buyers_key, customer)`: in the script, `GET` the stock "
-            "(a missing key is `false`, so write `or 0`), return 0 when it is below 1, else `DECR`, "
-            "`RPUSH` and return 1. In Python, turn the reply into `True` or `False` with `bool`.",
+            "There are two commands of Redis in this function, and either can fail while the other does "
+            "not: a full server still answers `GET`.",
+            "In redis-py a `TimeoutError` is no `ConnectionError`, a full server raises "
+            "`OutOfMemoryError`, and a busy one a `ResponseError` whose text begins with BUSY. "
+            "`except RedisError` catches all of them, and your bugs, too.",
+            "Wrap each command by itself, so that an error of Redis means None. Call `load` outside of "
+            "those: its error is not Redis's. Note the page in `kept` just before you return it.",
         ),
-        check=judged_by(Buy()),
+        check=check_page,
     ),
 )

@@ -1,7 +1,7 @@
 """What can happen to a server, for real: each fault begins, lasts for a `with` block, and ends."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import redis
@@ -38,38 +38,16 @@ def struck(server: Server, fault: str) -> Iterator[None]:
         InvalidSettingError: there is no such fault.
         ServerUnreachableError: the server does not do what the fault needs.
     """
-    match fault:
-        case "killed":
-            server.kill()
-            yield
-            server.restart()
-        case "stopped":
-            server.pause()
-            try:
-                yield
-            finally:
-                server.resume()
-        case "busy":
-            _run_endless_script(server)
-            try:
-                yield
-            finally:
-                with server.client() as admin, suppress(ResponseError):
-                    admin.script_kill()
-        case "full" | "evicting":
-            with server.client() as admin:
-                if fault == "full":
-                    admin.config_set("maxmemory", 1)
-                else:
-                    fill(admin)
-                try:
-                    yield
-                finally:
-                    admin.config_set("maxmemory", 0)
-        case _:
-            raise InvalidSettingError(
-                f"There is no fault {fault!r}.", f"Take one of {', '.join(map(repr, FAULTS))}."
-            )
+    if fault not in _BEGIN_AND_END:
+        raise InvalidSettingError(
+            f"There is no fault {fault!r}.", f"Take one of {', '.join(map(repr, FAULTS))}."
+        )
+    begin, end = _BEGIN_AND_END[fault]
+    begin(server)
+    try:
+        yield
+    finally:
+        end(server)
 
 
 def fill(client: redis.Redis, *, evictions: int | None = None) -> int:
@@ -98,19 +76,53 @@ def fill(client: redis.Redis, *, evictions: int | None = None) -> int:
     return evicted
 
 
+def _reach_limit(server: Server) -> None:
+    with server.client() as admin:
+        admin.config_set("maxmemory", 1)
+
+
+def _evict(server: Server) -> None:
+    with server.client() as admin:
+        fill(admin)
+
+
+def _make_room(server: Server) -> None:
+    with server.client() as admin:
+        admin.config_set("maxmemory", 0)
+
+
 def _run_endless_script(server: Server) -> None:
-    """Returns when the server refuses everything else."""
-    deadline = time.monotonic() + _SECONDS_TO_STRIKE
     with server.client(socket_timeout=0.01) as client, suppress(TimeoutError):
         client.ping()
         client.eval(_ENDLESS, 0)
+    _wait_until(server, busy=True)
+
+
+def _kill_script(server: Server) -> None:
+    with server.client() as admin, suppress(ResponseError):
+        admin.script_kill()
+    _wait_until(server, busy=False)
+
+
+def _wait_until(server: Server, *, busy: bool) -> None:
+    """Wait until the server refuses all commands, as a script runs for too long, or takes them."""
+    deadline = time.monotonic() + _SECONDS_TO_STRIKE
     with server.client() as admin:
         while time.monotonic() < deadline:
             try:
-                admin.ping()
+                found = not admin.ping()
             except ResponseError as error:
-                if str(error).startswith("BUSY"):
-                    return
-                raise
+                found = str(error).startswith("BUSY")
+            if found is busy:
+                return
             time.sleep(0.001)
-    raise ServerUnreachableError(f"{server!r} does not become busy.", "Run the cell again.")
+    raise ServerUnreachableError(f"{server!r} does not become busy, or free.", "Run it again.")
+
+
+_BEGIN_AND_END: dict[str, tuple[Callable[[Server], None], Callable[[Server], None]]] = {
+    "killed": (Server.kill, Server.restart),
+    "stopped": (Server.pause, Server.resume),
+    "busy": (_run_endless_script, _kill_script),
+    "full": (_reach_limit, _make_room),
+    "evicting": (_evict, _make_room),
+}

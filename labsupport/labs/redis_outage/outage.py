@@ -202,7 +202,8 @@ def _ask(
             return super()._connect()  # type: ignore[no-untyped-call]
 
     def connect(**options: Any) -> redis.Redis:
-        made = redis.Redis(**({"decode_responses": True, "unix_socket_path": path} | options))
+        given: dict[str, Any] = {"decode_responses": True, "unix_socket_path": path}
+        made = redis.Redis(**(given | options))
         made.connection_pool.connection_class = NotedConnection
         return made
 

@@ -1,504 +1,211 @@
 """Wrong answers to the exercises of lab 13, and what each must be refused for."""
 
-import time
-from contextlib import suppress
-
-from redis.exceptions import WatchError
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from tests.exercises.zoo import Zoo
 
 ZOO = Zoo()
 wrong = ZOO.wrong
 
+DAY = 86_400
 
-# 13.1: those refused only when two visitors come at once pass every test with one
+
+# 13.1: a visit counts once
 
 
-@wrong(
-    "13.1",
-    situation="Several clients at once",
-    because="ada was given 1 and bob was given 1. No order of the calls gives that",
-)
-def multi_around_the_write_only(redis, page):
-    number = int(redis.get(f"visits:{page}") or 0) + 1
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.set(f"visits:{page}", number)
-        pipe.execute()
+@wrong("13.1", situation="One call after the other", because="2; 1 is due", sequential=True)
+def note_after_all(redis, page, visit):
+    redis.set(f"visit:{page}:{visit}", 1, nx=True, ex=DAY)
+    return redis.incr(f"visits:{page}")
+
+
+@wrong("13.1", situation="One call after the other", because="has no TTL", sequential=True)
+def set_of_all_visits(redis, page, visit):
+    script = """
+    if redis.call('SADD', KEYS[2], ARGV[1]) == 1 then return redis.call('INCR', KEYS[1]) end
+    return tonumber(redis.call('GET', KEYS[1]))
+    """
+    return redis.eval(script, 2, f"visits:{page}", f"seen:{page}", visit)
+
+
+@wrong("13.1", situation="One call after the other", because="is due", sequential=True)
+def one_note_for_all_pages(redis, page, visit):
+    script = """
+    if redis.call('SET', KEYS[2], 1, 'NX', 'EX', 86400) then return redis.call('INCR', KEYS[1]) end
+    return tonumber(redis.call('GET', KEYS[1]) or 0)
+    """
+    return redis.eval(script, 2, f"visits:{page}", f"visit:{visit}")
+
+
+@wrong("13.1", because="is due")
+def note_then_count(redis, page, visit):
+    if redis.set(f"visit:{page}:{visit}", 1, nx=True, ex=DAY):
+        return redis.incr(f"visits:{page}")
+    return int(redis.get(f"visits:{page}") or 0)
+
+
+@wrong("13.1", situation="Several clients at once", because="is due")
+def look_then_both_in_multi(redis, page, visit):
+    if redis.exists(f"visit:{page}:{visit}"):
+        return int(redis.get(f"visits:{page}"))
+    both = redis.pipeline(transaction=True).incr(f"visits:{page}")
+    return both.set(f"visit:{page}:{visit}", 1, ex=DAY).execute()[0]
+
+
+@wrong("13.1", situation="Several clients at once", because="is due")
+def count_then_take_back(redis, page, visit):
+    number = redis.incr(f"visits:{page}")
+    if not redis.set(f"visit:{page}:{visit}", 1, nx=True, ex=DAY):
+        number = redis.decr(f"visits:{page}")
     return number
 
 
-@wrong(
-    "13.1",
-    situation="Several clients at once",
-    because="ada was given 2 and bob was given 2. No order of the calls gives that",
-)
-def increment_then_read(redis, page):
-    redis.incr(f"visits:{page}")
-    return int(redis.get(f"visits:{page}"))
-
-
-@wrong(
-    "13.1",
-    situation="Several clients at once",
-    because="ada was given 2 and bob was given 2. No order of the calls gives that",
-)
-def pipeline_without_multi(redis, page):
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.incr(f"visits:{page}")
-        pipe.get(f"visits:{page}")
-        return int(pipe.execute()[1])
-
-
-@wrong(
-    "13.1",
-    situation="Several clients at once",
-    because="ada was given 1 and bob was given 1. No order of the calls gives that",
-)
-def watch_without_another_try(redis, page):
-    with redis.pipeline() as pipe:
-        pipe.watch(f"visits:{page}")
-        number = int(pipe.get(f"visits:{page}") or 0) + 1
-        pipe.multi()
-        pipe.set(f"visits:{page}", number)
-        with suppress(WatchError):  # somebody else was quicker
-            pipe.execute()
+@wrong("13.1", because="has no TTL")
+def ttl_in_a_second_step(redis, page, visit):
+    script = """
+    if redis.call('SETNX', KEYS[2], 1) == 1 then return redis.call('INCR', KEYS[1]) end
+    return tonumber(redis.call('GET', KEYS[1]))
+    """
+    number = redis.eval(script, 2, f"visits:{page}", f"visit:{page}:{visit}")
+    redis.expire(f"visit:{page}:{visit}", DAY)
     return number
 
 
-@wrong(
-    "13.1",
-    situation="Several clients at once",
-    because="ada was given an error (WatchError: Watched variable changed. at line 79: pipe.execut",
-)
-def watch_error_not_caught(redis, page):
-    with redis.pipeline() as pipe:
-        pipe.watch(f"visits:{page}")
-        number = int(pipe.get(f"visits:{page}") or 0) + 1
-        pipe.multi()
-        pipe.set(f"visits:{page}", number)
-        pipe.execute()
-    return number
+# 13.2: a lock that can be asked for twice
 
 
-@wrong(
-    "13.1",
-    situation="Several clients at once",
-    because="visits:home holds '1'; '2' is due",
-)
-def watch_after_the_read(redis, page):
-    number = int(redis.get(f"visits:{page}") or 0) + 1
-    with redis.pipeline() as pipe:
-        pipe.watch(f"visits:{page}")
-        pipe.multi()
-        pipe.set(f"visits:{page}", number)
-        while True:
+@wrong("13.2", situation="One call after the other", because="True; False is due", sequential=True)
+def whoever_asks_holds(redis, name, token, ms):
+    redis.set(f"lock:{name}", token, nx=True, px=ms)
+    return True
+
+
+@wrong("13.2", situation="One call after the other", because="None; True is due", sequential=True)
+def what_was_there_before(redis, name, token, ms):
+    return redis.set(f"lock:{name}", token, nx=True, px=ms, get=True)
+
+
+@wrong("13.2", situation="One call after the other", because="lives", sequential=True)
+def renewed_when_mine(redis, name, token, ms):
+    before = redis.set(f"lock:{name}", token, nx=True, px=ms, get=True)
+    if before == token:
+        redis.pexpire(f"lock:{name}", ms)
+    return before is None or before == token
+
+
+@wrong("13.2", situation="A reply that is lost", because="False; True is due")
+def mine_or_taken_now(redis, name, token, ms):
+    if redis.get(f"lock:{name}") == token:
+        return True
+    return redis.set(f"lock:{name}", token, nx=True, px=ms) is not None
+
+
+@wrong("13.2", situation="Several clients at once", because="is due")
+def look_then_take(redis, name, token, ms):
+    before = redis.get(f"lock:{name}")
+    if before is None:
+        redis.set(f"lock:{name}", token, px=ms)
+    return before is None or before == token
+
+
+@wrong("13.2", because="for ever")
+def ttl_in_a_second_step_of_the_lock(redis, name, token, ms):
+    if redis.setnx(f"lock:{name}", token):
+        redis.pexpire(f"lock:{name}", ms)
+        return True
+    return redis.get(f"lock:{name}") == token
+
+
+# 13.3: a page that doesn't need Redis
+
+
+def _page(errors, *, load_in_try=False, whole=False):
+    def get_page(redis, key, load, kept):
+        page = None
+        try:
+            page = redis.get(key)
+            if page is None and load_in_try:
+                page = load(key)
+        except errors:
+            pass
+        try:
+            kept[key] = load(key) if page is None else page
+        except Exception:
+            if key not in kept:
+                raise
+            return kept[key]
+        if page is None:
             try:
-                pipe.execute()
-                return number
-            except WatchError:
-                number += 1
+                redis.set(key, kept[key], ex=60)
+            except errors:
+                pass
+        return kept[key]
+
+    return get_page
 
 
-@wrong(
-    "13.1",
-    situation="Several clients at once",
-    because="visits:home holds '10'; '11' is due",
-)
-def set_if_still_absent(redis, page):
-    key = f"visits:{page}"
-    if redis.set(key, 1, nx=True):
-        return 1
-    return int(redis.set(key, int(redis.get(key)) + 1, get=True)) + 1
+AWAY = (ConnectionError, TimeoutError)
 
 
-@wrong(
-    "13.1",
-    situation="A client that crashes",
-    because="The key 'lock:home' has no time to live: it stays for ever",
-)
-def lock_for_ever(redis, page):
-    while not redis.set(f"lock:{page}", "mine", nx=True):
-        time.sleep(0.01)
-    number = int(redis.get(f"visits:{page}") or 0) + 1
-    redis.set(f"visits:{page}", number)
-    redis.delete(f"lock:{page}")
-    return number
+@wrong("13.3", situation="Redis is stopped", because="TimeoutError")
+def connection_errors_only(redis, key, load, kept):
+    return _page(ConnectionError)(redis, key, load, kept)
 
 
-@wrong(
-    "13.1",
-    situation="Several clients, and a pause that outlasts every TTL",
-    because="ada was given 1 and bob was given 1. No order of the calls gives that",
-)
-def lock_with_a_time_to_live(redis, page):
-    while not redis.set(f"lock:{page}", "mine", nx=True, ex=10):
-        time.sleep(0.01)
-    number = int(redis.get(f"visits:{page}") or 0) + 1
-    redis.set(f"visits:{page}", number)
-    redis.delete(f"lock:{page}")
-    return number
+@wrong("13.3", situation="Redis is busy", because="BUSY")
+def no_busy_server(redis, key, load, kept):
+    return _page(AWAY)(redis, key, load, kept)
 
 
-@wrong(
-    "13.1",
-    situation="One call after the other",
-    because="ada was given 1; 10 is due",
-    sequential=True,
-)
-def counts_in_python(redis, page, counts={}):  # noqa: B006
-    counts[page] = 1
-    redis.set(f"visits:{page}", counts[page])
-    return counts[page]
+@wrong("13.3", situation="A key of another type", because="a ResponseError", sequential=True)
+def hides_bugs(redis, key, load, kept):
+    return _page(RedisError)(redis, key, load, kept)
 
 
-@wrong(
-    "13.1",
-    situation="One call after the other",
-    because="ada was given '1' (str); 1 (int) is due",
-    sequential=True,
-)
-def replies_with_text(redis, page):
-    return str(redis.incr(f"visits:{page}"))
-
-
-@wrong(
-    "13.1",
-    situation="One call after the other",
-    because="ada was given None; 1 (int) is due",
-    sequential=True,
-)
-def forgets_to_return(redis, page):
-    redis.incr(f"visits:{page}")
-
-
-# 13.2: most of these move the money as long as nobody crashes and nobody else moves any
-
-
-@wrong(
-    "13.2",
-    situation="A client that crashes",
-    because="credit:ada holds '1001'; '1000' is due",
-)
-def gives_first(redis, giver, receiver, cents):
-    redis.incrby(f"credit:{receiver}", cents)
-    redis.decrby(f"credit:{giver}", cents)
-
-
-@wrong(
-    "13.2",
-    situation="A client that crashes",
-    because="credit:ada holds '999'; '1000' is due",
-)
-def pipeline_is_no_transaction(redis, giver, receiver, cents):
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.decrby(f"credit:{giver}", cents)
-        pipe.incrby(f"credit:{receiver}", cents)
-        pipe.execute()
-
-
-@wrong(
-    "13.2",
-    situation="A client that crashes",
-    because="credit:ada holds '999'; '1000' is due",
-)
-def credits_in_finally(redis, giver, receiver, cents):
+@wrong("13.3", situation="Redis is there", because="page:7 is None in Redis", sequential=True)
+def caches_nothing_that_it_loads(redis, key, load, kept):
     try:
-        redis.decrby(f"credit:{giver}", cents)
-    finally:
-        redis.incrby(f"credit:{receiver}", cents)
-
-
-@wrong(
-    "13.2",
-    situation="A client that crashes",
-    because="credit:ada holds '999'; '1000' is due",
-)
-def takes_back_on_error(redis, giver, receiver, cents):
-    redis.decrby(f"credit:{giver}", cents)
-    try:
-        redis.incrby(f"credit:{receiver}", cents)
+        return _page(AWAY, load_in_try=True)(redis, key, load, kept)
     except Exception:
-        redis.incrby(f"credit:{giver}", cents)
-        raise
+        return _page(AWAY)(redis, key, load, kept)
 
 
-@wrong(
-    "13.2",
-    situation="A client that crashes",
-    because="credit:ada holds '999'; '1000' is due",
-)
-def two_transactions(redis, giver, receiver, cents):
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.decrby(f"credit:{giver}", cents)
-        pipe.execute()
-        pipe.incrby(f"credit:{receiver}", cents)
-        pipe.execute()
-
-
-@wrong(
-    "13.2",
-    situation="A client that crashes",
-    because="The key 'transfer' has no time to live: it stays for ever",
-)
-def note_that_nobody_reads(redis, giver, receiver, cents):
-    redis.hset("transfer", mapping={"from": giver, "to": receiver, "cents": cents})
-    redis.decrby(f"credit:{giver}", cents)
-    redis.incrby(f"credit:{receiver}", cents)
-    redis.delete("transfer")
-
-
-@wrong(
-    "13.2",
-    situation="One call after the other",
-    because="credit:ada holds '1001'; '1000' is due",
-    sequential=True,
-)
-def writes_what_it_read(redis, giver, receiver, cents):
-    gives = int(redis.get(f"credit:{giver}"))
-    gets = int(redis.get(f"credit:{receiver}"))
-    redis.mset({f"credit:{giver}": gives - cents, f"credit:{receiver}": gets + cents})
-
-
-@wrong(
-    "13.2",
-    situation="Several clients at once",
-    because="credit:ada holds '1000'; '999' is due",
-)
-def gives_up_when_watched_key_moves(redis, giver, receiver, cents):
-    with redis.pipeline() as pipe:
-        pipe.watch(f"credit:{giver}", f"credit:{receiver}")
-        pipe.multi()
-        pipe.decrby(f"credit:{giver}", cents)
-        pipe.incrby(f"credit:{receiver}", cents)
+@wrong("13.3", situation="Redis is full", because="OutOfMemoryError")
+def full_is_forgotten(redis, key, load, kept):
+    try:
+        page = redis.get(key)
+    except AWAY:
+        page = None
+    except RedisError as error:
+        if not str(error).startswith("BUSY"):
+            raise
+        page = None
+    fresh = page is None
+    if fresh:
         try:
-            pipe.execute()
-        except WatchError:
-            return
-
-
-@wrong(
-    "13.2",
-    situation="One call after the other",
-    because="credit:ada holds '1001'; '1000' is due",
-    sequential=True,
-)
-def watches_one_of_two(redis, giver, receiver, cents):
-    with redis.pipeline() as pipe:
-        while True:
-            try:
-                pipe.watch(f"credit:{giver}")
-                gets = int(pipe.get(f"credit:{receiver}"))
-                gives = int(pipe.get(f"credit:{giver}"))
-                pipe.multi()
-                pipe.set(f"credit:{giver}", gives - cents)
-                pipe.set(f"credit:{receiver}", gets + cents)
-                pipe.execute()
-                return
-            except WatchError:
-                continue
-
-
-@wrong(
-    "13.2",
-    situation="A client that crashes",
-    because="The key 'lock:credit' has no time to live: it stays for ever",
-)
-def one_lock_for_all_transfers(redis, giver, receiver, cents):
-    while not redis.set("lock:credit", giver, nx=True):
-        time.sleep(0.01)
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.decrby(f"credit:{giver}", cents)
-        pipe.incrby(f"credit:{receiver}", cents)
-        pipe.execute()
-    redis.delete("lock:credit")
-
-
-@wrong(
-    "13.2",
-    situation="One call after the other",
-    because="credit:ada holds '1001'; '999' is due",
-    sequential=True,
-)
-def wrong_way_round(redis, giver, receiver, cents):
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.incrby(f"credit:{giver}", cents)
-        pipe.decrby(f"credit:{receiver}", cents)
-        pipe.execute()
-
-
-# 13.3: most of these serve one customer after the other without a mistake
-
-
-@wrong(
-    "13.3",
-    situation="Several clients at once",
-    because="ada was given True and bob was given True. No order of the calls gives that",
-)
-def multi_after_the_check(redis, product, customer):
-    if int(redis.get(f"stock:{product}") or 0) < 1:
-        return False
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.decr(f"stock:{product}")
-        pipe.rpush(f"buyers:{product}", customer)
-        pipe.execute()
-    return True
-
-
-@wrong(
-    "13.3",
-    situation="One call after the other",
-    because="stock:7 holds '-1'; nothing is due",
-    sequential=True,
-)
-def takes_first_and_looks_then(redis, product, customer):
-    if redis.decr(f"stock:{product}") < 0:
-        return False
-    redis.rpush(f"buyers:{product}", customer)
-    return True
-
-
-@wrong(
-    "13.3",
-    situation="A client that crashes",
-    because="stock:7 is not there; '1' is due",
-)
-def takes_first_and_puts_back(redis, product, customer):
-    if redis.decr(f"stock:{product}") < 0:
-        redis.incr(f"stock:{product}")
-        return False
-    redis.rpush(f"buyers:{product}", customer)
-    return True
-
-
-@wrong(
-    "13.3",
-    situation="Several clients at once",
-    because="ada was given False and bob was given True. No order of the calls gives that",
-)
-def watch_and_no_second_try(redis, product, customer):
-    with redis.pipeline() as pipe:
-        pipe.watch(f"stock:{product}")
-        if int(pipe.get(f"stock:{product}") or 0) < 1:
-            return False
-        pipe.multi()
-        pipe.decr(f"stock:{product}")
-        pipe.rpush(f"buyers:{product}", customer)
+            page = load(key)
+        except Exception:
+            if key not in kept:
+                raise
+            return kept[key]
+    kept[key] = page
+    if fresh:
         try:
-            pipe.execute()
-        except WatchError:
-            return False
-    return True
+            redis.set(key, page, ex=60)
+        except AWAY:
+            pass
+        except RedisError as error:
+            if not str(error).startswith("BUSY"):
+                raise
+    return page
 
 
-@wrong(
-    "13.3",
-    situation="Several clients at once",
-    because="ada was given True and bob was given True. No order of the calls gives that",
-)
-def reads_before_it_watches(redis, product, customer):
-    left = int(redis.get(f"stock:{product}") or 0)
-    with redis.pipeline() as pipe:
-        while left > 0:
-            try:
-                pipe.watch(f"stock:{product}")
-                pipe.multi()
-                pipe.decr(f"stock:{product}")
-                pipe.rpush(f"buyers:{product}", customer)
-                pipe.execute()
-                return True
-            except WatchError:
-                left = int(redis.get(f"stock:{product}") or 0)
-    return False
-
-
-@wrong(
-    "13.3",
-    situation="Several clients at once",
-    because="ada was given True and bob was given True. No order of the calls gives that",
-)
-def watches_the_buyers(redis, product, customer):
-    with redis.pipeline() as pipe:
-        while True:
-            try:
-                if int(pipe.get(f"stock:{product}").execute()[0] or 0) < 1:
-                    return False
-                pipe.watch(f"buyers:{product}")
-                pipe.multi()
-                pipe.decr(f"stock:{product}")
-                pipe.rpush(f"buyers:{product}", customer)
-                pipe.execute()
-                return True
-            except WatchError:
-                continue
-
-
-@wrong(
-    "13.3",
-    situation="A client that crashes",
-    because="stock:7 is not there; '1' is due",
-)
-def script_that_forgets_the_buyer(redis, product, customer):
-    script = """
-    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
-    redis.call('DECR', KEYS[1])
-    return 1
-    """
-    if not redis.eval(script, 1, f"stock:{product}"):
-        return False
-    redis.rpush(f"buyers:{product}", customer)
-    return True
-
-
-@wrong(
-    "13.3",
-    situation="One call after the other",
-    because="ada was given an error (ResponseError: user_script:2: attempt to compare nil with number",
-    sequential=True,
-)
-def script_that_trips_over_a_missing_key(redis, product, customer):
-    script = """
-    if tonumber(redis.call('GET', KEYS[1])) < 1 then return 0 end
-    redis.call('DECR', KEYS[1])
-    redis.call('RPUSH', KEYS[2], ARGV[1])
-    return 1
-    """
-    return bool(redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer))
-
-
-@wrong(
-    "13.3",
-    situation="A client that crashes",
-    because="The key 'lock:7' has no time to live: it stays for ever",
-)
-def sells_under_a_lock_for_ever(redis, product, customer):
-    while not redis.set(f"lock:{product}", customer, nx=True):
-        time.sleep(0.01)
-    sold = multi_after_the_check(redis, product, customer)
-    redis.delete(f"lock:{product}")
-    return sold
-
-
-@wrong(
-    "13.3",
-    situation="Several clients, and a pause that outlasts every TTL",
-    because="was given",
-)
-def sells_under_a_lock_that_expires(redis, product, customer):
-    with redis.lock(f"lock:{product}", timeout=10, sleep=0.01):
-        return multi_after_the_check(redis, product, customer)
-
-
-@wrong(
-    "13.3",
-    situation="One call after the other",
-    because="ada was given 0 (int); False (bool) is due",
-    sequential=True,
-)
-def replies_with_a_number(redis, product, customer):
-    script = """
-    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
-    redis.call('DECR', KEYS[1])
-    redis.call('RPUSH', KEYS[2], ARGV[1])
-    return 1
-    """
-    return redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer)
+@wrong("13.3", situation="Redis is killed", because="'an old page'; 'page:7, load 1' is due")
+def old_page_first(redis, key, load, kept):
+    try:
+        page = redis.get(key)
+    except RedisError as error:
+        if not isinstance(error, AWAY) and not str(error).startswith("BUSY"):
+            raise
+        return kept.get(key) or load(key)
+    return _page(AWAY)(redis, key, load, kept) if page is None else kept.setdefault(key, page)
