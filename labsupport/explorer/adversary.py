@@ -1,11 +1,14 @@
 """The adversary of one run: which moves it has now, and what comes of the one it makes."""
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from labsupport.errors import ImplementationError, NotDeterministicError
 from labsupport.explorer.clients.actor import Actor
+from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import EVERYTHING, NOTHING, Effects, Move, Operation, Taken
 from labsupport.explorer.system import System
@@ -78,6 +81,13 @@ class Adversary:
         self._keys: dict[str, str] = {}  # of the keys that may expire, by the name in this run
         self._lost = 0
         self._passed = 0
+        self._ways = {
+            "step": self._step,
+            "lose": self._lose,
+            "crash": self._crash,
+            "timeout": self._timeout,
+            "idle": self._idle,
+        }
         for actor in actors:
             actor.may_lose = actor.name in powers.loses
 
@@ -203,8 +213,7 @@ class Adversary:
             return self._pass()
         actor = self._named[move.who]
         operation = actor.pending or actor.last
-        made = getattr(self, f"_{move.kind}")(actor, move, operation)
-        if not made:
+        if not self._ways[move.kind](actor, move, operation):
             return False
         if move.kind != "step" or operation is None or self._changes(operation):
             self._tell(actor)
@@ -291,21 +300,21 @@ class Adversary:
 
     def _tell(self, mover: Actor | None) -> None:
         """Others see that something was changed; blocked clients that were served go on."""
+        waiting = False
         for actor in self.actors:
             if actor is not mover:
                 actor.alone, actor.parked = 0, False
-        for actor in self.actors:
-            if actor.waiting is not None:
-                self._serve()
-                return
+            waiting = waiting or actor.waiting is not None
+        if waiting:
+            self._serve()
 
     def _changes(self, operation: Operation) -> bool:
         """False when it is certain that the step has changed nothing that another could see."""
         if operation.unchanged:
             return False
         if operation.kind == "sql":
-            return bool(operation.transaction) or not _READ.match(operation.commands[0][0])
-        return any(str(args[0]).upper() not in _READS for args in operation.commands)
+            return bool(operation.transaction) or not _selects(operation.commands[0][0])
+        return any(not _reads(args[0]) for args in operation.commands)
 
     def _serve(self) -> None:
         for actor in self.actors:
@@ -324,6 +333,16 @@ class Adversary:
         error = actor.error
         if error is not None and self.serial and not isinstance(error, self.powers.raises):
             raise ImplementationError(f"The client {actor.name!r}", error) from error
+
+
+@functools.lru_cache(maxsize=512)
+def _selects(sql: str) -> bool:
+    return bool(_READ.match(sql))
+
+
+@functools.lru_cache(maxsize=512)
+def _reads(name: Any) -> bool:
+    return word(name) in _READS
 
 
 def _duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ from labsupport.explorer.clients.scripts import Scripts
 from labsupport.explorer.clients.server_time import on_the_wire, word
 from labsupport.explorer.clock import Clock
 
-__all__ = ["DirectPipeline", "DirectRedis", "Wiring", "note_times"]
+__all__ = ["DirectPipeline", "DirectRedis", "Wiring", "note_times", "transmit"]
 
 _BEYOND = frozenset(
     {"ACL", "AUTH", "BGREWRITEAOF", "BGSAVE", "CLUSTER", "DEBUG", "FAILOVER", "FLUSHALL", "HELLO"}
@@ -98,7 +98,7 @@ class DirectRedis(redis.Redis):
     def raw(self, *args: Any) -> Any:
         """Run a command of the explorer's own, as it is written."""
         wire = self.wire or self.dial()
-        wire.send_packed_command(wire.pack_command(*args), check_health=False)
+        transmit(wire, args)
         return wire.read_response()
 
     def without_the_server(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
@@ -131,7 +131,7 @@ class DirectRedis(redis.Redis):
         """Send a command under the explorer's clock; its reply."""
         sent, convert = self.prepare(args)
         wire = self.wire or self.dial()
-        wire.send_packed_command(wire.pack_command(*sent), check_health=False)
+        transmit(wire, sent)
         try:
             return self.receive(args, sent, convert, **options)
         except ResponseError:
@@ -159,7 +159,7 @@ class DirectRedis(redis.Redis):
             if word(args[0]) != "XADD" or "equal or smaller" not in str(error):
                 raise
             # the stream is ahead of the clock: the server takes the next id of the same moment
-            self.wire.send_packed_command(self.wire.pack_command(*args), check_health=False)
+            transmit(self.wire, args)
             reply = self.parse_response(self.wire, args[0], **options)
         return reply if convert is None else convert(reply)
 
@@ -217,6 +217,24 @@ class DirectPipeline(Pipeline):
             reply if convert is None or isinstance(reply, Exception) else convert(reply)
             for reply, (_, convert) in zip(replies, prepared, strict=True)
         ]
+
+
+def transmit(wire: Any, args: tuple[Any, ...]) -> None:
+    """Send a command; what one run sends, the next one sends again."""
+    if not all(type(part) in _PLAIN_TYPES for part in args):  # True equals 1, and is sent otherwise
+        wire.send_packed_command(wire.pack_command(*args), check_health=False)
+        return
+    packed = _packed.get(args)
+    if packed is None:
+        if len(_packed) >= _MOST_PACKED:
+            _packed.clear()
+        packed = _packed[args] = wire.pack_command(*args)
+    wire.send_packed_command(packed, check_health=False)
+
+
+_PLAIN_TYPES = frozenset({str, int, bytes})
+_MOST_PACKED = 1024
+_packed: dict[tuple[Any, ...], Any] = {}
 
 
 def note_times(args: tuple[Any, ...], wiring: Wiring) -> None:

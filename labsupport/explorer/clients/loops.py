@@ -52,6 +52,8 @@ class Loops:
 
     def repeated(self, coming: Operation) -> bool:
         """True when the client has sent the same command to the same key before, or the same script."""
+        if coming.word not in self._words:
+            return False
         return any(coming.same_target(step) for step in self._taken)
 
     def _site(self) -> int:

@@ -1,5 +1,6 @@
 """The Redis client that a client under exploration is handed: it stops before each command."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import Actor, actor_here
-from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis, Wiring
+from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis, Wiring, transmit
 from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.operations import Operation
 
@@ -61,7 +62,7 @@ class SteppedRedis(DirectRedis):
         actor.gate(operation)
         timeout = None
         sent, convert = self.prepare(args)
-        if args[0] in _BLOCKING or word(args[0]) in _BLOCKING:
+        if _may_block(args[0]):
             sent, timeout = _without_timeout(sent)
         before = None
         if actor.repeated(operation):
@@ -69,7 +70,7 @@ class SteppedRedis(DirectRedis):
         actor.trusted += 1  # to connect is the explorer's doing
         try:
             wire = self.wire or self.dial()
-            wire.send_packed_command(wire.pack_command(*sent), check_health=False)
+            transmit(wire, sent)
             if timeout is not None:
                 actor.block(operation, wire, self.number, timeout != _FOR_EVER)
             reply = self.receive(args, sent, convert, **options)
@@ -236,6 +237,11 @@ class SteppedPipeline(DirectPipeline):
                 self.connection.disconnect()
             raise RedisTimeoutError("Timeout reading from socket")
         return reply
+
+
+@functools.lru_cache(maxsize=512)
+def _may_block(name: Any) -> bool:
+    return word(name) in _BLOCKING
 
 
 def _without_timeout(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], float | None]:
