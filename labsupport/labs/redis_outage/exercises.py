@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, Time
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
 from labsupport.labs.redis_outage.checks import check_page
-from labsupport.labs.redis_outage.contracts import CountOnce, TryLock
+from labsupport.labs.redis_outage.contracts import CountOnce, TakeLock
 
 __all__ = ["EXERCISES"]
 
@@ -36,21 +36,26 @@ def count_once_solution(redis, page, visit):
     return redis.eval(script, 2, f"visits:{page}", f"visit:{page}:{visit}", 86_400)
 
 
-def try_lock_stub(redis, name, token, ms):
-    """Try to take a lock; return True if lock:{name} holds your token afterwards, else False.
+def take_lock_stub(redis, name, token, ms):
+    """Take lock:{name}, or ask for it again; return True if it is yours now, else False.
 
-    It is taken only if it is free; then it holds the token, and lives for ms. A lock that is held,
-    yours too, lives no longer and no shorter for this call. Several callers do this at once, each
-    with a token of its own; each may crash at any step. Who got no reply calls again, with the same
-    arguments.
+    A lock that is free, or that holds your token, then holds it, for ms from now on; another's stays
+    as it is, and lives as long as before. Several callers do this at once, each with a token of its
+    own; each may crash at any step. Who got no reply calls again, with the same arguments.
     """
     return redis.set(f"lock:{name}", token, nx=True, px=ms) is not None
 
 
-def try_lock_solution(redis, name, token, ms):
-    """Try to take a lock; return True if lock:{name} holds your token afterwards, else False."""
-    before = redis.set(f"lock:{name}", token, nx=True, px=ms, get=True)
-    return before is None or before == token
+def take_lock_solution(redis, name, token, ms):
+    """Take lock:{name}, or ask for it again; return True if it is yours now, else False."""
+    script = """
+    -- Takes a lock that is free, or one's own. KEYS: the lock; ARGV: token, ms; returns 1, or 0.
+    local holder = redis.call('GET', KEYS[1])
+    if holder and holder ~= ARGV[1] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return 1
+    """
+    return redis.eval(script, 1, f"lock:{name}", token, ms) == 1
 
 
 def get_page_stub(redis, key, load, kept):
@@ -115,17 +120,17 @@ EXERCISES: tuple[Exercise, ...] = (
     Exercise(
         number="13.2",
         title="A lock that can be asked for twice",
-        stub=try_lock_stub,
-        solution=try_lock_solution,
+        stub=take_lock_stub,
+        solution=take_lock_solution,
         hints=(
             "`SET … NX` says None to whoever does not get the lock. To whom else, when redis-py repeats "
             "the command because the reply was lost?",
-            "None alone doesn't say who holds the lock; the token in it does. When do you read it, and can "
-            "somebody take the lock between your two commands?",
-            "Since Redis 7.0, `redis.set(key, token, nx=True, px=ms, get=True)` takes the lock if it is "
-            "free, and returns what was in it before: None, your own token, or another's.",
+            "`SET … NX GET` tells you whose it was, but it leaves your own lock with the time that it had. "
+            "And when you then give it more time, is it still yours?",
+            "Looking and taking must be one step. In a script: `GET` the lock; if there is a holder other "
+            "than you, return 0; else `SET` it with `PX`, and return 1.",
         ),
-        check=judged_by(TryLock()),
+        check=judged_by(TakeLock()),
     ),
     Exercise(
         number="13.3",

@@ -1,5 +1,7 @@
 """Wrong answers to the exercises of lab 13, and what each must be refused for."""
 
+from contextlib import suppress
+
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from tests.exercises.zoo import Zoo
@@ -19,7 +21,7 @@ def note_after_all(redis, page, visit):
     return redis.incr(f"visits:{page}")
 
 
-@wrong("13.1", situation="One call after the other", because="has no TTL", sequential=True)
+@wrong("13.1", situation="One call after the other", because="has no time to live", sequential=True)
 def set_of_all_visits(redis, page, visit):
     script = """
     if redis.call('SADD', KEYS[2], ARGV[1]) == 1 then return redis.call('INCR', KEYS[1]) end
@@ -37,14 +39,14 @@ def one_note_for_all_pages(redis, page, visit):
     return redis.eval(script, 2, f"visits:{page}", f"visit:{visit}")
 
 
-@wrong("13.1", because="is due")
+@wrong("13.1", situation="Several clients at once", because="No order of the calls gives that")
 def note_then_count(redis, page, visit):
     if redis.set(f"visit:{page}:{visit}", 1, nx=True, ex=DAY):
         return redis.incr(f"visits:{page}")
     return int(redis.get(f"visits:{page}") or 0)
 
 
-@wrong("13.1", situation="Several clients at once", because="is due")
+@wrong("13.1", situation="Several clients at once", because="No order of the calls gives that")
 def look_then_both_in_multi(redis, page, visit):
     if redis.exists(f"visit:{page}:{visit}"):
         return int(redis.get(f"visits:{page}"))
@@ -52,7 +54,7 @@ def look_then_both_in_multi(redis, page, visit):
     return both.set(f"visit:{page}:{visit}", 1, ex=DAY).execute()[0]
 
 
-@wrong("13.1", situation="Several clients at once", because="is due")
+@wrong("13.1", situation="Several clients at once", because="No order of the calls gives that")
 def count_then_take_back(redis, page, visit):
     number = redis.incr(f"visits:{page}")
     if not redis.set(f"visit:{page}:{visit}", 1, nx=True, ex=DAY):
@@ -60,7 +62,7 @@ def count_then_take_back(redis, page, visit):
     return number
 
 
-@wrong("13.1", because="has no TTL")
+@wrong("13.1", because="has no time to live")
 def ttl_in_a_second_step(redis, page, visit):
     script = """
     if redis.call('SETNX', KEYS[2], 1) == 1 then return redis.call('INCR', KEYS[1]) end
@@ -76,17 +78,16 @@ def ttl_in_a_second_step(redis, page, visit):
 
 @wrong("13.2", situation="One call after the other", because="True; False is due", sequential=True)
 def whoever_asks_holds(redis, name, token, ms):
-    redis.set(f"lock:{name}", token, nx=True, px=ms)
-    return True
-
-
-@wrong("13.2", situation="One call after the other", because="None; True is due", sequential=True)
-def what_was_there_before(redis, name, token, ms):
-    return redis.set(f"lock:{name}", token, nx=True, px=ms, get=True)
+    return redis.set(f"lock:{name}", token, px=ms)
 
 
 @wrong("13.2", situation="One call after the other", because="lives", sequential=True)
-def renewed_when_mine(redis, name, token, ms):
+def with_the_time_that_it_had(redis, name, token, ms):
+    return redis.set(f"lock:{name}", token, nx=True, px=ms, get=True) in (None, token)
+
+
+@wrong("13.2", situation="Several clients at once", because="lives")
+def renewed_in_a_second_step(redis, name, token, ms):
     before = redis.set(f"lock:{name}", token, nx=True, px=ms, get=True)
     if before == token:
         redis.pexpire(f"lock:{name}", ms)
@@ -94,26 +95,36 @@ def renewed_when_mine(redis, name, token, ms):
 
 
 @wrong("13.2", situation="A reply that is lost", because="False; True is due")
-def mine_or_taken_now(redis, name, token, ms):
-    if redis.get(f"lock:{name}") == token:
+def released_before_it_is_taken(redis, name, token, ms):
+    script = """
+    if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1 end
+    return 0
+    """
+    if redis.eval(script, 1, f"lock:{name}", token, ms):
         return True
     return redis.set(f"lock:{name}", token, nx=True, px=ms) is not None
 
 
 @wrong("13.2", situation="Several clients at once", because="is due")
 def look_then_take(redis, name, token, ms):
-    before = redis.get(f"lock:{name}")
-    if before is None:
-        redis.set(f"lock:{name}", token, px=ms)
-    return before is None or before == token
+    if redis.get(f"lock:{name}") not in (None, token):
+        return False
+    redis.set(f"lock:{name}", token, px=ms)
+    return True
 
 
-@wrong("13.2", because="for ever")
-def ttl_in_a_second_step_of_the_lock(redis, name, token, ms):
-    if redis.setnx(f"lock:{name}", token):
+@wrong("13.2", situation="Several clients at once", because="lives for 90 s; 20 s is due")
+def time_in_a_second_step(redis, name, token, ms):
+    script = """
+    local holder = redis.call('GET', KEYS[1])
+    if holder and holder ~= ARGV[1] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1])
+    return 1
+    """
+    taken = redis.eval(script, 1, f"lock:{name}", token) == 1
+    if taken:
         redis.pexpire(f"lock:{name}", ms)
-        return True
-    return redis.get(f"lock:{name}") == token
+    return taken
 
 
 # 13.3: a page that doesn't need Redis
@@ -135,10 +146,8 @@ def _page(errors, *, load_in_try=False, whole=False):
                 raise
             return kept[key]
         if page is None:
-            try:
+            with suppress(errors):
                 redis.set(key, kept[key], ex=60)
-            except errors:
-                pass
         return kept[key]
 
     return get_page
@@ -208,4 +217,7 @@ def old_page_first(redis, key, load, kept):
         if not isinstance(error, AWAY) and not str(error).startswith("BUSY"):
             raise
         return kept.get(key) or load(key)
-    return _page(AWAY)(redis, key, load, kept) if page is None else kept.setdefault(key, page)
+    if page is None:
+        return _page(AWAY)(redis, key, load, kept)
+    kept[key] = page
+    return page
