@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import redis
-from redis.exceptions import OutOfMemoryError, ResponseError, TimeoutError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from labsupport.errors import InvalidSettingError, ServerUnreachableError
 from labsupport.servers import Server
@@ -62,16 +62,19 @@ def fill(client: redis.Redis, *, evictions: int | None = None) -> int:
     """
     client.config_set("maxmemory", client.info("memory")["used_memory"] + _ROOM_BYTES)
     before = client.info("stats")["evicted_keys"]
+    at_once = 1
     if evictions is None:
+        at_once = _ENTRIES_AT_ONCE
         evictions = _TIMES_OVER * (client.dbsize() + _ROOM_BYTES // len(_ENTRY))
     number = evicted = 0
     while evicted < evictions:
         pipe = client.pipeline(transaction=False)
-        for _ in range(_ENTRIES_AT_ONCE):
+        for _ in range(at_once):
             pipe.set(f"entry:{(number := number + 1)}", _ENTRY, ex=3_600)
         replies = pipe.execute(raise_on_error=False)
         evicted = client.info("stats")["evicted_keys"] - before
         if any(isinstance(reply, OutOfMemoryError) for reply in replies):
+            client.config_set("maxmemory", 1)  # full beyond doubt, whatever its buffers take
             break
     return evicted
 
@@ -92,10 +95,10 @@ def _make_room(server: Server) -> None:
 
 
 def _run_endless_script(server: Server) -> None:
-    with server.client(socket_timeout=0.01) as client, suppress(TimeoutError):
-        client.ping()
-        client.eval(_ENDLESS, 0)
-    _wait_until(server, busy=True)
+    with server.client() as client:
+        connection = client.connection_pool.get_connection()
+        connection.send_command("EVAL", _ENDLESS, 0)  # nobody waits for its reply
+        _wait_until(server, busy=True)
 
 
 def _kill_script(server: Server) -> None:
