@@ -29,7 +29,6 @@ from labsupport.workers import Client
 
 _KEY = "page:bestsellers"
 _OLD, _NEW, _LOADED = "cached before", "cached afterwards", "loaded"
-_SPAN_SECONDS = 0.05
 _PATIENCE_SECONDS = 5.0
 _NEVER = np.iinfo("i8").max
 
@@ -161,7 +160,6 @@ class Outage(Experiment):
         served -= int(((errors["end_ns"] > away) & (errors["end_ns"] <= back)).sum())
         took = (touched["end_ns"] - touched["start_ns"]) / 1e6
         before = int((ended <= away).sum()) / max(away - int(begun.min(initial=away)), 1)
-        connects = history.select("connect")["end_ns"]
         return {
             "requests": len(requests),
             "errors": len(errors),
@@ -173,7 +171,6 @@ class Outage(Experiment):
             "p99_ms": float(np.percentile(took, 99)) if len(took) else 0.0,
             "loads": int((history.select("load")["start_ns"] >= away).sum()),
             "back_in_use": len(np.unique(history.select("afterwards")["client"])),
-            "most_connects": _most_within(connects[connects > back], int(_SPAN_SECONDS * 1e9)),
         }
 
     def plots(self) -> tuple[Plot, ...]:
@@ -240,10 +237,3 @@ def _per_span(kind: str, history: History, span_ns: int) -> NDArray[np.int64]:
     events = ("before", "afterwards") if kind == "cached" else (kind,)
     times = np.concatenate([history.select(event)["end_ns"] for event in events])
     return count_per_span(times - history.origin_ns, span_ns=span_ns, until_ns=history.elapsed_ns)
-
-
-def _most_within(times_ns: NDArray[np.int64], span_ns: int) -> int:
-    """How many of the times fall into the fullest span."""
-    times_ns = np.sort(times_ns)
-    counts = np.searchsorted(times_ns, times_ns + span_ns, side="right") - np.arange(len(times_ns))
-    return int(counts.max(initial=0))
