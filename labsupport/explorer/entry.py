@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Literal
 
 from labsupport.errors import InvalidSettingError, NotSteppableError
@@ -38,7 +39,7 @@ def explore(
     expires: str | Iterable[str] = (),
     loses: Who = False,
     losses: int = 1,
-    passes: bool | int = False,
+    passes: bool | int | None = None,
     clocks: Mapping[str, float] | None = None,
     raises: type[BaseException] | tuple[type[BaseException], ...] = (),
     prune: bool = False,
@@ -54,7 +55,9 @@ def explore(
     at all, that is a violation, too: a deadlock, or a wake-up that was lost.
 
     No clock of the machine decides anything. All clocks, the server's too, begin each run at the same
-    moment and stand still, but for a client's own sleeps; `passes` lets time move on.
+    moment and stand still, but for a client's own sleeps; `passes` lets time move on. Where a client asks
+    twice what time it is, with a step in between, time may have passed; so it does, unless `passes`
+    says otherwise.
 
     Args:
         clients: name and function of each; a function is called with (redis, db).
@@ -73,7 +76,7 @@ def explore(
         losses: how many replies may be lost in one run.
         passes: True lets time pass once in a run, to the next moment at which anything may change (a
             TTL ends, an entry is idle for long enough, a sleep or a moment that a command named is
-            over); or how often.
+            over); or how often. False lets it stand still.
         clocks: by how many seconds a client's own clock is ahead of the others, by name.
         raises: errors that are part of what the clients promise, and no finding.
         prune: run one order of each class that differ only in the order of steps that commute, by the
@@ -91,30 +94,45 @@ def explore(
         NotDeterministicError: the same order gave different steps when it was repeated.
     """
     _check(clients, given, invariant, max_runs, stop)
-    powers = Powers(
+    powers = partial(
+        Powers,
         crashes=_named(crashes, clients, "crashes"),
         expires=(expires,) if isinstance(expires, str) else tuple(map(str, expires)),
         loses=_named(loses, clients, "loses"),
         losses=_count(losses, "losses"),
-        passes=_count(passes, "passes"),
         raises=raises if isinstance(raises, tuple) else (raises,),
     )
     _named(list(clocks or {}), clients, "clocks")
     shared = shared_names(clients) if prune else []
-    with system.alone():
-        begin = time.perf_counter()
-        system.begin(Clock(clocks, passing=bool(powers.passes)))
-        search = _search(system, clients, given or _nothing, invariant, powers)
+    notes = []
+    if shared:
+        notes.append(
+            f"Not pruned: the clients share {', '.join(shared)} in the process's memory, "
+            "which pruning cannot see."
+        )
+    functions = [*clients.values(), given or _nothing, invariant]
+    begin = time.perf_counter()
+
+    def run(passes: int) -> Search:
+        system.begin(Clock(clocks, passing=bool(passes)))
+        search = _search(system, clients, given or _nothing, invariant, powers(passes=passes))
         search.prune = prune and not shared
         search.limit(max_runs=max_runs, stop_first=stop == "first")
-        functions = [*clients.values(), given or _nothing, invariant]
         try:
             _run(search, functions)
         except KeyboardInterrupt:
             # IPython then shows the cell that was interrupted, and little more
             __tracebackhide__ = True
             raise KeyboardInterrupt from None
-    return _report(search, tuple(clients), shared, functions, time.perf_counter() - begin)
+        return search
+
+    with system.alone():
+        search = run(_count(passes or 0, "passes"))
+        curious = [actor.name for actor in search.adversary.actors if actor.read_twice]
+        if passes is None and curious and not search.checker.violations:
+            notes.append(f"Time may pass once, as {curious[0]} asks twice what time it is.")
+            search = run(1)
+    return _report(search, tuple(clients), notes, functions, time.perf_counter() - begin)
 
 
 def _search(
@@ -169,7 +187,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.enter_context(search.system.one_core())
         self.enter_context(engines_stepped())
         self.enter_context(foreign_use_noticed())
-        self.enter_context(standing_in(self._functions))
+        search.restart = self.enter_context(standing_in(self._functions)).restart
         self.enter_context(watched(lambda: search.adversary.moved))
         return self
 
@@ -189,7 +207,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
 def _report(
     search: Search,
     clients: tuple[str, ...],
-    shared: list[str],
+    notes: list[str],
     functions: list[Function],
     seconds: float,
 ) -> Report:
@@ -197,12 +215,6 @@ def _report(
     findings = tuple(sorted(checker.findings.values(), key=lambda finding: finding.rank))
     exhausted = not search.given_up
     status: Status = "broken" if findings else "holds" if exhausted else "not exercised"
-    notes = []
-    if shared:
-        notes.append(
-            f"Not pruned: the clients share {', '.join(shared)} in the process's memory, "
-            "which pruning cannot see."
-        )
 
     def again(moves: tuple[Move, ...]) -> Iterator[Moment]:
         with search.system.alone():

@@ -58,6 +58,7 @@ class Search:
         interleavings: how many runs came to an end, or to where nobody could move on.
         given_up: why not all orders were run; empty when they were.
         prune: run one order of each class of equivalent ones.
+        restart: brings what the clients keep of chance back to its beginning.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Search:
         self.checker = checker
         self.interleavings = 0
         self.given_up = ""
+        self.restart: Callable[[], None] = lambda: None
         self._given = given
         self.prune = False
         self._max_runs = 20_000
@@ -114,7 +116,7 @@ class Search:
 
     def replay(self, moves: Sequence[Move]) -> Iterator[Taken]:
         """Run one order again; each move is made when the next value is asked for."""
-        random.seed(0)
+        self._same_draws()
         try:
             self._begin(serial=False)
             seen = 0
@@ -128,8 +130,12 @@ class Search:
 
     # one run
 
+    def _same_draws(self) -> None:
+        random.seed(0)
+        self.restart()
+
     def _one(self) -> bool:
-        random.seed(0)  # the same draws in each run
+        self._same_draws()
         try:
             ending = self._run()
             moves = tuple(choice.chosen for choice in self._choices)

@@ -71,6 +71,7 @@ class Actor:
         losing: the reply of the step that is taken next will be lost.
         haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
         others: what ends the work of connections of its own, by their identity.
+        read_twice: True once it has asked what time it is, taken a step, and asked again.
         trusted: above 0 while the explorer's own code opens a connection for it.
     """
 
@@ -95,6 +96,7 @@ class Actor:
         self._resting = False  # the greenlet waits for the next run
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = False
+        self.read_twice = False
         self.trusted = 0
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
@@ -116,7 +118,7 @@ class Actor:
         self.alone = 0  # how many steps it took since anything else has moved
         self.waiting: tuple[Any, int, bool] | None = None
         self.wake_us: int | None = None
-        self.read_clock = False
+        self._read_after: Any = _NEVER  # the step after which it read the present
         self._slept = 0.0
         self._refused = 0
         self._loops = Loops(self._no_op, _BOTTOM)
@@ -249,12 +251,18 @@ class Actor:
 
     def time(self) -> float:
         """The client's own clock, in seconds since 1970."""
-        self.read_clock = True
+        self.note_present()
         return self.clock.now_us / 1e6 + self._skew + self._slept
+
+    def note_present(self) -> None:
+        """It reads what time it is."""
+        if self._read_after is _NEVER:
+            self._read_after = self.last
+        elif self._read_after is not self.last:
+            self.read_twice = True
 
     def monotonic(self) -> float:
         """Seconds since some moment: finer than the time since 1970, which a float holds to 0.5 µs."""
-        self.read_clock = True
         return self.clock.elapsed() + self._slept
 
     def sleep(self, seconds: float) -> None:
@@ -331,4 +339,5 @@ def _thread_of(hub: Any) -> int:
     return getattr(hub, "thread", threading.get_ident())
 
 
+_NEVER = object()
 _BOTTOM = Actor._main.__code__

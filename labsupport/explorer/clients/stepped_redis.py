@@ -60,6 +60,8 @@ class SteppedRedis(DirectRedis):
         actor = self.actor
         operation = Operation("redis", (args,))
         actor.gate(operation)
+        if operation.word == "TIME":
+            actor.note_present()
         timeout = None
         sent, convert = self.prepare(args)
         if _may_block(args[0]):
