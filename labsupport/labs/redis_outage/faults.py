@@ -16,6 +16,7 @@ CONFIG = {"busy-reply-threshold": "20"}
 """A server's setting so that a busy one says so soon; Redis waits 5 s by default."""
 
 _ENDLESS = "while true do end"
+_FULL = 1  # a limit that is reached in any case; 0 would be none
 _ROOM_BYTES = 1_000_000
 _ENTRY = "." * 4_000
 _ENTRIES_AT_ONCE = 20
@@ -32,7 +33,7 @@ def struck(server: Server, fault: str) -> Iterator[None]:
         fault: "killed" (kill -9, and restarted afterwards), "stopped" (SIGSTOP: it accepts, and
             does not answer), "busy" (a script that does not end), "full" (`maxmemory` is reached),
             or "evicting" (a cache fills it, and goes on until everything old is evicted; under
-            noeviction, until it is full).
+            noeviction, until it is full, and stays so).
 
     Raises:
         InvalidSettingError: there is no such fault.
@@ -74,19 +75,22 @@ def fill(client: redis.Redis, *, evictions: int | None = None) -> int:
         replies = pipe.execute(raise_on_error=False)
         evicted = client.info("stats")["evicted_keys"] - before
         if any(isinstance(reply, OutOfMemoryError) for reply in replies):
-            client.config_set("maxmemory", 1)  # full beyond doubt, whatever its buffers take
+            client.config_set("maxmemory", _FULL)  # full beyond doubt, whatever its buffers take
             break
     return evicted
 
 
 def _reach_limit(server: Server) -> None:
     with server.client() as admin:
-        admin.config_set("maxmemory", 1)
+        admin.config_set("maxmemory", _FULL)
 
 
 def _evict(server: Server) -> None:
     with server.client() as admin:
         fill(admin)
+        limit = int(admin.config_get("maxmemory")["maxmemory"])
+        if limit > _FULL:  # what is written from now on stays: a run loses the same each time
+            admin.config_set("maxmemory", limit + _ROOM_BYTES)
 
 
 def _make_room(server: Server) -> None:
