@@ -226,7 +226,7 @@ def _with_clocks(contract: Contract, answer: Functions) -> Attempt:
 
 ATTACKS = (
     Attack(
-        "one call after the other", "", 150, 3_000,
+        "one call after the other", "", 100, 3_000,
         lambda contract: contract.sequences(), _in_sequence,
     ),
     Attack(
