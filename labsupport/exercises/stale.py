@@ -38,5 +38,5 @@ def _cells() -> Sequence[str]:
     """The cells that were run, the newest at the end; none outside of IPython."""
     from IPython.core.getipython import get_ipython
 
-    shell = get_ipython()  # type: ignore[no-untyped-call]
+    shell = get_ipython()
     return [] if shell is None else list(shell.user_ns.get("In", []))

@@ -1,12 +1,14 @@
 """What the models of labs 05 and 06 share: moments, and how exact a reply must be."""
 
+from collections.abc import Sequence
+
 from labsupport.exercises.contract import WAIT, Call
 from labsupport.exercises.matching import Between
 
 __all__ = ["NO_WAIT", "START", "in_time", "near"]
 
-START = 1_800_000_000.0
-"""A moment in seconds since 1970, as a caller's clock would show it."""
+START = 1_800_000_000.0 + 2**-14
+"""A moment in seconds since 1970, as a caller's clock would show it; fourteen digits do not hold it."""
 NO_WAIT = Between(0, 0)
 _HAIR_SECONDS = 2e-5  # more than a double loses, less than a text of fourteen digits does
 

@@ -278,11 +278,12 @@ class Accounts(Contract):
     calls = st.one_of(_sign_in, _sign_in, _change, st.just(Call(WAIT, (1_801,))))
 
     def sequences(self) -> Any:
-        """Each session has a name of its own."""
-        turns = st.tuples(st.just("ada"), self.calls)
-        return st.builds(
-            Case, self.starts, after=st.lists(turns, min_size=1, max_size=7).map(_named)
-        )
+        """Each session has a name of its own; now and then the second is older than the first."""
+        right, wait = Call("sign_in", (1, _ADA, "")), Call(WAIT, (1_801,))
+        late = [right, wait, right, wait, Call("change_email", (1, _NEW))]
+        some = st.lists(self.calls, min_size=1, max_size=7)
+        cases = st.integers(0, 9).flatmap(lambda n: some if n else st.just(late))
+        return st.builds(lambda start, calls: Case(start, after=_named(calls)), self.starts, cases)
 
     def races(self) -> Any:
         change = Call("change_email", (1, _NEW))
@@ -334,8 +335,8 @@ class Accounts(Contract):
         return ANYTHING
 
 
-def _named(turns: list[tuple[str, Call]]) -> tuple[tuple[str, Call], ...]:
+def _named(calls: list[Call]) -> tuple[tuple[str, Call], ...]:
     return tuple(
-        (who, Call(call.name, (*call.args[:2], f"s{number}")) if call.name == "sign_in" else call)
-        for number, (who, call) in enumerate(turns, 1)
+        ("ada", Call(one.name, (*one.args[:2], f"s{n}")) if one.name == "sign_in" else one)
+        for n, one in enumerate(calls, 1)
     )
