@@ -1,0 +1,151 @@
+"""The exercises of lab 14: what breaks each stub, other good answers, and bad ones."""
+
+import pytest
+
+from labsupport import check
+from labsupport.errors import InvalidSettingError, UnknownNameError
+from labsupport.explorer.clients import guard
+from labsupport.labs.redis_cluster.exercises import EXERCISES
+from tests.exercises.zoo import schedule
+
+
+def test_what_breaks_each_stub():
+    """Each stub breaks where its exercise is about: an update, a sum, an item."""
+    first, second, third = (check(one.number, one.stub) for one in EXERCISES)
+    assert schedule(first) == "GET GET SET SET"
+    assert schedule(second) == "DECRBY crash:INCRBY"
+    assert "ada was given True and bob was given True. No order" in third.reason
+
+
+class TestOtherGoodAnswers:
+    def test_watch_and_retry_sells_once(self):
+        """An answer in the optimistic style is as good as a script."""
+
+        def buy(redis, product, customer):
+            def sell(pipe):
+                sold = int(pipe.get(f"stock:{product}") or 0) > 0
+                pipe.multi()
+                if sold:
+                    pipe.decr(f"stock:{product}")
+                    pipe.rpush(f"buyers:{product}", customer)
+                return sold
+
+            return redis.transaction(sell, f"stock:{product}", value_from_callable=True)
+
+        found = check("14.3", buy)
+        assert found.passed, str(found)
+
+    def test_watch_and_retry_counts(self):
+        """Counting with WATCH and another try is slow, and right."""
+
+        def count_visit(redis, page):
+            def add(pipe):
+                number = int(pipe.get(f"visits:{page}") or 0) + 1
+                pipe.multi()
+                pipe.set(f"visits:{page}", number)
+                return number
+
+            return redis.transaction(add, f"visits:{page}", value_from_callable=True)
+
+        found = check("14.1", count_visit)
+        assert found.passed, str(found)
+
+    def test_script_moves(self):
+        """A script moves money as well as MULTI does."""
+
+        def move_credit(redis, giver, receiver, cents):
+            script = """
+            redis.call('DECRBY', KEYS[1], ARGV[1])
+            redis.call('INCRBY', KEYS[2], ARGV[1])
+            """
+            redis.register_script(script)([f"credit:{giver}", f"credit:{receiver}"], [cents])
+
+        found = check("14.2", move_credit)
+        assert found.passed, str(found)
+
+
+class TestBadAnswers:
+    @pytest.mark.parametrize("answer", [None, 42, "count_visit"], ids=repr)
+    def test_no_function(self, answer):
+        """What is not a function is refused in two lines that show the form."""
+        with pytest.raises(InvalidSettingError) as caught:
+            check("14.1", answer)
+        assert "not a function" in caught.value.problem
+        assert "count_visit(redis, page)" in caught.value.remedy
+
+    @pytest.mark.parametrize(
+        "answer",
+        [lambda: 1, lambda redis: 1, lambda redis, page, more: 1, lambda page, *, redis: 1],
+        ids=["none", "one", "three", "keyword"],
+    )
+    def test_wrong_parameters(self, answer):
+        """A function that cannot be called like the stub is refused before it is run."""
+        with pytest.raises(InvalidSettingError, match="does not take redis, page"):
+            check("14.1", answer)
+
+    def test_no_such_exercise(self):
+        """An unknown number is answered with those that there are."""
+        with pytest.raises(UnknownNameError, match=r"00\.1, 00\.2, 00\.3"):
+            check("14.9", lambda redis: None)
+
+    def test_raises(self):
+        """A function that raises is told so in one line, with its own line."""
+
+        def count_visit(redis, page):
+            return redis.incr(page) / 0
+
+        found = check("14.1", count_visit)
+        assert not found.passed
+        assert "ZeroDivisionError: division by zero" in found.reason
+        assert "redis.incr(page) / 0" in found.reason
+        assert "\n" not in found.reason
+
+    def test_never_returns(self, monkeypatch):
+        """A loop without a command is ended, and said to be one."""
+        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.3)
+
+        def count_visit(redis, page):
+            while True:
+                pass
+
+        found = check("14.1", count_visit)
+        assert not found.passed
+        assert "loop that never ends" in found.reason
+
+    def test_spins_for_ever(self):
+        """A loop with a command is ended, too, and the command named."""
+
+        def count_visit(redis, page):
+            while redis.get("open") is None:
+                pass
+
+        found = check("14.1", count_visit)
+        assert not found.passed
+        assert "ada repeats GET open for ever" in found.reason
+
+    def test_answers_after_a_bad_one(self):
+        """A check that was ended leaves the next one alone."""
+        check("14.1", lambda redis, page: redis.nosuch())
+        assert check("14.1", EXERCISES[0].solution).passed
+
+    @pytest.mark.parametrize("reply", [None, 42.0, "42", True], ids=repr)
+    def test_wrong_reply(self, reply):
+        """A reply that is no whole number is named."""
+
+        def count_visit(redis, page):
+            redis.incr(f"visits:{page}")
+            return reply
+
+        assert f"was given {reply!r}" in str(check("14.1", count_visit))
+
+    def test_other_client(self):
+        """A client of the learner's own cannot be stepped, and the reason says so."""
+
+        def count_visit(redis, page):
+            import redis as module
+
+            return module.Redis(unix_socket_path="/nowhere").incr(page)
+
+        found = check("14.1", count_visit)
+        assert not found.passed
+        assert "did not hand out" in found.reason
