@@ -61,7 +61,7 @@ class ClusterFault(Experiment):
     cluster: Cluster | None = None
     fault: str = choice("crash", among=("crash", "partition", "reshard"))
     coverage: str = choice("yes", among=("yes", "no"))
-    seconds: float = knob(2.0, low=0.2, high=60.0, step=0.1)
+    seconds: float = knob(2.5, low=0.2, high=60.0, step=0.1)
     pace_seconds: float = knob(0.1, low=0.0, high=5.0)
 
     contrast = Contrast(
@@ -182,9 +182,7 @@ class ClusterFault(Experiment):
             Part("lost", "alarm", partial(_orders, clients=clients, kept=False)),
             Part("not taken", "waiting", partial(_refusals, clients=clients)),
         ]
-        return Bars(
-            f"{noun} per 50 ms", parts, noun=("order", "orders"), per_seconds=_SPAN_SECONDS
-        )
+        return Bars(f"{noun} per 50 ms", parts, noun=("order", "orders"), per_seconds=_SPAN_SECONDS)
 
 
 def _of(history: History, event: str) -> Rows:

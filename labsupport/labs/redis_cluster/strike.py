@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from redis.crc import key_slot
 
@@ -49,7 +50,7 @@ class Strike:
         self._workers = [*started, pool.start(watch, self._cluster.urls, name="watch")]
         pool.begin()
         for client in range(PRIMARIES):
-            self._until(lambda client=client: self._count("taken", client) >= _SOME)
+            self._until(partial(self._has_taken, client))
         self._rest()
 
     def end(self) -> None:
@@ -64,6 +65,7 @@ class Strike:
         self._cluster.delay_replication(node)
         before = self._tried()
         self._until(lambda: self._tried() >= before + _SOME)
+        self._rest()
         self._stage.pool.note("struck", STRUCK, node)
         self._cluster.nodes[node].kill()
         self.behind = self._tried() - before
@@ -88,9 +90,9 @@ class Strike:
             self._cluster.move_slot(
                 self._slot,
                 to=target,
-                halfway=lambda start=start: self._until(lambda: self._redirected("ASK", start)),
+                halfway=partial(self._until, partial(self._redirected, "ASK", start)),
             )
-            self._until(lambda start=start: self._redirected("MOVED", start))
+            self._until(partial(self._redirected, "MOVED", start))
             end = self._cluster.redirections()
             for kind in self.redirected:
                 self.redirected[kind] += end[kind] - start[kind]
@@ -128,10 +130,14 @@ class Strike:
     def _redirected(self, kind: str, start: dict[str, int]) -> bool:
         return self._cluster.redirections()[kind] > start[kind]
 
+    def _has_taken(self, client: int) -> bool:
+        return self._count("taken", client) >= _SOME
+
     def _of(self, event: str, client: int) -> Rows:
         rows = self._stage.history.select(event)
         rows = rows[rows["start_ns"] >= self._stage.history.origin_ns]
-        return rows[rows["client"] % (PRIMARIES + 1) == client]
+        own: Rows = rows[rows["client"] % (PRIMARIES + 1) == client]
+        return own
 
     def _count(self, event: str, client: int) -> int:
         return len(self._of(event, client))

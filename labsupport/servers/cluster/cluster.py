@@ -83,18 +83,24 @@ class Cluster(Closing):
         """What each node says that it is; "gone" if it says nothing."""
         return [self._role(node) for node in range(len(self.nodes))]
 
-    def primary_of(self, slot: int) -> int:
-        """The node that the others take for the primary of a slot.
+    def slots(self) -> list[tuple[int, int, int]]:
+        """First slot, last slot and primary of each range, as a node that is well sees it.
 
         Raises:
-            ServerUnreachableError: no node knows one that is well.
+            ServerUnreachableError: no node sees all slots served.
         """
         for admin in self._admins:
             with suppress(RedisError):
-                for first, last, owner in _ranges(admin):
-                    if first <= slot <= last:
-                        return self.ports.index(owner)
-        raise ServerUnreachableError(f"Nobody has slot {slot}.", "heal() the cluster.")
+                found = sorted(
+                    (first, last, self.ports.index(port)) for first, last, port in _ranges(admin)
+                )
+                if sum(last - first + 1 for first, last, _ in found) == SLOTS:
+                    return found
+        raise ServerUnreachableError("Not all slots are served.", "heal() the cluster.")
+
+    def primary_of(self, slot: int) -> int:
+        """The node that has a slot; see `slots`."""
+        return next(node for first, last, node in self.slots() if first <= slot <= last)
 
     def replica_of(self, primary: int) -> int:
         """The node that replicates a primary.

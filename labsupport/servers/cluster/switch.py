@@ -67,7 +67,11 @@ class Switch:
         return await asyncio.start_server(join, "127.0.0.1", 0)
 
     async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, link: Link, data: bytes = b""
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        link: Link,
+        data: bytes = b"",
     ) -> None:
         """Pass on what comes from one end, until either is closed."""
         with contextlib.suppress(OSError):

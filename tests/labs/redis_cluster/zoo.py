@@ -1,504 +1,205 @@
 """Wrong answers to the exercises of lab 14, and what each must be refused for."""
 
-import time
 from contextlib import suppress
 
-from redis.exceptions import WatchError
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
 from tests.exercises.zoo import Zoo
 
 ZOO = Zoo()
 wrong = ZOO.wrong
 
-
-# 14.1: those refused only when two visitors come at once pass every test with one
-
-
-@wrong(
-    "14.1",
-    situation="Several clients at once",
-    because="ada was given 1 and bob was given 1. No order of the calls gives that",
-)
-def multi_around_the_write_only(redis, page):
-    number = int(redis.get(f"visits:{page}") or 0) + 1
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.set(f"visits:{page}", number)
-        pipe.execute()
-    return number
+RESERVE = """
+if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 0 end
+if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
+redis.call('DECR', KEYS[1])
+redis.call('SADD', KEYS[2], ARGV[1])
+return 1
+"""
 
 
-@wrong(
-    "14.1",
-    situation="Several clients at once",
-    because="ada was given 2 and bob was given 2. No order of the calls gives that",
-)
-def increment_then_read(redis, page):
-    redis.incr(f"visits:{page}")
-    return int(redis.get(f"visits:{page}"))
+# 14.1
 
 
-@wrong(
-    "14.1",
-    situation="Several clients at once",
-    because="ada was given 2 and bob was given 2. No order of the calls gives that",
-)
-def pipeline_without_multi(redis, page):
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.incr(f"visits:{page}")
-        pipe.get(f"visits:{page}")
-        return int(pipe.execute()[1])
+def stock(product):
+    return f"stock:{{{product}}}"
 
 
-@wrong(
-    "14.1",
-    situation="Several clients at once",
-    because="ada was given 1 and bob was given 1. No order of the calls gives that",
-)
-def watch_without_another_try(redis, page):
-    with redis.pipeline() as pipe:
-        pipe.watch(f"visits:{page}")
-        number = int(pipe.get(f"visits:{page}") or 0) + 1
-        pipe.multi()
-        pipe.set(f"visits:{page}", number)
-        with suppress(WatchError):  # somebody else was quicker
-            pipe.execute()
-    return number
+@wrong("14.1", situation="On a cluster", because="must map to the same key slot")
+def tag_of_the_user(redis, product, user):
+    return redis.eval(RESERVE, 2, stock(product), f"reserved:{product}:{{{user}}}", user) == 1
 
 
-@wrong(
-    "14.1",
-    situation="Several clients at once",
-    because="ada was given an error (WatchError: Watched variable changed. at line 79: pipe.execut",
-)
-def watch_error_not_caught(redis, page):
-    with redis.pipeline() as pipe:
-        pipe.watch(f"visits:{page}")
-        number = int(pipe.get(f"visits:{page}") or 0) + 1
-        pipe.multi()
-        pipe.set(f"visits:{page}", number)
-        pipe.execute()
-    return number
+@wrong("14.1", situation="On a cluster", because="must map to the same key slot")
+def tag_at_the_wrong_place(redis, product, user):
+    return redis.eval(RESERVE, 2, stock(product), f"{{reserved}}:{{{product}}}", user) == 1
 
 
-@wrong(
-    "14.1",
-    situation="Several clients at once",
-    because="visits:home holds '1'; '2' is due",
-)
-def watch_after_the_read(redis, page):
-    number = int(redis.get(f"visits:{page}") or 0) + 1
-    with redis.pipeline() as pipe:
-        pipe.watch(f"visits:{page}")
-        pipe.multi()
-        pipe.set(f"visits:{page}", number)
-        while True:
-            try:
-                pipe.execute()
-                return number
-            except WatchError:
-                number += 1
+@wrong("14.1", situation="On a cluster", because="must map to the same key slot")
+def braces_twice(redis, product, user):
+    return redis.eval(RESERVE, 2, stock(product), f"reserved:{{{{{product}}}}}", user) == 1
 
 
-@wrong(
-    "14.1",
-    situation="Several clients at once",
-    because="visits:home holds '10'; '11' is due",
-)
-def set_if_still_absent(redis, page):
-    key = f"visits:{page}"
-    if redis.set(key, 1, nx=True):
-        return 1
-    return int(redis.set(key, int(redis.get(key)) + 1, get=True)) + 1
+@wrong("14.1", situation="On a cluster", because="ResponseError")
+def key_made_in_the_script(redis, product, user):
+    script = RESERVE.replace("KEYS[2]", "'reserved:' .. ARGV[2]")
+    return redis.eval(script, 1, stock(product), user, product) == 1
 
 
-@wrong(
-    "14.1",
-    situation="A client that crashes",
-    because="The key 'lock:home' has no time to live: it stays for ever",
-)
-def lock_for_ever(redis, page):
-    while not redis.set(f"lock:{page}", "mine", nx=True):
-        time.sleep(0.01)
-    number = int(redis.get(f"visits:{page}") or 0) + 1
-    redis.set(f"visits:{page}", number)
-    redis.delete(f"lock:{page}")
-    return number
-
-
-@wrong(
-    "14.1",
-    situation="Several clients, and a pause that outlasts every TTL",
-    because="ada was given 1 and bob was given 1. No order of the calls gives that",
-)
-def lock_with_a_time_to_live(redis, page):
-    while not redis.set(f"lock:{page}", "mine", nx=True, ex=10):
-        time.sleep(0.01)
-    number = int(redis.get(f"visits:{page}") or 0) + 1
-    redis.set(f"visits:{page}", number)
-    redis.delete(f"lock:{page}")
-    return number
-
-
-@wrong(
-    "14.1",
-    situation="One call after the other",
-    because="ada was given 1; 10 is due",
-    sequential=True,
-)
-def counts_in_python(redis, page, counts={}):  # noqa: B006
-    counts[page] = 1
-    redis.set(f"visits:{page}", counts[page])
-    return counts[page]
-
-
-@wrong(
-    "14.1",
-    situation="One call after the other",
-    because="ada was given '1' (str); 1 (int) is due",
-    sequential=True,
-)
-def replies_with_text(redis, page):
-    return str(redis.incr(f"visits:{page}"))
-
-
-@wrong(
-    "14.1",
-    situation="One call after the other",
-    because="ada was given None; 1 (int) is due",
-    sequential=True,
-)
-def forgets_to_return(redis, page):
-    redis.incr(f"visits:{page}")
-
-
-# 14.2: most of these move the money as long as nobody crashes and nobody else moves any
-
-
-@wrong(
-    "14.2",
-    situation="A client that crashes",
-    because="credit:ada holds '1001'; '1000' is due",
-)
-def gives_first(redis, giver, receiver, cents):
-    redis.incrby(f"credit:{receiver}", cents)
-    redis.decrby(f"credit:{giver}", cents)
-
-
-@wrong(
-    "14.2",
-    situation="A client that crashes",
-    because="credit:ada holds '999'; '1000' is due",
-)
-def pipeline_is_no_transaction(redis, giver, receiver, cents):
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.decrby(f"credit:{giver}", cents)
-        pipe.incrby(f"credit:{receiver}", cents)
-        pipe.execute()
-
-
-@wrong(
-    "14.2",
-    situation="A client that crashes",
-    because="credit:ada holds '999'; '1000' is due",
-)
-def credits_in_finally(redis, giver, receiver, cents):
-    try:
-        redis.decrby(f"credit:{giver}", cents)
-    finally:
-        redis.incrby(f"credit:{receiver}", cents)
-
-
-@wrong(
-    "14.2",
-    situation="A client that crashes",
-    because="credit:ada holds '999'; '1000' is due",
-)
-def takes_back_on_error(redis, giver, receiver, cents):
-    redis.decrby(f"credit:{giver}", cents)
-    try:
-        redis.incrby(f"credit:{receiver}", cents)
-    except Exception:
-        redis.incrby(f"credit:{giver}", cents)
-        raise
-
-
-@wrong(
-    "14.2",
-    situation="A client that crashes",
-    because="credit:ada holds '999'; '1000' is due",
-)
-def two_transactions(redis, giver, receiver, cents):
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.decrby(f"credit:{giver}", cents)
-        pipe.execute()
-        pipe.incrby(f"credit:{receiver}", cents)
-        pipe.execute()
-
-
-@wrong(
-    "14.2",
-    situation="A client that crashes",
-    because="The key 'transfer' has no time to live: it stays for ever",
-)
-def note_that_nobody_reads(redis, giver, receiver, cents):
-    redis.hset("transfer", mapping={"from": giver, "to": receiver, "cents": cents})
-    redis.decrby(f"credit:{giver}", cents)
-    redis.incrby(f"credit:{receiver}", cents)
-    redis.delete("transfer")
-
-
-@wrong(
-    "14.2",
-    situation="One call after the other",
-    because="credit:ada holds '1001'; '1000' is due",
-    sequential=True,
-)
-def writes_what_it_read(redis, giver, receiver, cents):
-    gives = int(redis.get(f"credit:{giver}"))
-    gets = int(redis.get(f"credit:{receiver}"))
-    redis.mset({f"credit:{giver}": gives - cents, f"credit:{receiver}": gets + cents})
-
-
-@wrong(
-    "14.2",
-    situation="Several clients at once",
-    because="credit:ada holds '1000'; '999' is due",
-)
-def gives_up_when_watched_key_moves(redis, giver, receiver, cents):
-    with redis.pipeline() as pipe:
-        pipe.watch(f"credit:{giver}", f"credit:{receiver}")
-        pipe.multi()
-        pipe.decrby(f"credit:{giver}", cents)
-        pipe.incrby(f"credit:{receiver}", cents)
-        try:
-            pipe.execute()
-        except WatchError:
-            return
-
-
-@wrong(
-    "14.2",
-    situation="One call after the other",
-    because="credit:ada holds '1001'; '1000' is due",
-    sequential=True,
-)
-def watches_one_of_two(redis, giver, receiver, cents):
-    with redis.pipeline() as pipe:
-        while True:
-            try:
-                pipe.watch(f"credit:{giver}")
-                gets = int(pipe.get(f"credit:{receiver}"))
-                gives = int(pipe.get(f"credit:{giver}"))
-                pipe.multi()
-                pipe.set(f"credit:{giver}", gives - cents)
-                pipe.set(f"credit:{receiver}", gets + cents)
-                pipe.execute()
-                return
-            except WatchError:
-                continue
-
-
-@wrong(
-    "14.2",
-    situation="A client that crashes",
-    because="The key 'lock:credit' has no time to live: it stays for ever",
-)
-def one_lock_for_all_transfers(redis, giver, receiver, cents):
-    while not redis.set("lock:credit", giver, nx=True):
-        time.sleep(0.01)
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.decrby(f"credit:{giver}", cents)
-        pipe.incrby(f"credit:{receiver}", cents)
-        pipe.execute()
-    redis.delete("lock:credit")
-
-
-@wrong(
-    "14.2",
-    situation="One call after the other",
-    because="credit:ada holds '1001'; '999' is due",
-    sequential=True,
-)
-def wrong_way_round(redis, giver, receiver, cents):
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.incrby(f"credit:{giver}", cents)
-        pipe.decrby(f"credit:{receiver}", cents)
-        pipe.execute()
-
-
-# 14.3: most of these serve one customer after the other without a mistake
-
-
-@wrong(
-    "14.3",
-    situation="Several clients at once",
-    because="ada was given True and bob was given True. No order of the calls gives that",
-)
-def multi_after_the_check(redis, product, customer):
-    if int(redis.get(f"stock:{product}") or 0) < 1:
+@wrong("14.1", situation="A crash", because="The stock is 2, not 1")
+def two_steps(redis, product, user):
+    """A set of all products, in a slot of its own, and a script for the stock."""
+    member = f"{product}:{user}"
+    if not redis.sadd("{shop}:reserved", member):
         return False
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.decr(f"stock:{product}")
-        pipe.rpush(f"buyers:{product}", customer)
-        pipe.execute()
-    return True
-
-
-@wrong(
-    "14.3",
-    situation="One call after the other",
-    because="stock:7 holds '-1'; nothing is due",
-    sequential=True,
-)
-def takes_first_and_looks_then(redis, product, customer):
-    if redis.decr(f"stock:{product}") < 0:
-        return False
-    redis.rpush(f"buyers:{product}", customer)
-    return True
-
-
-@wrong(
-    "14.3",
-    situation="A client that crashes",
-    because="stock:7 is not there; '1' is due",
-)
-def takes_first_and_puts_back(redis, product, customer):
-    if redis.decr(f"stock:{product}") < 0:
-        redis.incr(f"stock:{product}")
-        return False
-    redis.rpush(f"buyers:{product}", customer)
-    return True
-
-
-@wrong(
-    "14.3",
-    situation="Several clients at once",
-    because="ada was given False and bob was given True. No order of the calls gives that",
-)
-def watch_and_no_second_try(redis, product, customer):
-    with redis.pipeline() as pipe:
-        pipe.watch(f"stock:{product}")
-        if int(pipe.get(f"stock:{product}") or 0) < 1:
-            return False
-        pipe.multi()
-        pipe.decr(f"stock:{product}")
-        pipe.rpush(f"buyers:{product}", customer)
-        try:
-            pipe.execute()
-        except WatchError:
-            return False
-    return True
-
-
-@wrong(
-    "14.3",
-    situation="Several clients at once",
-    because="ada was given True and bob was given True. No order of the calls gives that",
-)
-def reads_before_it_watches(redis, product, customer):
-    left = int(redis.get(f"stock:{product}") or 0)
-    with redis.pipeline() as pipe:
-        while left > 0:
-            try:
-                pipe.watch(f"stock:{product}")
-                pipe.multi()
-                pipe.decr(f"stock:{product}")
-                pipe.rpush(f"buyers:{product}", customer)
-                pipe.execute()
-                return True
-            except WatchError:
-                left = int(redis.get(f"stock:{product}") or 0)
+    take = """
+    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
+    return redis.call('DECR', KEYS[1]) + 1
+    """
+    if redis.eval(take, 1, stock(product)):
+        return True
+    redis.srem("{shop}:reserved", member)
     return False
 
 
-@wrong(
-    "14.3",
-    situation="Several clients at once",
-    because="ada was given True and bob was given True. No order of the calls gives that",
-)
-def watches_the_buyers(redis, product, customer):
-    with redis.pipeline() as pipe:
-        while True:
-            try:
-                if int(pipe.get(f"stock:{product}").execute()[0] or 0) < 1:
-                    return False
-                pipe.watch(f"buyers:{product}")
-                pipe.multi()
-                pipe.decr(f"stock:{product}")
-                pipe.rpush(f"buyers:{product}", customer)
-                pipe.execute()
-                return True
-            except WatchError:
-                continue
-
-
-@wrong(
-    "14.3",
-    situation="A client that crashes",
-    because="stock:7 is not there; '1' is due",
-)
-def script_that_forgets_the_buyer(redis, product, customer):
-    script = """
-    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
-    redis.call('DECR', KEYS[1])
-    return 1
-    """
-    if not redis.eval(script, 1, f"stock:{product}"):
+@wrong("14.1", situation="Two users, one piece", because="2 were told True")
+def looks_and_then_takes(redis, product, user):
+    reserved = f"reserved:{{{product}}}"
+    if redis.sismember(reserved, user) or int(redis.get(stock(product)) or 0) < 1:
         return False
-    redis.rpush(f"buyers:{product}", customer)
+    redis.pipeline(transaction=True).decr(stock(product)).sadd(reserved, user).execute()
     return True
 
 
-@wrong(
-    "14.3",
-    situation="One call after the other",
-    because="ada was given an error (ResponseError: user_script:2: attempt to compare nil with number",
-    sequential=True,
-)
-def script_that_trips_over_a_missing_key(redis, product, customer):
-    script = """
-    if tonumber(redis.call('GET', KEYS[1])) < 1 then return 0 end
-    redis.call('DECR', KEYS[1])
-    redis.call('RPUSH', KEYS[2], ARGV[1])
-    return 1
-    """
-    return bool(redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer))
+@wrong("14.1", situation="One user", because="The answers were", sequential=True)
+def forgets_who_has(redis, product, user):
+    return redis.decr(stock(product)) >= 0
 
 
-@wrong(
-    "14.3",
-    situation="A client that crashes",
-    because="The key 'lock:7' has no time to live: it stays for ever",
-)
-def sells_under_a_lock_for_ever(redis, product, customer):
-    while not redis.set(f"lock:{product}", customer, nx=True):
-        time.sleep(0.01)
-    sold = multi_after_the_check(redis, product, customer)
-    redis.delete(f"lock:{product}")
-    return sold
+# 14.2
 
 
-@wrong(
-    "14.3",
-    situation="Several clients, and a pause that outlasts every TTL",
-    because="was given",
-)
-def sells_under_a_lock_that_expires(redis, product, customer):
-    with redis.lock(f"lock:{product}", timeout=10, sleep=0.01):
-        return multi_after_the_check(redis, product, customer)
+def start(nodes):
+    return next(iter(nodes.values()))
 
 
-@wrong(
-    "14.3",
-    situation="One call after the other",
-    because="ada was given 0 (int); False (bool) is due",
-    sequential=True,
-)
-def replies_with_a_number(redis, product, customer):
-    script = """
-    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
-    redis.call('DECR', KEYS[1])
-    redis.call('RPUSH', KEYS[2], ARGV[1])
-    return 1
-    """
-    return redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer)
+def there(nodes, error):
+    return nodes[f"{error.host}:{error.port}"]
+
+
+@wrong("14.2", situation="A slot that moves, asked at its old node", because="MovedError")
+def no_asking(nodes, key):
+    try:
+        return start(nodes).get(key)
+    except (MovedError, AskError) as error:
+        return there(nodes, error).get(key)
+
+
+@wrong("14.2", situation="A slot that moves, asked at its old node", because="is None, not")
+def ask_means_nothing_there(nodes, key):
+    try:
+        return start(nodes).get(key)
+    except MovedError as error:
+        with suppress(AskError):
+            return there(nodes, error).get(key)
+    except AskError:
+        return None
+
+
+@wrong("14.2", situation="A slot that moves, asked at another node", because="AskError")
+def one_redirection(nodes, key):
+    client, asking = start(nodes), False
+    try:
+        return client.get(key)
+    except (MovedError, AskError) as error:
+        client, asking = there(nodes, error), isinstance(error, AskError)
+    with client.pipeline(transaction=False) as pipe:
+        if asking:
+            pipe.execute_command("ASKING")
+        return pipe.get(key).execute()[-1]
+
+
+@wrong("14.2", situation="A slot that moves, asked at its old node", because="RecursionError")
+def back_and_forth(nodes, key, client=None):
+    try:
+        return (client or start(nodes)).get(key)
+    except (MovedError, AskError) as error:
+        return back_and_forth(nodes, key, there(nodes, error))
+
+
+@wrong("14.2", situation="A settled cluster", because="more than 1 redirection", sequential=True)
+def asks_one_after_the_other(nodes, key):
+    for client in nodes.values():
+        with suppress(ResponseError), client.pipeline(transaction=False) as pipe:
+            pipe.execute_command("ASKING")
+            return pipe.get(key).execute()[-1]
+    return None
+
+
+@wrong("14.2", situation="A settled cluster", because="MovedError", sequential=True)
+def asks_the_first_only(nodes, key):
+    return start(nodes).get(key)
+
+
+# 14.3
+
+
+def push(redis, key, order, copies=1, ms=100):
+    pipe = redis.pipeline(transaction=False)
+    return pipe.rpush(key, order).wait(copies, ms).execute()[1]
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def does_not_look(redis, key, order):
+    push(redis, key, order)
+    return True
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def waits_for_nobody(redis, key, order):
+    return push(redis, key, order, copies=0) >= 0
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def another_connection(redis, key, order):
+    redis.rpush(key, order)
+    return type(redis)(unix_socket_path=path(redis.connection_pool)).wait(1, 100) > 0
+
+
+def path(pool):
+    return pool.connection_kwargs["path"]
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def before_it_writes(redis, key, order):
+    copies = redis.wait(1, 100)
+    redis.rpush(key, order)
+    return copies >= 1
+
+
+@wrong("14.3", situation="A replica that lags", because="did not come back")
+def waits_for_ever(redis, key, order):
+    redis = type(redis)(unix_socket_path=path(redis.connection_pool), socket_timeout=None)
+    return push(redis, key, order, ms=0) >= 1
+
+
+@wrong("14.3", situation="A replica that lags", because="the list holds")
+def takes_it_back(redis, key, order):
+    """The order is removed when it is not confirmed, though the replica may have it, or get it."""
+    if push(redis, key, order):
+        return True
+    redis.lrem(key, -1, order)
+    return False
+
+
+@wrong("14.3", situation="A replica that keeps up", because="not True", sequential=True)
+def says_how_many(redis, key, order):
+    return push(redis, key, order)
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def asks_whether_it_is_linked(redis, key, order):
+    with suppress(RedisError):
+        redis.rpush(key, order)
+        return redis.info("replication")["connected_slaves"] >= 1
+    return False
