@@ -15,7 +15,7 @@ from labsupport.servers import connect_client, start_server
 from labsupport.servers.cluster import Cluster
 from labsupport.workers import Client, WorkerPool, point
 
-__all__ = ["check_fetch", "check_take"]
+__all__ = ["check_fetch", "check_promise"]
 
 _MOST_SECONDS = 5.0  # ten times what is granted: a machine may be busy
 _TRIES = 20
@@ -69,10 +69,12 @@ def _ask(answer: Answer, cluster: Cluster, first: Sequence[int], most: int) -> s
     return ""
 
 
-def check_take(answer: Answer) -> Outcome:
+def check_promise(answer: Answer) -> Outcome:
     with start_server() as primary, start_server() as alone, WorkerPool() as pool:
         with primary.proxy() as proxy, primary.replica(through=proxy):
-            worker = pool.start(_be_told, answer, primary.url, alone.url, gated=True, name="take")
+            worker = pool.start(
+                _be_told, answer, primary.url, alone.url, gated=True, name="promise"
+            )
             try:
                 worker.until("lag", seconds=_TRIES * _MOST_SECONDS)
                 proxy.pause()
@@ -82,7 +84,9 @@ def check_take(answer: Answer) -> Outcome:
                 wrong = f"A replica that keeps up: {type(cause).__name__} was raised."
                 return Outcome(False, wrong, wrong)
             except WorkerError:
-                wrong = "A replica that lags: take did not come back in half a second, nor in five."
+                wrong = (
+                    "A replica that lags: promise did not come back in half a second, nor in five."
+                )
                 return Outcome(False, wrong, wrong)
         with primary.client() as redis:
             there = redis.lrange("orders", 0, -1)

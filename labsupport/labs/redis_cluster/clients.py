@@ -14,8 +14,8 @@ KEYS = ("orders:{lima}", "orders:{oslo}", "orders:{cairo}")
 """A list for each primary. The last one's is struck: it is not the node that gets what has no key."""
 GONE, REPLICA, PRIMARY = range(3)
 
-_PACE_SECONDS = 0.004
-_LOOK_SECONDS = 0.02
+_PACE_SECONDS = 0.006
+_LOOK_SECONDS = 0.04
 _SECONDS_TO_ANSWER = 2.0
 
 

@@ -6,7 +6,7 @@
 from redis.exceptions import AskError, MovedError
 
 from labsupport.exercises import Exercise
-from labsupport.labs.redis_cluster.checks import check_fetch, check_take
+from labsupport.labs.redis_cluster.checks import check_fetch, check_promise
 from labsupport.labs.redis_cluster.slot_checks import check_reserve
 
 __all__ = ["EXERCISES"]
@@ -75,7 +75,7 @@ def fetch_solution(nodes, key):
         client, asking = nodes[f"{answer.host}:{answer.port}"], isinstance(answer, AskError)
 
 
-def take_stub(redis, key, order):
+def promise_stub(redis, key, order):
     """Put an order at the end of the list in key; return True once a replica has it, too.
 
     False if no replica has confirmed it after 100 ms: then the order may be there or not, and the
@@ -85,7 +85,7 @@ def take_stub(redis, key, order):
     return True
 
 
-def take_solution(redis, key, order):
+def promise_solution(redis, key, order):
     """Put an order at the end of the list in key; return True once a replica has it, too."""
     with redis.pipeline(transaction=False) as pipe:  # WAIT asks for the writes of its connection
         _, copies = pipe.rpush(key, order).wait(1, 100).execute()
@@ -125,8 +125,8 @@ EXERCISES: tuple[Exercise, ...] = (
     Exercise(
         number="14.3",
         title="A promise that survives a failover",
-        stub=take_stub,
-        solution=take_solution,
+        stub=promise_stub,
+        solution=promise_solution,
         hints=(
             "`WAIT replicas milliseconds` blocks until so many replicas have confirmed, and returns how "
             "many have.",
@@ -135,6 +135,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`pipe = redis.pipeline(transaction=False)`, then `pipe.rpush(…).wait(1, 100).execute()` "
             "returns two answers; the second one is the number of replicas.",
         ),
-        check=check_take,
+        check=check_promise,
     ),
 )

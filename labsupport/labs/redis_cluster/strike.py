@@ -50,7 +50,7 @@ class Strike:
         self._workers = [*started, pool.start(watch, self._cluster.urls, name="watch")]
         pool.begin()
         for client in range(PRIMARIES):
-            self._until(partial(self._has_taken, client))
+            self._until(partial(self._has_tried, client))
         self._rest()
 
     def end(self) -> None:
@@ -113,7 +113,7 @@ class Strike:
     def _await_heir(self, heir: int, then: Callable[[], object] = lambda: None) -> None:
         """Wait until a replica is the primary, make the cluster whole, and let some orders be taken."""
         struck = time.monotonic()
-        if self._until(lambda: self._cluster.roles()[heir] == "primary"):
+        if self._until(lambda: self._cluster.role(heir) == "primary"):
             self._stage.pool.note("promoted", STRUCK, heir)
             self.promoted_ms = (time.monotonic() - struck) * 1e3
             then()
@@ -130,8 +130,8 @@ class Strike:
     def _redirected(self, kind: str, start: dict[str, int]) -> bool:
         return self._cluster.redirections()[kind] > start[kind]
 
-    def _has_taken(self, client: int) -> bool:
-        return self._count("taken", client) >= _SOME
+    def _has_tried(self, client: int) -> bool:
+        return self._tried(client) >= _SOME
 
     def _of(self, event: str, client: int) -> Rows:
         rows = self._stage.history.select(event)
@@ -142,9 +142,9 @@ class Strike:
     def _count(self, event: str, client: int) -> int:
         return len(self._of(event, client))
 
-    def _tried(self) -> int:
-        """How many orders of the struck client have come to their end, whatever it was."""
-        return sum(self._count(event, STRUCK) for event in ("taken", "unconfirmed", "refused"))
+    def _tried(self, client: int = STRUCK) -> int:
+        """How many orders of a client have come to their end, whatever it was."""
+        return sum(self._count(event, client) for event in ("taken", "unconfirmed", "refused"))
 
     def _until(self, done: Callable[[], bool]) -> bool:
         return self._stage.wait(done, seconds=_PATIENCE_SECONDS)

@@ -26,7 +26,7 @@ Role = Literal["primary", "replica", "gone"]
 
 _SECONDS_TO_BE_READY = 30.0
 _SECONDS_TO_SAY = 2.0  # what a paused node does not
-_NODE_TIMEOUT_MS = 600  # short, so that a failover takes two seconds; the default is 15,000
+_NODE_TIMEOUT_MS = 500  # short, so that a failover takes two seconds; the default is 15,000
 
 
 class Cluster(Closing):
@@ -81,7 +81,15 @@ class Cluster(Closing):
 
     def roles(self) -> list[Role]:
         """What each node says that it is; "gone" if it says nothing."""
-        return [self._role(node) for node in range(len(self.nodes))]
+        return [self.role(node) for node in range(len(self.nodes))]
+
+    def role(self, node: int) -> Role:
+        """What a node says that it is; see `roles`."""
+        try:
+            told = self._admins[node].info("replication")["role"]
+        except RedisError:
+            return "gone"
+        return "primary" if told == "master" else "replica"
 
     def slots(self) -> list[tuple[int, int, int]]:
         """First slot, last slot and primary of each range, as a node that is well sees it.
@@ -243,13 +251,6 @@ class Cluster(Closing):
                 return False
             roles.append(link["role"])
         return roles.count("master") == PRIMARIES
-
-    def _role(self, node: int) -> Role:
-        try:
-            told = self._admins[node].info("replication")["role"]
-        except RedisError:
-            return "gone"
-        return "primary" if told == "master" else "replica"
 
     def _wait(self, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _SECONDS_TO_BE_READY
