@@ -87,7 +87,7 @@ class TestReshard:
 
 def test_nobody_takes_anything(run):
     """Without a promise nothing is tested: no replica is seen to take over either."""
-    found = run(lambda redis, key, order: False, fault="reshard")
+    found = run(lambda redis, key, order: redis.rpush(key, order) < 0, fault="reshard")
     assert "holds" not in statuses(found)
 
 
