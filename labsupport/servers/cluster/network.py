@@ -29,6 +29,7 @@ class Network(OwnedProcess, Closing):
 
     Attributes:
         ports: the two ports of 127.0.0.1 that it listens on in their place.
+        directory: its private directory.
 
     Raises:
         ServerUnreachableError: it did not start.
@@ -41,6 +42,7 @@ class Network(OwnedProcess, Closing):
     def __init__(self, targets: Sequence[tuple[int, int]]) -> None:
         self._program = Program(SOCKET)
         super().__init__(self._program)
+        self.directory = self._program.directory
         self._held: set[tuple[str, int]] = set()
         self._end = weakref.finalize(self, self._program.end)
         try:
@@ -79,7 +81,7 @@ class Network(OwnedProcess, Closing):
         try:
             with socket.socket(socket.AF_UNIX) as line:
                 line.settimeout(_SECONDS_TO_OBEY)
-                line.connect(str(self._program.directory / SOCKET))
+                line.connect(str(self.directory / SOCKET))
                 line.sendall(json.dumps(sorted(self._held)).encode() + b"\n")
                 return int(line.makefile().readline())
         except (OSError, ValueError) as error:
