@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -176,6 +177,7 @@ class Report:
         Raises:
             AssertionError: an order breaks it, or not every order was run; the message is the report.
         """
+        __tracebackhide__ = True  # pytest then shows the test's own line, and the schedule
         if self.verdict.status != "holds":
             raise AssertionError(f"\n{self}")
         return self
@@ -211,7 +213,7 @@ class Report:
         whole = {at for at, step in enumerate(steps) if step.move not in {"step", "timeout"}}
         whole.add(len(steps) - 1)
         cells = [
-            (lanes.index(step.client), str(step) if at in whole else shorten(str(step), 56))
+            (lanes.index(step.client), str(step) if at in whole else _fitted(step, 56))
             for at, step in enumerate(steps)
         ]
         widths = [
@@ -223,3 +225,18 @@ class Report:
             offset = sum(widths[:at]) + 2 * at
             rows.append(f"{number:>2}  {' ' * offset}{text}")
         return "\n".join([*(row.rstrip() for row in rows), "", self.reason])
+
+
+def _fitted(step: Step, width: int) -> str:
+    """A step in so many characters; a statement gives up what it lists, never its condition."""
+    text = str(step)
+    parts = _STATEMENT.match(text) if step.store == "database" and len(text) > width else None
+    if parts is None:
+        return shorten(text, width)
+    head, listed, rest = parts.groups()
+    return head + shorten(listed, max(width - len(head) - len(rest), 1)) + rest
+
+
+_STATEMENT = re.compile(
+    r"(SELECT |UPDATE \S+ SET )(.*?)( FROM .*| WHERE .*)$", re.IGNORECASE | re.DOTALL
+)

@@ -9,6 +9,7 @@ import pytest
 from tests.course.test_browser import CHROMIUM
 from tools.slides import HEIGHT, WIDTH, main, slides
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 LEAST = 0.4

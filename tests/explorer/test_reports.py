@@ -177,6 +177,21 @@ class TestWhatIsShown:
         report = explore({"a": client}, invariant=lambda r, d: False)
         assert sql in report.schedule
 
+    def test_a_condition_is_whole_in_every_step(self):
+        """A long statement that does not decide gives up what it lists."""
+        columns = ", ".join(["stock AS the_pieces_on_the_shelf"] * 3)
+        query = f"SELECT {columns} FROM products WHERE id = 1 AND stock > 0"
+
+        def client(redis, db):
+            db.fetch_one(query)
+            db.execute(f"UPDATE products SET {', '.join(['stock = stock'] * 4)} WHERE id = 1")
+            redis.get("x")
+
+        schedule = explore({"a": client}, invariant=lambda r, d: False).schedule
+        assert "… FROM products WHERE id = 1 AND stock > 0" in schedule
+        assert "… WHERE id = 1" in schedule
+        assert query not in schedule
+
     def test_a_script_has_the_name_of_its_variable(self):
         """The learner's own name for a script stands in the label."""
 

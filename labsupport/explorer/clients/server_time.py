@@ -5,6 +5,7 @@ ids of streams and idle times follow the explorer's clock. So no key ends, and n
 enough, because the machine was slow.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,13 +27,18 @@ _PAST = 1  # a moment that is over on any clock
 
 def on_the_wire(args: Arguments, now_ms: int) -> Wire:
     """The command to be sent, and what makes the reply that the client is to see (None: as it is)."""
-    change = _CHANGES.get(word(args[0]))
+    change = _change(args[0])
     if change is None:
         return args, None
     try:
         return change(args, now_ms)
     except (ValueError, TypeError, IndexError):  # the server says what is wrong with it
         return args, None
+
+
+@functools.lru_cache(maxsize=512)
+def _change(name: Any) -> "Callable[[Arguments, int], Wire] | None":
+    return _CHANGES.get(word(name))
 
 
 def word(part: Any) -> str:
