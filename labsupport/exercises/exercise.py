@@ -10,6 +10,7 @@ from IPython.display import Markdown
 
 from labsupport.errors import ImplementationError, Interrupted, InvalidSettingError, LabError
 from labsupport.exercises.progress import Progress
+from labsupport.exercises.stale import require_current
 
 __all__ = ["Exercise", "Outcome", "source"]
 
@@ -73,9 +74,11 @@ class Exercise:
             answer: the learner's function, with the stub's parameters.
 
         Raises:
-            InvalidSettingError: `answer` is not a function with the stub's parameters.
+            InvalidSettingError: `answer` is not a function with the stub's parameters, or the cell
+                that defines it has failed since.
         """
         _compare_parameters(self, answer)
+        require_current(answer)
         try:
             found = self.check(answer)
         except KeyboardInterrupt:

@@ -71,6 +71,8 @@ class Checker:
     ) -> None:
         """Take in a run in which nobody can move on."""
         shown = list(trace)
+        told = [f"{a.name} waits for what none of its tasks does" for a in actors if a.stalled]
+        actors = [actor for actor in actors if not actor.stalled]
         for actor in actors:
             last = actor.pending or actor.last
             while (at := _last_of(shown, actor.name)) is not None:
@@ -86,11 +88,13 @@ class Checker:
             if (operation := actor.pending or actor.last) is not None
         ]
         steps = self.steps([*shown, *waits])
-        told = "; ".join(
+        told += [
             f"{step.client} {'waits for' if _blocks(step) else 'repeats'} {step.label} for ever"
             for step in steps[len(shown) :]
+        ]
+        self._keep(
+            "stuck", f"Nobody can move on: {'; '.join(told)}.", [*shown, *waits], moves, serial
         )
-        self._keep("stuck", f"Nobody can move on: {told}.", [*shown, *waits], moves, serial)
 
     def steps(self, trace: Sequence[Taken], names: Names | None = None) -> list[Step]:
         """A run as it is shown.
@@ -166,7 +170,11 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
             continue
         store = "redis" if operation.kind == "redis" else "database"
         reply = names.reply(operation) if move.kind in {"step", "lose"} else ""
-        steps.append(Step(move.who, move.kind, names.label(operation), reply, store))
+        who, _, task = move.who.partition("\0")
+        label = names.label(operation)
+        if task > "1":
+            label += f" (task {task})"
+        steps.append(Step(who, move.kind, label, reply, store))
     return steps
 
 

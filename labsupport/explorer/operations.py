@@ -13,6 +13,7 @@ __all__ = [
     "Operation",
     "Taken",
     "command_effects",
+    "owner",
     "sql_effects",
 ]
 
@@ -167,6 +168,11 @@ class Move(NamedTuple):
 
     kind: str
     who: str
+
+
+def owner(who: str) -> str:
+    """The client that a move's name belongs to; a task's is the client's, and its number."""
+    return who.partition("\0")[0]
 
 
 def _target(args: Arguments) -> Arguments:

@@ -199,6 +199,7 @@ class Report:
         Raises:
             AssertionError: an order breaks it, or not every order was run; the message is the report.
         """
+        __tracebackhide__ = True  # pytest then shows the test's own line, and the schedule
         if self.verdict.status != "holds":
             raise AssertionError(f"\n{self}")
         return self

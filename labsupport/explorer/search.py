@@ -15,7 +15,7 @@ from typing import Any
 from labsupport.errors import ImplementationError, NotDeterministicError, NotSteppableError
 from labsupport.explorer.adversary import Adversary
 from labsupport.explorer.checker import Checker
-from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken
+from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken, owner
 from labsupport.explorer.system import System
 
 __all__ = ["Ending", "Search"]
@@ -93,14 +93,14 @@ class Search:
     def first(self) -> bool:
         """Run the first order, one client after the other; True when there are more."""
         more = self._one()
-        for actor in self.adversary.actors:
+        for actor in self.adversary.clients:
             if actor.fault is not None:
                 raise actor.fault
             if actor.done and actor.last is None and not actor.crashed:
                 raise NotSteppableError(
                     f"The client {actor.name!r} took no step: no command reached the redis or db "
                     "that it was handed.",
-                    "Use the function's own arguments: lambda redis, db: my_function(redis, db).",
+                    "Use the function's own arguments, and await each command if it is a coroutine.",
                 )
         return more
 
@@ -189,7 +189,7 @@ class Search:
             adversary = self.adversary
             if ending is Ending.COMPLETE:
                 self.interleavings += 1
-                self.checker.check(adversary.actors, adversary.trace, moves, adversary.serial)
+                self.checker.check(adversary.clients, adversary.trace, moves, adversary.serial)
             elif ending is Ending.STUCK:
                 self.interleavings += 1
                 self.checker.stuck(adversary.stuck, adversary.trace, moves, adversary.serial)
@@ -233,7 +233,7 @@ class Search:
 
     def _begin(self, *, serial: bool) -> None:
         self.system.reset()
-        for actor in self.adversary.actors:
+        for actor in self.adversary.clients:
             actor.reset()
             actor.redis.start()
         try:
@@ -260,6 +260,9 @@ class Search:
         if self.adversary.make(chosen):
             return None
         choice.void.add(chosen)
+        left = {move.kind for move in choice.moves if move not in choice.void}
+        if chosen.kind == "step" and left <= {"crash"}:  # all wait for locks that others hold
+            return Ending.STUCK
         waits = {"idle", "timeout", "pass"}
         if choice.void.issuperset(choice.moves) and {move.kind for move in choice.moves} <= waits:
             resort = None if choice.resort else self.adversary.last_resort()
@@ -278,7 +281,7 @@ class Search:
         return {
             move: effects
             for move, effects in choice.asleep.items()
-            if move.who != choice.chosen.who and not effects.conflicts(choice.effects)
+            if owner(move.who) != owner(choice.chosen.who) and not effects.conflicts(choice.effects)
         }
 
     def _backtrack(self) -> bool:

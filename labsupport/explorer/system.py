@@ -20,6 +20,7 @@ from labsupport.explorer.clients.sql_steps import SqlSteps
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Operation
+from labsupport.explorer.own.wires import Wires, reserve
 from labsupport.explorer.testbed import Session, Testbed
 
 __all__ = ["Seat", "System"]
@@ -97,7 +98,9 @@ class Seat:
 
     def __init__(self, testbed: Testbed, wiring: Wiring, admin: DirectRedis) -> None:
         self.steps = SqlSteps()
-        self.redis = SteppedRedis(testbed.client(), wiring, admin)
+        client = testbed.client()
+        reserve(client.connection_pool)
+        self.redis = SteppedRedis(client, wiring, admin)
         self.db: Session = testbed.session(self.steps)
 
     def close(self) -> None:
@@ -148,13 +151,17 @@ class System:
 
     Attributes:
         clock: of the exploration that is running.
+        wires: what the clients that the code makes itself are connected by.
     """
 
     def __init__(self, testbed: Testbed) -> None:
         self._testbed = testbed
         self.clock = Clock()
         self._wiring = Wiring(self.clock, Scripts(self._load), ())
-        self.redis = DirectRedis(testbed.client(), self._wiring)
+        client = testbed.client()
+        reserve(client.connection_pool)
+        self.redis = DirectRedis(client, self._wiring)
+        self.wires = Wires(self.redis)
         self._expirable = self._load(_EXPIRABLE)
         self._empty = ("EVALSHA", self._load(_EMPTY), 0, testbed.kept_key)
         self._deadlines = self._load(_DEADLINES)
@@ -178,6 +185,7 @@ class System:
         self._idle = IdleTimes(self.redis.raw, clock)
         self._wiring.settle = self._idle.settle
         self._wiring.streams = False
+        self.wires.begin()
 
     def seats(self, count: int) -> list[Seat]:
         """A seat for each of `count` clients; kept for the next exploration."""
@@ -246,6 +254,7 @@ class System:
 
     def reset(self) -> None:
         """An empty Redis, the database as it was, and the clock at its first moment."""
+        self.wires.restart()
         self.redis.raw(*self._empty)
         self._testbed.restore()
         self.clock.restart()
@@ -363,5 +372,6 @@ class System:
         """End the connections, and give back the testbed."""
         for seat in self._seats:
             seat.close()
+        self.wires.close()
         self.redis.hang_up()
         self._testbed.close()

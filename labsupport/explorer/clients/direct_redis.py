@@ -9,6 +9,7 @@ from redis.client import Pipeline
 from redis.exceptions import NoScriptError, ResponseError
 
 from labsupport.errors import NotSteppableError
+from labsupport.explorer.clients.actor import actor_here
 from labsupport.explorer.clients.scripts import Scripts
 from labsupport.explorer.clients.server_time import on_the_wire, word
 from labsupport.explorer.clock import Clock
@@ -18,6 +19,7 @@ __all__ = ["DirectPipeline", "DirectRedis", "Wiring", "note_times", "transmit"]
 _BEYOND = frozenset(
     {"ACL", "AUTH", "BGREWRITEAOF", "BGSAVE", "CLUSTER", "DEBUG", "FAILOVER", "FLUSHALL", "HELLO"}
     | {"MIGRATE", "MODULE", "MONITOR", "MOVE", "PSUBSCRIBE", "PSYNC", "QUIT", "REPLICAOF", "RESET"}
+    | {"SENTINEL"}
     | {"SAVE", "SELECT", "SHUTDOWN", "SLAVEOF", "SSUBSCRIBE", "SUBSCRIBE", "SWAPDB", "SYNC"}
 )
 _ALLOWED = {
@@ -263,12 +265,16 @@ def digest_of(script: Any) -> str:
 
 
 def refused(name: str) -> NotSteppableError:
-    """What is said of a command that an exploration cannot have."""
-    return NotSteppableError(
+    """What is said of a command that an exploration cannot have, whatever the code makes of it."""
+    error = NotSteppableError(
         f"{name.strip()} reaches beyond the database that the explorer sets back, or reads the machine's "
         "clock.",
         "Leave it out of the explored functions; put it to an experiment with a server of its own.",
     )
+    actor = actor_here()
+    if actor is not None:
+        actor.fault = actor.fault or error
+    return error
 
 
 def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], Any]:
