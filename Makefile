@@ -4,16 +4,18 @@ PORT = 8888
 IP = 127.0.0.1
 PYTHON =
 NOTEBOOKS =
+SOAK =
 LAB =
 TITLE =
 
 VENV = .venv/bin/python
 WORKSPACE = .lab/workspaces/default-37a8.jupyterlab-workspace
+PYTEST = -q -n 2 --dist loadfile --no-loadscope-reorder
 NBVAL = --nbval --nbval-current-env --nbval-kernel-startup-timeout=20 --nbval-cell-timeout=60
 
 help: ## this list
 	@echo "make lab [PORT=8888] [BROWSER=no]   open the lab in JupyterLab"
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 36
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 36
 	@echo "PYTHON=/path/to/python3.12 with any of them picks the interpreter (3.11 to 3.13)."
 
 setup: ## install what requirements.lock lists into .venv; the others do it themselves
@@ -21,6 +23,7 @@ setup: ## install what requirements.lock lists into .venv; the others do it them
 
 lab: setup
 	@rm -f notebooks/rise.css; $(if $(STYLE),cp $(STYLE) notebooks)
+	@$(VENV) tools/progress.py notebooks/course.md || true
 	@mkdir -p $(dir $(WORKSPACE)); [ -e $(WORKSPACE) ] || cp jupyter/first_workspace.json $(WORKSPACE)
 	@exec env JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
 		"$(VENV)" -m jupyterlab --ServerApp.ip=$(IP) --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
@@ -32,17 +35,28 @@ present: setup ## the same with slides: a button over each notebook starts them,
 slides: setup ## write the notebooks as pages of slides to .lab/slides
 	$(VENV) tools/slides.py
 
-test: setup ## check the style and types, run the tests, and every notebook from the top
+test: setup ## check the style and types, run the quick tests, and every notebook from the top
 	$(VENV) -m ruff check .
 	$(VENV) -m ruff format --check .
 	$(VENV) -m mypy
-	$(VENV) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(NBVAL) tests notebooks
+	$(VENV) -m pytest $(PYTEST) -m "not long" $(NBVAL) tests notebooks
+
+test-long: setup ## the longer checks: known answers, other servers, every slide, a wheel, a new lab
+	$(VENV) -m pytest $(PYTEST) -m long tests
+
+test-all: test test-long ## both
+
+soak: setup ## run all notebooks three times each beside 0, 4 and 16 busy loops; SOAK="--times 1 --pinned"
+	$(VENV) tools/soak.py $(SOAK)
 
 notebooks: setup ## run and save all notebooks, or NOTEBOOKS="notebooks/01_cache_aside.ipynb"
 	$(VENV) tools/notebooks.py $(NOTEBOOKS)
 
 bench: setup ## measure the labs' code and the libraries that one would use instead
 	@for file in tests/explorer/benchmark.py tests/labs/*/benchmark.py; do $(VENV) "$$file" || exit 1; done
+
+progress: setup ## which exercises you have passed, and what comes next
+	@$(VENV) tools/progress.py
 
 doctor: ## what is here, what is missing, and what to do about it
 	@for python in $(VENV) $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python); do \
@@ -63,4 +77,4 @@ lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
 		--extra setup --extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
-.PHONY: help setup lab present slides test notebooks bench doctor handout new reset lock
+.PHONY: help setup lab present slides test test-long test-all soak notebooks bench doctor handout new progress reset lock

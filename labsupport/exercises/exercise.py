@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.display import Markdown
 
-from labsupport.errors import ImplementationError, InvalidSettingError, LabError
+from labsupport.errors import ImplementationError, Interrupted, InvalidSettingError, LabError
 from labsupport.exercises.progress import Progress
 from labsupport.exercises.stale import require_current
 
@@ -81,6 +81,8 @@ class Exercise:
         require_current(answer)
         try:
             found = self.check(answer)
+        except KeyboardInterrupt:
+            raise Interrupted from None
         except ImplementationError as error:
             found = Outcome(False, error.problem)
         except LabError as error:

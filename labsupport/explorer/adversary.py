@@ -1,13 +1,24 @@
 """The adversary of one run: which moves it has now, and what comes of the one it makes."""
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from labsupport.errors import ImplementationError, NotDeterministicError
 from labsupport.explorer.clients.actor import Actor
+from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.names import Names
-from labsupport.explorer.operations import EVERYTHING, NOTHING, Effects, Move, Operation, Taken
+from labsupport.explorer.operations import (
+    EVERYTHING,
+    NOTHING,
+    Effects,
+    Move,
+    Operation,
+    Taken,
+    owner,
+)
 from labsupport.explorer.system import System
 
 __all__ = ["Adversary", "Powers"]
@@ -60,12 +71,15 @@ class Adversary:
         powers: what it may do.
 
     Attributes:
+        clients: as they were given.
+        actors: the clients, each followed by its tasks that have taken a step in this run.
         trace: the moves of this run, each with the step that was taken (or not, in a crash).
         moved: how many moves were made, in all runs.
         serial: True while one client after the other runs, and nothing else was done.
     """
 
     def __init__(self, system: System, actors: Sequence[Actor], powers: Powers) -> None:
+        self.clients = list(actors)
         self.actors = list(actors)
         self.powers = powers
         self.trace: list[Taken] = []
@@ -78,6 +92,13 @@ class Adversary:
         self._keys: dict[str, str] = {}  # of the keys that may expire, by the name in this run
         self._lost = 0
         self._passed = 0
+        self._ways = {
+            "step": self._step,
+            "lose": self._lose,
+            "crash": self._crash,
+            "timeout": self._timeout,
+            "idle": self._idle,
+        }
         for actor in actors:
             actor.may_lose = actor.name in powers.loses
 
@@ -93,25 +114,34 @@ class Adversary:
         self._keys = {}
         self.serial = serial
         self._lost = self._passed = 0
-        for actor in self.actors:
+        if len(self.actors) > len(self.clients):
+            self.actors = list(self.clients)
+            self._named = {actor.name: actor for actor in self.clients}
+        for actor in self.clients:
             actor.start()
             self._check(actor)
 
+    def join(self, task: Actor, client: Actor) -> None:
+        """Let a task take its steps beside its client."""
+        at = max(i for i, one in enumerate(self.actors) if owner(one.name) == client.name)
+        self.actors.insert(at + 1, task)
+        self._named[task.name] = task
+
     def end(self) -> None:
         """Unwind what a run that was broken off has left."""
-        for actor in self.actors:
+        for actor in self.clients:
             actor.end()
 
     def dismiss(self) -> None:
         """End the clients' greenlets, too."""
-        for actor in self.actors:
+        for actor in self.clients:
             actor.end()
             actor.retire()
 
     @property
     def stuck(self) -> list[Actor]:
         """The clients that have not ended."""
-        return [actor for actor in self.actors if actor.live]
+        return [actor for actor in self.actors if actor.live and not actor.stands_back]
 
     # what can happen next
 
@@ -156,9 +186,11 @@ class Adversary:
         if move.kind == "expire":
             return move.kind if move.who in self._expirable() else "-"
         actor = self._named[move.who]
-        operation = actor.pending or actor.last
-        if operation is None or not actor.live:
+        operation = actor.at
+        if not actor.live:
             return "-"
+        if operation is None:
+            return move.kind
         return operation.word
 
     def effects(self, move: Move) -> Effects:
@@ -202,9 +234,8 @@ class Adversary:
         if move.kind == "pass":
             return self._pass()
         actor = self._named[move.who]
-        operation = actor.pending or actor.last
-        made = getattr(self, f"_{move.kind}")(actor, move, operation)
-        if not made:
+        operation = actor.at
+        if not self._ways[move.kind](actor, move, operation):
             return False
         if move.kind != "step" or operation is None or self._changes(operation):
             self._tell(actor)
@@ -291,21 +322,21 @@ class Adversary:
 
     def _tell(self, mover: Actor | None) -> None:
         """Others see that something was changed; blocked clients that were served go on."""
+        waiting = False
         for actor in self.actors:
             if actor is not mover:
                 actor.alone, actor.parked = 0, False
-        for actor in self.actors:
-            if actor.waiting is not None:
-                self._serve()
-                return
+            waiting = waiting or actor.waiting is not None
+        if waiting:
+            self._serve()
 
     def _changes(self, operation: Operation) -> bool:
         """False when it is certain that the step has changed nothing that another could see."""
         if operation.unchanged:
             return False
         if operation.kind == "sql":
-            return bool(operation.transaction) or not _READ.match(operation.commands[0][0])
-        return any(str(args[0]).upper() not in _READS for args in operation.commands)
+            return bool(operation.transaction) or not _selects(operation.commands[0][0])
+        return any(not _reads(args[0]) for args in operation.commands)
 
     def _serve(self) -> None:
         for actor in self.actors:
@@ -321,9 +352,20 @@ class Adversary:
         for one in self.actors:
             if one.fault is not None:
                 raise one.fault
-        error = actor.error
+        client = actor.whole
+        error = client.error
         if error is not None and self.serial and not isinstance(error, self.powers.raises):
-            raise ImplementationError(f"The client {actor.name!r}", error) from error
+            raise ImplementationError(f"The client {client.name!r}", error) from error
+
+
+@functools.lru_cache(maxsize=512)
+def _selects(sql: str) -> bool:
+    return bool(_READ.match(sql))
+
+
+@functools.lru_cache(maxsize=512)
+def _reads(name: Any) -> bool:
+    return word(name) in _READS
 
 
 def _duration(seconds: float) -> str:

@@ -179,17 +179,17 @@ def test_pages_name_commands_that_exist(page):
 def test_every_command_is_phony_and_told():
     """A file of the same name never shadows a target, and `make help` knows them all."""
     text = _read("Makefile")
-    targets = set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
     assert set(re.search(r"^\.PHONY: (.*)", text, re.MULTILINE).group(1).split()) == targets
     assert {"lab", "test", "notebooks", "bench", "doctor", "reset", "lock"} <= targets
 
 
 def test_ci_runs_what_the_readme_says():
-    """Continuous integration runs the test command of the README and no other."""
+    """Continuous integration runs the test command of the README, and the longer checks beside it."""
     (block,) = re.findall(r"```sh\n(.*?)```", _section("README.md", "Two commands"), re.DOTALL)
     lab, test = (line.partition("#")[0].strip() for line in block.splitlines())
     assert (lab, test) == ("make lab", "make test")
-    assert _read(".ci/run").splitlines()[-1] == f"exec {test}"
+    assert _read(".ci/run").splitlines()[-2:] == [test, "exec make test-long"]
     steps = yaml.safe_load(_read(".github/workflows/ci.yml"))["jobs"]["test"]["steps"]
     assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
 
@@ -229,7 +229,7 @@ def test_jupyterlab_starts_calm_and_on_the_loopback():
     assert config["ServerApp"]["ip"] == "127.0.0.1"
     assert "token" not in config["ServerApp"]  # a fresh one at every start
     assert config["LabApp"]["news_url"] is None
-    assert config["LabApp"]["default_url"].endswith("00_start_here.ipynb")
+    assert config["LabApp"]["default_url"].endswith("notebooks/course.md")
 
 
 def test_a_lab_has_one_name_everywhere():
@@ -308,7 +308,7 @@ def test_notebook_reads_well(path):
             assert len(cell.source.splitlines()) <= 20, f"cell {number} is too long"
         kind = cell.metadata.get("slideshow", {}).get("slide_type")
         assert kind in {"slide", "subslide", "fragment", "skip", "notes", "-"}, f"cell {number}"
-    assert path.stat().st_size < 1_100_000
+    assert path.stat().st_size < 1_000_000
 
 
 @every_notebook

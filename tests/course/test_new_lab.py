@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (".ci", ".devcontainer", ".github", "binder", "docs", "data", "jupyter", "labsupport")
 FOLDERS += ("notebooks", "tests", "tools")

@@ -16,6 +16,7 @@ import pytest
 
 from labsupport.servers import start_server
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 FOREIGN_KEYS = 10_000

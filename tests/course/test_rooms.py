@@ -33,6 +33,7 @@ ORDER = (
     "course",
     "lab",
     "doctor",
+    "fixtures",
     "labsupport",
 )
 """A module imports only from rooms above its own; the package's face, `labsupport`, from all."""

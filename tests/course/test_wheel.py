@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 
 from labsupport.database.shop import TABLES
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "00_start_here.ipynb"
 RUN = """

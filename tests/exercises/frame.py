@@ -85,6 +85,7 @@ class TestSolutions(_Frame):
         assert found.passed, str(found)
 
 
+@pytest.mark.long
 class TestZoo(_Frame):
     def test_refused_for_its_own_reason(self, wrong):
         """A known wrong answer is refused, in the situation that it fails in, for what it does."""

@@ -165,6 +165,21 @@ class TestLostReplies:
         assert moves_of(report) == ["lose", "step"]
         assert "SET lock ada NX EX 30 → OK, and the reply is lost" in report.schedule
 
+    def test_a_watched_transaction_starts_again(self):
+        """redis-py does not repeat EXEC once a key is watched: a WatchError starts all of it again."""
+
+        def count_once(redis, db):
+            def count(pipe):
+                known = pipe.exists("note")
+                pipe.multi()
+                if not known:
+                    pipe.incr("n").set("note", 1)
+
+            redis.transaction(count, "note")
+
+        report = explore({"a": count_once}, invariant=lambda r, d: r.get("n") == "1", loses=True)
+        assert (report.interleavings, report.violations) == (4, 0)
+
     def test_without_retries_the_client_is_told(self):
         """Its own settings decide: with no retry it gets the error, and the command was done once."""
 
@@ -252,7 +267,7 @@ class TestPassingTime:
             lambda redis: datetime.now().timestamp(),
             lambda redis: float(redis.eval("return redis.call('TIME')[1]", 0)),
         ):
-            still = explore({"a": sweep(now)}, given=given, invariant=nothing_lost)
+            still = explore({"a": sweep(now)}, given=given, invariant=nothing_lost, passes=False)
             moving = explore({"a": sweep(now)}, given=given, invariant=nothing_lost, passes=True)
             assert (still.interleavings, still.violations) == (1, 0)
             assert moving.violations > 0
@@ -396,6 +411,41 @@ class TestClocks:
 
 
 class TestNobodyCanMoveOn:
+    def test_a_circle_that_leaves_redis_as_it_was(self):
+        """INCR, too many, DECR: the client waits for the other, and is not tried without end."""
+
+        def enter(redis, db):
+            while redis.incr("inside") > 1:
+                redis.decr("inside")
+            redis.decr("inside")
+
+        report = explore({"a": enter, "b": enter}, invariant=lambda r, d: r.get("inside") == "0")
+        assert (report.violations, report.exhausted) == (0, True)
+        assert report.interleavings < 100
+
+    def test_steps_that_look_alike_and_count(self):
+        """A script that says the same each time and counts is no circle: every order is run."""
+        script = "redis.call('INCR', KEYS[1]) return 1"
+
+        def count(redis, db):
+            for _ in range(6):
+                redis.eval(script, 1, "n")
+
+        seen = set()
+        explore({"a": count, "b": lambda r, d: seen.add(r.get("n"))}, invariant=lambda r, d: True)
+        assert seen == {None, "1", "2", "3", "4", "5", "6"}
+
+    def test_a_search_among_endless_orders_ends(self):
+        """A client that never ends and never repeats itself: the search is given up soon."""
+
+        def grow(redis, db):
+            while redis.rpush("l", "x"):
+                pass
+
+        report = explore({"a": grow, "b": lambda r, d: r.ping()}, invariant=lambda r, d: True)
+        assert "more than 1,000 steps" in report.given_up
+        assert report.verdict.claims[0].status == "not exercised"
+
     def test_two_locks_in_two_orders(self):
         """A deadlock is broken, with the shortest schedule and what each waits for."""
 

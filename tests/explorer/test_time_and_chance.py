@@ -1,6 +1,10 @@
 """Time and chance in an exploration are the explorer's, however the code came by them."""
 
 import datetime
+import functools
+import importlib
+import os
+import pickle
 import random
 import secrets
 import sys
@@ -11,6 +15,7 @@ import uuid
 import pytest
 
 from labsupport import explore
+from labsupport.errors import NotSteppableError
 from labsupport.explorer.clock import START, Clock
 
 MODULE = """
@@ -192,8 +197,38 @@ class TestTime:
                 and not r.exists("past", "present", "gone")
                 and r.ttl("future") == 9
             ),
+            passes=False,
         )
         assert report.violations == 0
+
+    @pytest.mark.parametrize("now", [lambda r: time.time(), lambda r: r.time()[0]])
+    def test_who_asks_the_time_twice_sees_it_pass(self, now):
+        """A deadline between two looks at the clock is found without being asked for; False is obeyed."""
+
+        def settle(redis, db):
+            for job in redis.zrangebyscore("due", 0, now(redis)):
+                redis.rpush("failed", job)
+            redis.zremrangebyscore("due", 0, now(redis))
+
+        def given(redis, db):
+            redis.zadd("due", {"a": time.time() - 5, "b": time.time() + 2})
+
+        def kept(redis, db):
+            return redis.zcard("due") + redis.llen("failed") == 2
+
+        report = explore({"a": settle}, given=given, invariant=kept)
+        assert report.violations > 0
+        assert "asks twice what time it is" in str(report)
+        still = explore({"a": settle}, given=given, invariant=kept, passes=False)
+        assert still.violations == 0
+
+        def once(redis, db):
+            at = now(redis)
+            for job in redis.zrangebyscore("due", 0, at):
+                redis.rpush("failed", job)
+            redis.zremrangebyscore("due", 0, at)
+
+        assert explore({"a": once}, given=given, invariant=kept).notes == ()
 
     def test_a_streams_ids_go_on(self):
         """An entry with an id of its own, ahead of the clock, is followed by the next of that moment."""
@@ -261,3 +296,87 @@ class TestClock:
         clock = Clock()
         clock.note(str((START + 5) * factor))
         assert clock.next_moment() == (START + 5) * 1_000_000
+
+
+class Keeps:
+    """Code that keeps a clock in each of the places where code keeps things."""
+
+    of_class = staticmethod(time.time)
+    __slots__ = ("own", "slot")
+
+    def __init__(self):
+        self.slot = time.time
+        self.own = {"clock": [time.time]}
+
+
+KEEPS, PARTIAL, GENERATOR = Keeps(), functools.partial(time.time), random.Random()
+
+
+def by_default(now=time.time, *, also=time.time):
+    return min(now(), also())
+
+
+def enclosing():
+    now = time.time
+    return lambda: now()
+
+
+def import_inside():
+    from datetime import datetime
+    from time import time
+
+    return min(time(), datetime.now().timestamp())
+
+
+CLOCKS = {
+    "default": by_default,
+    "closure": enclosing(),
+    "class": lambda: KEEPS.of_class(),
+    "slot": lambda: KEEPS.slot(),
+    "containers": lambda: KEEPS.own["clock"][0](),
+    "partial": lambda: PARTIAL(),
+    "import": import_inside,
+    "importlib": lambda: importlib.import_module("time").time(),
+    "sys.modules": lambda: sys.modules["time"].time(),
+    "clock_gettime": lambda: time.clock_gettime(time.CLOCK_REALTIME),
+}
+
+
+class TestKept:
+    @pytest.mark.parametrize("clock", CLOCKS)
+    def test_a_clock_that_the_code_keeps(self, clock):
+        """It is the explorer's during an exploration, and the machine's before and after."""
+        read, seen = CLOCKS[clock], []
+
+        def client(redis, db):
+            seen.append(read())
+            redis.ping()
+
+        before = read()
+        explore({"a": client, "b": lambda r, d: r.ping()}, invariant=lambda r, d: True)
+        assert set(seen) == {START}
+        assert before <= read() < START
+        assert KEEPS.slot is time.time
+
+    def test_a_clock_in_a_tuple_is_refused(self):
+        """A tuple cannot be changed, so nothing is explored by the machine's clock."""
+        kept = (time.time, "clock")
+        with pytest.raises(NotSteppableError, match="'time' in a tuple"):
+            explore({"a": lambda r, d: r.set("now", kept[0]())}, invariant=lambda r, d: True)
+        kinds = (datetime.datetime, datetime.date)
+        assert explore(
+            {"a": lambda r, d: r.set("is", int(isinstance(datetime.date.today(), kinds)))},
+            invariant=lambda r, d: r.get("is") == "1",
+        ).exhausted
+
+    def test_a_generator_that_the_code_keeps(self):
+        """It draws the same in each run, and a date can be pickled."""
+        drawn = []
+
+        def client(redis, db):
+            drawn.append((GENERATOR.random(), os.getrandom(4)))
+            redis.set("at", pickle.dumps(datetime.datetime.now()).hex())
+
+        explore({"a": client, "b": lambda r, d: r.ping()}, invariant=lambda r, d: True)
+        assert len(drawn) > 1
+        assert len(set(drawn)) == 1

@@ -13,7 +13,7 @@ from labsupport.explorer.clients.loops import Loops
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Operation
 
-__all__ = ["Actor", "DatabaseSeat", "RedisSeat", "actor_here"]
+__all__ = ["Actor", "CoroutineFoundError", "DatabaseSeat", "RedisSeat", "actor_here"]
 
 _MAX_REFUSALS = 100
 
@@ -33,6 +33,9 @@ class RedisSeat(Protocol):
     def unblock(self, number: int) -> None:
         """Let the timeout of a blocking command pass."""
 
+    def state(self) -> str:
+        """A digest of what is in Redis."""
+
 
 class DatabaseSeat(Protocol):
     """The database session that the function is handed."""
@@ -47,7 +50,17 @@ class DatabaseSeat(Protocol):
 
 def actor_here() -> "Actor | None":
     """The client whose function is running; None outside of all."""
-    return getattr(getcurrent(), "actor", None)
+    here: Any = getcurrent()
+    while here is not None:  # a library's greenlet belongs to the client that made it
+        actor: Actor | None = getattr(here, "actor", None)
+        if actor is not None:
+            return actor
+        here = here.parent
+    return None
+
+
+class CoroutineFoundError(NotSteppableError):
+    """A function that was taken for a plain one returns a coroutine."""
 
 
 class Actor:
@@ -71,6 +84,7 @@ class Actor:
         losing: the reply of the step that is taken next will be lost.
         haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
         others: what ends the work of connections of its own, by their identity.
+        read_twice: True once it has asked what time it is, taken a step, and asked again.
         trusted: above 0 while the explorer's own code opens a connection for it.
     """
 
@@ -95,6 +109,7 @@ class Actor:
         self._resting = False  # the greenlet waits for the next run
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = False
+        self.read_twice = False
         self.trusted = 0
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
@@ -116,12 +131,12 @@ class Actor:
         self.alone = 0  # how many steps it took since anything else has moved
         self.waiting: tuple[Any, int, bool] | None = None
         self.wake_us: int | None = None
-        self.read_clock = False
+        self._read_after: Any = _NEVER  # the step after which it read the present
         self._slept = 0.0
         self._refused = 0
-        self._loops = Loops(self._no_op, _BOTTOM)
+        self._loops = Loops(self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
-        self.others.clear()
+        self._drop_others()
 
     def start(self) -> None:
         """Run up to the first step."""
@@ -152,6 +167,26 @@ class Actor:
     def here(self) -> bool:
         """True in the client's own function."""
         return getcurrent() is self._greenlet
+
+    @property
+    def at(self) -> Operation | None:
+        """The step that it stands at: the one before it, or the last one."""
+        return self.pending or self.last
+
+    @property
+    def whole(self) -> "Actor":
+        """The client, of which this is all or one task."""
+        return self
+
+    @property
+    def stands_back(self) -> bool:
+        """True while others stand for it: a client's tasks."""
+        return False
+
+    @property
+    def stalled(self) -> bool:
+        """True when it waits, and not for the explorer: a client whose tasks wait for one another."""
+        return False
 
     def crash(self) -> None:
         """Drop the connections, as the system does for a process that died; no more code runs."""
@@ -249,12 +284,18 @@ class Actor:
 
     def time(self) -> float:
         """The client's own clock, in seconds since 1970."""
-        self.read_clock = True
+        self.note_present()
         return self.clock.now_us / 1e6 + self._skew + self._slept
+
+    def note_present(self) -> None:
+        """It reads what time it is."""
+        if self._read_after is _NEVER:
+            self._read_after = self.last
+        elif self._read_after is not self.last:
+            self.read_twice = True
 
     def monotonic(self) -> float:
         """Seconds since some moment: finer than the time since 1970, which a float holds to 0.5 µs."""
-        self.read_clock = True
         return self.clock.elapsed() + self._slept
 
     def sleep(self, seconds: float) -> None:
@@ -285,7 +326,10 @@ class Actor:
 
     def _drop_database(self) -> None:
         self.db.rollback()
-        for drop in self.others.values():
+        self._drop_others()
+
+    def _drop_others(self) -> None:
+        for drop in list(self.others.values()):
             drop()
         self.others.clear()
 
@@ -303,9 +347,9 @@ class Actor:
             self.returned = returned = self.function(self.redis, self.db)
             if hasattr(type(returned), "__await__"):
                 getattr(returned, "close", lambda: None)()
-                self.fault = NotSteppableError(
-                    f"The client {self.name!r} is a coroutine; the explorer steps plain functions.",
-                    "Write it with redis.Redis instead of redis.asyncio, without async and await.",
+                self.fault = CoroutineFoundError(
+                    f"The client {self.name!r} returned a coroutine that nobody awaits.",
+                    "Give a coroutine function to explore, or a function that returns what it awaited.",
                 )
         except Exception as error:
             self.error = error
@@ -331,4 +375,5 @@ def _thread_of(hub: Any) -> int:
     return getattr(hub, "thread", threading.get_ident())
 
 
+_NEVER = object()
 _BOTTOM = Actor._main.__code__

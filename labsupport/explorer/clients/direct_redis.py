@@ -9,15 +9,17 @@ from redis.client import Pipeline
 from redis.exceptions import NoScriptError, ResponseError
 
 from labsupport.errors import NotSteppableError
+from labsupport.explorer.clients.actor import actor_here
 from labsupport.explorer.clients.scripts import Scripts
 from labsupport.explorer.clients.server_time import on_the_wire, word
 from labsupport.explorer.clock import Clock
 
-__all__ = ["DirectPipeline", "DirectRedis", "Wiring", "note_times"]
+__all__ = ["DirectPipeline", "DirectRedis", "Wiring", "note_times", "transmit"]
 
 _BEYOND = frozenset(
     {"ACL", "AUTH", "BGREWRITEAOF", "BGSAVE", "CLUSTER", "DEBUG", "FAILOVER", "FLUSHALL", "HELLO"}
     | {"MIGRATE", "MODULE", "MONITOR", "MOVE", "PSUBSCRIBE", "PSYNC", "QUIT", "REPLICAOF", "RESET"}
+    | {"SENTINEL"}
     | {"SAVE", "SELECT", "SHUTDOWN", "SLAVEOF", "SSUBSCRIBE", "SUBSCRIBE", "SWAPDB", "SYNC"}
 )
 _ALLOWED = {
@@ -51,6 +53,7 @@ class Wiring:
         streams: True once an entry was read by a group: then idle times matter.
         settle: brings the idle times of pending entries up to the clock.
         changes: how many changes the server has made to its data.
+        state: a digest of its data.
     """
 
     def __init__(self, clock: Clock, scripts: Scripts, empty: tuple[Any, ...]) -> None:
@@ -60,6 +63,7 @@ class Wiring:
         self.streams = False
         self.settle: Any = None
         self.changes: Any = None
+        self.state: Any = None
 
 
 @functools.lru_cache(maxsize=512)
@@ -98,7 +102,7 @@ class DirectRedis(redis.Redis):
     def raw(self, *args: Any) -> Any:
         """Run a command of the explorer's own, as it is written."""
         wire = self.wire or self.dial()
-        wire.send_packed_command(wire.pack_command(*args), check_health=False)
+        transmit(wire, args)
         return wire.read_response()
 
     def without_the_server(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
@@ -131,7 +135,7 @@ class DirectRedis(redis.Redis):
         """Send a command under the explorer's clock; its reply."""
         sent, convert = self.prepare(args)
         wire = self.wire or self.dial()
-        wire.send_packed_command(wire.pack_command(*sent), check_health=False)
+        transmit(wire, sent)
         try:
             return self.receive(args, sent, convert, **options)
         except ResponseError:
@@ -159,7 +163,7 @@ class DirectRedis(redis.Redis):
             if word(args[0]) != "XADD" or "equal or smaller" not in str(error):
                 raise
             # the stream is ahead of the clock: the server takes the next id of the same moment
-            self.wire.send_packed_command(self.wire.pack_command(*args), check_health=False)
+            transmit(self.wire, args)
             reply = self.parse_response(self.wire, args[0], **options)
         return reply if convert is None else convert(reply)
 
@@ -219,6 +223,24 @@ class DirectPipeline(Pipeline):
         ]
 
 
+def transmit(wire: Any, args: tuple[Any, ...]) -> None:
+    """Send a command; what one run sends, the next one sends again."""
+    if not all(type(part) in _PLAIN_TYPES for part in args):  # True equals 1, and is sent otherwise
+        wire.send_packed_command(wire.pack_command(*args), check_health=False)
+        return
+    packed = _packed.get(args)
+    if packed is None:
+        if len(_packed) >= _MOST_PACKED:
+            _packed.clear()
+        packed = _packed[args] = wire.pack_command(*args)
+    wire.send_packed_command(packed, check_health=False)
+
+
+_PLAIN_TYPES = frozenset({str, int, bytes})
+_MOST_PACKED = 1024
+_packed: dict[tuple[Any, ...], Any] = {}
+
+
 def note_times(args: tuple[Any, ...], wiring: Wiring) -> None:
     """Remember the moments, and the spans of time, that a command names: time may pass up to them."""
     wiring.clock.note(*args[1:])
@@ -243,12 +265,16 @@ def digest_of(script: Any) -> str:
 
 
 def refused(name: str) -> NotSteppableError:
-    """What is said of a command that an exploration cannot have."""
-    return NotSteppableError(
+    """What is said of a command that an exploration cannot have, whatever the code makes of it."""
+    error = NotSteppableError(
         f"{name.strip()} reaches beyond the database that the explorer sets back, or reads the machine's "
         "clock.",
         "Leave it out of the explored functions; put it to an experiment with a server of its own.",
     )
+    actor = actor_here()
+    if actor is not None:
+        actor.fault = actor.fault or error
+    return error
 
 
 def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], Any]:

@@ -1,10 +1,13 @@
 """What stands for time and chance while clients are explored.
 
-The interpreter's own modules stay as they are. In the namespaces of the explored code, the names that lead
-to a clock or to chance lead to a stand-in for the length of an exploration; it asks the explorer's clock
-inside an explored function, and the module itself everywhere else.
+A stand-in asks the explorer's clock inside an explored function, and what it stands for everywhere else:
+other threads notice nothing. For the length of an exploration, functions are replaced in the interpreter's
+modules, and where libraries or the explored code keep one of their own. Classes are replaced for the
+explored code alone: pickle finds `datetime.datetime` by its name in its module.
 """
 
+import base64
+import builtins
 import datetime
 import os
 import random
@@ -12,13 +15,14 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any, Protocol
 
 from greenlet import getcurrent
 
 from labsupport.errors import NotSteppableError
+from labsupport.explorer.clients.captured import Captured
 from labsupport.explorer.clients.namespaces import Namespaces
 
 __all__ = ["Timekeeper", "standing_in", "timekeeper_here"]
@@ -43,15 +47,24 @@ class Timekeeper(Protocol):
 
 def timekeeper_here() -> Timekeeper | None:
     """Whose clock counts here; None outside of all explored functions."""
-    return getattr(getcurrent(), "timekeeper", None)
+    here: Any = getcurrent()
+    while here is not None:
+        keeper: Timekeeper | None = getattr(here, "timekeeper", None)
+        if keeper is not None:
+            return keeper
+        here = here.parent
+    return None
 
 
-def _sleep(seconds: float) -> None:
-    keeper = timekeeper_here()
-    if keeper is None:
-        time.sleep(seconds)
-    else:
-        keeper.sleep(seconds)
+def _sleeping(usual: Callable[[float], None]) -> Callable[[float], None]:
+    def sleep(seconds: float) -> None:
+        keeper = timekeeper_here()
+        if keeper is None:
+            usual(seconds)
+        else:
+            keeper.sleep(seconds)
+
+    return sleep
 
 
 def _clock(usual: Callable[[], Any], of: Callable[[float], Any]) -> Callable[[], Any]:
@@ -74,13 +87,24 @@ def _counter(usual: Callable[[], Any], of: Callable[[float], Any]) -> Callable[[
 
 def _calendar(usual: Callable[..., Any], at: int) -> Callable[..., Any]:
     """A function whose argument in place `at` is the present when it is left out."""
+    localtime = time.localtime
 
     def read(*args: Any) -> Any:
         keeper = timekeeper_here()
         if keeper is None or len(args) > at:
             return usual(*args)
         now = keeper.time()
-        return usual(*args, time.localtime(now) if at else now)
+        return usual(*args, localtime(now) if at else now)
+
+    return read
+
+
+def _any_clock(usual: Callable[[int], Any], of: Callable[[float], Any]) -> Callable[[int], Any]:
+    def read(clock: int) -> Any:
+        keeper = timekeeper_here()
+        if keeper is None:
+            return usual(clock)
+        return of(keeper.time() if clock == time.CLOCK_REALTIME else keeper.monotonic())
 
     return read
 
@@ -127,19 +151,28 @@ class _Date(datetime.date, metaclass=_Kind):
         return _Datetime.now().date()
 
 
-def _urandom(size: int) -> bytes:
-    keeper = timekeeper_here()
-    return os.urandom(size) if keeper is None else keeper.chance.randbytes(size)
+def _drawn(usual: Callable[..., Any], of: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that draws; `of` is called with what to draw from, and with its arguments."""
+
+    def draw(*args: Any, **options: Any) -> Any:
+        keeper = timekeeper_here()
+        return usual(*args, **options) if keeper is None else of(keeper.chance, *args, **options)
+
+    return draw
 
 
-def _uuid4() -> uuid.UUID:
-    return uuid.UUID(bytes=_urandom(16), version=4)
+def _urandom(chance: random.Random, size: int, flags: int = 0) -> bytes:
+    return chance.randbytes(size)
 
 
-def _uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
-    if timekeeper_here() is None:
-        return uuid.uuid1(node, clock_seq)
-    return uuid.UUID(bytes=_urandom(16), version=1)
+def _uuid4(chance: random.Random) -> uuid.UUID:
+    return uuid.UUID(bytes=chance.randbytes(16), version=4)
+
+
+def _uuid1(
+    chance: random.Random, node: int | None = None, clock_seq: int | None = None
+) -> uuid.UUID:
+    return uuid.UUID(bytes=chance.randbytes(16), version=1)
 
 
 class _SystemRandom(random.SystemRandom):
@@ -152,42 +185,39 @@ class _SystemRandom(random.SystemRandom):
         return super().getrandbits(k) if keeper is None else keeper.chance.getrandbits(k)
 
 
-def _random(seed: Any = None) -> random.Random:
-    keeper = timekeeper_here()
-    return random.Random(keeper.chance.random() if seed is None and keeper else seed)
+class _Random(random.Random, metaclass=_Kind):
+    def __init__(self, seed: Any = None) -> None:
+        keeper = timekeeper_here()
+        super().__init__(keeper.chance.random() if seed is None and keeper else seed)
 
 
-def _token_bytes(nbytes: int | None = None) -> bytes:
-    return _urandom(secrets.DEFAULT_ENTROPY if nbytes is None else nbytes)
+def _token_bytes(chance: random.Random, nbytes: int | None = None) -> bytes:
+    return chance.randbytes(secrets.DEFAULT_ENTROPY if nbytes is None else nbytes)
 
 
-def _token_hex(nbytes: int | None = None) -> str:
-    return _token_bytes(nbytes).hex()
+def _token_hex(chance: random.Random, nbytes: int | None = None) -> str:
+    return _token_bytes(chance, nbytes).hex()
 
 
-def _token_urlsafe(nbytes: int | None = None) -> str:
-    keeper = timekeeper_here()
-    if keeper is None:
-        return secrets.token_urlsafe(nbytes)
-    import base64
-
-    return base64.urlsafe_b64encode(_token_bytes(nbytes)).rstrip(b"=").decode("ascii")
+def _token_urlsafe(chance: random.Random, nbytes: int | None = None) -> str:
+    text = base64.urlsafe_b64encode(_token_bytes(chance, nbytes))
+    return text.rstrip(b"=").decode("ascii")
 
 
-_SYSTEM_RANDOM = _SystemRandom()
+def _leaving(usual: Callable[[int], Any]) -> Callable[[int], Any]:
+    def leave(status: int) -> Any:
+        if timekeeper_here() is None:
+            usual(status)
+        raise NotSteppableError(
+            "A client ended the process (os._exit).",
+            "Raise an error of its own, or return; `crashes=` lets a client crash.",
+        )
 
-
-def _leave(status: int) -> None:
-    if timekeeper_here() is None:
-        os._exit(status)
-    raise NotSteppableError(
-        "A client ended the process (os._exit).",
-        "Raise an error of its own, or return; `crashes=` lets a client crash.",
-    )
+    return leave
 
 
 _CLOCKS: dict[str, Any] = {
-    "sleep": _sleep,
+    "sleep": _sleeping(time.sleep),
     "time": _clock(time.time, _same),
     "time_ns": _clock(time.time_ns, _nanoseconds),
     "monotonic": _counter(time.monotonic, _same),
@@ -196,24 +226,37 @@ _CLOCKS: dict[str, Any] = {
     "perf_counter_ns": _counter(time.perf_counter_ns, _nanoseconds),
     "process_time": _clock(time.process_time, lambda seconds: 0.0),
     "thread_time": _clock(time.thread_time, lambda seconds: 0.0),
+    "clock_gettime": _any_clock(time.clock_gettime, _same),
+    "clock_gettime_ns": _any_clock(time.clock_gettime_ns, _nanoseconds),
     "localtime": _calendar(time.localtime, 0),
     "gmtime": _calendar(time.gmtime, 0),
     "ctime": _calendar(time.ctime, 0),
     "strftime": _calendar(time.strftime, 1),
 }
-_DATES: dict[str, Any] = {"datetime": _Datetime, "date": _Date}
-_UUIDS: dict[str, Any] = {"uuid1": _uuid1, "uuid4": _uuid4}
-_SECRETS: dict[str, Any] = {
-    "token_bytes": _token_bytes,
-    "token_hex": _token_hex,
-    "token_urlsafe": _token_urlsafe,
-    "choice": _SYSTEM_RANDOM.choice,
-    "randbelow": lambda below: _SYSTEM_RANDOM.randrange(below),
-    "randbits": _SYSTEM_RANDOM.getrandbits,
-    "SystemRandom": _SystemRandom,
-}
-_CHANCE: dict[str, Any] = {"Random": _random, "SystemRandom": _SystemRandom}
-_SYSTEM: dict[str, Any] = {"urandom": _urandom, "_exit": _leave}
+_SYSTEM_RANDOM = _SystemRandom()
+_FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
+    (time, _CLOCKS),
+    (uuid, {"uuid1": _drawn(uuid.uuid1, _uuid1), "uuid4": _drawn(uuid.uuid4, _uuid4)}),
+    (
+        secrets,
+        {
+            "token_bytes": _drawn(secrets.token_bytes, _token_bytes),
+            "token_hex": _drawn(secrets.token_hex, _token_hex),
+            "token_urlsafe": _drawn(secrets.token_urlsafe, _token_urlsafe),
+            "choice": _SYSTEM_RANDOM.choice,
+            "randbelow": lambda below: _SYSTEM_RANDOM.randrange(below),
+            "randbits": _SYSTEM_RANDOM.getrandbits,
+        },
+    ),
+    (os, {"urandom": _drawn(os.urandom, _urandom), "_exit": _leaving(os._exit)}),
+]
+if hasattr(os, "getrandom"):  # Linux
+    _FUNCTIONS.append((os, {"getrandom": _drawn(os.getrandom, _urandom)}))
+_CLASSES: list[tuple[ModuleType, dict[str, Any]]] = [
+    (datetime, {"datetime": _Datetime, "date": _Date}),
+    (random, {"Random": _Random, "SystemRandom": _SystemRandom}),
+    (secrets, {"SystemRandom": _SystemRandom}),
+]
 
 
 class _Module(ModuleType):
@@ -228,40 +271,67 @@ class _Module(ModuleType):
         return getattr(self.__dict__["_module"], name)
 
 
-def _stand_ins(*replaced: tuple[ModuleType, dict[str, Any]]) -> dict[int, Any]:
-    found: dict[int, Any] = {}
-    for module, names in replaced:
-        found[id(module)] = _Module(module, names)
-        found |= {id(getattr(module, name)): value for name, value in names.items()}
-    return found
+def _by_identity(replaced: Iterable[tuple[ModuleType, dict[str, Any]]]) -> dict[int, Any]:
+    return {
+        id(getattr(module, name)): value
+        for module, names in replaced
+        for name, value in names.items()
+    }
 
 
-_TIME = _stand_ins((time, _CLOCKS))
-_IDS = _stand_ins((uuid, _UUIDS), (secrets, _SECRETS))
-_ALL = _TIME | _IDS | _stand_ins((datetime, _DATES), (random, _CHANCE), (os, _SYSTEM))
-_LIBRARIES = _TIME | _IDS
+_MODULES = {module.__name__: _Module(module, names) for module, names in _CLASSES}
+_OF_LIBRARIES = _by_identity(_FUNCTIONS)
+_OF_ITS_OWN = (
+    _OF_LIBRARIES
+    | _by_identity(_CLASSES)
+    | {id(module): _MODULES[module.__name__] for module, _ in _CLASSES}
+)
 
 
 @contextmanager
-def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[None]:
-    """Put the stand-ins in place: for the learner's code all of them, for libraries clocks and ids.
+def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
+    """Put the stand-ins in place; what the explored code keeps is looked for at the beginning.
 
     Args:
         functions: the clients, `given` and the invariant.
+
+    Returns:
+        What the functions have kept, with the generators of random numbers among it.
     """
-    replaced: list[_Site] = []
-    try:
-        for namespace in Namespaces(functions).own:
-            replaced += _sites(namespace, _ALL)
-        replaced += _library_sites()
-        for namespace, name, value, stand_in in replaced:
+    functions = list(functions)
+    with ExitStack() as undo:
+        found = undo.enter_context(Captured(functions, _OF_ITS_OWN))
+        sites = [site for space in Namespaces(functions).own for site in _sites(space, _OF_ITS_OWN)]
+        sites += _library_sites()
+        sites += [
+            (vars(module), name, getattr(module, name), value)
+            for module, names in _FUNCTIONS
+            for name, value in names.items()
+        ]
+        sites.append((vars(builtins), "__import__", builtins.__import__, _importing()))
+        for namespace, name, value, stand_in in sites:
             if namespace.get(name) is value:
                 namespace[name] = stand_in
-        yield
-    finally:
-        for namespace, name, value, stand_in in replaced:
-            if namespace.get(name) is stand_in:
-                namespace[name] = value
+                undo.callback(_put_back, namespace, name, value, stand_in)
+        yield found
+
+
+def _put_back(namespace: dict[str, Any], name: str, value: Any, stand_in: Any) -> None:
+    if namespace.get(name) is stand_in:
+        namespace[name] = value
+
+
+def _importing() -> Callable[..., Any]:
+    """An import that an explored function makes finds the stand-ins of classes."""
+    usual = builtins.__import__
+
+    def look(name: str, *args: Any, **options: Any) -> Any:
+        found = usual(name, *args, **options)
+        if name in _MODULES and timekeeper_here() is not None:
+            return _MODULES[name]
+        return found
+
+    return look
 
 
 _Site = tuple[dict[str, Any], str, Any, Any]
@@ -283,6 +353,6 @@ def _library_sites() -> list[_Site]:
     namespaces = Namespaces.libraries()
     if _known["namespaces"] != list(map(id, namespaces)):
         _known["namespaces"] = list(map(id, namespaces))
-        _known["sites"] = [one for each in namespaces for one in _sites(each, _LIBRARIES)]
+        _known["sites"] = [one for each in namespaces for one in _sites(each, _OF_LIBRARIES)]
     found: list[_Site] = _known["sites"]
     return found

@@ -1,5 +1,6 @@
 """The Redis client that a client under exploration is handed: it stops before each command."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,17 +12,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import Actor, actor_here
-from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis, Wiring
+from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis, Wiring, transmit
 from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.operations import Operation
 
-__all__ = ["SteppedPipeline", "SteppedRedis"]
+__all__ = ["BLOCKING", "SteppedPipeline", "SteppedRedis", "without_timeout"]
 
 # Where a blocking command keeps its timeout. The explorer, not the clock, decides when it is over.
 _TIMEOUT_LAST = frozenset({"BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BZPOPMIN", "BZPOPMAX"})
 _TIMEOUT_FIRST = frozenset({"BLMPOP", "BZMPOP"})
 _TIMEOUT_OPTION = frozenset({"XREAD", "XREADGROUP"})
-_BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _TIMEOUT_OPTION
+BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _TIMEOUT_OPTION
 _FOR_EVER = 0
 
 
@@ -59,17 +60,19 @@ class SteppedRedis(DirectRedis):
         actor = self.actor
         operation = Operation("redis", (args,))
         actor.gate(operation)
+        if operation.word == "TIME":
+            actor.note_present()
         timeout = None
         sent, convert = self.prepare(args)
-        if args[0] in _BLOCKING or word(args[0]) in _BLOCKING:
-            sent, timeout = _without_timeout(sent)
+        if _may_block(args[0]):
+            sent, timeout = without_timeout(sent)
         before = None
         if actor.repeated(operation):
             before = self.wiring.changes()
         actor.trusted += 1  # to connect is the explorer's doing
         try:
             wire = self.wire or self.dial()
-            wire.send_packed_command(wire.pack_command(*sent), check_health=False)
+            transmit(wire, sent)
             if timeout is not None:
                 actor.block(operation, wire, self.number, timeout != _FOR_EVER)
             reply = self.receive(args, sent, convert, **options)
@@ -149,6 +152,10 @@ class SteppedRedis(DirectRedis):
         text = listed.decode() if isinstance(listed, bytes) else str(listed)
         return "b" in text.partition("flags=")[2].split()[0]
 
+    def state(self) -> str:
+        """A digest of what is in Redis."""
+        return str(self.wiring.state())
+
     def unblock(self, number: int) -> None:
         """Let the timeout of a blocking command pass."""
         self._admin.raw("CLIENT", "UNBLOCK", number, "TIMEOUT")
@@ -225,6 +232,7 @@ class SteppedPipeline(DirectPipeline):
     def _step(self, operation: Operation, execute: Any, *args: Any, **options: Any) -> Any:
         actor = self._stepped.actor
         actor.gate(operation)
+        watching = self.watching
         try:
             reply = execute(*args, **options)
         except Exception as error:
@@ -232,13 +240,19 @@ class SteppedPipeline(DirectPipeline):
             raise
         actor.took(operation, reply)
         if actor.losing and actor.loses():
+            self.watching = watching  # the reply of EXEC, which would have ended the watch, is lost
             if self.connection is not None:
                 self.connection.disconnect()
             raise RedisTimeoutError("Timeout reading from socket")
         return reply
 
 
-def _without_timeout(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], float | None]:
+@functools.lru_cache(maxsize=512)
+def _may_block(name: Any) -> bool:
+    return word(name) in BLOCKING
+
+
+def without_timeout(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], float | None]:
     """A blocking command with its timeout out of reach, and the timeout (None: it does not block)."""
     name = word(args[0])
     if name in _TIMEOUT_LAST:

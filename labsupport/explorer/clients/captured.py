@@ -1,0 +1,181 @@
+"""What explored code keeps of clocks and of chance: defaults, closures, attributes, containers, partials."""
+
+import functools
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from types import FunctionType, MappingProxyType, MethodType, ModuleType
+from typing import Any
+
+from labsupport.errors import NotSteppableError
+from labsupport.explorer.clients.namespaces import installed, names_of
+
+__all__ = ["Captured"]
+
+_MOST_VALUES = 1_000  # of a container; longer ones hold data
+_MOST_THINGS = 20_000
+
+
+class Captured(ExitStack):
+    """Puts a stand-in wherever the functions keep what it stands for; undone at the end of the block.
+
+    Args:
+        functions: where to begin; all that they reach is looked at.
+        stand_ins: by the identity of what each stands for.
+
+    Raises:
+        NotSteppableError: a tuple keeps one, and cannot be changed.
+    """
+
+    def __init__(self, functions: Iterable[Callable[..., Any]], stand_ins: dict[int, Any]) -> None:
+        super().__init__()
+        self._functions = list(functions)
+        self._stand_ins = stand_ins
+        self._chance: list[
+            tuple[Callable[[Any], object], Any]
+        ] = []  # how to set a state, and which
+
+    def __enter__(self) -> "Captured":
+        super().__enter__()
+        seen: dict[int, Any] = {}
+        queue: list[Any] = list(self._functions)
+        while queue and len(seen) < _MOST_THINGS:
+            thing = queue.pop()
+            if id(thing) in seen or isinstance(thing, str | bytes | int | float | None):
+                continue
+            seen[id(thing)] = thing
+            queue.extend(self._look(thing))
+        return self
+
+    def restart(self) -> None:
+        """Let each generator of random numbers draw the same in the next run."""
+        for put_back, state in self._chance:
+            put_back(state)
+
+    def _look(self, thing: Any) -> Iterable[Any]:
+        """Replace what a thing keeps, and say what else to look at."""
+        if isinstance(thing, FunctionType):
+            return self._function(thing)
+        if isinstance(thing, functools.partial):
+            return self._partial(thing)
+        if isinstance(thing, MethodType):
+            return [thing.__func__, thing.__self__]
+        if isinstance(thing, staticmethod | classmethod):
+            return [thing.__func__]
+        if isinstance(thing, property):
+            return [thing.fget, thing.fset]
+        if isinstance(thing, type):
+            return [] if installed(thing.__module__) else self._class(thing)
+        if isinstance(thing, ModuleType):
+            if thing.__name__ in {"numpy", "numpy.random"}:
+                numpy = sys.modules["numpy"]
+                self._chance.append((numpy.random.set_state, numpy.random.get_state()))
+            return [] if installed(thing.__name__, thing) else list(vars(thing).values())
+        if isinstance(thing, dict):
+            return self._items(thing, list(thing.items()))
+        if isinstance(thing, list):
+            return self._items(thing, list(enumerate(thing)))
+        if isinstance(thing, tuple | set | frozenset):
+            return self._fixed(thing)
+        return self._instance(thing)
+
+    def _function(self, function: FunctionType) -> Iterator[Any]:
+        ours = (function.__module__ or "").startswith("labsupport")
+        if installed(function.__module__ or "") and not ours:
+            return
+        defaults = function.__defaults__ or ()
+        if any(id(value) in self._stand_ins for value in defaults):
+            function.__defaults__ = tuple(self._for(value) for value in defaults)
+            self.callback(setattr, function, "__defaults__", defaults)
+        yield from defaults
+        if function.__kwdefaults__:
+            yield from self._items(function.__kwdefaults__, list(function.__kwdefaults__.items()))
+        for cell in function.__closure__ or ():
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not yet assigned
+                continue
+            if id(value) in self._stand_ins:
+                cell.cell_contents = self._for(value)
+                self.callback(setattr, cell, "cell_contents", value)
+            yield value
+        yield getattr(function, "__wrapped__", None)
+        if ours:  # a check's own function: it encloses the learner's
+            return
+        for name in names_of(function.__code__):
+            yield function.__globals__.get(name)
+
+    def _partial(self, partial: Any) -> Iterable[Any]:
+        function, args, options, attributes = partial.__reduce__()[2]
+        if any(id(value) in self._stand_ins for value in (function, *args)):
+            args_now = tuple(self._for(value) for value in args)
+            partial.__setstate__((self._for(function), args_now, options, attributes))
+            self.callback(partial.__setstate__, (function, args, options, attributes))
+        return [function, *args, *self._items(options, list(options.items()))]
+
+    def _class(self, owner: type) -> Iterator[Any]:
+        for name, value in list(vars(owner).items()):
+            inner = value.__func__ if isinstance(value, staticmethod) else value
+            if id(inner) in self._stand_ins:
+                now = self._for(inner)
+                setattr(owner, name, staticmethod(now) if inner is not value else now)
+                self.callback(setattr, owner, name, value)
+            yield value
+        yield from owner.__mro__[1:]
+
+    def _items(self, container: Any, items: list[tuple[Any, Any]]) -> list[Any]:
+        if len(items) > _MOST_VALUES:
+            return []
+        for key, value in items:
+            if id(value) in self._stand_ins:
+                container[key] = self._for(value)
+                self.callback(_put_back, container, key, value, container[key])
+        return [value for _, value in items]
+
+    def _fixed(self, values: Any) -> list[Any]:
+        if len(values) > _MOST_VALUES:
+            return []
+        for value in values:
+            if id(value) in self._stand_ins and not isinstance(value, type | ModuleType):
+                raise NotSteppableError(
+                    f"The explored code keeps {getattr(value, '__name__', value)!r} in a "
+                    f"{type(values).__name__}, where the explorer cannot hold the clock.",
+                    "Keep it in a list, a dict or an attribute, or call it by its name.",
+                )
+        return list(values)
+
+    def _instance(self, thing: Any) -> Iterable[Any]:
+        kind = type(thing)
+        if isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom):
+            self._chance.append((thing.setstate, thing.getstate()))
+        elif kind.__module__ == "numpy.random._generator":
+            bits = thing.bit_generator
+            self._chance.append((functools.partial(setattr, bits, "state"), bits.state))
+        if isinstance(thing, MappingProxyType) or kind.__module__ == "builtins":
+            return []
+        try:
+            kept = getattr(thing, "__dict__", None)
+        except Exception:  # it stands for something that is not there: a request, outside of one
+            return []
+        found = self._items(kept, list(kept.items())) if isinstance(kept, dict) else []
+        if kind.__module__.startswith("labsupport"):
+            return [one for one in found if isinstance(one, FunctionType | MethodType)]
+        if installed(kind.__module__):
+            return []
+        for slot in (name for one in kind.__mro__ for name in getattr(one, "__slots__", ())):
+            value = getattr(thing, slot, None)
+            if id(value) in self._stand_ins:
+                setattr(thing, slot, self._for(value))
+                self.callback(setattr, thing, slot, value)
+            found.append(value)
+        return [*found, kind]
+
+    def _for(self, value: Any) -> Any:
+        return self._stand_ins.get(id(value), value)
+
+
+def _put_back(container: Any, key: Any, value: Any, stand_in: Any) -> None:
+    with suppress(LookupError):  # the code has dropped it
+        if container[key] is stand_in:
+            container[key] = value
