@@ -142,6 +142,7 @@ def play_at_once(
         return True
 
     faults: dict[str, Fault] = {}
+    moves = {"passes": False, **moves}  # time passes only where a contract says so
     clients = {who: client(who) for who in case.programs}
     try:
         report = explore(
@@ -242,6 +243,7 @@ def play_after(
                 return
             models = right
 
+    moves = {"passes": False, **moves}
     report = explore(
         {name: caller}, given=given, invariant=lambda *_: "stop" not in moves, max_runs=200, **moves
     )

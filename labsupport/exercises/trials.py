@@ -65,6 +65,7 @@ def put_through(trials: Iterable[Trial]) -> Outcome:
             invariant=trial.invariant,
             crashes=trial.crashes,
             expires=trial.expires,
+            passes=False,
             prune=trial.prune,
             max_runs=trial.sample or 20_000,
         )

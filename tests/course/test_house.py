@@ -293,7 +293,7 @@ def test_notebook_installs_then_imports_and_opens(path):
 
 @every_notebook
 def test_notebook_reads_well(path):
-    """One H1, no cell over 20 lines, slide metadata on every cell, ids that stay."""
+    """One H1, no cell over 20 lines (25 with a docstring), slide metadata on every cell, ids that stay."""
     notebook = nbformat.read(path, as_version=4)
     titles = [
         line
@@ -305,7 +305,8 @@ def test_notebook_reads_well(path):
     assert len(titles) == 1
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
-            assert len(cell.source.splitlines()) <= 20, f"cell {number} is too long"
+            most = 25 if '"""' in cell.source else 20  # an exercise's contract may be longer
+            assert len(cell.source.splitlines()) <= most, f"cell {number} is too long"
         kind = cell.metadata.get("slideshow", {}).get("slide_type")
         assert kind in {"slide", "subslide", "fragment", "skip", "notes", "-"}, f"cell {number}"
     assert path.stat().st_size < 1_000_000
