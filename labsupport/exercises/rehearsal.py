@@ -10,7 +10,7 @@ from labsupport.exercises.matching import Raised
 from labsupport.exercises.possibilities import Fault, Possibilities, Possibility, compare
 from labsupport.exercises.state import KEPT, State, frozen
 from labsupport.exploration import explore
-from labsupport.explorer.clients.stand_ins import timekeeper_here
+from labsupport.explorer.clients.stand_ins import Timekeeper, timekeeper_here
 
 __all__ = ["Breach", "Remains", "play_after", "play_at_once", "without_unpromised"]
 
@@ -105,8 +105,7 @@ def play_at_once(
 
     def client(who: str) -> Callable[[Any, Any], None]:
         def run(redis: Any, db: Any) -> None:
-            keeper = timekeeper_here()
-            assert keeper is not None
+            keeper = _keeper(who, case)
             for call in case.programs[who]:
                 begin = keeper.monotonic()
                 notes.told[who].append(_reply(contract, answer, redis, db, who, call))
@@ -221,6 +220,7 @@ def play_after(
 
     def caller(redis: Any, db: Any) -> None:
         redis.ping()  # a call may take no step, and a client must
+        _keeper(name, case)
         waited_ms = 0.0
         models = [(state.copy(), state) for state in starts]
         for number, (who, call) in enumerate(case.after, 1):
@@ -272,6 +272,14 @@ def _reply(contract: Contract, answer: Functions, redis: Any, db: Any, who: str,
         raise
     except Exception as error:
         return Raised(error)
+
+
+def _keeper(who: str, case: Case) -> Timekeeper:
+    """Who keeps a client's time; what it draws is not what it has drawn before a fault."""
+    keeper = timekeeper_here()
+    assert keeper is not None
+    keeper.chance.seed(f"{who} {case.start.shown()}")
+    return keeper
 
 
 def _endless(report: Any) -> Fault | None:

@@ -19,7 +19,7 @@ def near(seconds: float) -> Between:
 
 
 def in_time(
-    moments: list[tuple[float, Call]], *, latest: float = 0.0
+    moments: Sequence[tuple[float, Call]], *, latest: float = 0.0
 ) -> tuple[tuple[str, Call], ...]:
     """Calls at their moments; the server's time passes with them.
 

@@ -18,7 +18,7 @@ def allow_stub(redis, key, limit, window, now):
     Return (allowed, remaining, retry_after): True or False; how many more calls would be admitted
     at `now`; and, for a refused one, after how many seconds the next would be, else 0. A call that
     was admitted exactly `window` seconds ago counts no longer, a refused one never does. No key is
-    without a TTL.
+    without a TTL. Callers come at once, and may crash.
     """
     with redis.pipeline(transaction=True) as pipe:
         pipe.zremrangebyscore(key, "-inf", now - window)

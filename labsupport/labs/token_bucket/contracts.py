@@ -157,7 +157,7 @@ class TakeMany(_Bucket):
                 calls.append((at, Call("take_many", (key, capacity, rate, wanted))))
             return Case(State(), after=in_time(calls))
 
-        buckets = st.sampled_from([(5, 0.001), (5, 0.5), (3, 1 / 60), (12, 20), (1, 0.1)])
+        buckets = st.sampled_from([(5, 0.001), (5, 0.5), (3, 1 / 60), (12, 4), (1, 0.1)])
         costs = st.sampled_from([1, 2, 3, 5, 12, _TOO_MANY])
         steps = st.lists(st.tuples(_KEYS, _STEPS, costs), min_size=1, max_size=7)
         return st.builds(timed, buckets, steps)

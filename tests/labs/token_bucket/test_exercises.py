@@ -35,7 +35,7 @@ def test_what_breaks_each_stub():
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
     assert "the life of the key, in s holds 3600.0" in str(first)
     assert "ada was given (False, 0, 3000.0); (False, 2, 1000) is due" in str(second)
-    assert "ada was given 0.0 (float); None is due" in third.reason
+    assert "ada was given 0.0 and bob was given 0.0. No order" in third.reason
 
 
 class TestOtherGoodAnswers:
