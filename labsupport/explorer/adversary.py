@@ -10,7 +10,15 @@ from labsupport.errors import ImplementationError, NotDeterministicError
 from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.names import Names
-from labsupport.explorer.operations import EVERYTHING, NOTHING, Effects, Move, Operation, Taken
+from labsupport.explorer.operations import (
+    EVERYTHING,
+    NOTHING,
+    Effects,
+    Move,
+    Operation,
+    Taken,
+    owner,
+)
 from labsupport.explorer.system import System
 
 __all__ = ["Adversary", "Powers"]
@@ -63,12 +71,15 @@ class Adversary:
         powers: what it may do.
 
     Attributes:
+        clients: as they were given.
+        actors: the clients, each followed by its tasks that have taken a step in this run.
         trace: the moves of this run, each with the step that was taken (or not, in a crash).
         moved: how many moves were made, in all runs.
         serial: True while one client after the other runs, and nothing else was done.
     """
 
     def __init__(self, system: System, actors: Sequence[Actor], powers: Powers) -> None:
+        self.clients = list(actors)
         self.actors = list(actors)
         self.powers = powers
         self.trace: list[Taken] = []
@@ -103,25 +114,34 @@ class Adversary:
         self._keys = {}
         self.serial = serial
         self._lost = self._passed = 0
-        for actor in self.actors:
+        if len(self.actors) > len(self.clients):
+            self.actors = list(self.clients)
+            self._named = {actor.name: actor for actor in self.clients}
+        for actor in self.clients:
             actor.start()
             self._check(actor)
 
+    def join(self, task: Actor, client: Actor) -> None:
+        """Let a task take its steps beside its client."""
+        at = max(i for i, one in enumerate(self.actors) if owner(one.name) == client.name)
+        self.actors.insert(at + 1, task)
+        self._named[task.name] = task
+
     def end(self) -> None:
         """Unwind what a run that was broken off has left."""
-        for actor in self.actors:
+        for actor in self.clients:
             actor.end()
 
     def dismiss(self) -> None:
         """End the clients' greenlets, too."""
-        for actor in self.actors:
+        for actor in self.clients:
             actor.end()
             actor.retire()
 
     @property
     def stuck(self) -> list[Actor]:
         """The clients that have not ended."""
-        return [actor for actor in self.actors if actor.live]
+        return [actor for actor in self.actors if actor.live and not actor.stands_back]
 
     # what can happen next
 
@@ -166,9 +186,11 @@ class Adversary:
         if move.kind == "expire":
             return move.kind if move.who in self._expirable() else "-"
         actor = self._named[move.who]
-        operation = actor.pending or actor.last
-        if operation is None or not actor.live:
+        operation = actor.at
+        if not actor.live:
             return "-"
+        if operation is None:
+            return move.kind
         return operation.word
 
     def effects(self, move: Move) -> Effects:
@@ -212,7 +234,7 @@ class Adversary:
         if move.kind == "pass":
             return self._pass()
         actor = self._named[move.who]
-        operation = actor.pending or actor.last
+        operation = actor.at
         if not self._ways[move.kind](actor, move, operation):
             return False
         if move.kind != "step" or operation is None or self._changes(operation):
@@ -330,9 +352,10 @@ class Adversary:
         for one in self.actors:
             if one.fault is not None:
                 raise one.fault
-        error = actor.error
+        client = actor.whole
+        error = client.error
         if error is not None and self.serial and not isinstance(error, self.powers.raises):
-            raise ImplementationError(f"The client {actor.name!r}", error) from error
+            raise ImplementationError(f"The client {client.name!r}", error) from error
 
 
 @functools.lru_cache(maxsize=512)

@@ -71,6 +71,8 @@ class Checker:
     ) -> None:
         """Take in a run in which nobody can move on."""
         shown = list(trace)
+        told = [f"{a.name} waits for what none of its tasks does" for a in actors if a.stalled]
+        actors = [actor for actor in actors if not actor.stalled]
         for actor in actors:
             last = actor.pending or actor.last
             while (at := _last_of(shown, actor.name)) is not None:
@@ -86,15 +88,30 @@ class Checker:
             if (operation := actor.pending or actor.last) is not None
         ]
         steps = self.steps([*shown, *waits])
-        told = "; ".join(
+        told += [
             f"{step.client} {'waits for' if _blocks(step) else 'repeats'} {step.label} for ever"
             for step in steps[len(shown) :]
+        ]
+        self._keep(
+            "stuck", f"Nobody can move on: {'; '.join(told)}.", [*shown, *waits], moves, serial
         )
-        self._keep("stuck", f"Nobody can move on: {told}.", [*shown, *waits], moves, serial)
 
-    def steps(self, trace: Sequence[Taken]) -> list[Step]:
-        """A run as it is shown."""
-        return _steps(trace, self._names)
+    def steps(self, trace: Sequence[Taken], names: Names | None = None) -> list[Step]:
+        """A run as it is shown.
+
+        Args:
+            trace: its moves.
+            names: what gives tokens their names; default: new ones.
+        """
+        return _steps(trace, names or self.names())
+
+    def names(self) -> Names:
+        """What gives tokens their names in one run."""
+        return Names(self._names)
+
+    def anew(self) -> "Checker":
+        """A checker of the same claim that has seen nothing."""
+        return Checker(self._system, self._invariant, self.claim, self._raises, self._names)
 
     def _broken(self, actors: Sequence[Actor], serial: bool) -> str | None:
         """How the run broke the invariant, empty if it just does not hold; None when it holds."""
@@ -145,8 +162,7 @@ def _rank(trace: Sequence[Taken]) -> tuple[int, int, int]:
     return len(moves), extra, sum(a.who != b.who for a, b in pairwise(moves))
 
 
-def _steps(trace: Sequence[Taken], scripts: dict[str, str]) -> list[Step]:
-    names = Names(scripts)
+def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
     steps = []
     for move, operation, note in trace:
         if operation is None:
@@ -154,7 +170,11 @@ def _steps(trace: Sequence[Taken], scripts: dict[str, str]) -> list[Step]:
             continue
         store = "redis" if operation.kind == "redis" else "database"
         reply = names.reply(operation) if move.kind in {"step", "lose"} else ""
-        steps.append(Step(move.who, move.kind, names.label(operation), reply, store))
+        who, _, task = move.who.partition("\0")
+        label = names.label(operation)
+        if task > "1":
+            label += f" (task {task})"
+        steps.append(Step(who, move.kind, label, reply, store))
     return steps
 
 

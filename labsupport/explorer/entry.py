@@ -1,23 +1,30 @@
 """The call: check the arguments, set the clients up, search, and report."""
 
+import functools
+import inspect
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal
 
-from labsupport.errors import InvalidSettingError, NotSteppableError
+from labsupport.errors import Interrupted, InvalidSettingError, NotSteppableError
 from labsupport.explorer.adversary import Adversary, Powers
 from labsupport.explorer.checker import Checker
-from labsupport.explorer.clients.actor import Actor
-from labsupport.explorer.clients.engine_steps import engines_stepped
+from labsupport.explorer.clients.actor import Actor, CoroutineFoundError
 from labsupport.explorer.clients.guard import StepTimeout, foreign_use_noticed, watched
 from labsupport.explorer.clients.namespaces import Namespaces
 from labsupport.explorer.clients.stand_ins import standing_in
 from labsupport.explorer.clock import Clock
-from labsupport.explorer.operations import Move, Taken
-from labsupport.explorer.report import Moment, Report, Step
+from labsupport.explorer.operations import Move
+from labsupport.explorer.own.async_pools import async_pools_stepped, handed_out
+from labsupport.explorer.own.coroutines import CoroutineActor
+from labsupport.explorer.own.engines import engines_stepped
+from labsupport.explorer.own.hosted import hosted
+from labsupport.explorer.own.pools import pools_stepped
+from labsupport.explorer.report import Moment, Report, Rerun
+from labsupport.explorer.rerun import run_again, tables_of
 from labsupport.explorer.search import Search
 from labsupport.explorer.shared_memory import shared_names
 from labsupport.explorer.system import Seat, System
@@ -60,10 +67,11 @@ def explore(
     says otherwise.
 
     Args:
-        clients: name and function of each; a function is called with (redis, db).
+        clients: name and function of each; a function is called with (redis, db), a coroutine function
+            with a redis.asyncio client.
         system: the server and the database; `labsupport.explore` gives the lab's own.
         given: sets the state before each run, called with (redis, db); Redis starts empty, and the
-            database as the testbed has it.
+            database as the testbed has it. It and the invariant may be coroutine functions, too.
         invariant: called with (redis, db) when all have finished; returns True when all is well. Its
             docstring's first line, if it has one, names the claim. If it takes a third argument, it is
             given what each client returned, or the error that it raised, by name; a client that
@@ -90,7 +98,7 @@ def explore(
     Raises:
         InvalidSettingError: an argument makes no sense.
         ImplementationError: a function raises in the very first order, or `given` or the invariant do.
-        NotSteppableError: a client uses what cannot be stepped: threads, asyncio, other connections.
+        NotSteppableError: a client uses what cannot be stepped: threads, processes, other connections.
         NotDeterministicError: the same order gave different steps when it was repeated.
     """
     _check(clients, given, invariant, max_runs, stop)
@@ -111,24 +119,31 @@ def explore(
             "which pruning cannot see."
         )
     functions = [*clients.values(), given or _nothing, invariant]
+    awaited = {name for name, function in clients.items() if _awaits(function)}
     begin = time.perf_counter()
 
     def run(passes: int) -> Search:
         system.begin(Clock(clocks, passing=bool(passes)))
-        search = _search(system, clients, given or _nothing, invariant, powers(passes=passes))
+        search = _search(
+            system, clients, given or _nothing, invariant, powers(passes=passes), awaited
+        )
         search.prune = prune and not shared
         search.limit(max_runs=max_runs, stop_first=stop == "first")
         try:
             _run(search, functions)
+        except CoroutineFoundError:  # a lambda around a coroutine function: begin again
+            found = {actor.name for actor in search.adversary.clients if actor.fault is not None}
+            if found <= awaited:
+                raise
+            awaited.update(found)
+            return run(passes)
         except KeyboardInterrupt:
-            # IPython then shows the cell that was interrupted, and little more
-            __tracebackhide__ = True
-            raise KeyboardInterrupt from None
+            raise Interrupted from None
         return search
 
     with system.alone():
         search = run(_count(passes or 0, "passes"))
-        curious = [actor.name for actor in search.adversary.actors if actor.read_twice]
+        curious = [actor.name for actor in search.adversary.clients if actor.read_twice]
         if passes is None and curious and not search.checker.violations:
             notes.append(f"Time may pass once, as {curious[0]} asks twice what time it is.")
             search = run(1)
@@ -141,26 +156,41 @@ def _search(
     given: Function,
     invariant: Function,
     powers: Powers,
+    awaited: Collection[str],
 ) -> Search:
     actors = [
-        _actor(name, function, seat, system)
+        _actor(name, function, seat, system, name in awaited)
         for (name, function), seat in zip(clients.items(), system.seats(len(clients)), strict=True)
     ]
     doc = (invariant.__doc__ or "").strip().splitlines()
     checker = Checker(
         system,
-        invariant,
+        hosted(invariant, handed_out),
         doc[0].rstrip(".") if doc else "the invariant holds",
         powers.raises,
         system.named_scripts(Namespaces([*clients.values(), given]).own),
     )
-    return Search(system, Adversary(system, actors, powers), checker, given)
+    adversary = Adversary(system, actors, powers)
+    for actor in actors:
+        if isinstance(actor, CoroutineActor):
+            actor.join = functools.partial(adversary.join, client=actor)
+            actor.handed = handed_out
+    return Search(system, adversary, checker, hosted(given, handed_out))
 
 
-def _actor(name: str, function: Function, seat: Seat, system: System) -> Actor:
-    actor = Actor(name, function, seat.redis, seat.db, system.clock, system.no_op)
+def _actor(name: str, function: Function, seat: Seat, system: System, awaited: bool) -> Actor:
+    kind = CoroutineActor if awaited else Actor
+    actor = kind(name, function, seat.redis, seat.db, system.clock, system.no_op)
     seat.redis.actor = seat.steps.actor = actor
     return actor
+
+
+def _awaits(function: Function) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 (an object with an async __call__)
+    )
 
 
 def _run(search: Search, functions: list[Function]) -> None:
@@ -187,6 +217,8 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.enter_context(search.system.one_core())
         self.enter_context(engines_stepped())
         self.enter_context(foreign_use_noticed())
+        self.enter_context(pools_stepped(search.system.wires))
+        self.enter_context(async_pools_stepped(search.system.wires))
         search.restart = self.enter_context(standing_in(self._functions)).restart
         self.enter_context(watched(lambda: search.adversary.moved))
         return self
@@ -216,12 +248,18 @@ def _report(
     exhausted = not search.given_up
     status: Status = "broken" if findings else "holds" if exhausted else "not exercised"
 
+    tables = tables_of(findings[0].schedule) if findings else []
+
     def again(moves: tuple[Move, ...]) -> Iterator[Moment]:
-        with search.system.alone():
-            search.system.begin(search.system.clock)
-            with _exploring(search, functions):
-                for taken in search.replay(moves):
-                    yield Moment(_step_of(taken, checker), search.system.contents())
+        with _resumed(search, functions):
+            system, names = search.system, checker.names()
+            for taken in search.replay(moves):
+                step = checker.steps([taken], names)[0]
+                yield Moment(step, system.contents(), system.rows(tables))
+
+    def anew(moves: tuple[Move, ...]) -> Rerun:
+        with _resumed(search, functions):
+            return run_again(search, moves, tables)
 
     return Report(
         interleavings=search.interleavings,
@@ -235,11 +273,24 @@ def _report(
         notes=tuple(notes),
         seconds=seconds,
         again=again,
+        anew=anew,
     )
 
 
-def _step_of(taken: Taken, checker: Checker) -> Step:
-    return checker.steps([taken])[0]
+@contextmanager
+def _resumed(search: Search, functions: list[Function]) -> Iterator[None]:
+    """Explore once more what was explored before, perhaps with others in between."""
+    system, actors = search.system, search.adversary.clients
+    with system.alone():
+        if not system.alive:
+            raise InvalidSettingError(
+                "The server on which the orders were run is gone.", "Run the exploration again."
+            )
+        system.begin(actors[0].clock)
+        for actor, seat in zip(actors, system.seats(len(actors)), strict=True):
+            seat.redis.actor = seat.steps.actor = actor
+        with _exploring(search, functions):
+            yield
 
 
 def _check(clients: Any, given: Any, invariant: Any, max_runs: Any, stop: Any) -> None:

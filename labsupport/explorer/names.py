@@ -104,6 +104,7 @@ def _inline(sql: str, params: Any) -> str:
         return repr(params[match[1]]) if match[1] in params else match[0]
 
     if isinstance(params, Mapping):
+        sql = re.sub(r"%\((\w+)\)s(?:::\w+)?", value, sql)  # as psycopg has it
         return re.sub(r"(?<!:):(\w+)", value, sql)
     left = iter(params)
     return re.sub(r"\?", lambda _: repr(next(left, "?")), sql)

@@ -13,6 +13,7 @@ __all__ = [
     "Operation",
     "Taken",
     "command_effects",
+    "owner",
     "sql_effects",
 ]
 
@@ -139,6 +140,10 @@ class Operation:
             list(map(_target, self.commands)) == list(map(_target, other.commands))
         )
 
+    def answered_alike(self, other: "Operation") -> bool:
+        """True when both were answered with the same."""
+        return list(map(repr, self.replies)) == list(map(repr, other.replies))
+
     def repeats(self, other: "Operation") -> bool:
         """True when this is `other` once more, or another attempt after a reply of nothing."""
         if self.commands == other.commands:
@@ -163,6 +168,11 @@ class Move(NamedTuple):
 
     kind: str
     who: str
+
+
+def owner(who: str) -> str:
+    """The client that a move's name belongs to; a task's is the client's, and its number."""
+    return who.partition("\0")[0]
 
 
 def _target(args: Arguments) -> Arguments:

@@ -15,13 +15,17 @@ from typing import Any
 from labsupport.errors import ImplementationError, NotDeterministicError, NotSteppableError
 from labsupport.explorer.adversary import Adversary
 from labsupport.explorer.checker import Checker
-from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken
+from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken, owner
 from labsupport.explorer.system import System
 
-__all__ = ["Search"]
+__all__ = ["Ending", "Search"]
 
 MAX_STEPS = 1_000
 """A run that takes more is given up."""
+MAX_ENDLESS = 20
+"""After so many of those the search is, too."""
+
+_NATURAL = frozenset({"step", "idle", "timeout", "pass"})
 
 
 class Ending(Enum):
@@ -78,6 +82,7 @@ class Search:
         self.prune = False
         self._max_runs = 20_000
         self._stop_first = False
+        self._endless = 0
         self._choices: list[Choice] = []
 
     def limit(self, *, max_runs: int, stop_first: bool) -> None:
@@ -88,14 +93,14 @@ class Search:
     def first(self) -> bool:
         """Run the first order, one client after the other; True when there are more."""
         more = self._one()
-        for actor in self.adversary.actors:
+        for actor in self.adversary.clients:
             if actor.fault is not None:
                 raise actor.fault
-            if actor.done and actor.last is None:
+            if actor.done and actor.last is None and not actor.crashed:
                 raise NotSteppableError(
                     f"The client {actor.name!r} took no step: no command reached the redis or db "
                     "that it was handed.",
-                    "Use the function's own arguments: lambda redis, db: my_function(redis, db).",
+                    "Use the function's own arguments, and await each command if it is a coroutine.",
                 )
         return more
 
@@ -103,7 +108,7 @@ class Search:
         """Run all the others."""
         runs = 1
         while not (self._stop_first and self.checker.violations):
-            if not self._one():
+            if not self._one() or self._endless == MAX_ENDLESS:
                 return
             runs += 1
             if runs >= self._max_runs:
@@ -128,6 +133,48 @@ class Search:
         finally:
             self.adversary.end()
 
+    def rerun(self, moves: Sequence[Move], look: Callable[[], None]) -> tuple[Ending, list[Move]]:
+        """Run one order to its end, one client after the other where `moves` does not say.
+
+        Args:
+            moves: the order; what cannot be made where it stands is left out.
+            look: called before the first step and after each; may look at the state.
+
+        Returns:
+            how it ended, and the moves that were made. The checker can look at it until `dismiss`.
+        """
+        random.seed(0)
+        wanted, made, vain = list(moves), list[Move](), set[Move]()
+        self._begin(serial=False)
+        look()
+        while len(made) < MAX_STEPS:
+            move = self._next(wanted, vain)
+            if move is None:
+                return Ending.STUCK if self.adversary.stuck else Ending.COMPLETE, made
+            self.adversary.command(move)  # it looks up the keys that may expire
+            self.adversary.make(move)
+            if len(self.adversary.trace) == len(made):  # nothing came of it
+                vain.add(move)
+                continue
+            made.append(move)
+            vain.clear()
+            look()
+        return Ending.ENDLESS, made
+
+    def _next(self, wanted: list[Move], vain: set[Move]) -> Move | None:
+        """The next wanted move that can be made, else the first client's; None when there is none."""
+        possible = self.adversary.moves()
+        if not possible and self.adversary.stuck and (resort := self.adversary.last_resort()):
+            possible = [resort]
+        possible = [move for move in possible if move not in vain]
+        while wanted:
+            move = wanted.pop(0)
+            waits = Move("idle", move.who) if move.kind == "step" else move
+            found = next((one for one in (move, waits) if one in possible), None)
+            if found is not None:
+                return found
+        return next((move for move in possible if move.kind in _NATURAL), None)
+
     # one run
 
     def _same_draws(self) -> None:
@@ -142,11 +189,12 @@ class Search:
             adversary = self.adversary
             if ending is Ending.COMPLETE:
                 self.interleavings += 1
-                self.checker.check(adversary.actors, adversary.trace, moves, adversary.serial)
+                self.checker.check(adversary.clients, adversary.trace, moves, adversary.serial)
             elif ending is Ending.STUCK:
                 self.interleavings += 1
                 self.checker.stuck(adversary.stuck, adversary.trace, moves, adversary.serial)
-            elif ending is Ending.ENDLESS and not self.given_up:
+            elif ending is Ending.ENDLESS:
+                self._endless += 1
                 self.given_up = f"an order took more than {MAX_STEPS:,} steps."
         finally:
             self.adversary.end()
@@ -185,7 +233,7 @@ class Search:
 
     def _begin(self, *, serial: bool) -> None:
         self.system.reset()
-        for actor in self.adversary.actors:
+        for actor in self.adversary.clients:
             actor.reset()
             actor.redis.start()
         try:
@@ -212,6 +260,9 @@ class Search:
         if self.adversary.make(chosen):
             return None
         choice.void.add(chosen)
+        left = {move.kind for move in choice.moves if move not in choice.void}
+        if chosen.kind == "step" and left <= {"crash"}:  # all wait for locks that others hold
+            return Ending.STUCK
         waits = {"idle", "timeout", "pass"}
         if choice.void.issuperset(choice.moves) and {move.kind for move in choice.moves} <= waits:
             resort = None if choice.resort else self.adversary.last_resort()
@@ -230,7 +281,7 @@ class Search:
         return {
             move: effects
             for move, effects in choice.asleep.items()
-            if move.who != choice.chosen.who and not effects.conflicts(choice.effects)
+            if owner(move.who) != owner(choice.chosen.who) and not effects.conflicts(choice.effects)
         }
 
     def _backtrack(self) -> bool:

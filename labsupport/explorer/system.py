@@ -4,7 +4,7 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from redis.exceptions import ResponseError
 from labsupport.errors import InvalidSettingError
 from labsupport.explorer.clients.direct_redis import DirectRedis, Wiring, note_times
 from labsupport.explorer.clients.scripts import Scripts
+from labsupport.explorer.clients.server_time import IdleTimes
 from labsupport.explorer.clients.sql_steps import SqlSteps
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
-from labsupport.explorer.idle import IdleTimes
 from labsupport.explorer.operations import Operation
+from labsupport.explorer.own.wires import Wires, reserve
 from labsupport.explorer.testbed import Session, Testbed
 
 __all__ = ["Seat", "System"]
@@ -52,6 +53,16 @@ repeat
     if name ~= ARGV[1] then redis.call('DEL', name) end
   end
 until cursor == '0'
+"""
+
+# A digest of all keys, their values and when they end. KEYS: none.
+_STATE = """
+local found = redis.call('KEYS', '*')
+table.sort(found)
+for at, key in ipairs(found) do
+  found[at] = key .. redis.call('DUMP', key) .. redis.call('PEXPIRETIME', key)
+end
+return redis.sha1hex(table.concat(found))
 """
 
 # The moments at which keys and fields of hashes end, in ms since 1970, sorted; what is over by ARGV[1]
@@ -87,7 +98,9 @@ class Seat:
 
     def __init__(self, testbed: Testbed, wiring: Wiring, admin: DirectRedis) -> None:
         self.steps = SqlSteps()
-        self.redis = SteppedRedis(testbed.client(), wiring, admin)
+        client = testbed.client()
+        reserve(client.connection_pool)
+        self.redis = SteppedRedis(client, wiring, admin)
         self.db: Session = testbed.session(self.steps)
 
     def close(self) -> None:
@@ -138,18 +151,24 @@ class System:
 
     Attributes:
         clock: of the exploration that is running.
+        wires: what the clients that the code makes itself are connected by.
     """
 
     def __init__(self, testbed: Testbed) -> None:
         self._testbed = testbed
         self.clock = Clock()
         self._wiring = Wiring(self.clock, Scripts(self._load), ())
-        self.redis = DirectRedis(testbed.client(), self._wiring)
+        client = testbed.client()
+        reserve(client.connection_pool)
+        self.redis = DirectRedis(client, self._wiring)
+        self.wires = Wires(self.redis)
         self._expirable = self._load(_EXPIRABLE)
         self._empty = ("EVALSHA", self._load(_EMPTY), 0, testbed.kept_key)
         self._deadlines = self._load(_DEADLINES)
         self._wiring.empty = self._empty
         self._wiring.changes = self.changes
+        self._state = self._load(_STATE)
+        self._wiring.state = self.state
         self.db = testbed.db
         self._keys: dict[tuple[Any, ...], list[tuple[str, list[str]]]] = {}
         self._seats: list[Seat] = []
@@ -163,9 +182,10 @@ class System:
         """Begin an exploration under a clock."""
         self.clock = self._wiring.clock = clock
         self.host = Host(clock)
-        self._idle = IdleTimes(self.redis, clock)
+        self._idle = IdleTimes(self.redis.raw, clock)
         self._wiring.settle = self._idle.settle
         self._wiring.streams = False
+        self.wires.begin()
 
     def seats(self, count: int) -> list[Seat]:
         """A seat for each of `count` clients; kept for the next exploration."""
@@ -234,6 +254,7 @@ class System:
 
     def reset(self) -> None:
         """An empty Redis, the database as it was, and the clock at its first moment."""
+        self.wires.restart()
         self.redis.raw(*self._empty)
         self._testbed.restore()
         self.clock.restart()
@@ -284,6 +305,10 @@ class System:
         text = info.decode() if isinstance(info, bytes) else str(info)
         return int(text.partition("rdb_changes_since_last_save:")[2].split()[0])
 
+    def state(self) -> str:
+        """A digest of what is in Redis, and of when it ends."""
+        return str(self.redis.raw("EVALSHA", self._state, 0))
+
     def keys_of(self, args: tuple[Any, ...]) -> list[tuple[str, list[str]]]:
         """The keys of a command and what it does to each, as the server sees it."""
         known = self._keys.get(args)
@@ -321,6 +346,12 @@ class System:
             if key != self._testbed.kept_key
         }
 
+    def rows(self, tables: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+        """The committed rows of tables, for a database that has `fetch_all`."""
+        if not hasattr(self.db, "fetch_all"):
+            return {}
+        return {name: self.db.fetch_all(f"SELECT * FROM {name}") for name in sorted(tables)}
+
     def _content(self, key: str) -> Any:
         match self.redis.raw("TYPE", key):
             case "string":
@@ -341,5 +372,6 @@ class System:
         """End the connections, and give back the testbed."""
         for seat in self._seats:
             seat.close()
+        self.wires.close()
         self.redis.hang_up()
         self._testbed.close()

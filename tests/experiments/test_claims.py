@@ -1,7 +1,7 @@
 """Each claim of each experiment, with crafted numbers: it can hold, break, and say that it was idle."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -44,7 +44,13 @@ CASES = {
     ),
     "ThunderingHerd": (
         ThunderingHerd(clients=4),
-        {"expiry_met": 1, "most_loads_at_once": 1, "clients_answered": 4, "answered_from_cache": 1},
+        {
+            "expiry_met": 1,
+            "most_loads_at_once": 1,
+            "clients_answered": 4,
+            "answered_from_cache": 1,
+            "loads_in_time": 1,
+        },
         [{}, {"most_loads_at_once": 2}, {"never_answered": 1}, {"loads_in_vain": 9}],
     ),
     "WriteCost": (
@@ -226,3 +232,13 @@ def test_nobody_got_the_lock():
     """Where nobody has the lock, nobody is alone with it, and nothing can be sold twice."""
     found = statuses(TwoHolders(down=3), {"met": 1, "in_time": 1})
     assert found == ["not exercised", "not exercised", "broken"]
+
+
+def test_loads_that_outlast_the_ttl_refute_no_filling():
+    """On a machine that is so slow, what was filled expires before anybody can read it."""
+    numbers = Counter(
+        {"expiry_met": 1, "answered_from_cache": 1, "loads_in_vain": 99, "clients": 4}
+    )
+    assert ThunderingHerd(clients=4).claims[3].judge(numbers).status == "not exercised"
+    numbers["loads_in_time"] = 1
+    assert ThunderingHerd(clients=4).claims[3].judge(numbers).status == "broken"

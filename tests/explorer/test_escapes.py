@@ -1,5 +1,6 @@
 """Whatever code may do to escape the explorer is stepped or refused; nothing of a run outlives it."""
 
+import asyncio
 import cProfile
 import functools
 import os
@@ -12,16 +13,19 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 import redis as redis_py
-import redis.asyncio
+import redis.asyncio as aredis
 import sqlalchemy as sa
+from greenlet import greenlet
+from redis.cluster import ClusterNode
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from labsupport import explore
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients import guard
-from labsupport.servers import start_server
 
 
 def always(redis, db):
@@ -30,13 +34,6 @@ def always(redis, db):
 
 def count(redis, db):
     redis.incr("n")
-
-
-@pytest.fixture(scope="module")
-def other():
-    """Another server, which no client was handed."""
-    with start_server() as server:
-        yield server
 
 
 def thread(redis, db):
@@ -76,15 +73,6 @@ def sqlite(redis, db):
     sqlite3.connect(":memory:")
 
 
-def coroutine(redis, db):
-    redis.ping()
-
-    async def client():
-        return None
-
-    return client()
-
-
 def leaves(redis, db):
     redis.ping()
     sys.exit()
@@ -110,6 +98,43 @@ def monitors(redis, db):
     redis.monitor()
 
 
+def runs_a_loop(redis, db):
+    redis.ping()
+    asyncio.run(aredis.Redis(host="cache.example").ping())
+
+
+def joins_a_cluster(redis, db):
+    redis.ping()
+    redis_py.RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", 9)])
+
+
+def subscribes_by_itself(redis, db):
+    redis.ping()
+    redis_py.Redis("cache.example").pubsub().subscribe("c")
+
+
+def other_greenlet(redis, db):
+    redis.ping()
+    greenlet(lambda: redis_py.Redis("cache.example").incr("n")).switch()
+
+
+def psycopg_by_itself(redis, db):
+    redis.ping()
+    psycopg.connect("postgresql://127.0.0.1:9/none", connect_timeout=1).execute("SELECT 1")
+
+
+async def thread_of_a_loop(redis, db):
+    await redis.ping()
+    await asyncio.to_thread(len, "")
+
+
+async def asynchronous_engine(redis, db):
+    await redis.ping()
+    engine = create_async_engine("postgresql+psycopg://127.0.0.1:9/none")
+    async with engine.connect() as connection:
+        await connection.execute(sa.text("SELECT 1"))
+
+
 ESCAPES = {
     thread: "starts a thread",
     pool_of_threads: "starts a thread",
@@ -118,12 +143,18 @@ ESCAPES = {
     fork: "starts a process",
     connection: "opens a connection",
     sqlite: "opens an SQLite connection",
-    coroutine: "is a coroutine",
     leaves: "ended the process",
     leaves_at_once: "ended the process",
     kills: "sends a signal",
     subscribes: "Pub/Sub",
     monitors: "MONITOR",
+    runs_a_loop: "event loop of its own",
+    joins_a_cluster: "CLUSTER reaches beyond|COMMAND|opens a connection",
+    subscribes_by_itself: "SUBSCRIBE reaches beyond",
+    other_greenlet: "used outside its function",
+    psycopg_by_itself: "psycopg by itself",
+    thread_of_a_loop: "starts a thread",
+    asynchronous_engine: "uses an engine of postgresql",
 }
 
 BEYOND = [
@@ -209,32 +240,6 @@ class TestRefused:
             explore({"a": count}, given=lambda r, d: r.flushall(), invariant=always)
         with pytest.raises(LabError, match="CONFIG SET reaches beyond"):
             explore({"a": count}, invariant=lambda r, d: r.config_set("maxmemory", 1))
-
-    def test_clients_that_were_not_handed_out(self, other):
-        """A client of one's own, its pipeline, its lock, a cached one, an asynchronous one."""
-        mine = other.client()
-        mine.ping()
-        pool = redis_py.ConnectionPool.from_url(other.url)
-        uses = {
-            "execute_command": lambda: mine.incr("n"),
-            "pipeline": lambda: mine.pipeline().incr("n").execute(),
-            "lock": lambda: mine.lock("l").acquire(blocking=False),
-            "from_url": lambda: redis_py.Redis.from_url(other.url).get("n"),
-            "pool": lambda: redis_py.Redis(connection_pool=pool).get("n"),
-            "script": lambda: mine.register_script("return 1")(),
-            "single": lambda: mine.client().get("n"),
-        }
-        for name, use in uses.items():
-
-            def client(redis, db, use=use):
-                redis.ping()
-                use()
-
-            with pytest.raises(LabError, match=r"did not hand out|opens a connection") as caught:
-                explore({"a": client}, invariant=always)
-            assert "'a'" in str(caught.value), name
-        mine.close()
-        pool.disconnect()
 
     def test_a_lock_of_the_process(self, monkeypatch):
         """A function that waits for a lock of the process is ended, and told, in the time it has."""

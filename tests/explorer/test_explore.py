@@ -730,27 +730,6 @@ class TestBadInput:
         with pytest.raises(NotSteppableError, match="thread"):
             explore({"a": threaded}, invariant=always)
 
-    def test_asyncio(self):
-        """A coroutine function is refused."""
-
-        async def client(redis, db):
-            redis.get("n")
-
-        with pytest.raises(NotSteppableError, match="coroutine"):
-            explore({"a": client}, invariant=always)
-
-    def test_a_client_that_was_not_handed_out(self, embedded):
-        """Another Redis client than the one handed out is noticed."""
-        other = embedded.client()
-
-        def client(redis, db):
-            redis.get("n")
-            other.incr("n")
-
-        with pytest.raises(NotSteppableError, match="did not hand out"):
-            explore({"a": client}, invariant=always)
-        other.close()
-
     def test_a_client_that_repeats_itself_is_no_stranger(self):
         """What the explorer asks the server about a repeated step is not the client's doing."""
 

@@ -411,6 +411,41 @@ class TestClocks:
 
 
 class TestNobodyCanMoveOn:
+    def test_a_circle_that_leaves_redis_as_it_was(self):
+        """INCR, too many, DECR: the client waits for the other, and is not tried without end."""
+
+        def enter(redis, db):
+            while redis.incr("inside") > 1:
+                redis.decr("inside")
+            redis.decr("inside")
+
+        report = explore({"a": enter, "b": enter}, invariant=lambda r, d: r.get("inside") == "0")
+        assert (report.violations, report.exhausted) == (0, True)
+        assert report.interleavings < 100
+
+    def test_steps_that_look_alike_and_count(self):
+        """A script that says the same each time and counts is no circle: every order is run."""
+        script = "redis.call('INCR', KEYS[1]) return 1"
+
+        def count(redis, db):
+            for _ in range(6):
+                redis.eval(script, 1, "n")
+
+        seen = set()
+        explore({"a": count, "b": lambda r, d: seen.add(r.get("n"))}, invariant=lambda r, d: True)
+        assert seen == {None, "1", "2", "3", "4", "5", "6"}
+
+    def test_a_search_among_endless_orders_ends(self):
+        """A client that never ends and never repeats itself: the search is given up soon."""
+
+        def grow(redis, db):
+            while redis.rpush("l", "x"):
+                pass
+
+        report = explore({"a": grow, "b": lambda r, d: r.ping()}, invariant=lambda r, d: True)
+        assert "more than 1,000 steps" in report.given_up
+        assert report.verdict.claims[0].status == "not exercised"
+
     def test_two_locks_in_two_orders(self):
         """A deadlock is broken, with the shortest schedule and what each waits for."""
 

@@ -47,6 +47,13 @@ gone.close()
 tell(running, paused, saving, replica)
 """
 
+CLUSTER = """
+from labsupport.servers.cluster import start_cluster
+cluster = start_cluster(network=True)
+cluster.nodes[0].pause()
+tell(*cluster.nodes, cluster.network)
+"""
+
 CHILDREN = """
 stopped = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 adopt(stopped.pid)
@@ -122,6 +129,14 @@ class TestKilled:
         child = kernel(SERVERS + "time.sleep(1000)")
         pids, directories = told(child)
         assert [process_status(pid) for pid in pids] == ["running", "stopped", "running", "running"]
+        child.kill()
+        all_gone(pids, directories)
+
+    def test_a_cluster(self, kernel):
+        """kill -9: six nodes, one of them paused, and their network end, and their directories go."""
+        child = kernel(CLUSTER + "time.sleep(1000)")
+        pids, directories = told(child)
+        assert [process_status(pid) for pid in pids] == ["stopped"] + ["running"] * 6
         child.kill()
         all_gone(pids, directories)
 

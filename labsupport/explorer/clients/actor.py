@@ -13,7 +13,7 @@ from labsupport.explorer.clients.loops import Loops
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Operation
 
-__all__ = ["Actor", "DatabaseSeat", "RedisSeat", "actor_here"]
+__all__ = ["Actor", "CoroutineFoundError", "DatabaseSeat", "RedisSeat", "actor_here"]
 
 _MAX_REFUSALS = 100
 
@@ -33,6 +33,9 @@ class RedisSeat(Protocol):
     def unblock(self, number: int) -> None:
         """Let the timeout of a blocking command pass."""
 
+    def state(self) -> str:
+        """A digest of what is in Redis."""
+
 
 class DatabaseSeat(Protocol):
     """The database session that the function is handed."""
@@ -47,7 +50,17 @@ class DatabaseSeat(Protocol):
 
 def actor_here() -> "Actor | None":
     """The client whose function is running; None outside of all."""
-    return getattr(getcurrent(), "actor", None)
+    here: Any = getcurrent()
+    while here is not None:  # a library's greenlet belongs to the client that made it
+        actor: Actor | None = getattr(here, "actor", None)
+        if actor is not None:
+            return actor
+        here = here.parent
+    return None
+
+
+class CoroutineFoundError(NotSteppableError):
+    """A function that was taken for a plain one returns a coroutine."""
 
 
 class Actor:
@@ -121,9 +134,9 @@ class Actor:
         self._read_after: Any = _NEVER  # the step after which it read the present
         self._slept = 0.0
         self._refused = 0
-        self._loops = Loops(self._no_op, _BOTTOM)
+        self._loops = Loops(self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
-        self.others.clear()
+        self._drop_others()
 
     def start(self) -> None:
         """Run up to the first step."""
@@ -154,6 +167,26 @@ class Actor:
     def here(self) -> bool:
         """True in the client's own function."""
         return getcurrent() is self._greenlet
+
+    @property
+    def at(self) -> Operation | None:
+        """The step that it stands at: the one before it, or the last one."""
+        return self.pending or self.last
+
+    @property
+    def whole(self) -> "Actor":
+        """The client, of which this is all or one task."""
+        return self
+
+    @property
+    def stands_back(self) -> bool:
+        """True while others stand for it: a client's tasks."""
+        return False
+
+    @property
+    def stalled(self) -> bool:
+        """True when it waits, and not for the explorer: a client whose tasks wait for one another."""
+        return False
 
     def crash(self) -> None:
         """Drop the connections, as the system does for a process that died; no more code runs."""
@@ -293,7 +326,10 @@ class Actor:
 
     def _drop_database(self) -> None:
         self.db.rollback()
-        for drop in self.others.values():
+        self._drop_others()
+
+    def _drop_others(self) -> None:
+        for drop in list(self.others.values()):
             drop()
         self.others.clear()
 
@@ -311,9 +347,9 @@ class Actor:
             self.returned = returned = self.function(self.redis, self.db)
             if hasattr(type(returned), "__await__"):
                 getattr(returned, "close", lambda: None)()
-                self.fault = NotSteppableError(
-                    f"The client {self.name!r} is a coroutine; the explorer steps plain functions.",
-                    "Write it with redis.Redis instead of redis.asyncio, without async and await.",
+                self.fault = CoroutineFoundError(
+                    f"The client {self.name!r} returned a coroutine that nobody awaits.",
+                    "Give a coroutine function to explore, or a function that returns what it awaited.",
                 )
         except Exception as error:
             self.error = error

@@ -154,7 +154,10 @@ class Captured(ExitStack):
             self._chance.append((functools.partial(setattr, bits, "state"), bits.state))
         if isinstance(thing, MappingProxyType) or kind.__module__ == "builtins":
             return []
-        kept = getattr(thing, "__dict__", None)
+        try:
+            kept = getattr(thing, "__dict__", None)
+        except Exception:  # it stands for something that is not there: a request, outside of one
+            return []
         found = self._items(kept, list(kept.items())) if isinstance(kept, dict) else []
         if kind.__module__.startswith("labsupport"):
             return [one for one in found if isinstance(one, FunctionType | MethodType)]

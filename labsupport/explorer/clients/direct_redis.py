@@ -9,6 +9,7 @@ from redis.client import Pipeline
 from redis.exceptions import NoScriptError, ResponseError
 
 from labsupport.errors import NotSteppableError
+from labsupport.explorer.clients.actor import actor_here
 from labsupport.explorer.clients.scripts import Scripts
 from labsupport.explorer.clients.server_time import on_the_wire, word
 from labsupport.explorer.clock import Clock
@@ -18,6 +19,7 @@ __all__ = ["DirectPipeline", "DirectRedis", "Wiring", "note_times", "transmit"]
 _BEYOND = frozenset(
     {"ACL", "AUTH", "BGREWRITEAOF", "BGSAVE", "CLUSTER", "DEBUG", "FAILOVER", "FLUSHALL", "HELLO"}
     | {"MIGRATE", "MODULE", "MONITOR", "MOVE", "PSUBSCRIBE", "PSYNC", "QUIT", "REPLICAOF", "RESET"}
+    | {"SENTINEL"}
     | {"SAVE", "SELECT", "SHUTDOWN", "SLAVEOF", "SSUBSCRIBE", "SUBSCRIBE", "SWAPDB", "SYNC"}
 )
 _ALLOWED = {
@@ -51,6 +53,7 @@ class Wiring:
         streams: True once an entry was read by a group: then idle times matter.
         settle: brings the idle times of pending entries up to the clock.
         changes: how many changes the server has made to its data.
+        state: a digest of its data.
     """
 
     def __init__(self, clock: Clock, scripts: Scripts, empty: tuple[Any, ...]) -> None:
@@ -60,6 +63,7 @@ class Wiring:
         self.streams = False
         self.settle: Any = None
         self.changes: Any = None
+        self.state: Any = None
 
 
 @functools.lru_cache(maxsize=512)
@@ -261,12 +265,16 @@ def digest_of(script: Any) -> str:
 
 
 def refused(name: str) -> NotSteppableError:
-    """What is said of a command that an exploration cannot have."""
-    return NotSteppableError(
+    """What is said of a command that an exploration cannot have, whatever the code makes of it."""
+    error = NotSteppableError(
         f"{name.strip()} reaches beyond the database that the explorer sets back, or reads the machine's "
         "clock.",
         "Leave it out of the explored functions; put it to an experiment with a server of its own.",
     )
+    actor = actor_here()
+    if actor is not None:
+        actor.fault = actor.fault or error
+    return error
 
 
 def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], Any]:

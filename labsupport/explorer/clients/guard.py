@@ -10,14 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import redis
-import redis.asyncio
-from redis.asyncio.client import Pipeline as AsyncPipeline
-from redis.client import Pipeline
-
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import actor_here
-from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis
 
 __all__ = ["PATIENCE_SECONDS", "StepTimeout", "foreign_use_noticed", "watched"]
 
@@ -36,18 +30,18 @@ def foreign_use_noticed() -> Iterator[None]:
     The methods through which every command of redis-py goes, and the start of a thread, are replaced
     for the length of the block; outside a client's function they do what they always do.
     """
-    replaced: list[tuple[type, str, Any]] = []
+    replaced: list[tuple[Any, str, Any]] = []
 
-    def watch(owner: type, name: str, what: str, ours: tuple[type, ...] = ()) -> None:
+    def watch(owner: Any, name: str, what: str) -> None:
         usual = getattr(owner, name)
 
         @functools.wraps(usual)
         def checked(self: Any, *args: Any, **options: Any) -> Any:
             actor = actor_here()
-            if actor is not None and actor.fault is None and not isinstance(self, ours):
+            if actor is not None and actor.fault is None and not actor.trusted:
                 actor.fault = NotSteppableError(
                     f"The client {actor.name!r} {what}; the explorer cannot order its steps.",
-                    "Use only the redis and db that the function is called with, in plain functions.",
+                    "Use redis-py's clients, the db of the function or an SQLAlchemy engine, in one thread.",
                 )
                 raise actor.fault  # before the call is made
             return usual(self, *args, **options)
@@ -55,13 +49,13 @@ def foreign_use_noticed() -> Iterator[None]:
         replaced.append((owner, name, usual))
         setattr(owner, name, checked)
 
-    foreign = "uses a Redis client that the explorer did not hand out"
     try:
-        watch(redis.Redis, "execute_command", foreign, (DirectRedis,))
-        watch(Pipeline, "execute", foreign, (DirectPipeline,))
-        watch(redis.asyncio.Redis, "execute_command", "uses redis.asyncio")
-        watch(AsyncPipeline, "execute", "uses redis.asyncio")
         watch(threading.Thread, "start", "starts a thread of its own")
+        psycopg = sys.modules.get("psycopg")
+        if psycopg is not None:  # its connections are libpq's: no audit event tells of them
+            by_itself = "uses psycopg by itself"
+            watch(psycopg.generators, "connect", by_itself)
+            watch(psycopg.Cursor, "execute", by_itself)
         _audit()
         yield
     finally:

@@ -15,10 +15,18 @@ class Loops:
     Args:
         no_op: tells of a step that was taken whether it changed nothing.
         outermost: the code at the bottom of the client's stack.
+        state: what is in Redis, as a digest.
     """
 
-    def __init__(self, no_op: Callable[[Operation], bool], outermost: CodeType) -> None:
+    def __init__(
+        self,
+        no_op: Callable[[Operation], bool],
+        outermost: CodeType,
+        state: Callable[[], str],
+    ) -> None:
         self._no_op = no_op
+        self._state = state
+        self._cycles: dict[int, tuple[int, str]] = {}  # by site: after how many steps, the state
         self._outermost = outermost
         self._taken: list[Operation] = []
         self._words: set[str] = set()
@@ -42,13 +50,28 @@ class Loops:
             return False
         coming.site = self._site()
         latest, before = taken[-length:], taken[-2 * length : -length]
-        return (
+        repeated = (
             alone >= length
             and latest[0].site == coming.site
             and len(before) == length
             and all(map(Operation.repeats, latest, before))
-            and all(map(self._no_op, latest + before))
         )
+        return repeated and (
+            all(map(self._no_op, latest + before)) or self._circles(coming, latest, before, alone)
+        )
+
+    def _circles(
+        self, coming: Operation, latest: list[Operation], before: list[Operation], alone: int
+    ) -> bool:
+        """True when one more time round the loop has left Redis as it was: INCR, too many, DECR."""
+        if any(step.kind != "redis" for step in latest):
+            return False
+        if not all(map(Operation.answered_alike, latest, before)):
+            return False
+        known = self._cycles.get(coming.site)
+        state = self._state()
+        self._cycles[coming.site] = alone, state
+        return known == (alone - len(latest), state)
 
     def repeated(self, coming: Operation) -> bool:
         """True when the client has sent the same command to the same key before, or the same script."""

@@ -47,7 +47,13 @@ class Timekeeper(Protocol):
 
 def timekeeper_here() -> Timekeeper | None:
     """Whose clock counts here; None outside of all explored functions."""
-    return getattr(getcurrent(), "timekeeper", None)
+    here: Any = getcurrent()
+    while here is not None:
+        keeper: Timekeeper | None = getattr(here, "timekeeper", None)
+        if keeper is not None:
+            return keeper
+        here = here.parent
+    return None
 
 
 def _sleeping(usual: Callable[[float], None]) -> Callable[[float], None]:

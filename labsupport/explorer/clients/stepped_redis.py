@@ -16,13 +16,13 @@ from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis
 from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.operations import Operation
 
-__all__ = ["SteppedPipeline", "SteppedRedis"]
+__all__ = ["BLOCKING", "SteppedPipeline", "SteppedRedis", "without_timeout"]
 
 # Where a blocking command keeps its timeout. The explorer, not the clock, decides when it is over.
 _TIMEOUT_LAST = frozenset({"BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BZPOPMIN", "BZPOPMAX"})
 _TIMEOUT_FIRST = frozenset({"BLMPOP", "BZMPOP"})
 _TIMEOUT_OPTION = frozenset({"XREAD", "XREADGROUP"})
-_BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _TIMEOUT_OPTION
+BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _TIMEOUT_OPTION
 _FOR_EVER = 0
 
 
@@ -65,7 +65,7 @@ class SteppedRedis(DirectRedis):
         timeout = None
         sent, convert = self.prepare(args)
         if _may_block(args[0]):
-            sent, timeout = _without_timeout(sent)
+            sent, timeout = without_timeout(sent)
         before = None
         if actor.repeated(operation):
             before = self.wiring.changes()
@@ -151,6 +151,10 @@ class SteppedRedis(DirectRedis):
         listed = self._admin.raw("CLIENT", "LIST", "ID", number)
         text = listed.decode() if isinstance(listed, bytes) else str(listed)
         return "b" in text.partition("flags=")[2].split()[0]
+
+    def state(self) -> str:
+        """A digest of what is in Redis."""
+        return str(self.wiring.state())
 
     def unblock(self, number: int) -> None:
         """Let the timeout of a blocking command pass."""
@@ -245,10 +249,10 @@ class SteppedPipeline(DirectPipeline):
 
 @functools.lru_cache(maxsize=512)
 def _may_block(name: Any) -> bool:
-    return word(name) in _BLOCKING
+    return word(name) in BLOCKING
 
 
-def _without_timeout(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], float | None]:
+def without_timeout(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], float | None]:
     """A blocking command with its timeout out of reach, and the timeout (None: it does not block)."""
     name = word(args[0])
     if name in _TIMEOUT_LAST:

@@ -1,0 +1,300 @@
+"""A client whose function is a coroutine: an event loop of its own, whose tasks step one by one.
+
+The loop runs inside the client's greenlet. A task that comes to a command of redis.asyncio waits for the
+explorer; when nothing else in the loop is ready, the explorer chooses whose step is next, among the tasks
+of one client as among the clients.
+"""
+
+import asyncio
+import sys
+from asyncio import events
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from greenlet import GreenletExit
+
+from labsupport.errors import LabError, NotSteppableError
+from labsupport.explorer.clients.actor import Actor, actor_here
+from labsupport.explorer.operations import Move, Operation
+from labsupport.explorer.own.event_loop import ClientLoop
+
+__all__ = ["CoroutineActor", "Strand"]
+
+_ANY = (None, 0, True)  # a timer of the loop, as a wait that a timeout ends
+
+
+class CoroutineActor(Actor):
+    """A client that awaits. Its own steps are those of synchronous code, which stops its whole loop.
+
+    Attributes:
+        join: makes a strand known to the adversary.
+        handed: makes the client that the function is called with, or gives back an earlier run's.
+    """
+
+    join: Callable[["Strand"], None]
+    handed: Callable[[Any], Any]
+
+    def __init__(self, name: str, function: Callable[..., Any], *args: Any) -> None:
+        super().__init__(name, self._run, *args)
+        self._coroutine = function
+        self._redis: Any = None
+
+    def reset(self) -> None:
+        super().reset()
+        self.loop: ClientLoop | None = None
+        self._strands: dict[Any, Strand] = {}
+        self._next: Strand | None = None
+        self._stops = False  # a synchronous step is pending
+
+    @property
+    def ready(self) -> bool:
+        return self._stops and super().ready
+
+    @property
+    def stands_back(self) -> bool:
+        return any(strand.live for strand in self._strands.values())
+
+    @property
+    def stalled(self) -> bool:
+        return not self._stops and not self.stands_back
+
+    @property
+    def at(self) -> Operation | None:
+        pending = [one.pending for one in self._strands.values() if one.live]
+        return self.pending if self._stops else (pending[0] if pending else self.last)
+
+    @property
+    def stops(self) -> bool:
+        """True while synchronous code keeps the loop from going on."""
+        return self._stops
+
+    def strand(self) -> "Strand":
+        """The strand of the task that is running."""
+        task = asyncio.current_task()
+        found = self._strands.get(task)
+        if found is None:
+            found = self._strands[task] = Strand(self, len(self._strands) + 1)
+            self.join(found)
+        return found
+
+    def resume(self, strand: "Strand") -> None:
+        """Let a task go on, and with it the loop until nothing more is ready."""
+        self._next = strand
+        self.proceed()
+
+    def served(self) -> bool:
+        return False
+
+    def time_out(self) -> None:
+        """The loop's next timer is due, as nobody else can move."""
+        self.waiting = None
+        self._fire()
+
+    # synchronous code inside
+
+    def gate(self, operation: Operation) -> None:
+        with self._stopped():
+            super().gate(operation)
+
+    def block(self, operation: Operation, connection: Any, number: int, timeout: bool) -> None:
+        raise self._refuse(
+            "waits in a blocking command of a synchronous client, and stops its loop"
+        )
+
+    def sleep(self, seconds: float) -> None:
+        with self._stopped():
+            super().sleep(seconds)
+
+    @contextmanager
+    def _stopped(self) -> Iterator[None]:
+        self._stops = True
+        try:
+            with self._away():
+                yield
+        finally:
+            self._stops = False
+
+    # the loop
+
+    def _run(self, redis: Any, db: Any) -> Any:
+        self._redis = self.handed(self._redis)
+        coroutine = self._coroutine(self._redis, db)
+        if not hasattr(type(coroutine), "__await__"):
+            return coroutine
+        self._outer = events._get_running_loop(), sys.get_asyncgen_hooks()
+        events._set_running_loop(None)
+        loop = self.loop = ClientLoop(self.monotonic, self._idle, self._refuse, self._check)
+        try:
+            main = loop.create_task(_awaited(coroutine))
+            loop.run_until_complete(main)
+            self._cancel_the_rest(loop)
+            self._look_at_lost_errors(loop, main)
+            return main.result()
+        finally:
+            if self.crashed:
+                loop.abandon()
+            loop.close()
+            events._set_running_loop(self._outer[0])
+
+    def _cancel_the_rest(self, loop: ClientLoop) -> None:
+        rest = [task for task in loop.tasks if not task.done()]
+        if rest:
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(rest))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+
+    def _look_at_lost_errors(self, loop: ClientLoop, main: Any) -> None:
+        """An error that a task raised, and that nobody asked it for, is the client's."""
+        for task in loop.tasks:
+            lost = getattr(task, "_log_traceback", False)
+            if task is not main and lost and not task.cancelled():
+                error = task.exception()
+                if isinstance(error, Exception) and main.exception() is None:
+                    raise error
+
+    def _idle(self) -> None:
+        """Nothing is ready: sleeps are over, or the explorer says who goes on."""
+        if self.crashed:
+            raise GreenletExit
+        assert self.loop is not None
+        timer = self.loop.next_timer()
+        busy = self.stands_back
+        if timer is not None and not self.clock.passing and not (timer[1] and busy):
+            self._fire()
+            return
+        self.waiting = self.wake_us = None
+        if timer is not None and self.clock.passing:
+            left = timer[0] - self.monotonic()
+            self.wake_us = self.clock.now_us + max(round(left * 1e6), 1)
+            if left <= 0:
+                return
+        elif timer is not None:
+            self.waiting = _ANY
+        self._next = None
+        with self._away():
+            assert self._hub is not None
+            self._hub.switch()
+        if self.crashed:
+            raise GreenletExit
+        self.waiting = None
+        if self._next is not None:
+            self._next.released()
+
+    def _fire(self) -> None:
+        """Move the client's own clock on to the next timer."""
+        assert self.loop is not None
+        timer = self.loop.next_timer()
+        if timer is not None:
+            self._slept += max(timer[0] - self.monotonic(), 0.0) * self.haste
+
+    @contextmanager
+    def _away(self) -> Iterator[None]:
+        """Leave the loop, as nobody else may take it for theirs."""
+        hooks = sys.get_asyncgen_hooks()
+        loop = events._get_running_loop()
+        events._set_running_loop(self._outer[0])
+        sys.set_asyncgen_hooks(*self._outer[1])
+        try:
+            yield
+        finally:
+            events._set_running_loop(loop)
+            sys.set_asyncgen_hooks(*hooks)
+
+    def _check(self) -> None:
+        if self.crashed or actor_here() is self:
+            return
+        other = actor_here()
+        self._refuse(
+            f"is woken by {other.name if other else 'code outside'!r}: they share an asyncio object"
+        )
+
+    def _refuse(self, what: str) -> LabError:
+        self.fault = self.fault or NotSteppableError(
+            f"The client {self.name!r} {what}; the explorer cannot order its steps.",
+            "Each client has an event loop of its own, and only redis.asyncio and timers in it; tasks that "
+            "share an object are one client, which gathers them.",
+        )
+        raise self.fault
+
+
+class Strand(Actor):
+    """One task of a client, as the adversary sees it: it has a step of its own to take.
+
+    Args:
+        client: whose task it is.
+        number: in order of their first steps.
+    """
+
+    def __init__(self, client: CoroutineActor, number: int) -> None:
+        self.client = client
+        super().__init__(
+            client.name, client.function, client.redis, client.db, client.clock, client._no_op
+        )
+        self.name = f"{client.name}\0{number}"
+        self.move = Move("step", self.name)
+        self.may_lose = client.may_lose
+        self._future: asyncio.Future[None] | None = None
+
+    @property
+    def whole(self) -> Actor:
+        return self.client
+
+    @property
+    def haste(self) -> int:
+        return self.client.haste
+
+    @haste.setter
+    def haste(self, value: int) -> None:
+        self.client.haste = value
+
+    @property
+    def live(self) -> bool:
+        return self._future is not None and self.client.live
+
+    @property
+    def ready(self) -> bool:
+        return self.live and self.waiting is None and not self.client.stops
+
+    def proceed(self) -> None:
+        self.client.resume(self)
+
+    def released(self) -> None:
+        """Go on: the explorer has chosen this step."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def pause(self, operation: Operation) -> None:
+        """Return when the explorer lets the step be taken."""
+        if self.client.crashed:
+            raise GreenletExit
+        self.parked = self._loops.spins(operation, self.last, self.alone)
+        self.pending = operation
+        await self._wait()
+
+    async def wait_for_reply(
+        self, operation: Operation, connection: Any, number: int, timeout: bool
+    ) -> None:
+        """Return when a blocking command has been served."""
+        self.last = operation
+        self.waiting = (connection, number, timeout)
+        await self._wait()
+
+    async def _wait(self) -> None:
+        assert self.client.loop is not None
+        self._future = self.client.loop.create_future()
+        try:
+            await self._future
+        finally:
+            self._future = self.waiting = None
+        if self.client.crashed:
+            raise GreenletExit
+
+    def took(self, operation: Operation, reply: Any) -> None:
+        super().took(operation, reply)
+        self.client.last = operation
+
+
+async def _awaited(thing: Any) -> Any:
+    return await thing

@@ -1,0 +1,111 @@
+"""What stepping a statement takes with each database driver: not to wait for a lock, and to undo."""
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+__all__ = ["Driver", "find_driver", "roll_back"]
+
+
+class Driver(Protocol):
+    """How one driver's connections are handled while clients are explored."""
+
+    def impatient(self, connection: Any) -> Any:
+        """Let a connection not wait for locks; what `patient` needs to undo that."""
+
+    def patient(self, connection: Any, before: Any) -> None:
+        """Let it wait for locks as it did."""
+
+    def run(self, connection: Any, sql: str, statement: Callable[[], Any]) -> bool:
+        """Run a statement; False when a lock is not free, and nothing was done."""
+
+    def in_transaction(self, connection: Any) -> bool:
+        """True while a transaction may hold locks."""
+
+
+class Sqlite:
+    """The standard library's sqlite3."""
+
+    def impatient(self, connection: Any) -> Any:
+        waits = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        connection.execute("PRAGMA busy_timeout = 0")
+        return waits
+
+    def patient(self, connection: Any, before: Any) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {before}")
+
+    def run(self, connection: Any, sql: str, statement: Callable[[], Any]) -> bool:
+        try:
+            statement()
+        except Exception as error:
+            if "locked" in str(error):
+                return False
+            raise
+        return True
+
+    def in_transaction(self, connection: Any) -> bool:
+        return bool(getattr(connection, "in_transaction", False))
+
+
+class Psycopg:
+    """psycopg 3 on PostgreSQL.
+
+    A statement that waits for a lock fails after a millisecond, and with it would fail its transaction;
+    a savepoint in front of it takes it back. The lock's holder stands still meanwhile: no machine is
+    so slow that it would let go.
+    """
+
+    _OWN = re.compile(r"\s*(?:savepoint|release|rollback|begin|commit|set|show)\b", re.IGNORECASE)
+    _POINT = "labsupport_step"
+
+    def impatient(self, connection: Any) -> Any:
+        before = connection.execute("SHOW lock_timeout").fetchone()[0]
+        self._set(connection, "1ms")
+        return before
+
+    def patient(self, connection: Any, before: Any) -> None:
+        connection.rollback()
+        self._set(connection, before)
+
+    def run(self, connection: Any, sql: str, statement: Callable[[], Any]) -> bool:
+        from psycopg.errors import LockNotAvailable
+
+        kept = not connection.autocommit and not self._OWN.match(sql)
+        if kept:
+            connection.execute(f"SAVEPOINT {self._POINT}")
+        try:
+            statement()
+        except LockNotAvailable:
+            if kept:
+                connection.execute(f"ROLLBACK TO SAVEPOINT {self._POINT}")
+                connection.execute(f"RELEASE SAVEPOINT {self._POINT}")
+            return False
+        if kept:
+            connection.execute(f"RELEASE SAVEPOINT {self._POINT}")
+        return True
+
+    def in_transaction(self, connection: Any) -> bool:
+        return int(connection.pgconn.transaction_status) != 0
+
+    def _set(self, connection: Any, value: str) -> None:
+        # outside of a transaction, as a rollback would undo it
+        connection.execute(f"SET lock_timeout = '{value}'")
+        if not connection.autocommit:
+            connection.commit()
+
+
+_DRIVERS: dict[str, Driver] = {"sqlite+pysqlite": Sqlite(), "postgresql+psycopg": Psycopg()}
+
+
+def find_driver(dialect: Any) -> Driver | None:
+    """The driver of an engine's dialect; None when the explorer does not know it."""
+    if getattr(dialect, "is_async", False):
+        return None
+    return _DRIVERS.get(f"{dialect.name}+{dialect.driver}")
+
+
+def roll_back(connection: Any) -> None:
+    """Undo what a client that is gone has begun."""
+    with suppress(Exception):  # it may be closed
+        connection.rollback()

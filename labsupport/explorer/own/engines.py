@@ -1,0 +1,129 @@
+"""SQLAlchemy engines of the learner's own: each statement, and each commit, is a step.
+
+SQLAlchemy's events see every statement of every engine, the ORM's too.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from labsupport.errors import NotSteppableError
+from labsupport.explorer.clients.actor import Actor, actor_here
+from labsupport.explorer.operations import Operation
+from labsupport.explorer.own.drivers import Driver, find_driver, roll_back
+
+__all__ = ["engines_stepped"]
+
+
+class _Engines:
+    """What the events of all engines do in one exploration."""
+
+    def __init__(self) -> None:
+        self._patient: dict[int, tuple[Any, Driver, Any]] = {}  # connections, and how they waited
+
+    def step(self, cursor: Any, sql: str, parameters: Any, context: Any, run: Any) -> Any:
+        """Run a statement as a step of the client; None outside of all clients."""
+        actor = actor_here()
+        if actor is None:
+            return None
+        driver = _driver(actor, context.dialect)
+        connection = cursor.connection
+        operation = Operation("sql", ((sql, parameters),), transaction="inside")
+        with _trusted(actor):
+            if id(connection) not in self._patient:
+                self._patient[id(connection)] = connection, driver, driver.impatient(connection)
+        actor.others[id(connection)] = lambda: roll_back(connection)
+        while True:
+            actor.gate(operation)
+            try:
+                with _trusted(actor):
+                    done = driver.run(connection, sql, run)
+            except Exception as error:
+                actor.took(operation, error)
+                raise
+            if done:
+                actor.took(operation, None)
+                return True
+            actor.busy = True  # a lock is not free: the step was not taken
+
+    def ended(self, connection: Any, word: str) -> None:
+        """Let a commit or a rollback be a step, if there is a transaction."""
+        actor = actor_here()
+        if actor is None:
+            return
+        driver = _driver(actor, connection.dialect)
+        if driver.in_transaction(connection.connection.driver_connection):
+            operation = Operation("sql", ((word, {}),), transaction="inside")
+            actor.gate(operation)
+            actor.took(operation, None)
+
+    def restore(self) -> None:
+        """Let all connections wait for locks as they did."""
+        for connection, driver, before in self._patient.values():
+            with suppress(Exception):  # it may be closed
+                driver.patient(connection, before)
+
+
+@contextmanager
+def engines_stepped() -> Iterator[None]:
+    """Step what clients do on engines that they were not handed."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    engines = _Engines()
+    step = engines.step
+
+    def do_execute(cursor: Any, sql: str, parameters: Any, context: Any) -> Any:
+        return step(cursor, sql, parameters, context, lambda: cursor.execute(sql, parameters))
+
+    def do_executemany(cursor: Any, sql: str, parameters: Any, context: Any) -> Any:
+        return step(cursor, sql, (), context, lambda: cursor.executemany(sql, parameters))
+
+    def do_execute_no_params(cursor: Any, sql: str, context: Any) -> Any:
+        return step(cursor, sql, (), context, lambda: cursor.execute(sql))
+
+    def do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+        actor = actor_here()
+        if actor is None:
+            return None
+        _driver(actor, dialect)
+        with _trusted(actor):  # a connection of an engine is stepped
+            return dialect.connect(*arguments, **options)
+
+    listeners: list[tuple[str, Callable[..., Any]]] = [
+        ("do_connect", do_connect),
+        ("do_execute", do_execute),
+        ("do_executemany", do_executemany),
+        ("do_execute_no_params", do_execute_no_params),
+        ("commit", lambda connection: engines.ended(connection, "COMMIT")),
+        ("rollback", lambda connection: engines.ended(connection, "ROLLBACK")),
+    ]
+    for name, listener in listeners:
+        event.listen(Engine, name, listener)
+    try:
+        yield
+    finally:
+        for name, listener in listeners:
+            event.remove(Engine, name, listener)
+        engines.restore()
+
+
+def _driver(actor: Actor, dialect: Any) -> Driver:
+    driver = find_driver(dialect)
+    if driver is None:
+        actor.fault = NotSteppableError(
+            f"The client {actor.name!r} uses an engine of {dialect.name}+{dialect.driver}; the explorer "
+            "steps sqlite+pysqlite and postgresql+psycopg.",
+            "Use the db that the function is called with, or an engine of these two in this exploration.",
+        )
+        raise actor.fault
+    return driver
+
+
+@contextmanager
+def _trusted(actor: Actor) -> Iterator[None]:
+    actor.trusted += 1
+    try:
+        yield
+    finally:
+        actor.trusted -= 1

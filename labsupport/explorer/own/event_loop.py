@@ -1,0 +1,119 @@
+"""An event loop whose time is the explorer's, and which asks it what to do when nothing is ready."""
+
+import asyncio
+from asyncio import events
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["ClientLoop"]
+
+_TIMEOUTS = frozenset({"_on_timeout", "_release_waiter"})  # of asyncio.timeout, wait_for and wait
+_FOREIGN = {
+    "create_connection": "opens a connection of its own",
+    "create_unix_connection": "opens a connection of its own",
+    "create_datagram_endpoint": "opens a connection of its own",
+    "create_server": "opens a server of its own",
+    "create_unix_server": "opens a server of its own",
+    "sock_connect": "opens a connection of its own",
+    "add_reader": "opens a connection of its own",
+    "add_writer": "opens a connection of its own",
+    "subprocess_exec": "starts a process of its own",
+    "subprocess_shell": "starts a process of its own",
+    "connect_read_pipe": "opens a pipe of its own",
+    "connect_write_pipe": "opens a pipe of its own",
+    "add_signal_handler": "listens to signals",
+}
+
+
+class _Selector:
+    """Where the loop would wait for its sockets: it has none."""
+
+    def __init__(self, idle: Callable[[], None]) -> None:
+        self._idle = idle
+
+    def select(self, timeout: float | None) -> list[Any]:
+        """Return at once when something is ready, or when the explorer has made it so."""
+        if timeout != 0:
+            self._idle()
+        return []
+
+
+class ClientLoop(asyncio.BaseEventLoop):
+    """The loop of one client in one run.
+
+    Args:
+        now: the client's clock, in seconds.
+        idle: called when no callback is ready; it moves the clock on, or lets a task go on.
+        refuse: called with what the client does, in words, that cannot be stepped; it raises.
+        check: called before each callback is scheduled.
+
+    Attributes:
+        tasks: all that were made.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        idle: Callable[[], None],
+        refuse: Callable[[str], Any],
+        check: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self.time = now  # type: ignore[method-assign]
+        self.tasks: list[Any] = []
+        self._selector = _Selector(idle)
+        self._clock_resolution = 1e-6
+        self._check = check
+        self.set_exception_handler(
+            lambda loop, context: None
+        )  # what went wrong is asked of the tasks
+        self.refuse = refuse
+
+    def create_task(self, coro: Any, **options: Any) -> Any:
+        task = super().create_task(coro, **options)
+        self.tasks.append(task)
+        return task
+
+    def call_soon(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        self._check()
+        return super().call_soon(*args, **options)
+
+    def next_timer(self) -> tuple[float, bool] | None:
+        """When the next timer is due, and whether it is a timeout and no sleep; None without one."""
+        scheduled: list[Any] = self._scheduled  # type: ignore[attr-defined]
+        left = [handle for handle in scheduled if not handle.cancelled()]
+        if not left:
+            return None
+        first = min(left, key=lambda handle: handle.when())
+        name = getattr(first._callback, "__name__", "")
+        return first.when(), name in _TIMEOUTS
+
+    def abandon(self) -> None:
+        """Drop all tasks as they are; their `finally` blocks reach no server."""
+        events._set_running_loop(self)  # a `finally` may make a task, which ends here, too
+        try:
+            for task in self.tasks:
+                if not task.done():
+                    task._log_destroy_pending = False
+                    with suppress(BaseException):  # it awaits in its `finally`
+                        task.get_coro().close()
+        finally:
+            events._set_running_loop(None)
+
+    def _process_events(self, events: Any) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+
+def _refusing(what: str) -> Callable[..., None]:
+    def method(self: ClientLoop, *args: Any, **options: Any) -> None:
+        self.refuse(what)
+
+    return method
+
+
+for _name, _what in _FOREIGN.items():
+    setattr(ClientLoop, _name, _refusing(_what))

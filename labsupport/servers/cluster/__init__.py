@@ -1,0 +1,7 @@
+"""A real Redis Cluster on this machine: six nodes, and a network between them that can be cut."""
+
+from labsupport.servers.cluster.client import connect_cluster
+from labsupport.servers.cluster.cluster import PRIMARIES, SLOTS, Cluster, start_cluster
+from labsupport.servers.cluster.network import Network
+
+__all__ = ["PRIMARIES", "SLOTS", "Cluster", "Network", "connect_cluster", "start_cluster"]

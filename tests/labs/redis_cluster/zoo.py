@@ -1,0 +1,205 @@
+"""Wrong answers to the exercises of lab 14, and what each must be refused for."""
+
+from contextlib import suppress
+
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError
+
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+RESERVE = """
+if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 0 end
+if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
+redis.call('DECR', KEYS[1])
+redis.call('SADD', KEYS[2], ARGV[1])
+return 1
+"""
+
+
+# 14.1
+
+
+def stock(product):
+    return f"stock:{{{product}}}"
+
+
+@wrong("14.1", situation="On a cluster", because="must map to the same key slot")
+def tag_of_the_user(redis, product, user):
+    return redis.eval(RESERVE, 2, stock(product), f"reserved:{product}:{{{user}}}", user) == 1
+
+
+@wrong("14.1", situation="On a cluster", because="must map to the same key slot")
+def tag_at_the_wrong_place(redis, product, user):
+    return redis.eval(RESERVE, 2, stock(product), f"{{reserved}}:{{{product}}}", user) == 1
+
+
+@wrong("14.1", situation="On a cluster", because="must map to the same key slot")
+def braces_twice(redis, product, user):
+    return redis.eval(RESERVE, 2, stock(product), f"reserved:{{{{{product}}}}}", user) == 1
+
+
+@wrong("14.1", situation="On a cluster", because="ResponseError")
+def key_made_in_the_script(redis, product, user):
+    script = RESERVE.replace("KEYS[2]", "'reserved:' .. ARGV[2]")
+    return redis.eval(script, 1, stock(product), user, product) == 1
+
+
+@wrong("14.1", situation="A crash", because="The stock is 2, not 1")
+def two_steps(redis, product, user):
+    """A set of all products, in a slot of its own, and a script for the stock."""
+    member = f"{product}:{user}"
+    if not redis.sadd("{shop}:reserved", member):
+        return False
+    take = """
+    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
+    return redis.call('DECR', KEYS[1]) + 1
+    """
+    if redis.eval(take, 1, stock(product)):
+        return True
+    redis.srem("{shop}:reserved", member)
+    return False
+
+
+@wrong("14.1", situation="Two users, one piece", because="2 were told True")
+def looks_and_then_takes(redis, product, user):
+    reserved = f"reserved:{{{product}}}"
+    if redis.sismember(reserved, user) or int(redis.get(stock(product)) or 0) < 1:
+        return False
+    redis.pipeline(transaction=True).decr(stock(product)).sadd(reserved, user).execute()
+    return True
+
+
+@wrong("14.1", situation="One user", because="The answers were", sequential=True)
+def forgets_who_has(redis, product, user):
+    return redis.decr(stock(product)) >= 0
+
+
+# 14.2
+
+
+def start(nodes):
+    return next(iter(nodes.values()))
+
+
+def there(nodes, error):
+    return nodes[f"{error.host}:{error.port}"]
+
+
+@wrong("14.2", situation="A slot that moves, asked at its old node", because="MovedError")
+def no_asking(nodes, key):
+    try:
+        return start(nodes).get(key)
+    except (MovedError, AskError) as error:
+        return there(nodes, error).get(key)
+
+
+@wrong("14.2", situation="A slot that moves, asked at its old node", because="is None, not")
+def ask_means_nothing_there(nodes, key):
+    try:
+        return start(nodes).get(key)
+    except MovedError as error:
+        with suppress(AskError):
+            return there(nodes, error).get(key)
+    except AskError:
+        return None
+
+
+@wrong("14.2", situation="A slot that moves, asked at another node", because="AskError")
+def one_redirection(nodes, key):
+    client, asking = start(nodes), False
+    try:
+        return client.get(key)
+    except (MovedError, AskError) as error:
+        client, asking = there(nodes, error), isinstance(error, AskError)
+    with client.pipeline(transaction=False) as pipe:
+        if asking:
+            pipe.execute_command("ASKING")
+        return pipe.get(key).execute()[-1]
+
+
+@wrong("14.2", situation="A slot that moves, asked at its old node", because="RecursionError")
+def back_and_forth(nodes, key, client=None):
+    try:
+        return (client or start(nodes)).get(key)
+    except (MovedError, AskError) as error:
+        return back_and_forth(nodes, key, there(nodes, error))
+
+
+@wrong("14.2", situation="A settled cluster", because="more than 1 redirection", sequential=True)
+def asks_one_after_the_other(nodes, key):
+    for client in nodes.values():
+        with suppress(ResponseError), client.pipeline(transaction=False) as pipe:
+            pipe.execute_command("ASKING")
+            return pipe.get(key).execute()[-1]
+    return None
+
+
+@wrong("14.2", situation="A settled cluster", because="MovedError", sequential=True)
+def asks_the_first_only(nodes, key):
+    return start(nodes).get(key)
+
+
+# 14.3
+
+
+def push(redis, key, order, copies=1, ms=100):
+    pipe = redis.pipeline(transaction=False)
+    return pipe.rpush(key, order).wait(copies, ms).execute()[1]
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def does_not_look(redis, key, order):
+    push(redis, key, order)
+    return True
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def waits_for_nobody(redis, key, order):
+    return push(redis, key, order, copies=0) >= 0
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def another_connection(redis, key, order):
+    redis.rpush(key, order)
+    return type(redis)(unix_socket_path=path(redis.connection_pool)).wait(1, 100) > 0
+
+
+def path(pool):
+    return pool.connection_kwargs["path"]
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def before_it_writes(redis, key, order):
+    copies = redis.wait(1, 100)
+    redis.rpush(key, order)
+    return copies >= 1
+
+
+@wrong("14.3", situation="A replica that lags", because="did not come back")
+def waits_for_ever(redis, key, order):
+    redis = type(redis)(unix_socket_path=path(redis.connection_pool), socket_timeout=None)
+    return push(redis, key, order, ms=0) >= 1
+
+
+@wrong("14.3", situation="A replica that lags", because="the list holds")
+def takes_it_back(redis, key, order):
+    """The order is removed when it is not confirmed, though the replica may have it, or get it."""
+    if push(redis, key, order):
+        return True
+    redis.lrem(key, -1, order)
+    return False
+
+
+@wrong("14.3", situation="A replica that keeps up", because="not True", sequential=True)
+def says_how_many(redis, key, order):
+    return push(redis, key, order)
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def asks_whether_it_is_linked(redis, key, order):
+    with suppress(RedisError):
+        redis.rpush(key, order)
+        return redis.info("replication")["connected_slaves"] >= 1
+    return False
