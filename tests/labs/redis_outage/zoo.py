@@ -105,7 +105,7 @@ def released_before_it_is_taken(redis, name, token, ms):
     return redis.set(f"lock:{name}", token, nx=True, px=ms) is not None
 
 
-@wrong("13.2", situation="Several clients at once", because="is due")
+@wrong("13.2", situation="Several clients at once", because="No order of the calls gives that")
 def look_then_take(redis, name, token, ms):
     if redis.get(f"lock:{name}") not in (None, token):
         return False
