@@ -23,6 +23,7 @@ setup: ## install what requirements.lock lists into .venv; the others do it them
 
 lab: setup
 	@rm -f notebooks/rise.css; $(if $(STYLE),cp $(STYLE) notebooks)
+	@$(VENV) tools/progress.py notebooks/course.md || true
 	@mkdir -p $(dir $(WORKSPACE)); [ -e $(WORKSPACE) ] || cp jupyter/first_workspace.json $(WORKSPACE)
 	@exec env JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
 		"$(VENV)" -m jupyterlab --ServerApp.ip=$(IP) --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
@@ -54,6 +55,9 @@ notebooks: setup ## run and save all notebooks, or NOTEBOOKS="notebooks/01_cache
 bench: setup ## measure the labs' code and the libraries that one would use instead
 	@for file in tests/explorer/benchmark.py tests/labs/*/benchmark.py; do $(VENV) "$$file" || exit 1; done
 
+progress: setup ## which exercises you have passed, and what comes next
+	@$(VENV) tools/progress.py
+
 doctor: ## what is here, what is missing, and what to do about it
 	@for python in $(VENV) $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python); do \
 		if "$$python" -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13)' 2>/dev/null; \
@@ -73,4 +77,4 @@ lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
 		--extra setup --extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
-.PHONY: help setup lab present slides test test-long test-all soak notebooks bench doctor handout new reset lock
+.PHONY: help setup lab present slides test test-long test-all soak notebooks bench doctor handout new progress reset lock

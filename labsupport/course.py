@@ -4,7 +4,8 @@ import ast
 import functools
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,20 @@ if TYPE_CHECKING:
 
     from labsupport.exercises import Exercise, Outcome
 
-__all__ = ["check", "exercise", "exercises_of", "hint", "solution", "titles"]
+__all__ = [
+    "check",
+    "exercise",
+    "exercise_titles",
+    "exercises_of",
+    "hint",
+    "overview",
+    "solution",
+    "titles",
+]
 
 _LABS = Path(__file__).parent / "labs"
+PAGE = "course.md"
+"""The page that `make lab` opens first; it lies beside the notebooks, and a pass is noted there."""
 
 
 @functools.cache
@@ -41,6 +53,48 @@ def exercises_of(lab: str) -> "tuple[Exercise, ...]":
         f"labsupport.labs.{lab}.exercises"
     ).EXERCISES
     return found
+
+
+@functools.cache
+def exercise_titles() -> dict[str, str]:
+    """The title of each exercise, by its number; read from the source, as importing takes a second."""
+    found = {}
+    for lab in titles():
+        source = (_LABS / lab / "exercises.py").read_text("utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Exercise":
+                told = {one.arg: ast.literal_eval(one.value) for one in node.keywords[:2]}
+                found[str(told["number"])] = str(told["title"])
+    return dict(sorted(found.items()))
+
+
+def overview(passed: Collection[str]) -> str:
+    """The course as a page of Markdown: its labs, what was passed, and what comes next.
+
+    Args:
+        passed: the numbers of the exercises.
+    """
+    exercises = exercise_titles()
+    coming = next((number for number in exercises if number not in passed), None)
+    count = sum(number in passed for number in exercises)
+    lines = [f"# Redis Patterns Lab\n\n{count} of {len(exercises)} exercises passed."]
+    if coming is None:
+        lines.append("That is all of them.")
+    else:
+        lab, title = next(one for one in titles().items() if one[1][:2] == coming[:2])
+        begin = "Begin with" if not count else "Next:"
+        lines.append(
+            f"**{begin} [{title}]({title[:2]}_{lab}.ipynb)**, exercise {coming}: {exercises[coming]}."
+        )
+    lines += ["", "| Lab | Exercises |", "|:--|:--|"]
+    for lab, title in titles().items():
+        marks = [
+            f"{'✓' if number in passed else '○'} {number}"
+            for number in exercises
+            if number[:2] == title[:2]
+        ]
+        lines.append(f"| [{title}]({title[:2]}_{lab}.ipynb) | {' · '.join(marks)} |")
+    return "\n".join([*lines, "", "✓ passed, ○ not yet. `make progress` says the same.", ""])
 
 
 def exercise(number: str) -> "Exercise":
@@ -71,7 +125,15 @@ def check(number: str, answer: Callable[..., Any]) -> "Outcome":
         UnknownNameError: there is no such exercise.
         InvalidSettingError: `answer` is not a function with the stub's parameters.
     """
-    return exercise(number).judge(answer)
+    found = exercise(number).judge(answer)
+    if found.passed:
+        from labsupport.exercises import Progress
+
+        with suppress(OSError):  # a read-only folder
+            page = Path(PAGE)
+            if page.exists():
+                page.write_text(overview(Progress().passed), encoding="utf-8")
+    return found
 
 
 def hint(number: str) -> "Markdown":

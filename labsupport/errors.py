@@ -28,6 +28,13 @@ class LabError(Exception):
         return [f"{type(self).__name__}: {self.problem}", f"→ {self.remedy}"]
 
 
+class Interrupted(KeyboardInterrupt):
+    """Interrupt was pressed; what was begun has been ended. A notebook shows it as one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["KeyboardInterrupt: stopped, and nothing of it is left running."]
+
+
 class ServerNotFoundError(LabError):
     """There is no redis-server to start: no wheel, none on PATH, no REDIS_URL."""
 

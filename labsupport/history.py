@@ -160,6 +160,17 @@ class History:
         self.read()
         self._over_ns = time.monotonic_ns()
 
+    def until(self, seconds: float) -> "History":
+        """What was known of the run so long after its start, in the order in which it became known."""
+        found = History()
+        found.origin_ns = self.origin_ns
+        found._over_ns = min(self.origin_ns + int(seconds * 1e9), self._over_ns or 1 << 62)
+        found._numbers = self._numbers
+        rows = self.rows()
+        rows = rows[rows["end_ns"] <= found._over_ns]
+        found._chunks = [rows[np.argsort(rows["end_ns"], kind="stable")]]
+        return found
+
     def number(self, event: str) -> int:
         """The number that stands for an event's name in `Rows`."""
         return self._numbers.setdefault(event, len(self._numbers))

@@ -174,3 +174,23 @@ def test_seconds_are_relative_to_the_start() -> None:
     history = History()
     history.origin_ns = 10
     assert history.seconds(np.array([1_000_000_010])).tolist() == [1.0]
+
+
+def test_what_was_known_at_a_moment(ring: Path) -> None:
+    """A run up to a moment holds what had ended by then; what is told later only comes behind it."""
+    recorder, history = Recorder(ring), History()
+    history.add(ring, process=0)
+    history.origin_ns = 1_000
+    second = 1_000_000_000
+    for client, end in enumerate((3, 1, 2)):
+        recorder.record("request", client, 1_000, 1_000 + end * second)
+    history.read()
+    history._over_ns = 1_000 + 3 * second
+    assert [history.until(at).rows()["client"].tolist() for at in (0.5, 1, 2, 9)] == [
+        [],
+        [1],
+        [1, 2],
+        [1, 2, 0],
+    ]
+    assert [history.until(at).elapsed_ns / second for at in (0.5, 9)] == [0.5, 3]
+    assert len(history.until(1).select("request")) == 1

@@ -29,5 +29,5 @@ if [ -f notebooks/.progress.json ]; then
     rm notebooks/.progress.json
     echo "reset: progress"
 fi
-rm -rf notebooks/.ipynb_checkpoints notebooks/rise.css .lab/workspaces .lab/screenshots
+rm -rf notebooks/.ipynb_checkpoints notebooks/rise.css notebooks/course.md .lab/workspaces .lab/screenshots
 [ ! -d "$kept" ] || echo "reset: what was there is in $kept"

@@ -5,7 +5,7 @@ from labsupport.charts.chart import Chart, Run, draw_comparison
 from labsupport.charts.lanes import Bar, Lanes, Mark, overlaps
 from labsupport.charts.lines import Line, Lines
 from labsupport.charts.live import LiveChart
-from labsupport.charts.picture import LabFigure, Picture, Place, png, show
+from labsupport.charts.picture import LabFigure, Picture, Place, Reel, png, show
 from labsupport.charts.plot import Plot
 from labsupport.charts.quantiles import Quantiles
 from labsupport.charts.still import bar_chart, histograms
@@ -31,6 +31,7 @@ __all__ = [
     "Place",
     "Plot",
     "Quantiles",
+    "Reel",
     "Role",
     "Run",
     "Size",

@@ -65,7 +65,9 @@ class Bars(Plot):
         self._top = top
         self._counts = np.zeros((len(parts), 1))
         if noun is None:
-            self.right_inches = name_inches([part.name for part in parts], values=True)
+            self.right_inches = name_inches(
+                [part.name for part in parts], values=True, swatches=True
+            )
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:
         self._axes = axes
@@ -136,10 +138,10 @@ class Bars(Plot):
         last = self._counts[:, -1]
         middles = (np.cumsum(last) - last / 2) / high
         names = [
-            (f"{part.name} {int(count):,}", float(middle), ROLES[part.role].colour)
+            (f"{part.name} {int(count):,}", float(middle), ROLES[part.role])
             for part, count, middle in zip(self._parts, last, middles, strict=True)
         ]
-        name_at_right(self._axes, names)
+        name_at_right(self._axes, names, swatches=True)
 
 
 def count_per_span(times_ns: Times, *, span_ns: int, until_ns: int) -> Counts:

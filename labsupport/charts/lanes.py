@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from labsupport.charts.plot import Plot, name_inches, wrapped
-from labsupport.charts.style import ROLES, Size
+from labsupport.charts.style import MUTED, ROLES, Size, legible
 from labsupport.history import History, Rows
 
 Spans = NDArray[np.int64]
@@ -20,8 +20,10 @@ Points = NDArray[np.int64]
 
 _ROW_INCHES = 0.36
 _LINE_INCHES = 0.26  # of a name
+_KEY_INCHES = 0.28  # of a line of the key; in a comparison the axes are lower
 _LEAST_INCHES = 0.9
 _MOST_INCHES = 3.2
+_EMPTY = "#d6d6d6"
 _THICK = 0.64  # of a bar, as a part of its row
 
 
@@ -64,23 +66,33 @@ class Lanes(Plot):
         rows: the names of the rows.
         bars: kinds of stretches; later ones are drawn over earlier ones.
         marks: kinds of moments, drawn over all bars.
+        gap: what it means that a row has no bar, for the key.
     """
 
     def __init__(
-        self, label: str, rows: Sequence[str], *, bars: Sequence[Bar], marks: Sequence[Mark] = ()
+        self,
+        label: str,
+        rows: Sequence[str],
+        *,
+        bars: Sequence[Bar],
+        marks: Sequence[Mark] = (),
+        gap: str = "",
     ) -> None:
         super().__init__(label)
         self._rows = list(map(wrapped, rows))
         self._bars = bars
         self._marks = marks
+        self._gap = wrapped(gap)
         self._spans: list[Spans] = [np.empty((0, 3), "i8") for _ in bars]
         self._points: list[Points] = [np.empty((0, 2), "i8") for _ in marks]
         self.left_inches = max(0.75, name_inches(rows) - 0.1)
         kinds: list[Bar | Mark] = [*bars, *marks]
-        self._looks = {wrapped(kind.name): ROLES[kind.role] for kind in kinds}
+        self._looks = {wrapped(kind.name): legible(ROLES[kind.role].colour) for kind in kinds}
+        self._looks[self._gap] = MUTED
         self.right_inches = 0.5 + name_inches(list(self._looks))
         lines = max((name.count("\n") + 1 for name in self._rows), default=1)
-        inches = max(_ROW_INCHES, _LINE_INCHES * lines) * len(rows)
+        key = _KEY_INCHES * sum(name.count("\n") + 1 for name in self._looks if name)
+        inches = max(max(_ROW_INCHES, _LINE_INCHES * lines) * len(rows), key)
         self.inches = float(np.clip(inches, _LEAST_INCHES, _MOST_INCHES))
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:
@@ -91,7 +103,7 @@ class Lanes(Plot):
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
         for row in range(len(self._rows)):
-            axes.axhline(row, color="#e3e3e3", linewidth=1, zorder=0)
+            axes.axhline(row, color=_EMPTY, linewidth=1, zorder=0)
         self._boxes = [self._box(axes, bar, place) for place, bar in enumerate(self._bars)]
         self._dots = [self._dot(axes, mark) for mark in self._marks]
         return [*self._boxes, *self._dots]
@@ -138,6 +150,8 @@ class Lanes(Plot):
                 found.append(dot)
         if not found:
             return
+        if self._gap:  # it looks like what is seen there: the row's own line
+            found.append(Line2D([], [], color=_EMPTY, linewidth=2, label=self._gap))
         key = self._axes.legend(
             handles=found,
             loc="center left",
@@ -149,7 +163,7 @@ class Lanes(Plot):
             borderaxespad=0.4,
         )
         for text in key.get_texts():
-            text.set(color=self._looks[text.get_text()].colour, fontweight="bold")
+            text.set(color=self._looks[text.get_text()], fontweight="bold")
 
 
 def overlaps(spans: Spans) -> Spans:

@@ -107,7 +107,7 @@ class Lines(Plot):
         """Name each line at its right end, with its last value."""
         high = self._axes.get_ylim()[1]
         names = [
-            (f"{line.name} {number(values[-1])}", values[-1] / high, ROLES[line.role].colour)
+            (f"{line.name} {number(values[-1])}", values[-1] / high, ROLES[line.role])
             for line, (_, values) in zip(self._lines, self._points, strict=True)
             if len(values)
         ]

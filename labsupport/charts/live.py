@@ -42,7 +42,7 @@ class LiveChart:
         for plot in plots:
             plot.growth = _GROWTH
         self._chart = Chart(plots, seconds=seconds, title=title, subtitle=subtitle)
-        self._alt = f"{title} The run goes on."
+        self._alt = f"{title}."
         self._place = place
         self._encoder = FrameEncoder()
         self._due = 0.0
@@ -79,21 +79,31 @@ class LiveChart:
             stale = True
         if stale:
             self._draw_background()
-        self._canvas.restore_region(self._background)
         for line in self._now:
             line.set_xdata([min(seconds, self._chart.seconds)])
-        for artist in self._moving:
-            if artist.axes is not None:
-                artist.axes.draw_artist(artist)
-        self._put()
+        self._draw_frame()
 
     def hold(self) -> None:
         """The run is being ended: the time axis is long enough."""
         self._held = True
 
+    def stop(self, title: str) -> None:
+        """The run has ended before its time: the last frame says so."""
+        self._chart.sheet.entitle(title)
+        self._alt = f"{title}."
+        self._draw_background()
+        self._draw_frame()
+
     def finish(self, figure: LabFigure) -> None:
         """Replace the last frame by the finished figure."""
         self._place.put(Picture.of(figure, figure.alt))
+
+    def _draw_frame(self) -> None:
+        self._canvas.restore_region(self._background)
+        for artist in self._moving:
+            if artist.axes is not None:
+                artist.axes.draw_artist(artist)
+        self._put()
 
     def _draw_background(self) -> None:
         with style():

@@ -19,7 +19,7 @@ from labsupport.charts.style import style
 DPI = 100
 """Dots per inch as shown on the page; final pictures hold twice as many, for projectors."""
 _SHARPER = 2
-_COLOURS = 64
+_COLOURS = 32
 _BAND_LINES = 16
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGBA = 6
@@ -117,6 +117,17 @@ class Place:
             self._handle.display(data, raw=True, metadata=metadata)
         else:
             self._handle.update(data, raw=True, metadata=metadata)
+
+
+class Reel(Place):
+    """A place that shows nothing and keeps the last picture."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.picture: Picture | None = None
+
+    def put(self, picture: Picture) -> None:
+        self.picture = picture
 
 
 def show(figure: LabFigure, *, text: str) -> None:

@@ -3,15 +3,19 @@
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.transforms import ScaledTranslation
 
-from labsupport.charts.style import INK, Size
+from labsupport.charts.style import INK, Role, Size, legible
 from labsupport.history import History, Rows
 
 _LABEL_INCHES = 0.23
 _LONGEST_NAME = 26  # characters in a line
+_SWATCH_INCHES = 0.3  # with the room beside it
 _LETTER_INCHES = 0.108  # of a bold one at the size of a label
 
 
@@ -69,15 +73,16 @@ class Plot(ABC):
         """Write the direct labels of the finished run."""
 
 
-def name_inches(names: Sequence[str], *, values: bool = False) -> float:
+def name_inches(names: Sequence[str], *, values: bool = False, swatches: bool = False) -> float:
     """The room that direct labels need.
 
     Args:
         names: their texts.
         values: whether a number of up to six digits follows each.
+        swatches: whether a patch of its colour and hatch stands before each.
     """
     longest = min(max(map(len, names), default=0) + (8 if values else 0), _LONGEST_NAME)
-    return 0.2 + _LETTER_INCHES * longest
+    return 0.2 + _LETTER_INCHES * longest + (_SWATCH_INCHES if swatches else 0.0)
 
 
 def wrapped(name: str) -> str:
@@ -85,30 +90,47 @@ def wrapped(name: str) -> str:
     return textwrap.fill(name, _LONGEST_NAME)
 
 
-def name_at_right(axes: Axes, names: Sequence[tuple[str, float, str]]) -> None:
+def name_at_right(
+    axes: Axes, names: Sequence[tuple[str, float, Role]], *, swatches: bool = False
+) -> None:
     """Write direct labels beside the right end of the axes, far enough apart to be read.
 
     Args:
         axes: where.
-        names: text, height as a share of the axes, and colour of each.
+        names: text, height as a share of the axes, and role of each.
+        swatches: put a patch of its colour and hatch before each.
     """
+    before = _SWATCH_INCHES if swatches else 0.0
     inches = axes.get_window_extent().height / axes.figure.dpi
     texts = [wrapped(text) for text, _, _ in names]
     lines = max((text.count("\n") + 1 for text in texts), default=1)
     heights = spread([height for _, height, _ in names], least=lines * _LABEL_INCHES / inches)
-    for text, (_, _, colour), height in zip(texts, names, heights, strict=True):
+    for text, (_, _, role), height in zip(texts, names, heights, strict=True):
+        if swatches:
+            _draw_swatch(axes, role, height)
         axes.annotate(
             text,
             (1.0, height),
             xycoords="axes fraction",
-            xytext=(8, 0),
+            xytext=(8 + 72 * before, 0),
             textcoords="offset points",
             fontsize=Size.LABEL,
             fontweight="bold",
-            color=colour,
+            color=legible(role.colour),
             va="center",
             annotation_clip=False,
         )
+
+
+def _draw_swatch(axes: Axes, role: Role, height: float) -> None:
+    """A patch that stays where the label is, however wide the axes become."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    beside: Any = axes.transAxes
+    at = figure.dpi_scale_trans + ScaledTranslation(1.0, height, beside)
+    patch = Rectangle((0.11, -0.07), 0.22, 0.14, transform=at, clip_on=False)
+    patch.set(facecolor=role.colour, edgecolor="white", hatch=role.hatch, linewidth=0.0)
+    axes.add_artist(patch)
 
 
 def spread(heights: Sequence[float], *, least: float) -> list[float]:

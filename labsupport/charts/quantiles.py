@@ -120,7 +120,7 @@ class Quantiles(Plot):
             (
                 f"{name} {_short(value)}",
                 float((np.log10(max(value, 1e-9)) - low) / (high - low)),
-                ROLES[role].colour,
+                ROLES[role],
             )
             for (name, _, role), value in zip(_LINES, values, strict=True)
         ]

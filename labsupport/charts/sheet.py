@@ -121,7 +121,11 @@ class Sheet:
 
     def _write(self, text: str, size: float, colour: str, weight: str) -> Text:
         look: dict[str, Any] = {"fontsize": size, "color": colour, "fontweight": weight}
-        return self.figure.text(0, 1, text, va="top", ha="left", wrap=True, **look)
+        found: Any = self.figure.text(0, 1, text, va="top", ha="left", wrap=True, **look)
+        # matplotlib itself would go on to the very edge of the figure
+        found._get_wrap_line_width = lambda: (self._width - 2 * _MARGIN) * self.figure.dpi
+        written: Text = found
+        return written
 
 
 def _lines_more(text: Text, renderer: Any) -> int:

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import matplotlib
+from matplotlib.colors import to_hex, to_rgb
 
 _SETTINGS = threading.RLock()
 _DIGITS = 4
+_CONTRAST = 4.5
+_SHARES = (0.2126, 0.7152, 0.0722)
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with any kind of colour vision.
 _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"
@@ -101,6 +104,26 @@ def style() -> Iterator[None]:
         ),
     ):
         yield
+
+
+def luminance(colour: str) -> float:
+    """How light a colour is, from 0 to 1 (WCAG 2.1, "relative luminance")."""
+    parts = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return sum(share * part for share, part in zip(_SHARES, parts, strict=True))
+
+
+def legible(colour: str) -> str:
+    """A colour as small text on white: as dark as it takes for 4.5 : 1 (WCAG 2.1, 1.4.3)."""
+    parts = to_rgb(colour)
+    while 1.05 / (luminance(to_hex(parts)) + 0.05) < _CONTRAST:
+        red, green, blue = (0.97 * part for part in parts)
+        parts = red, green, blue
+    return to_hex(parts)
+
+
+def legible_on(colour: str) -> str:
+    """White as text on a colour, or ink where white would be too faint."""
+    return "white" if 1.05 / (luminance(colour) + 0.05) >= _CONTRAST else INK
 
 
 def number(value: float, *, digits: int = _DIGITS) -> str:

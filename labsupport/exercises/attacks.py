@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labsupport.errors import LabError
-from labsupport.exercises.contract import Case, Contract
+from labsupport.exercises.contract import Case, Contract, Functions
 from labsupport.exercises.rehearsal import (
     Breach,
     Remains,
-    offered,
     play_after,
     play_at_once,
     without_unpromised,
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTACKS", "Attack", "attack"]
 
-Function = Callable[..., Any]
 Attempt = Callable[[Case, int], tuple[int, Breach | None]]
 """Tries a case with so many runs at the most; returns how many it took, and the breach."""
 
@@ -32,7 +30,6 @@ class Attack:
     Args:
         name: in words.
         fault: the contract must allow this; "" when every contract does.
-        option: the explorer must offer this move; "" when it needs none.
         examples: how many cases are tried.
         runs: how many runs of the explorer all of these may take.
         cases: the cases of a contract.
@@ -41,23 +38,20 @@ class Attack:
 
     name: str
     fault: str
-    option: str
     examples: int
     runs: int
     cases: Callable[[Contract], "SearchStrategy[Case]"]
-    attempt: Callable[[Contract, Function], Attempt]
+    attempt: Callable[[Contract, Functions], Attempt]
 
 
-def attack(contract: Contract, answer: Function) -> Iterator[tuple[Attack, int, Breach | None]]:
+def attack(contract: Contract, answer: Functions) -> Iterator[tuple[Attack, int, Breach | None]]:
     """Each attack that the contract allows, how many runs it took, and the breach."""
     for one in ATTACKS:
-        if (not one.fault or one.fault in contract.faults) and (
-            not one.option or offered(one.option)
-        ):
+        if not one.fault or one.fault in contract.faults:
             yield (one, *_search(one, contract, answer))
 
 
-def _search(one: Attack, contract: Contract, answer: Function) -> tuple[int, Breach | None]:
+def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Breach | None]:
     """Try cases until one breaks the answer, and then smaller ones that break it, too."""
     from hypothesis import HealthCheck, Phase, given, settings
 
@@ -124,14 +118,14 @@ class _BrokenError(Exception):
 # the attacks
 
 
-def _in_sequence(contract: Contract, answer: Function) -> Attempt:
+def _in_sequence(contract: Contract, answer: Functions) -> Attempt:
     def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
         return play_after(contract, answer, case, attack="one call after the other")
 
     return attempt
 
 
-def _at_once(contract: Contract, answer: Function) -> Attempt:
+def _at_once(contract: Contract, answer: Functions) -> Attempt:
     def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
         return play_at_once(
             contract, answer, case, attack="several clients at once", most=min(most, 500)
@@ -140,8 +134,8 @@ def _at_once(contract: Contract, answer: Function) -> Attempt:
     return attempt
 
 
-def _at_once_with(attack: str, **moves: Any) -> Callable[[Contract, Function], Attempt]:
-    def make(contract: Contract, answer: Function) -> Attempt:
+def _at_once_with(attack: str, **moves: Any) -> Callable[[Contract, Functions], Attempt]:
+    def make(contract: Contract, answer: Functions) -> Attempt:
         def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
             return play_at_once(contract, answer, case, attack=attack, most=min(most, 500), **moves)
 
@@ -150,10 +144,10 @@ def _at_once_with(attack: str, **moves: Any) -> Callable[[Contract, Function], A
     return make
 
 
-def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Function], Attempt]:
+def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Functions], Attempt]:
     """A client meets a fault at any step, and so does the next one; then others call."""
 
-    def make(contract: Contract, answer: Function) -> Attempt:
+    def make(contract: Contract, answer: Functions) -> Attempt:
         def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
             left: list[Remains] = []
             spent, breach = play_at_once(
@@ -203,11 +197,11 @@ def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Function], Attem
     return make
 
 
-def _with_clock(seconds: float) -> Callable[[Contract, Function], Attempt]:
+def _with_clock(seconds: float) -> Callable[[Contract, Functions], Attempt]:
     """Calls one after the other, by a caller whose clock is ahead, or behind."""
     attack = f"a caller whose clock is {abs(seconds):,.0f} s {'ahead' if seconds > 0 else 'behind'}"
 
-    def make(contract: Contract, answer: Function) -> Attempt:
+    def make(contract: Contract, answer: Functions) -> Attempt:
         def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
             return play_after(contract, answer, case, attack=attack, clock=seconds)
 
@@ -216,7 +210,7 @@ def _with_clock(seconds: float) -> Callable[[Contract, Function], Attempt]:
     return make
 
 
-def _with_clocks(contract: Contract, answer: Function) -> Attempt:
+def _with_clocks(contract: Contract, answer: Functions) -> Attempt:
     """Two clients in turn, one of whose clocks is an hour ahead."""
 
     def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
@@ -232,41 +226,41 @@ def _with_clocks(contract: Contract, answer: Function) -> Attempt:
 
 ATTACKS = (
     Attack(
-        "one call after the other", "", "", 150, 3_000,
+        "one call after the other", "", 100, 3_000,
         lambda contract: contract.sequences(), _in_sequence,
     ),
     Attack(
-        "a clock that is ahead", "clocks", "", 30, 500,
+        "a clock that is ahead", "clocks", 30, 500,
         lambda contract: contract.sequences(), _with_clock(7_200),
     ),
     Attack(
-        "a clock that is behind", "clocks", "", 30, 500,
+        "a clock that is behind", "clocks", 30, 500,
         lambda contract: contract.sequences(), _with_clock(-7_200),
     ),
     Attack(
-        "several clients at once", "", "", 20, 2_500,
+        "several clients at once", "", 20, 2_500,
         lambda contract: contract.races(), _at_once,
     ),
     Attack(
-        "several clients whose clocks differ", "clocks", "", 6, 500,
+        "several clients whose clocks differ", "clocks", 6, 500,
         lambda contract: contract.races(), _with_clocks,
     ),
     Attack(
-        "a client that crashes", "crash", "crashes", 10, 1_500,
+        "a client that crashes", "crash", 10, 1_500,
         lambda contract: contract.recoveries(), _recovery("a client that crashes", crashes=True),
     ),
     Attack(
-        "several clients, and one crashes", "crash", "crashes", 6, 800,
+        "several clients, and one crashes", "crash", 6, 800,
         lambda contract: contract.races(),
         _at_once_with("several clients, and one crashes", crashes=["ada"], waits=True),
     ),
     Attack(
-        "a pause that outlasts every TTL", "pause", "expires", 10, 1_000,
+        "a pause that outlasts every TTL", "pause", 10, 1_000,
         lambda contract: contract.races(),
         _at_once_with("several clients, and a pause that outlasts every TTL", expires="*"),
     ),
     Attack(
-        "a reply that is lost", "lost reply", "loses", 10, 1_000,
+        "a reply that is lost", "lost reply", 10, 1_000,
         lambda contract: contract.recoveries(), _recovery("a reply that is lost", loses=True),
     ),
 )  # fmt: skip

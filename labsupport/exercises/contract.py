@@ -5,12 +5,21 @@ from dataclasses import dataclass, field
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from labsupport.errors import InvalidSettingError
+from labsupport.exercises.matching import ANYTHING
 from labsupport.exercises.state import State
+from labsupport.explorer.clients.stand_ins import timekeeper_here
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["ME", "Argument", "Call", "Case", "Contract", "Programs"]
+__all__ = ["ME", "WAIT", "Argument", "Call", "Case", "Contract", "Functions", "Programs"]
+
+Functions = Mapping[str, Callable[..., Any]]
+"""The learner's functions by name."""
+
+WAIT = "wait"
+"""The name of a call that everybody can make, in a case of calls one after the other: time passes."""
 
 
 class Argument:
@@ -87,12 +96,16 @@ class Contract:
 
     Attributes:
         answer: the name of the learner's function, and of its model.
+        functions: when the learner's function makes several, their names, and those of their models.
+        takes: what each function is handed before a call's arguments: "redis", "db" or both.
         clauses: sentences of the docstring, by what breaks them: "told", "left", "lives", "stays",
-            "raised", "at once", "crash", "ends", or the pattern of a key. The exact word counts.
+            "raised", "at once", "crash", "ends", "waits", or the pattern of a key. The exact word
+            counts. With "waits", nobody may wait for somebody else.
         visible: patterns of the keys whose content is promised; any other must have a TTL.
         remembers: True when the contract's state is in keys of the answer's own, so that their TTLs
             do not pass in a case.
-        others: what other actors do to Redis, by name.
+        others: what other actors do to Redis, by name; what it returns is compared with what the
+            model's method returns, unless that is None.
         clients: names of those who meet.
         faults: the moves of the adversary that the contract allows: "crash", "pause", "lost reply".
         starts: strategy for what is in Redis before.
@@ -100,6 +113,8 @@ class Contract:
     """
 
     answer: ClassVar[str]
+    functions: ClassVar[Sequence[str]] = ()
+    takes: ClassVar[Sequence[str]] = ("redis",)
     clauses: ClassVar[Mapping[str, str]]
     visible: ClassVar[Sequence[str]]
     remembers: ClassVar[bool] = False
@@ -149,7 +164,8 @@ class Contract:
 
     def fault_calls(self) -> "SearchStrategy[Call]":
         """The learner's calls in a race or a fault."""
-        return self.race_calls().filter(lambda call: call.name == self.answer)
+        own = self.functions or (self.answer,)
+        return self.race_calls().filter(lambda call: call.name in own)
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """What is promised of a state, the model's or the real one; equal where both are right."""
@@ -163,15 +179,40 @@ class Contract:
         """Put the start in place."""
         start.write(redis)
 
+    def wait(self, state: State, seconds: float) -> None:
+        """The model of `wait`, a call of the frame: time passes, and nothing else happens."""
+        state.age(seconds * 1000)
+
     # not to be changed
 
-    def ask(self, function: Callable[..., Any], redis: Any, db: Any, who: str, call: Call) -> Any:
+    def bound(self, answer: Callable[..., Any]) -> Mapping[str, Callable[..., Any]]:
+        """The learner's functions by name.
+
+        Raises:
+            InvalidSettingError: the answer does not make the functions that it should make.
+        """
+        if not self.functions:
+            return {self.answer: answer}
+        made = answer()
+        fits = isinstance(made, tuple) and len(made) == len(self.functions)
+        if not (fits and all(map(callable, made))):
+            raise InvalidSettingError(
+                f"{self.answer}() does not return {len(self.functions)} functions.",
+                f"Its last line is `return {', '.join(self.functions)}`.",
+            )
+        return dict(zip(self.functions, made, strict=True))
+
+    def ask(self, functions: Functions, redis: Any, db: Any, who: str, call: Call) -> Any:
         """Make a call for real."""
         args = [a.real(redis, db, who) if isinstance(a, Argument) else a for a in call.args]
-        if call.name == self.answer:
-            return function(redis, *args)
-        self.others[call.name](redis, *args)
-        return None
+        if call.name in functions:
+            handed = {"redis": redis, "db": db}
+            return functions[call.name](*(handed[name] for name in self.takes), *args)
+        if call.name == WAIT:
+            keeper = timekeeper_here()
+            assert keeper is not None
+            return keeper.sleep(*args)
+        return self.others[call.name](redis, *args)
 
     def pieces(self, state: State, who: str, call: Call) -> Generator[Any, Any, Any]:
         """The model of a call, piece by piece; the generator's value is what is told."""
@@ -179,6 +220,8 @@ class Contract:
         told = getattr(self, call.name)(state, *args)
         if isinstance(told, GeneratorType):
             told = yield from told
+        if told is None and call.name not in (self.functions or (self.answer,)):
+            return ANYTHING
         return told
 
     def whole(self, state: State, who: str, call: Call) -> Any:

@@ -8,8 +8,9 @@ from typing import Any
 
 from IPython.display import Markdown
 
-from labsupport.errors import ImplementationError, InvalidSettingError, LabError
+from labsupport.errors import ImplementationError, Interrupted, InvalidSettingError, LabError
 from labsupport.exercises.progress import Progress
+from labsupport.exercises.stale import require_current
 
 __all__ = ["Exercise", "Outcome", "source"]
 
@@ -73,11 +74,15 @@ class Exercise:
             answer: the learner's function, with the stub's parameters.
 
         Raises:
-            InvalidSettingError: `answer` is not a function with the stub's parameters.
+            InvalidSettingError: `answer` is not a function with the stub's parameters, or the cell
+                that defines it has failed since.
         """
         _compare_parameters(self, answer)
+        require_current(answer)
         try:
             found = self.check(answer)
+        except KeyboardInterrupt:
+            raise Interrupted from None
         except ImplementationError as error:
             found = Outcome(False, error.problem)
         except LabError as error:

@@ -83,7 +83,8 @@ class judged_by:  # noqa: N801 (it reads as what it does: check=judged_by(contra
 
     def __call__(self, answer: Callable[..., Any]) -> Outcome:
         runs = 0
-        for _, took, breach in attack(self.contract, answer):
+        functions = self.contract.bound(answer)
+        for _, took, breach in attack(self.contract, functions):
             runs += took
             if breach is not None:
                 return Outcome(False, reason_of(self.contract, breach), Refusal(breach))

@@ -1,23 +1,20 @@
 """One case, for real: an answer is run in it by the explorer and compared with what may come of it."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from labsupport.errors import LabError, NotDeterministicError, NotSteppableError
-from labsupport.exercises.contract import Call, Case, Contract
+from labsupport.exercises.contract import WAIT, Call, Case, Contract, Functions
 from labsupport.exercises.matching import Raised
 from labsupport.exercises.possibilities import Fault, Possibilities, Possibility, compare
 from labsupport.exercises.state import KEPT, State, frozen
 from labsupport.exploration import explore
+from labsupport.explorer.clients.stand_ins import timekeeper_here
 
-__all__ = ["Breach", "Remains", "offered", "play_after", "play_at_once", "without_unpromised"]
+__all__ = ["Breach", "Remains", "play_after", "play_at_once", "without_unpromised"]
 
 _MORE_RUNS = 150  # after the first breach, to find a shorter schedule
-
-Function = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +51,16 @@ class _Notes:
 
     told: dict[str, list[Any]] = field(default_factory=dict)
     wrote_at: float = 0.0
+    waited: str = ""  # who waited for somebody else
 
 
 class _FoundError(BaseException):
     """Ends an exploration at the first breach."""
 
 
-@cache
-def offered(option: str) -> bool:
-    """True when the explorer has this move of the adversary."""
-    return option in inspect.signature(explore).parameters
-
-
 def play_at_once(
     contract: Contract,
-    answer: Function,
+    answer: Functions,
     case: Case,
     *,
     attack: str,
@@ -84,7 +76,7 @@ def play_at_once(
 
     Args:
         contract: what is due.
-        answer: the learner's function.
+        answer: the learner's functions.
         case: the start and the programs.
         attack: what is tried, in words.
         most: the runs are ended quietly after so many.
@@ -104,22 +96,28 @@ def play_at_once(
 
     def given(redis: Any, db: Any) -> None:
         notes.told = {who: [] for who in case.programs}
+        notes.waited = ""
         notes.wrote_at = _now(redis)
         contract.write(case.start, redis, db)
 
-    if clocks and offered("clocks"):
+    if clocks:
         moves["clocks"] = clocks
 
-    def client(who: str) -> Function:
+    def client(who: str) -> Callable[[Any, Any], None]:
         def run(redis: Any, db: Any) -> None:
-            if clocks and not offered("clocks"):
-                redis.actor.clock = clocks.get(who, 0.0)
+            keeper = timekeeper_here()
+            assert keeper is not None
             for call in case.programs[who]:
+                begin = keeper.monotonic()
                 notes.told[who].append(_reply(contract, answer, redis, db, who, call))
+                if keeper.monotonic() > begin and call.name in answer:
+                    notes.waited = who
 
         return run
 
     def fault_of(redis: Any, db: Any) -> Fault | None:
+        if notes.waited and "waits" in contract.clauses:
+            return Fault("waits", f"{notes.waited} waited for somebody else.")
         view = contract.read(redis, db)
         elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000
         ways, fault = possible.explaining(notes.told, view, elapsed_ms)
@@ -145,6 +143,7 @@ def play_at_once(
         return True
 
     faults: dict[str, Fault] = {}
+    moves = {"passes": False, **moves}  # time passes only where a contract says so
     clients = {who: client(who) for who in case.programs}
     try:
         report = explore(
@@ -171,7 +170,7 @@ def play_at_once(
 
 def play_after(
     contract: Contract,
-    answer: Function,
+    answer: Functions,
     case: Case,
     *,
     attack: str,
@@ -185,7 +184,7 @@ def play_after(
 
     Args:
         contract: what is due.
-        answer: the learner's function.
+        answer: the learner's functions.
         case: the start and the calls.
         attack: what is tried, in words.
         ways: the states of the model to go on from, when several explain what a fault has left.
@@ -212,20 +211,25 @@ def play_after(
         contract.write(case.start, redis, db)
 
     name = case.after[0][0]
-    if clock and offered("clocks"):
+    if clock:
         moves["clocks"] = {name: clock}
+    if any(call.name == WAIT for _, call in case.after):
+        moves |= {
+            "passes": True,
+            "stop": "first",
+        }  # the first run is the one in which none else does
 
     def caller(redis: Any, db: Any) -> None:
         redis.ping()  # a call may take no step, and a client must
-        if clock and not offered("clocks"):
-            redis.actor.clock = clock
+        waited_ms = 0.0
         models = [(state.copy(), state) for state in starts]
         for number, (who, call) in enumerate(case.after, 1):
             got = _reply(contract, answer, redis, db, who, call)
+            waited_ms += call.args[0] * 1000 if call.name == WAIT else 0
             if waits and isinstance(got, Raised):
                 return
             view = contract.read(*direct)
-            elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000
+            elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000 - waited_ms
             right, nearest = [], (Fault("ends", ""), -1)
             for model, start in models:
                 due = Possibility({who: [contract.whole(model, who, call)]}, model)
@@ -239,8 +243,9 @@ def play_after(
                 return
             models = right
 
+    moves = {"passes": False, **moves}
     report = explore(
-        {name: caller}, given=given, invariant=lambda redis, db: True, max_runs=200, **moves
+        {name: caller}, given=given, invariant=lambda *_: "stop" not in moves, max_runs=200, **moves
     )
     if found:
         fault, number = found[0]
@@ -260,7 +265,7 @@ def without_unpromised(contract: Contract, state: State) -> State:
     return later
 
 
-def _reply(contract: Contract, answer: Function, redis: Any, db: Any, who: str, call: Call) -> Any:
+def _reply(contract: Contract, answer: Functions, redis: Any, db: Any, who: str, call: Call) -> Any:
     try:
         return contract.ask(answer, redis, db, who, call)
     except LabError:
@@ -275,7 +280,7 @@ def _endless(report: Any) -> Fault | None:
             told = finding.reason.removeprefix("Nobody can move on: ")
             return Fault("ends", f"It does not end: {told}")
     given_up = str(report.given_up)
-    if report.exhausted or given_up.startswith("more than"):
+    if report.exhausted or given_up.startswith(("more than", "the search stops")):
         return None
     return Fault("ends", f"It does not end: {given_up}")
 

@@ -114,6 +114,14 @@ class State(dict[str, Any]):
         self[key] = value
         self.lives[key] = ms
 
+    def age(self, ms: float) -> None:
+        """Let time pass: what has lived for long enough is gone."""
+        for key, life in list(self.lives.items()):
+            if isinstance(life, int | float):
+                self.lives[key] = life - ms
+                if life <= ms:
+                    self.remove(key)
+
     # on a server
 
     def write(self, redis: Any) -> None:

@@ -65,6 +65,7 @@ def put_through(trials: Iterable[Trial]) -> Outcome:
             invariant=trial.invariant,
             crashes=trial.crashes,
             expires=trial.expires,
+            passes=False,
             prune=trial.prune,
             max_runs=trial.sample or 20_000,
         )
@@ -111,7 +112,7 @@ def keys_of(redis: Any, pattern: str = "*") -> list[str]:
 def require_ttl(redis: Any, pattern: str = "*") -> None:
     """Fail if a key has no TTL."""
     for key in keys_of(redis, pattern):
-        require(redis.pttl(key) >= 0, f"{key} has no TTL: it stays for ever.")
+        require(redis.pttl(key) != -1, f"{key} has no TTL: it stays for ever.")
 
 
 def nothing_for_ever(redis: Any, db: Any) -> bool:

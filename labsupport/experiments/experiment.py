@@ -15,11 +15,11 @@ from labsupport.charts import (
     draw_comparison,
     show,
 )
-from labsupport.errors import InvalidSettingError
+from labsupport.errors import Interrupted, InvalidSettingError
 from labsupport.experiments.knobs import check_knobs
 from labsupport.experiments.parameters import check_parameters
 from labsupport.experiments.result import Comparison, Result
-from labsupport.experiments.stage import Stage
+from labsupport.experiments.stage import RunStopped, Stage
 from labsupport.experiments.tables import Contrast, Finding, Rule
 from labsupport.history import History
 from labsupport.verdict import Claim, Verdict
@@ -123,9 +123,7 @@ class Experiment(ABC):
             text = f"{type(self).__name__}: {name}"
             return self.perform(implementation, name, place=Place(text) if live else None)
         except KeyboardInterrupt:
-            # IPython then shows the cell that was interrupted, and little more
-            __tracebackhide__ = True
-            raise KeyboardInterrupt from None
+            raise Interrupted from None
 
     def perform(
         self,
@@ -149,11 +147,17 @@ class Experiment(ABC):
         """
         self._check_parameters(implementation, name)
         chart = None if place is None else self._live_chart(name, place)
-        with Stage(chart, budget_seconds=self.budget_seconds, stopped=stopped) as stage:
-            self.conduct(stage, implementation, name)
-            # a moment more than asked for is no reason for another axis
-            longer = stage.seconds > _MUCH_LONGER * self.seconds
-            seconds = stage.seconds if longer else self.seconds
+        try:
+            with Stage(chart, budget_seconds=self.budget_seconds, stopped=stopped) as stage:
+                self.conduct(stage, implementation, name)
+        except BaseException as error:
+            if chart is not None:
+                asked = isinstance(error, KeyboardInterrupt | RunStopped)
+                chart.stop(f"{name} {'was stopped' if asked else 'failed'}")
+            raise
+        # a moment more than asked for is no reason for another axis
+        longer = stage.seconds > _MUCH_LONGER * self.seconds
+        seconds = stage.seconds if longer else self.seconds
         numbers = self.measure(stage.history, stage.facts)
         if stage.cut_short:
             numbers["cut_short"] = 1
@@ -164,6 +168,7 @@ class Experiment(ABC):
             stage.history,
             seconds,
             functools.partial(self._draw, name, numbers, stage.history, seconds),
+            functools.partial(self._live_chart, name),
         )
         if chart is not None:
             chart.finish(result.figure)
@@ -221,7 +226,7 @@ class Experiment(ABC):
         return {name: v for name, v in vars(self).items() if isinstance(v, int | float)}
 
     def _live_chart(self, name: str, place: Place) -> LiveChart:
-        title = f"{name} is running …"
+        title = f"{name}, so far"  # true also when the kernel dies, and this frame stays
         plots, conditions = self.plots(), self.conditions
         return LiveChart(plots, seconds=self.seconds, title=title, subtitle=conditions, place=place)
 

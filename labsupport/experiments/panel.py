@@ -23,6 +23,7 @@ _LOOK = """<style>
 .lab-panel .widget-slider { width: 96%; }
 .lab-panel .widget-toggle-buttons { width: auto; margin-right: 2em; }
 .lab-panel button { font-weight: 600; }
+.jp-OutputArea:has(.lab-panel) .jp-RenderedImage img { height: auto; max-height: 52vh; width: auto; }
 .jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child { display: none; }
 </style>"""
 
@@ -36,9 +37,6 @@ class ControlPanel:
     Args:
         experiment: an `Experiment`; its knobs are what the sliders begin with.
         implementations: the functions under study, by the names to choose from.
-
-    Attributes:
-        results: the last result of each implementation, by its name.
     """
 
     def __init__(self, experiment: Any, implementations: Mapping[str, Callable[..., Any]]) -> None:
@@ -47,7 +45,7 @@ class ControlPanel:
                 "The panel has no implementation to choose.",
                 "Name one or more, for example herd.panel(naive=get_user).",
             )
-        self.results: dict[str, Result] = {}
+        self._kept: dict[Any, dict[str, Result]] = {}
         self._experiment = self._ran = experiment
         self._implementations = dict(implementations)
         self._stop = threading.Event()
@@ -65,6 +63,8 @@ class ControlPanel:
         self._run = widgets.Button(description="Run", icon="play", button_style="primary")
         self._halt = widgets.Button(description="Stop", icon="stop", disabled=True)
         self._both = widgets.Button(description="Compare", icon="columns", disabled=True)
+        for control in self._knobs.values():
+            control.observe(lambda _: self._note_settings(), "value")
         self._run.on_click(lambda _: self.run())
         self._halt.on_click(lambda _: self.stop())
         self._both.on_click(lambda _: self.compare())
@@ -79,8 +79,6 @@ class ControlPanel:
         except LabError as error:
             self._say(_told(error))
             return
-        if experiment != self._ran:
-            self.results.clear()  # what ran with other settings is not to be compared with
         self._ran = experiment
         name = self._choice.value
         self._stop.clear()
@@ -88,6 +86,15 @@ class ControlPanel:
         self._enable(running=True)
         self._thread = threading.Thread(target=self._work, args=(experiment, name), daemon=True)
         self._thread.start()
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """The last result of each implementation with the settings of the last run, by its name.
+
+        What ran with other settings is kept until these are set again.
+        """
+        found = self._kept.get(self._ran, {})  # the same order as the buttons, whichever ran first
+        return {one: found[one] for one in self._implementations if one in found}
 
     def stop(self) -> None:
         """End the run; nothing of it is left but its last frame."""
@@ -113,9 +120,7 @@ class ControlPanel:
                 place=self._place,
                 stopped=self._stop.is_set,
             )
-            # the same order as the buttons, whichever ran first
-            found = self.results | {name: result}
-            self.results = {one: found[one] for one in self._implementations if one in found}
+            self._kept.setdefault(experiment, {})[name] = result
             said = result.verdict._repr_html_()
         except RunStopped:
             said = "Stopped."
@@ -129,6 +134,10 @@ class ControlPanel:
         self._run.disabled = running
         self._halt.disabled = not running
         self._both.disabled = running or len(self.results) < 2
+
+    def _note_settings(self) -> None:
+        if self.running:
+            self._say("The new settings count from the next run on.")
 
     def _say(self, html: str) -> None:
         if self._status is not None:

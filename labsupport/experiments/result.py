@@ -1,15 +1,19 @@
 """What a run leaves: history, figure, verdict, numbers."""
 
 import functools
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from labsupport.charts import LabFigure
+from labsupport.charts import LabFigure, LiveChart, Picture, Place, Reel
+from labsupport.errors import Interrupted
 from labsupport.history import History
 from labsupport.verdict import Verdict
+
+_FRAMES_PER_SECOND = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,7 @@ class Result:
     events: History
     seconds: float
     _draw: Callable[[], LabFigure]
+    _chart: Callable[[Place], LiveChart]
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
@@ -40,6 +45,37 @@ class Result:
     def figure(self) -> LabFigure:
         """The finished chart."""
         return self._draw()
+
+    def frames(self, *, per_second: int = 10) -> Iterator[Picture]:
+        """The run once more, as pictures; the last one is the finished chart.
+
+        Args:
+            per_second: how many there are for each second of the run.
+        """
+        reel = Reel()
+        chart = self._chart(reel)
+        for number in range(int(self.seconds * per_second) + 1):
+            chart.draw(self.events.until(number / per_second))
+            assert reel.picture is not None
+            yield reel.picture
+        yield Picture.of(self.figure, self.figure.alt)
+
+    def replay(self, *, slower: float = 3.0) -> None:
+        """Show the run once more, slowed down, for the length that a teacher can speak over.
+
+        Args:
+            slower: how many times as long it takes.
+        """
+        place = Place(f"{self.name}, once more")
+        each = slower / _FRAMES_PER_SECOND
+        due = time.monotonic()
+        try:
+            for picture in self.frames(per_second=_FRAMES_PER_SECOND):
+                place.put(picture)
+                due += each
+                time.sleep(max(0.0, due - time.monotonic()))  # a film keeps its time
+        except KeyboardInterrupt:
+            raise Interrupted from None
 
     def __repr__(self) -> str:
         return f"{self.name}\n{self.verdict}"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from labsupport.explorer import Report
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from labsupport.charts import LabFigure
+    from labsupport.exploration.stepper import Stepper
 
 __all__ = ["ShownReport"]
 
@@ -21,13 +22,24 @@ class ShownReport(Report):
         return cls(**{one.name: getattr(report, one.name) for one in fields(report)})
 
     @property
-    def figure(self) -> "Figure | None":
+    def figure(self) -> "LabFigure | None":
         """The counterexample as a sequence diagram; None when there is none."""
         if self.counterexample is None:
             return None
         from labsupport.exploration.diagram import draw
 
-        return draw(self.counterexample, self.clients, self.headline, self.reason)
+        return draw(self.counterexample, self.clients, self.reason, self.headline).figure
+
+    def step_through(self) -> "Stepper":
+        """The counterexample, a step at a time, with what is in Redis and in the tables after each.
+
+        Raises:
+            InvalidSettingError: there is no counterexample.
+        """
+        # not above: a report without it needs no widgets
+        from labsupport.exploration.stepper import Stepper
+
+        return Stepper(self)
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         try:
@@ -38,5 +50,4 @@ class ShownReport(Report):
             return {"text/plain": str(self)}
         from labsupport.charts import Picture
 
-        alt = f"Sequence diagram. {self.headline}. {self.reason.rstrip('.')}."
-        return Picture.of(figure, alt).bundle(str(self))
+        return Picture.of(figure, figure.alt).bundle(str(self))

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from labsupport.explorer.report import Finding, Moment, Report, Step
+from labsupport.explorer.report import Finding, Moment, Report, Rerun, Step
 from labsupport.explorer.testbed import Session, Testbed
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ __all__ = [
     "Finding",
     "Moment",
     "Report",
+    "Rerun",
     "Session",
     "Step",
     "System",

@@ -96,9 +96,22 @@ class Checker:
             "stuck", f"Nobody can move on: {'; '.join(told)}.", [*shown, *waits], moves, serial
         )
 
-    def steps(self, trace: Sequence[Taken]) -> list[Step]:
-        """A run as it is shown."""
-        return _steps(trace, self._names)
+    def steps(self, trace: Sequence[Taken], names: Names | None = None) -> list[Step]:
+        """A run as it is shown.
+
+        Args:
+            trace: its moves.
+            names: what gives tokens their names; default: new ones.
+        """
+        return _steps(trace, names or self.names())
+
+    def names(self) -> Names:
+        """What gives tokens their names in one run."""
+        return Names(self._names)
+
+    def anew(self) -> "Checker":
+        """A checker of the same claim that has seen nothing."""
+        return Checker(self._system, self._invariant, self.claim, self._raises, self._names)
 
     def _broken(self, actors: Sequence[Actor], serial: bool) -> str | None:
         """How the run broke the invariant, empty if it just does not hold; None when it holds."""
@@ -149,8 +162,7 @@ def _rank(trace: Sequence[Taken]) -> tuple[int, int, int]:
     return len(moves), extra, sum(a.who != b.who for a, b in pairwise(moves))
 
 
-def _steps(trace: Sequence[Taken], scripts: dict[str, str]) -> list[Step]:
-    names = Names(scripts)
+def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
     steps = []
     for move, operation, note in trace:
         if operation is None:

@@ -5,11 +5,11 @@ import inspect
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal
 
-from labsupport.errors import InvalidSettingError, NotSteppableError
+from labsupport.errors import Interrupted, InvalidSettingError, NotSteppableError
 from labsupport.explorer.adversary import Adversary, Powers
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor, CoroutineFoundError
@@ -17,13 +17,14 @@ from labsupport.explorer.clients.guard import StepTimeout, foreign_use_noticed, 
 from labsupport.explorer.clients.namespaces import Namespaces
 from labsupport.explorer.clients.stand_ins import standing_in
 from labsupport.explorer.clock import Clock
-from labsupport.explorer.operations import Move, Taken
+from labsupport.explorer.operations import Move
 from labsupport.explorer.own.async_pools import async_pools_stepped, handed_out
 from labsupport.explorer.own.coroutines import CoroutineActor
 from labsupport.explorer.own.engines import engines_stepped
 from labsupport.explorer.own.hosted import hosted
 from labsupport.explorer.own.pools import pools_stepped
-from labsupport.explorer.report import Moment, Report, Step
+from labsupport.explorer.report import Moment, Report, Rerun
+from labsupport.explorer.rerun import run_again, tables_of
 from labsupport.explorer.search import Search
 from labsupport.explorer.shared_memory import shared_names
 from labsupport.explorer.system import Seat, System
@@ -137,9 +138,7 @@ def explore(
             awaited.update(found)
             return run(passes)
         except KeyboardInterrupt:
-            # IPython then shows the cell that was interrupted, and little more
-            __tracebackhide__ = True
-            raise KeyboardInterrupt from None
+            raise Interrupted from None
         return search
 
     with system.alone():
@@ -249,12 +248,18 @@ def _report(
     exhausted = not search.given_up
     status: Status = "broken" if findings else "holds" if exhausted else "not exercised"
 
+    tables = tables_of(findings[0].schedule) if findings else []
+
     def again(moves: tuple[Move, ...]) -> Iterator[Moment]:
-        with search.system.alone():
-            search.system.begin(search.system.clock)
-            with _exploring(search, functions):
-                for taken in search.replay(moves):
-                    yield Moment(_step_of(taken, checker), search.system.contents())
+        with _resumed(search, functions):
+            system, names = search.system, checker.names()
+            for taken in search.replay(moves):
+                step = checker.steps([taken], names)[0]
+                yield Moment(step, system.contents(), system.rows(tables))
+
+    def anew(moves: tuple[Move, ...]) -> Rerun:
+        with _resumed(search, functions):
+            return run_again(search, moves, tables)
 
     return Report(
         interleavings=search.interleavings,
@@ -268,11 +273,24 @@ def _report(
         notes=tuple(notes),
         seconds=seconds,
         again=again,
+        anew=anew,
     )
 
 
-def _step_of(taken: Taken, checker: Checker) -> Step:
-    return checker.steps([taken])[0]
+@contextmanager
+def _resumed(search: Search, functions: list[Function]) -> Iterator[None]:
+    """Explore once more what was explored before, perhaps with others in between."""
+    system, actors = search.system, search.adversary.clients
+    with system.alone():
+        if not system.alive:
+            raise InvalidSettingError(
+                "The server on which the orders were run is gone.", "Run the exploration again."
+            )
+        system.begin(actors[0].clock)
+        for actor, seat in zip(actors, system.seats(len(actors)), strict=True):
+            seat.redis.actor = seat.steps.actor = actor
+        with _exploring(search, functions):
+            yield
 
 
 def _check(clients: Any, given: Any, invariant: Any, max_runs: Any, stop: Any) -> None:

@@ -12,7 +12,9 @@ from labsupport.explorer.names import shorten
 from labsupport.explorer.operations import Move
 from labsupport.verdict import Verdict
 
-__all__ = ["Finding", "Moment", "Report", "Step"]
+__all__ = ["Finding", "Moment", "Report", "Rerun", "Step"]
+
+Tables = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +81,32 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One step of a replay, and what there is after it.
+    """One step of an order that is run again, and what there is after it.
 
     Args:
         step: what was done.
         redis: what is in Redis now, by key.
+        tables: the committed rows of each table that a statement names.
     """
 
     step: Step
     redis: dict[str, Any]
+    tables: Tables = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """One order, run again to its end.
+
+    Args:
+        moments: its steps; the first is the state before them, and no step.
+        moves: those that were made, one for each step.
+        finding: what was wrong in the end; None when nothing was.
+    """
+
+    moments: tuple[Moment, ...]
+    moves: tuple[Move, ...]
+    finding: Finding | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,6 +138,9 @@ class Report:
     notes: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
     again: Callable[[tuple[Move, ...]], Iterator[Moment]] | None = field(
+        default=None, compare=False, repr=False
+    )
+    anew: Callable[[tuple[Move, ...]], Rerun] | None = field(
         default=None, compare=False, repr=False
     )
 
@@ -194,10 +216,22 @@ class Report:
             InvalidSettingError: there is no counterexample.
         """
         if not self.findings or self.again is None:
-            raise InvalidSettingError(
-                "There is no counterexample to replay.", "Look at `counterexample` first."
-            )
+            raise _nothing_to_replay()
         return self.again(self.findings[0].moves)
+
+    def rerun(self, moves: tuple[Move, ...] | None = None) -> Rerun:
+        """Run one order to its end, and look at what there is after each step.
+
+        Args:
+            moves: the order; default: the counterexample's. A move that cannot be made where it stands
+                is left out, and in the end one client after the other runs on.
+
+        Raises:
+            InvalidSettingError: there is no counterexample.
+        """
+        if not self.findings or self.anew is None:
+            raise _nothing_to_replay()
+        return self.anew(self.findings[0].moves if moves is None else moves)
 
     @property
     def schedule(self) -> str:
@@ -225,6 +259,12 @@ class Report:
             offset = sum(widths[:at]) + 2 * at
             rows.append(f"{number:>2}  {' ' * offset}{text}")
         return "\n".join([*(row.rstrip() for row in rows), "", self.reason])
+
+
+def _nothing_to_replay() -> InvalidSettingError:
+    return InvalidSettingError(
+        "There is no counterexample to replay.", "Look at `counterexample` first."
+    )
 
 
 def _fitted(step: Step, width: int) -> str:

@@ -18,12 +18,14 @@ from labsupport.explorer.checker import Checker
 from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken, owner
 from labsupport.explorer.system import System
 
-__all__ = ["Search"]
+__all__ = ["Ending", "Search"]
 
 MAX_STEPS = 1_000
 """A run that takes more is given up."""
 MAX_ENDLESS = 20
 """After so many of those the search is, too."""
+
+_NATURAL = frozenset({"step", "idle", "timeout", "pass"})
 
 
 class Ending(Enum):
@@ -130,6 +132,48 @@ class Search:
                 seen = len(self.adversary.trace)
         finally:
             self.adversary.end()
+
+    def rerun(self, moves: Sequence[Move], look: Callable[[], None]) -> tuple[Ending, list[Move]]:
+        """Run one order to its end, one client after the other where `moves` does not say.
+
+        Args:
+            moves: the order; what cannot be made where it stands is left out.
+            look: called before the first step and after each; may look at the state.
+
+        Returns:
+            how it ended, and the moves that were made. The checker can look at it until `dismiss`.
+        """
+        random.seed(0)
+        wanted, made, vain = list(moves), list[Move](), set[Move]()
+        self._begin(serial=False)
+        look()
+        while len(made) < MAX_STEPS:
+            move = self._next(wanted, vain)
+            if move is None:
+                return Ending.STUCK if self.adversary.stuck else Ending.COMPLETE, made
+            self.adversary.command(move)  # it looks up the keys that may expire
+            self.adversary.make(move)
+            if len(self.adversary.trace) == len(made):  # nothing came of it
+                vain.add(move)
+                continue
+            made.append(move)
+            vain.clear()
+            look()
+        return Ending.ENDLESS, made
+
+    def _next(self, wanted: list[Move], vain: set[Move]) -> Move | None:
+        """The next wanted move that can be made, else the first client's; None when there is none."""
+        possible = self.adversary.moves()
+        if not possible and self.adversary.stuck and (resort := self.adversary.last_resort()):
+            possible = [resort]
+        possible = [move for move in possible if move not in vain]
+        while wanted:
+            move = wanted.pop(0)
+            waits = Move("idle", move.who) if move.kind == "step" else move
+            found = next((one for one in (move, waits) if one in possible), None)
+            if found is not None:
+                return found
+        return next((move for move in possible if move.kind in _NATURAL), None)
 
     # one run
 

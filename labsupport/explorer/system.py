@@ -4,7 +4,7 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from redis.exceptions import ResponseError
 from labsupport.errors import InvalidSettingError
 from labsupport.explorer.clients.direct_redis import DirectRedis, Wiring, note_times
 from labsupport.explorer.clients.scripts import Scripts
+from labsupport.explorer.clients.server_time import IdleTimes
 from labsupport.explorer.clients.sql_steps import SqlSteps
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
-from labsupport.explorer.idle import IdleTimes
 from labsupport.explorer.operations import Operation
 from labsupport.explorer.own.wires import Wires, reserve
 from labsupport.explorer.testbed import Session, Testbed
@@ -182,7 +182,7 @@ class System:
         """Begin an exploration under a clock."""
         self.clock = self._wiring.clock = clock
         self.host = Host(clock)
-        self._idle = IdleTimes(self.redis, clock)
+        self._idle = IdleTimes(self.redis.raw, clock)
         self._wiring.settle = self._idle.settle
         self._wiring.streams = False
         self.wires.begin()
@@ -345,6 +345,12 @@ class System:
             for key in sorted(self.redis.raw("KEYS", "*"))
             if key != self._testbed.kept_key
         }
+
+    def rows(self, tables: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+        """The committed rows of tables, for a database that has `fetch_all`."""
+        if not hasattr(self.db, "fetch_all"):
+            return {}
+        return {name: self.db.fetch_all(f"SELECT * FROM {name}") for name in sorted(tables)}
 
     def _content(self, key: str) -> Any:
         match self.redis.raw("TYPE", key):

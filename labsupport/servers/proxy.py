@@ -1,5 +1,7 @@
 """A network that can be frozen and cut: a process between a client and a server."""
 
+import os
+import signal
 import sys
 import time
 import weakref
@@ -15,8 +17,9 @@ class Proxy(OwnedProcess, Closing):
     """A process that passes TCP traffic on to a port; `Server.proxy` makes one.
 
     Paused, it lets nothing through and tells nobody; killed, it breaks all connections, and what it
-    was sent and has not passed on is lost. It ends with `close()`, with the `with` block, when
-    nothing refers to it any more, and in any case with the kernel.
+    was sent and has not passed on is lost. `lose_reply` makes it swallow a reply. It ends with
+    `close()`, with the `with` block, when nothing refers to it any more, and in any case with the
+    kernel.
 
     Args:
         target: the port of 127.0.0.1 that it passes traffic on to.
@@ -37,6 +40,8 @@ class Proxy(OwnedProcess, Closing):
         program = Program()
         super().__init__(program)
         self.directory = program.directory
+        self._program = program
+        self._lost = 0
         self._end = weakref.finalize(self, program.end)
         try:
             # no site packages: it starts in a third of the time
@@ -46,6 +51,22 @@ class Proxy(OwnedProcess, Closing):
         except BaseException:
             self.close()
             raise
+
+    def lose_reply(self) -> None:
+        """Swallow the next reply of the server, and break the connection that waits for it.
+
+        Raises:
+            ServerUnreachableError: it is paused or dead.
+        """
+        self._lost += 1
+        if self.status() == "running":
+            os.kill(self.pid, signal.SIGUSR1)
+            deadline = time.monotonic() + _SECONDS_TO_START
+            while self.alive and time.monotonic() < deadline:
+                if self._program.printed().endswith(f"loses {self._lost}\n"):
+                    return
+                time.sleep(0.001)
+        raise ServerUnreachableError(f"{self!r} does not obey.", "resume() it, or make a new one.")
 
     def close(self) -> None:
         """End it at once; may be called again."""

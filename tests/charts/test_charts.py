@@ -249,9 +249,7 @@ def test_style_gives_back_what_was_set() -> None:
 
 
 def live(history: History) -> LiveChart:
-    return LiveChart(
-        plots(), seconds=2, title="naive is running …", subtitle="", place=Place("naive")
-    )
+    return LiveChart(plots(), seconds=2, title="naive, so far", subtitle="", place=Place("naive"))
 
 
 def pixels(chart: LiveChart) -> np.ndarray:
@@ -309,6 +307,20 @@ def test_the_time_axis_grows_with_a_long_run(run: tuple[Recorder, History]) -> N
     run[1].origin_ns -= 30_000_000_000
     chart.draw(run[1])
     assert chart._chart.seconds < 30
+
+
+def test_a_run_that_was_stopped_says_so(run: tuple[Recorder, History]) -> None:
+    """The last frame has what was drawn, and another title."""
+    chart = live(run[1])
+    request(run, 10, 300)
+    run[1].read()
+    chart.draw(run[1])
+    last = pixels(chart)
+    chart.stop("naive was stopped")
+    rows = np.flatnonzero((last != pixels(chart)).any(axis=(1, 2)))
+    assert len(rows)
+    assert rows.max() < 60, "only the title has changed"
+    assert chart._chart.figure.texts[0].get_text() == chart._alt[:-1] == "naive was stopped"
 
 
 def test_nothing_is_displayed_outside_a_notebook(

@@ -65,6 +65,7 @@ def lanes() -> Lanes:
             Bar("paused", "gone", lambda history: spans()),
         ],
         marks=[Mark("killed", "alarm", lambda history: np.array([[2, S]]))],
+        gap="does not want it",
     )
 
 
@@ -99,6 +100,7 @@ class TestLanes:
             "holds",
             "two holders",
             "killed",
+            "does not want it",
         ]
         assert axes.collections[1].get_hatch() == ROLES["alarm"].hatch
 

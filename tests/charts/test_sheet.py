@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from labsupport.charts import (
@@ -28,6 +29,7 @@ from labsupport.charts import (
     draw_comparison,
     histograms,
 )
+from labsupport.charts.style import ROLES as ROLES_OF
 from labsupport.charts.style import number
 from labsupport.history import History
 
@@ -71,7 +73,7 @@ def lanes(value: float, names: tuple[str, str]) -> Plot:
     bar = Bar(names[0], "work", lambda history: spans)
     mark = Mark(names[1], "alarm", lambda history: np.array([[0, S]]))
     rows = [f"{names[0]} {number(value)}", names[1]]
-    return Lanes("who holds the lock", rows, bars=[bar], marks=[mark])
+    return Lanes("who holds the lock", rows, bars=[bar], marks=[mark], gap=f"neither {names[0]}")
 
 
 class Durations(Quantiles):
@@ -204,3 +206,22 @@ def test_a_live_chart_makes_room_for_its_ticks(value: int) -> None:
     live.draw(history())
     (axes,) = live._chart.figure.axes
     assert min(text.get_window_extent().x0 for text in axes.get_yticklabels()) >= 0
+
+
+def test_labels_beside_a_stack_carry_their_hatch() -> None:
+    """Each name has a patch in its layer's colour and hatch before it, and does not lie on it."""
+    figure = chart(bars(None)(10, NAMES[0]))
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    swatches = [
+        one
+        for one in axes.get_children()
+        if isinstance(one, Rectangle) and one.get_hatch() is not None
+    ]
+    assert [one.get_hatch() for one in swatches if one is not axes.patch] == [
+        ROLES_OF[role].hatch for role in ROLES
+    ]
+    for swatch, text in zip(swatches, axes.texts, strict=True):
+        box, label = swatch.get_window_extent(), text.get_window_extent()
+        assert axes.get_window_extent().x1 < box.x0 < box.x1 < label.x0
+        assert label.y0 < (box.y0 + box.y1) / 2 < label.y1

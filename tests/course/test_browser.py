@@ -71,7 +71,7 @@ class Lab:
 
     def __init__(self, directory):
         self.directory = directory / "a copy"  # a space in the path: `make` must bear it
-        for name in ("Makefile", "jupyter", "notebooks"):
+        for name in ("Makefile", "jupyter", "notebooks", "tools"):
             source, target = ROOT / name, self.directory / name
             target.parent.mkdir(exist_ok=True)
             shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
@@ -227,8 +227,13 @@ def _forget_run(path):
 
 
 def test_starts_calm_and_stays_on_the_loopback(lab, page):
-    """The first page is notebook 00, asks no question, and nothing leaves this machine."""
-    _open(page, lab.url)
+    """The first page is the course's, which leads to notebook 00; it asks no question, and stays here."""
+    page.goto(lab.url)
+    page.get_by_text("exercises passed").wait_for()
+    _screenshot(page, "course")
+    page.get_by_role("link", name="00 Start here").first.click()
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     assert page.locator(".lm-TabBar-tabLabel", has_text="00_start_here.ipynb").count() == 1
     assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0
     assert page.locator(".jp-TableOfContents-tree").get_by_text("Choose among five types").count()
@@ -258,6 +263,9 @@ def test_runs_lab_01_with_a_live_chart_and_an_interrupt(lab, page, record_proper
         assert not errors, f"cell {number}: {errors[0]}"
         assert cell["execution_count"], f"cell {number} was not run"
     _screenshot(page, "lab_01_after_run_all")
+    alts = page.locator(".jp-RenderedImage img").evaluate_all("all => all.map(one => one.alt)")
+    assert len(alts) > 5
+    assert all(re.fullmatch(r".{20,}\.", alt, re.DOTALL) for alt in alts), alts
 
     number = next(
         place
@@ -281,7 +289,7 @@ def test_runs_lab_01_with_a_live_chart_and_an_interrupt(lab, page, record_proper
     size = page.evaluate("window.painted.size")
     page.wait_for_function("size => window.painted.size > size + 1", arg=size)
     page.locator("[data-jp-item-name=interrupt] button, [data-jp-item-name=interrupt]").last.click()
-    herd.locator(".jp-OutputArea-output", has_text="KeyboardInterrupt").first.wait_for()
+    herd.locator(".jp-OutputArea-output", has_text="KeyboardInterrupt: stopped").first.wait_for()
     _finished(herd)
     _screenshot(page, "lab_01_interrupted")
     _wait(lambda: lab.processes() <= here, "the end of the herd's processes")
@@ -360,6 +368,51 @@ def test_panel_runs_stops_and_compares(lab, page):
     compare.click()
     cell.get_by_text("as many loads at once as naive").wait_for()
     _screenshot(page, "panel_compared")
+    _stays_here(lab, page)
+
+
+STEPPER = """
+from labsupport import explore
+
+
+def add(redis, db):
+    redis.set("n", int(redis.get("n") or 0) + 1)
+
+
+explore({"ada": add, "bob": add}, invariant=lambda redis, db: redis.get("n") == "2").step_through()
+"""
+
+
+def test_steps_through_a_schedule(lab, page):
+    """Buttons and arrow keys go on and back, beside the state of Redis; a moved step mends it."""
+    notebook = lab.directory / "notebooks" / "stepper.ipynb"
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(STEPPER, id="stepper")],
+            metadata={"kernelspec": kernel},
+        ),
+        notebook,
+    )
+    _open(page, lab.address("notebooks/stepper.ipynb"))
+    cell = page.locator(".jp-Notebook .jp-Cell").first
+    _start(page, cell)
+    _finished(cell)
+    cell.get_by_text("Before the first step").wait_for()
+    assert cell.locator(".jp-RenderedImage img").is_hidden()  # the picture, for where no widget is
+    on = cell.locator("button", has_text="on")
+    on.click()
+    cell.get_by_text("1. ada: GET n → nil").wait_for()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    cell.get_by_text("3. bob: SET n 1 → OK").wait_for()
+    assert "● n1" in cell.locator(".lab-steps-state").inner_text().replace("\t", "")
+    _screenshot(page, "stepper")
+    page.keyboard.press("ArrowLeft")
+    cell.get_by_text("2. bob: GET n → nil").wait_for()
+    cell.locator("button", has_text="later").click()
+    cell.get_by_text("Now it holds.").wait_for()
+    _screenshot(page, "stepper_moved")
     _stays_here(lab, page)
 
 

@@ -229,7 +229,7 @@ def test_jupyterlab_starts_calm_and_on_the_loopback():
     assert config["ServerApp"]["ip"] == "127.0.0.1"
     assert "token" not in config["ServerApp"]  # a fresh one at every start
     assert config["LabApp"]["news_url"] is None
-    assert config["LabApp"]["default_url"].endswith("00_start_here.ipynb")
+    assert config["LabApp"]["default_url"].endswith("notebooks/course.md")
 
 
 def test_a_lab_has_one_name_everywhere():
@@ -293,7 +293,7 @@ def test_notebook_installs_then_imports_and_opens(path):
 
 @every_notebook
 def test_notebook_reads_well(path):
-    """One H1, no cell over 20 lines, slide metadata on every cell, ids that stay."""
+    """One H1, no cell over 20 lines (25 with a docstring), slide metadata on every cell, ids that stay."""
     notebook = nbformat.read(path, as_version=4)
     titles = [
         line
@@ -305,10 +305,11 @@ def test_notebook_reads_well(path):
     assert len(titles) == 1
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
-            assert len(cell.source.splitlines()) <= 20, f"cell {number} is too long"
+            most = 25 if '"""' in cell.source else 20  # an exercise's contract may be longer
+            assert len(cell.source.splitlines()) <= most, f"cell {number} is too long"
         kind = cell.metadata.get("slideshow", {}).get("slide_type")
         assert kind in {"slide", "subslide", "fragment", "skip", "notes", "-"}, f"cell {number}"
-    assert path.stat().st_size < 1_100_000
+    assert path.stat().st_size < 1_000_000
 
 
 @every_notebook

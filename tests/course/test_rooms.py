@@ -167,6 +167,9 @@ def circle(house, of=lambda module: module):
     return []
 
 
+OF_NAMEDTUPLES = {"_asdict", "_fields", "_make", "_replace"}  # public, in spite of their names
+
+
 def reached_through(house):
     """Private names that are imported, or used as attributes in a room that does not define them."""
     found = [str(arrow) for arrow in house.arrows if is_private(arrow.name)]
@@ -178,7 +181,7 @@ def reached_through(house):
         used = {
             ast.unparse(node)
             for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and node.attr in others - own
+            if isinstance(node, ast.Attribute) and node.attr in others - own - OF_NAMEDTUPLES
         }
         found += [f"{module} uses {one}" for one in sorted(used)]
     return found

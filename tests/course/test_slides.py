@@ -1,5 +1,6 @@
 """Each notebook as slides: none overflows 1280 by 720, and no picture gets too small to read."""
 
+import html
 import re
 from pathlib import Path
 
@@ -93,10 +94,31 @@ def test_what_does_not_fit_is_found(measure):
 
 
 def test_writes_a_page_for_each_notebook(tmp_path, capsys):
-    """`make slides`; with reveal.js beside them the pages use that one."""
+    """`make slides`; the pages use the reveal.js that lies beside them."""
     (tmp_path / "reveal.js").mkdir()
     assert main([str(tmp_path)]) == 0
     names = [f"{path.stem}.html" for path in NOTEBOOKS]
     assert sorted(path.name for path in tmp_path.glob("*.html")) == names
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / name) for name in names]
     assert '"reveal.js/dist/reveal.js"' in (tmp_path / names[0]).read_text()
+
+
+def test_asks_nothing_of_the_net():
+    """No script, style or import of a page comes from another machine; links of the text may."""
+    page = slides(nbformat.read(NOTEBOOKS[0], as_version=4), title="00")
+    assert len(re.findall(r"<script[^>]* src=", page)) == 2
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(?:https?:)?//", page)
+    assert "dist/theme/white.css" in page  # others fetch their fonts
+    assert not re.findall(r"@import|import [^;\n]+ from|url\([\"']?https?:", page)
+
+
+def test_pictures_are_described():
+    """Each picture has its own alt text, word for word."""
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    outputs = [one for cell in notebook.cells for one in cell.get("outputs", [])]
+    alts = [
+        one.metadata["image/png"]["alt"] for one in outputs if "image/png" in one.get("data", {})
+    ]
+    found = re.findall(r'<img[^>]* alt="([^"]*)"', slides(notebook, title="00"))
+    assert [html.unescape(alt) for alt in found] == alts
+    assert len(alts) > 5

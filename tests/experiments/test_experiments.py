@@ -163,6 +163,16 @@ def small(**knobs: Any) -> ThunderingHerd:
     return ThunderingHerd(**{"clients": 4, "seconds": 0.3, "ttl_seconds": 0.1, **knobs})
 
 
+def test_a_run_can_be_shown_once_more(results: dict[str, Result]) -> None:
+    """Its frames begin empty, grow, and end with the finished chart; each differs from the last."""
+    naive = results["naive"]
+    frames = list(naive.frames(per_second=4))
+    assert len(frames) == int(naive.seconds * 4) + 2
+    assert frames[0].alt == "naive, so far."
+    assert frames[-1].alt == naive.figure.alt
+    assert len({frame.data for frame in frames}) == len(frames)
+
+
 def test_a_key_that_never_expires_is_not_exercised() -> None:
     """The run goes on until the expiry ought to have come; then it is called what it is."""
 

@@ -89,6 +89,8 @@ def test_runs_with_the_settings_of_the_sliders(panel: Any) -> None:
 
 def test_stop_ends_it_in_the_middle(panel: Any) -> None:
     """Stop ends a run of any length, and nothing runs on."""
+    titles: list[str] = []
+    panel._place.put = lambda picture: titles.append(picture.alt)
     panel._knobs["seconds"].value = 3.0
     threads = threading.active_count()
     panel._run.click()
@@ -96,6 +98,7 @@ def test_stop_ends_it_in_the_middle(panel: Any) -> None:
     panel._halt.click()
     until(lambda: not panel.running)
     assert panel.said[-1] == "Stopped."
+    assert titles[-1] == "naive was stopped."
     assert panel.results == {}
     assert threading.active_count() <= threads
     assert panel._halt.disabled
@@ -112,7 +115,7 @@ def test_only_one_run_at_a_time(panel: Any) -> None:
 
 
 def test_compares_what_ran_with_the_same_settings(panel: Any) -> None:
-    """Compare waits for two implementations, in the order of the buttons; a new setting clears."""
+    """Compare waits for two implementations, in the order of the buttons; each setting has its own."""
     for name in ("other", "naive"):
         assert panel._both.disabled
         choose(panel, name)
@@ -126,6 +129,23 @@ def test_compares_what_ran_with_the_same_settings(panel: Any) -> None:
     panel.run()
     until(lambda: not panel.running)
     assert list(panel.results) == ["naive"]
+    panel._knobs["clients"].value = 4
+    panel.run()
+    until(lambda: not panel.running)
+    assert list(panel.results) == ["naive", "other"]
+
+
+def test_a_slider_that_moves_meanwhile_says_from_when_on_it_counts(panel: Any) -> None:
+    """The run goes on with what it has; afterwards a slider says nothing."""
+    panel._knobs["seconds"].value = 3.0
+    assert panel.said == []
+    panel.run()
+    panel._knobs["clients"].value = 5
+    assert panel.said[-1] == "The new settings count from the next run on."
+    panel.stop()
+    until(lambda: not panel.running)
+    panel._knobs["clients"].value = 4
+    assert panel.said[-1] == "Stopped."
 
 
 def test_says_what_is_wrong(panel: Any) -> None:

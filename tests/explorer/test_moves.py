@@ -165,6 +165,21 @@ class TestLostReplies:
         assert moves_of(report) == ["lose", "step"]
         assert "SET lock ada NX EX 30 → OK, and the reply is lost" in report.schedule
 
+    def test_a_watched_transaction_starts_again(self):
+        """redis-py does not repeat EXEC once a key is watched: a WatchError starts all of it again."""
+
+        def count_once(redis, db):
+            def count(pipe):
+                known = pipe.exists("note")
+                pipe.multi()
+                if not known:
+                    pipe.incr("n").set("note", 1)
+
+            redis.transaction(count, "note")
+
+        report = explore({"a": count_once}, invariant=lambda r, d: r.get("n") == "1", loses=True)
+        assert (report.interleavings, report.violations) == (4, 0)
+
     def test_without_retries_the_client_is_told(self):
         """Its own settings decide: with no retry it gets the error, and the command was done once."""
 

@@ -1,13 +1,16 @@
 """What a report says, and how it is asked: checks, kinds of findings, schedules, replays."""
 
 import json
+import time
 import uuid
 
 import pytest
 
 from labsupport import explore
 from labsupport.errors import ImplementationError, InvalidSettingError
+from labsupport.exploration import close_testbed
 from labsupport.explorer import Step
+from labsupport.explorer.clock import START
 
 
 def lost_update(redis, db):
@@ -266,3 +269,97 @@ class TestReplay:
         """Without a counterexample there is nothing to replay."""
         with pytest.raises(InvalidSettingError, match="no counterexample"):
             explore({"a": lost_update}, invariant=always).replay()
+
+    def test_others_were_explored_meanwhile(self):
+        """A report replays its own functions on its own clock, whatever was explored after it."""
+
+        def late(redis, db):
+            redis.set("at", int(time.time()))
+
+        report = explore(
+            {"a": late}, invariant=lambda r, d: int(r.get("at")) < START + 60, clocks={"a": 60}
+        )
+        explore(RACE, invariant=two)
+        assert [moment.step.label for moment in report.replay()] == ["SET at ‹time›"]
+        assert report.rerun().finding.kind == "broken"
+
+    def test_the_server_is_gone(self):
+        """When the lab was closed, the error says what to do."""
+        report = explore(RACE, invariant=two)
+        close_testbed()
+        with pytest.raises(InvalidSettingError, match="Run the exploration again"):
+            report.rerun()
+        assert explore(RACE, invariant=two).violations == 4
+
+
+class TestRerun:
+    def test_state_after_each_step(self):
+        """The state before the first step, and what is in Redis and in the tables after each."""
+
+        def buy(redis, db):
+            stock = db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"]
+            db.execute("UPDATE products SET stock = :stock WHERE id = 1", stock=stock - 1)
+            redis.set("by", uuid.uuid4().hex)
+
+        report = explore({"a": buy, "b": buy}, invariant=lambda r, d: d.fetch_one(STOCK)["s"] == 87)
+        run = report.rerun()
+        first, *after = run.moments
+        assert (first.step.move, first.redis) == ("start", {})
+        assert [moment.step for moment in after] == report.counterexample
+        assert len(run.moves) == len(after)
+        stocks = [
+            next(row["stock"] for row in moment.tables["products"] if row["id"] == 1)
+            for moment in run.moments
+        ]
+        assert (stocks[0], stocks[-1]) == (89, 88)
+        assert after[-1].redis["by"].startswith("‹token ")
+        assert run.finding.reason == report.reason
+
+    def test_another_order_may_hold(self):
+        """With its steps moved together each client is alone, and nothing is lost."""
+        report = explore(RACE, invariant=two)
+        run = report.rerun(tuple(sorted(report.findings[0].moves)))
+        assert run.finding is None
+        assert [str(moment.step) for moment in run.moments[1:]] == [
+            "GET n → nil",
+            "SET n 1 → OK",
+            "GET n → 1",
+            "SET n 2 → OK",
+        ]
+
+    def test_what_cannot_be_made_is_left_out(self):
+        """A key that is not there does not expire; who is left runs to the end."""
+
+        def hold(redis, db):
+            if redis.set("lock", 1, nx=True, ex=10):
+                redis.incr("holders")
+
+        report = explore(
+            {"a": hold, "b": hold}, invariant=lambda r, d: r.get("holders") == "1", expires="lock"
+        )
+        moves = report.findings[0].moves
+        (expiry,) = (move for move in moves if move.kind == "expire")
+        first = (expiry, *(move for move in moves if move != expiry))
+        run = report.rerun(first)
+        assert expiry not in run.moves
+        assert run.finding is None
+        assert report.rerun(()).finding is None
+
+    def test_nobody_can_move_on(self):
+        """A deadlock is found again, and another order is none."""
+
+        def both(first, second):
+            def take(redis, db):
+                for name in (first, second):
+                    while not redis.set(name, 1, nx=True):
+                        pass
+                redis.delete(first, second)
+
+            return take
+
+        report = explore({"a": both("x", "y"), "b": both("y", "x")}, invariant=always)
+        assert report.rerun().finding.kind == "stuck"
+        assert report.rerun(()).finding is None
+
+
+STOCK = "SELECT stock AS s FROM products WHERE id = 1"

@@ -101,7 +101,9 @@ def test_an_interrupted_run_leaves_the_lab_usable(kernel):
         reply = client.get_shell_msg(timeout=60)
         if reply["parent_header"]["msg_id"] == request:
             break
-    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    assert reply["content"]["ename"] == "Interrupted"
+    (line,) = reply["content"]["traceback"]  # no frame of the lab's
+    assert line == "KeyboardInterrupt: stopped, and nothing of it is left running."
     reply = client.execute_interactive(
         "assert lab.redis.ping(); lab.close()", timeout=60, output_hook=lambda message: None
     )

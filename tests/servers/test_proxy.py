@@ -3,10 +3,11 @@
 import time
 
 import pytest
+from redis.exceptions import ConnectionError
 
 from labsupport.errors import ServerUnreachableError
 from labsupport.processes import process_status
-from labsupport.servers import start_server
+from labsupport.servers import connect_client, start_server
 from labsupport.servers.proxy import Proxy
 
 
@@ -76,3 +77,25 @@ def test_a_target_that_is_gone():
 
     with Proxy(1) as proxy, socket.create_connection(("127.0.0.1", proxy.port)) as wire:
         assert wire.recv(1) == b""
+
+
+class TestLostReply:
+    def test_done_and_not_told(self):
+        """The server has done the command, the client gets an error, and the next reply comes."""
+        with start_server() as server, server.proxy() as proxy, server.client() as admin:
+            client = connect_client(f"redis://127.0.0.1:{proxy.port}")
+            client.ping()
+            for times in (1, 2):
+                proxy.lose_reply()
+                with pytest.raises(ConnectionError):
+                    client.incr("n")
+                assert admin.get("n") == str(times)
+                assert client.ping()
+
+    @pytest.mark.parametrize("state", ["pause", "kill"])
+    def test_cannot_be_told(self, state):
+        """A proxy that is paused or dead says that it does not obey."""
+        with start_server() as server, server.proxy() as proxy:
+            getattr(proxy, state)()
+            with pytest.raises(ServerUnreachableError, match="does not obey"):
+                proxy.lose_reply()

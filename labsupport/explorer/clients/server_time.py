@@ -9,19 +9,40 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["IDLE_BASE_MS", "IDLE_SCALE", "on_the_wire"]
+from labsupport.explorer.clock import Clock
+
+__all__ = ["IDLE_BASE_MS", "IDLE_SCALE", "IdleTimes", "on_the_wire"]
 
 Arguments = tuple[Any, ...]
 Convert = Callable[[Any], Any] | None
 Wire = tuple[Arguments, Convert]
 
 IDLE_BASE_MS = 1_000_000_000
-"""Pending entries are kept this much idler than they are, see `labsupport.explorer.idle`."""
+"""Pending entries are kept this much idler than they are, see `IdleTimes`."""
 IDLE_SCALE = 1_000
 """… and each of their milliseconds counts as so many, so that a slow machine adds none."""
 
 _MS = {"EX": 1000, "PX": 1}
 _MOMENT_MS = {"EXAT": 1000, "PXAT": 1}
+# Returns the pending entries of all groups, as {stream, group, id, consumer, idle ms}; not those whose
+# entry was deleted, as a claim would remove them. KEYS, ARGV: none.
+_PENDING = """
+local found, cursor = {}, '0'
+repeat
+  local page = redis.call('SCAN', cursor, 'COUNT', 1000, 'TYPE', 'stream')
+  cursor = page[1]
+  for _, key in ipairs(page[2]) do
+    for _, group in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+      for _, one in ipairs(redis.call('XPENDING', key, group[2], '-', '+', 10000)) do
+        if #redis.call('XRANGE', key, one[1], one[1]) > 0 then
+          found[#found + 1] = {key, group[2], one[1], one[2], one[3]}
+        end
+      end
+    end
+  end
+until cursor == '0'
+return found
+"""
 _PAST = 1  # a moment that is over on any clock
 
 
@@ -191,3 +212,40 @@ _CHANGES: dict[str, Callable[[Arguments, int], Wire]] = {
     "XCLAIM": _claim,
     "XPENDING": _pending,
 }
+
+
+class IdleTimes:
+    """How long the entries of one system's streams are pending, on the explorer's clock.
+
+    The server counts the idle time of an entry by the machine's clock. Here each entry gets an idle time
+    far beyond what a run takes, on a coarse scale: so a slow machine makes no entry older, and one that
+    was delivered since is recognized by being young.
+
+    Args:
+        run: sends a command on a connection of the explorer.
+        clock: of the exploration.
+    """
+
+    def __init__(self, run: Callable[..., Any], clock: Clock) -> None:
+        self._send = run
+        self._clock = clock
+        self._delivered: dict[tuple[str, str, str], int] = {}  # in ms, on the clock
+
+    def restart(self) -> None:
+        """Forget what an earlier run has delivered."""
+        self._delivered.clear()
+
+    def settle(self) -> None:
+        """Give each pending entry the idle time that it has on the clock."""
+        now = self._clock.now_ms
+        for key, group, entry, consumer, idle in self._send("EVAL", _PENDING, 0):
+            name = (key, group, entry)
+            if idle < IDLE_BASE_MS // 2:  # delivered since
+                self._delivered[name] = now
+            since = now - self._delivered.get(name, now)
+            kept = IDLE_BASE_MS if since == 0 else scaled_idle(since)
+            self._send("XCLAIM", key, group, consumer, 0, entry, "IDLE", kept, "JUSTID")
+
+    def moments_us(self) -> list[int]:
+        """When the pending entries were delivered, in microseconds on the clock."""
+        return [delivered * 1000 for delivered in self._delivered.values()]

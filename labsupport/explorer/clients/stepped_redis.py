@@ -232,6 +232,7 @@ class SteppedPipeline(DirectPipeline):
     def _step(self, operation: Operation, execute: Any, *args: Any, **options: Any) -> Any:
         actor = self._stepped.actor
         actor.gate(operation)
+        watching = self.watching
         try:
             reply = execute(*args, **options)
         except Exception as error:
@@ -239,6 +240,7 @@ class SteppedPipeline(DirectPipeline):
             raise
         actor.took(operation, reply)
         if actor.losing and actor.loses():
+            self.watching = watching  # the reply of EXEC, which would have ended the watch, is lost
             if self.connection is not None:
                 self.connection.disconnect()
             raise RedisTimeoutError("Timeout reading from socket")

@@ -1,6 +1,7 @@
 """How answers to exercises 01.1 and 01.3 are put to the test."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from labsupport.exercises import Outcome
@@ -13,10 +14,12 @@ from labsupport.exercises.trials import (
     require,
     require_ttl,
 )
+from labsupport.explorer.clients.stand_ins import timekeeper_here
 
 __all__ = ["check_get_product", "check_user_cache"]
 
 _PRODUCT = "SELECT * FROM products WHERE id = :id"
+_READING = "readers"  # the names of those who have read the database
 _USER = "SELECT * FROM users WHERE id = :id"
 
 
@@ -31,6 +34,25 @@ class _Counted:
         if name in {"execute", "fetch_one", "fetch_all"}:
             self._statements.append(name)
         return getattr(self._db, name)
+
+
+class _Then:
+    """A session that does something more after each statement."""
+
+    def __init__(self, db: Any, then: Callable[[], None]) -> None:
+        self._db, self._then = db, then
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._db, name)
+        if name not in {"execute", "fetch_one", "fetch_all"}:
+            return attribute
+
+        def then(*args: Any, **options: Any) -> Any:
+            found = attribute(*args, **options)
+            self._then()
+            return found
+
+        return then
 
 
 def check_get_product(answer: Answer) -> Outcome:
@@ -125,10 +147,12 @@ def check_get_product(answer: Answer) -> Outcome:
 def check_user_cache(answer: Answer) -> Outcome:
     told: dict[str, Any] = {}
     statements: list[str] = []
+    waited: list[str] = []
+    unfilled: list[str] = []
 
     def forget(redis: Any, db: Any) -> None:
-        told.clear()
-        statements.clear()
+        for seen in (told, statements, waited, unfilled):
+            seen.clear()
 
     functions = answer()
     if not (isinstance(functions, tuple) and len(functions) == 2):
@@ -141,9 +165,40 @@ def check_user_cache(answer: Answer) -> Outcome:
 
     def reader(name: str) -> ClientFunction:
         def client(redis: Any, db: Any) -> None:
+            clock = timekeeper_here()
+            assert clock is not None
+            begin = clock.monotonic()
             told[name] = get_user(redis, db, 1)
+            waited.extend([name] * (clock.monotonic() > begin))
 
         return client
+
+    def steady(name: str, *before: str) -> ClientFunction:
+        """A reader that begins when others have read the row, and is done when a third one has."""
+
+        def client(redis: Any, db: Any) -> None:
+            def met(*names: str) -> None:
+                while not {*names} <= {*redis.lrange(_READING, 0, -1)}:
+                    pass
+
+            def reading() -> None:
+                redis.rpush(_READING, name)
+                if not before:
+                    met("late")
+
+            met(*before)
+            told[name] = get_user(redis, _Then(db, reading), 1)
+            reading()
+            if {"first", "second"} == told.keys() and not redis.exists("user:1"):
+                unfilled.append(name)
+
+        return client
+
+    def filled(redis: Any, db: Any) -> bool:
+        """while readers come one after the other, the row is cached all the same"""
+        who = "Two readers were done, and user:1 was empty: a third one was reading."
+        require(not unfilled, who)
+        return fresh(redis, db)
 
     def writer(redis: Any, db: Any) -> None:
         update_user(redis, db, 1, "grace")
@@ -165,6 +220,7 @@ def check_user_cache(answer: Answer) -> Outcome:
     def fresh(redis: Any, db: Any) -> bool:
         """no old row is in the cache"""
         row = db.fetch_one(_USER, id=1)
+        require(not waited, f"The reader {''.join(waited[:1])!r} waited for another one.")
         for name, reply in told.items():
             known = isinstance(reply, str) or reply in (row, row | {"username": "ada"})
             require(known, f"{name} was told {reply!r:.60}.")
@@ -185,6 +241,17 @@ def check_user_cache(answer: Answer) -> Outcome:
                 fresh,
                 crashes={"first"},
                 prune=True,
+            ),
+            Trial(
+                "Readers without a pause",
+                {
+                    "first": steady("first"),
+                    "second": steady("second"),
+                    "late": steady("late", "first", "second"),
+                },
+                forget,
+                filled,
+                sample=4,
             ),
             Trial(
                 "A reader, a writer, and a pause longer than any TTL",

@@ -87,7 +87,8 @@ def user_cache_stub():
     """Return get_user and update_user; user:{id} holds the row as JSON, or nothing.
 
     When all have finished, no old row is in the cache. No reader waits for another one: if it
-    may not fill the cache, it returns the row that it read.
+    may not fill the cache, it returns the row that it read. While readers come without a pause,
+    the row is cached all the same.
     """
 
     def get_user(redis, db, user_id):

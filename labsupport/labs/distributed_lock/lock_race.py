@@ -243,7 +243,13 @@ class LockRace(Experiment):
         )
         lines = (Line("sold", "limit", _sold), Line("left the stock", "work", _left))
         return (
-            Lanes("who believes that the lock is theirs", names, bars=bars, marks=marks),
+            Lanes(
+                "who believes that the lock is theirs",
+                names,
+                bars=bars,
+                marks=marks,
+                gap="neither",
+            ),
             Lines("kettles", lines, gap=("sold", "left the stock", "alarm")),
         )
 

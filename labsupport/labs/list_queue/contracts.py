@@ -112,6 +112,13 @@ class WorkOnce(Contract):
         state.list_at("jobs").insert(0, job)
 
 
+# A worker comes back. KEYS: its lease, its list; returns the jobs that it has, which it goes on with.
+_COME_BACK = """
+redis.call('SET', KEYS[1], '', 'PX', 60000)
+return redis.call('LRANGE', KEYS[2], 0, -1)
+"""
+
+
 class Reap(Contract):
     """10.2: the jobs of the dead go back, each counted, each in one list."""
 
@@ -129,7 +136,9 @@ class Reap(Contract):
     }
     others: ClassVar = {
         "put": lambda redis, job: redis.lpush("jobs", job),
-        "comes_back": lambda redis, name: redis.set(f"lease:{name}", "", px=60_000),
+        "comes_back": lambda redis, name: redis.eval(
+            _COME_BACK, 2, f"lease:{name}", f"jobs:{name}"
+        ),
     }
     _names = ("ada", "bob", "c d")
     _reap = st.just(Call("reap"))
@@ -216,8 +225,9 @@ class Reap(Contract):
     def put(self, state: State, job: str) -> None:
         state.list_at("jobs").insert(0, job)
 
-    def comes_back(self, state: State, name: str) -> None:
+    def comes_back(self, state: State, name: str) -> list[str]:
         state.keep(f"lease:{name}", "", 60_000)
+        return [*state.get(f"jobs:{name}", ())]
 
 
 class ReleaseDue(Contract):

@@ -213,6 +213,7 @@ class LostMessages(Experiment):
                     Mark("error", "waiting", lambda history: _points(history, "error")),
                     Mark("twice", "second", _repeated),
                 ),
+                gap="nothing is sent",
             ),
         )
 

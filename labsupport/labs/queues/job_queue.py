@@ -232,6 +232,7 @@ class JobQueue(Experiment):
                 slots,
                 bars=[Bar("busy", "work", lanes_busy), Bar("dead", "gone", lanes_dead)],
                 marks=[Mark("kill -9", "alarm", lanes_killed)],
+                gap="has no job",
             ),
         )
 

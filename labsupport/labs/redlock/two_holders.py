@@ -172,12 +172,13 @@ class TwoHolders(Experiment):
         down = Bar("down", "gone", partial(_tokens, servers=len(names), who=DOWN))
         both = Bar("both hold it", "alarm", lambda run: overlaps(_beliefs(run)))
         return (
-            Lanes("whose token each server has", names, bars=(*tokens, down)),
+            Lanes("whose token each server has", names, bars=(*tokens, down), gap="no token"),
             Lanes(
                 "who believes that it has the lock",
                 CLIENTS,
                 bars=(*beliefs, both),
                 marks=(Mark("sells", "tail", _sales),),
+                gap="does not hold it",
             ),
         )
 

@@ -4,8 +4,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from labsupport.exercises import Exercise
-from labsupport.labs.sessions.accounts_checks import check_accounts
-from labsupport.labs.sessions.checks import check_rotate, check_visit
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.sessions.contracts import Accounts, Rotate, Visit
 
 __all__ = ["EXERCISES"]
 
@@ -15,7 +15,7 @@ def visit_stub(redis, session, idle_ms):
 
     It lives for idle_ms from now on, and never beyond the server's time in its field `ends` (ms).
     The field `visits` counts the visits, this one too: none is lost. What is over stays over, and
-    no key is without a TTL.
+    no key is without a TTL. Visits and a logout come at once, and may crash.
     """
     key = f"session:{session}"
     fields = redis.hgetall(key)
@@ -48,7 +48,7 @@ def rotate_stub(redis, user, old, new):
     A session is a hash, session:{name}. Afterwards `old` is void, and `new` has its fields, its TTL
     and the field `user`. The set sessions:{user} names each session that has that user, and lives
     for eight hours from now. All this holds after a crash at any step, too, and no key is without
-    a TTL.
+    a TTL. Logins, visits and a logout come at once.
     """
     fields = redis.hgetall(f"session:{old}")
     if not fields:
@@ -145,7 +145,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "that has passed deletes the key; `HGETALL`. In Python, `dict(zip(found[::2], "
             "found[1::2]))`.",
         ),
-        check=check_visit,
+        check=judged_by(Visit()),
     ),
     Exercise(
         number="12.2",
@@ -161,7 +161,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "user, `SADD` the name to the user's set, `EXPIRE` the set, return 1. Or `WATCH` the old "
             "key, look, `MULTI` the same four, and begin again after a `WatchError`.",
         ),
-        check=check_rotate,
+        check=judged_by(Rotate()),
     ),
     Exercise(
         number="12.3",
@@ -177,6 +177,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`INCR` on it as it ends the sessions; and one script begins the session only while the "
             "counter is what it was. (`WATCH` on the counter, before the row is read, does it, too.)",
         ),
-        check=check_accounts,
+        check=judged_by(Accounts()),
     ),
 )

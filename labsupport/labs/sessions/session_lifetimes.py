@@ -242,5 +242,6 @@ class SessionLifetimes(Experiment):
                     Mark("logout", "gone", logouts),
                     Mark("late request", "second", late_requests),
                 ),
+                gap="no session",
             ),
         )

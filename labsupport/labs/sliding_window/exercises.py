@@ -6,7 +6,8 @@
 import secrets
 
 from labsupport.exercises import Exercise
-from labsupport.labs.sliding_window.checks import check_allow, check_allow_all, check_limiter
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.sliding_window.contracts import Allow, AllowAll, Limiter
 
 __all__ = ["EXERCISES"]
 
@@ -93,6 +94,7 @@ def allow_all_stub(redis, key, limits, now):
 
     A call that any of them refuses counts in none of them. Return (allowed, remaining, retry_after)
     as `allow` does: what all of them allow. Each key begins with `key`, and none is without a TTL.
+    Callers come at once, and may crash.
     """
     left = []
     for limit, window in limits:
@@ -146,7 +148,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "A refused call may come back when enough of the *oldest* calls have left: read the score "
             "at rank `used - limit` with `ZRANGE … WITHSCORES`; it leaves a window later.",
         ),
-        check=check_allow,
+        check=judged_by(Allow()),
     ),
     Exercise(
         number="05.2",
@@ -161,7 +163,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`local time = redis.call('TIME')` gives seconds and µs as text; `time[1] * 1000000 + "
             "time[2]` is the time in µs, and still exact. The argument `clock` is left alone.",
         ),
-        check=check_limiter,
+        check=judged_by(Limiter()),
     ),
     Exercise(
         number="05.3",
@@ -177,6 +179,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`retry_after` is the *longest* wait: of each limit, the entry at rank `limit - 1` from "
             "the newest (`ZREVRANGE`) must have left. The TTL is that of the longest window.",
         ),
-        check=check_allow_all,
+        check=judged_by(AllowAll()),
     ),
 )

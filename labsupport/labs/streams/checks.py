@@ -7,9 +7,8 @@ from typing import Any
 from labsupport.exercises import Outcome
 from labsupport.exercises.trials import Answer, ClientFunction, Trial, put_through, require
 from labsupport.labs.queues.job_queue import JobQueue
-from labsupport.servers import OWNER_KEY
 
-__all__ = ["check_consume", "check_credit", "check_take"]
+__all__ = ["check_consume", "check_take"]
 
 
 _NEVER_MS = 3_600_000
@@ -210,49 +209,3 @@ def _in_processes(answer: Answer) -> Outcome:
             reason = f"Two workers that are killed: {claim.status}: {claim.text!r}."
             return Outcome(False, reason, result)
     return Outcome(True, "it withstood kills, rivals and a queue of real workers.", result)
-
-
-def check_credit(answer: Answer) -> Outcome:
-    def consumer(*entries: str) -> ClientFunction:
-        def client(redis: Any, db: Any) -> None:
-            for entry in entries:
-                redis.rpush("told", str(answer(redis, entry, "ada", 10)))
-
-        return client
-
-    def balance(wanted: int) -> ClientFunction:
-        def invariant(redis: Any, db: Any) -> bool:
-            found = redis.get("balance:ada")
-            require(found == str(wanted), f"The balance is {found}, not {wanted}.")
-            told = redis.lrange("told", 0, -1)
-            require(str(wanted) in told, f"The answers were {' and '.join(told)}.")
-            for key in sorted(set(redis.keys("*")) - {OWNER_KEY, "told", "balance:ada"}):
-                require(redis.ttl(key) > 0, f"{key} has no TTL: it stays for ever.")
-                require(redis.ttl(key) >= 86_000, f"{key} is forgotten after {redis.ttl(key)} s.")
-            return True
-
-        invariant.__doc__ = "each entry is credited once, and no mark stays for ever"
-        return invariant
-
-    def delivered_again(redis: Any, db: Any) -> bool:
-        """after a kill and another delivery, it is credited once"""
-        answer(redis, "7-0", "ada", 10)
-        found = redis.get("balance:ada")
-        require(found == "10", f"The balance is {found}, not 10.")
-        return True
-
-    one, two = {"ada": consumer("7-0")}, {"ada": consumer("7-0"), "bob": consumer("7-0")}
-    twice, others = (
-        {"ada": consumer("7-0", "7-0")},
-        {"ada": consumer("7-0"), "bob": consumer("8-0")},
-    )
-    return put_through(
-        (
-            Trial("One delivery", one, None, balance(10)),
-            Trial("Two entries", {"ada": consumer("7-0", "8-0")}, None, balance(20)),
-            Trial("The same entry twice", twice, None, balance(10)),
-            Trial("A consumer that may be killed", one, None, delivered_again, crashes=True),
-            Trial("The same entry, by two at once", two, None, balance(10), prune=True),
-            Trial("Two entries at once", others, None, balance(20), prune=True),
-        )
-    )

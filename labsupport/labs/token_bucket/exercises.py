@@ -6,7 +6,8 @@
 import math
 
 from labsupport.exercises import Exercise
-from labsupport.labs.token_bucket.checks import check_reserve, check_take, check_take_many
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.token_bucket.contracts import Reserve, Take, TakeMany
 
 __all__ = ["EXERCISES"]
 
@@ -16,7 +17,8 @@ def take_stub(redis, key, capacity, rate, now):
 
     Return (allowed, remaining, retry_after): True or False; the whole tokens left; for a refused
     call, the seconds until there is one, else 0. No part of a token is lost, and none is made if
-    a `now` is older than another caller's. The key expires when the bucket would be full again.
+    a `now` is older than another caller's. The key expires when the bucket would be full again;
+    callers come at once, and may crash.
     """
     script = """
     -- KEYS: the bucket; ARGV: capacity, rate, now; returns 1 or 0, and the tokens left.
@@ -56,7 +58,8 @@ def take_many_stub(redis, key, capacity, rate, cost):
     """Take `cost` tokens at once, or none; the time is the server's.
 
     Return (allowed, remaining, retry_after) as `take` does: retry_after is when there will be `cost`
-    tokens, and math.inf when there can never be as many. No key is without a TTL.
+    tokens, and math.inf when there can never be as many. No key is without a TTL. Callers come at
+    once, and may crash.
     """
     script = """
     -- Takes one token. KEYS: the bucket; ARGV: capacity, rate; returns 1 or 0, the tokens left.
@@ -99,7 +102,7 @@ def reserve_stub(redis, key, rate, longest, now):
 
     Turns are 1 / `rate` seconds apart, in the order of asking. If the next is more than `longest`
     seconds away, return None, and take none. Nobody saves up turns that were not used. No key is
-    without a TTL.
+    without a TTL. Callers come at once, and may crash.
     """
     turn = max(now, float(redis.get(key) or 0))
     if turn - now > longest:
@@ -139,7 +142,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "ways out with `math.max(at, now)`; TTL `(capacity - tokens) / rate`. A refused call waits "
             "for `(1 - tokens) / rate`; send it as text, or Lua cuts it to a whole number.",
         ),
-        check=check_take,
+        check=judged_by(Take()),
     ),
     Exercise(
         number="06.2",
@@ -154,7 +157,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`if tokens < cost` return `{0, math.floor(tokens), tostring((cost - tokens) / rate)}`, "
             "else take `cost`. In Python: `math.inf` when `cost > capacity`.",
         ),
-        check=check_take_many,
+        check=judged_by(TakeMany()),
     ),
     Exercise(
         number="06.3",
@@ -169,6 +172,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`SET` turn + interval with a `PX` that reaches until then, and return "
             "`tostring(turn - now)`.",
         ),
-        check=check_reserve,
+        check=judged_by(Reserve()),
     ),
 )

@@ -637,6 +637,52 @@ def the_same_pass_for_all():
     return reader_with_a_pass(lambda: "reading"), update_user
 
 
+@wrong(
+    "01.3",
+    situation="A reader who crashed, and one who comes after",
+    because="waited for another one",
+)
+def readers_wait_for_one_another():
+    def get_user(redis, db, user_id):
+        key, token = f"user:{user_id}", secrets.token_urlsafe()
+        while (row := cached_row(redis, user_id)) is None:
+            if redis.set(f"{key}:pass", token, nx=True, ex=10):
+                row = db.fetch_one(USER, id=user_id)
+                redis.eval(IF_SAME, 2, key, f"{key}:pass", json.dumps(row), token)
+                redis.eval(RELEASE, 1, f"{key}:pass", token)
+                return row
+            time.sleep(0.005)
+        return row
+
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}", f"user:{user_id}:pass")
+
+    return get_user, update_user
+
+
+@wrong(
+    "01.3",
+    situation="Readers without a pause",
+    because="Two readers were done, and user:1 was empty",
+)
+def each_reader_takes_the_pass():
+    def get_user(redis, db, user_id):
+        key, token = f"user:{user_id}", secrets.token_urlsafe()
+        row = cached_row(redis, user_id)
+        if row is None:
+            redis.set(f"{key}:pass", token, ex=10)  # without NX
+            row = db.fetch_one(USER, id=user_id)
+            redis.eval(IF_SAME, 2, key, f"{key}:pass", json.dumps(row), token)
+        return row
+
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}", f"user:{user_id}:pass")
+
+    return get_user, update_user
+
+
 @wrong("01.3", situation="One after the other", because="asked the database again", sequential=True)
 def caches_nothing():
     def get_user(redis, db, user_id):

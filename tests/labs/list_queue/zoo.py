@@ -162,8 +162,8 @@ def of_the_dead(redis):
 
 @wrong(
     "10.2",
-    situation="A client that crashes",
-    because="jobs:ada is not there; ['a'] is due",
+    situation="Several clients at once",
+    because="ada was given 1 and bob was given ['a']. No order of the calls",
 )
 def pops_then_pushes(redis):
     found = 0
@@ -207,8 +207,8 @@ def all_in_one_transaction(redis):
 
 @wrong(
     "10.2",
-    situation="A client that crashes",
-    because="jobs holds ['a']; [] is due",
+    situation="Several clients at once",
+    because="ada was given 1 and bob was given ['a']. No order of the calls",
 )
 def counts_afterwards(redis):
     found = 0
@@ -272,6 +272,25 @@ def four_attempts(redis):
 )
 def takes_from_the_living(redis):
     return scripted(3, "true")(redis)
+
+
+@wrong(
+    "10.2",
+    situation="Several clients at once",
+    because="No order of the calls",
+)
+def looks_at_the_lease_before(redis):
+    script = """
+    local job = redis.call('LPOP', KEYS[1])
+    if not job then return 0 end
+    local again = redis.call('HINCRBY', KEYS[2], job, 1) < 3
+    return redis.call('RPUSH', again and KEYS[3] or KEYS[4], job) and 1
+    """
+    found = 0
+    for mine in of_the_dead(redis):
+        while redis.eval(script, 4, mine, "attempts", "jobs", "dead"):
+            found += 1
+    return found
 
 
 # 10.3

@@ -22,8 +22,8 @@ def server_ms(redis):
 
 @wrong(
     "12.1",
-    situation="A visit shortly before the end",
-    because="It lives for 600 seconds",
+    situation="One call after the other",
+    because="The key 'session:a' lives for 30 s; 20 s is due",
     sequential=True,
 )
 def knows_no_end(redis, session, idle_ms):
@@ -36,7 +36,12 @@ def knows_no_end(redis, session, idle_ms):
     return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))
 
 
-@wrong("12.1", situation="A visit", because="the field `visits` is None", sequential=True)
+@wrong(
+    "12.1",
+    situation="One call after the other",
+    because="session:a holds {'user': '7', 'ends': '20000'}; {'user': '7', 'ends': '20000', 'visits': '",
+    sequential=True,
+)
 def counts_for_the_caller_only(redis, session, idle_ms):
     fields = redis.hgetall(f"session:{session}")
     if not fields:
@@ -45,7 +50,12 @@ def counts_for_the_caller_only(redis, session, idle_ms):
     return fields | {"visits": str(int(fields.get("visits", 0)) + 1)}
 
 
-@wrong("12.1", situation="A visit", because="It lives for 120 seconds", sequential=True)
+@wrong(
+    "12.1",
+    situation="One call after the other",
+    because="The key 'session:a' lives for 15 s; 20 s is due",
+    sequential=True,
+)
 def prolongs_nothing(redis, session, idle_ms):
     script = """
     if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
@@ -57,8 +67,8 @@ def prolongs_nothing(redis, session, idle_ms):
 
 @wrong(
     "12.1",
-    situation="A visit past the end",
-    because="session:ada has no TTL",
+    situation="One call after the other",
+    because="ada was given {'visits': '1'} (dict); None is due",
     sequential=True,
 )
 def counts_after_it_has_ended_it(redis, session, idle_ms):
@@ -75,9 +85,8 @@ def counts_after_it_has_ended_it(redis, session, idle_ms):
 
 @wrong(
     "12.1",
-    situation="A visit and a logout",
-    because="session:ada was over, and is there again",
-    schedule="HGETALL TIME DEL HINCRBY PEXPIREAT HGETALL",
+    situation="Several clients at once",
+    because="No order of the calls",
 )
 def looks_then_counts(redis, session, idle_ms):
     key = f"session:{session}"
@@ -92,9 +101,8 @@ def looks_then_counts(redis, session, idle_ms):
 
 @wrong(
     "12.1",
-    situation="A visit and a logout",
-    because="session:ada was over, and is there again",
-    schedule="HGET TIME DEL MULTI/EXEC",
+    situation="Several clients at once",
+    because="bob was given 1 and ada was given {'visits': '1'}. No order of the calls",
 )
 def multi_without_watch(redis, session, idle_ms):
     key = f"session:{session}"
@@ -108,7 +116,11 @@ def multi_without_watch(redis, session, idle_ms):
         return pipe.execute()[-1]
 
 
-@wrong("12.1", situation="Two visits at once", because="After two visits the field `visits` is '1'")
+@wrong(
+    "12.1",
+    situation="Several clients at once",
+    because="No order of the calls",
+)
 def reads_adds_writes(redis, session, idle_ms):
     write = """
     if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
@@ -125,7 +137,11 @@ def reads_adds_writes(redis, session, idle_ms):
     return fields_of(redis.eval(write, 1, key, min(now + idle_ms, ends), count))
 
 
-@wrong("12.1", situation="Two visits at once", because="raised WatchError")
+@wrong(
+    "12.1",
+    situation="Several clients at once",
+    because="ada was given an error (WatchError: Watched variable changed.",
+)
 def watches_once(redis, session, idle_ms):
     key = f"session:{session}"
     with redis.pipeline(transaction=True) as pipe:
@@ -154,7 +170,12 @@ return 1
 """
 
 
-@wrong("12.2", situation="A login", because="There are two sessions: new and old", sequential=True)
+@wrong(
+    "12.2",
+    situation="One call after the other",
+    because="session:a holds {'cart': '1'}; nothing is due",
+    sequential=True,
+)
 def copies(redis, user, old, new):
     script = """
     if redis.call('COPY', KEYS[1], KEYS[2]) == 0 then return 0 end
@@ -167,7 +188,12 @@ def copies(redis, user, old, new):
     return bool(redis.eval(script, 3, *keys, user, new))
 
 
-@wrong("12.2", situation="A login", because="sessions:ada has no TTL", sequential=True)
+@wrong(
+    "12.2",
+    situation="One call after the other",
+    because="The key 'sessions:7' has no time to live; 28,800 s is due",
+    sequential=True,
+)
 def index_for_ever(redis, user, old, new):
     script = """
     if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -180,7 +206,12 @@ def index_for_ever(redis, user, old, new):
     return bool(redis.eval(script, 3, *keys, user, new))
 
 
-@wrong("12.2", situation="A login", because="The old token is logged in", sequential=True)
+@wrong(
+    "12.2",
+    situation="One call after the other",
+    because="session:a holds {'cart': '1', 'user': '7'}; nothing is due",
+    sequential=True,
+)
 def keeps_the_token(redis, user, old, new):
     script = """
     if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -194,8 +225,8 @@ def keeps_the_token(redis, user, old, new):
 
 @wrong(
     "12.2",
-    situation="A login in a session that is over",
-    because="session:new has no TTL",
+    situation="One call after the other",
+    because="session:x holds {'user': '7'}; nothing is due",
     sequential=True,
 )
 def trusts_a_rollback(redis, user, old, new):
@@ -213,9 +244,8 @@ def trusts_a_rollback(redis, user, old, new):
 
 @wrong(
     "12.2",
-    situation="A login that may crash",
-    because="sessions:ada does not name new",
-    schedule="EVAL crash:EVAL",
+    situation="A client that crashes",
+    because="session:x holds {'cart': '1', 'user': '7'}; nothing is due",
 )
 def index_afterwards(redis, user, old, new):
     if not redis.eval(MOVE, 2, f"session:{old}", f"session:{new}", user):
@@ -226,9 +256,9 @@ def index_afterwards(redis, user, old, new):
 
 @wrong(
     "12.2",
-    situation="A login while all sessions are revoked",
-    because="sessions:ada does not name new",
-    schedule="EVAL EVAL EVAL",
+    situation="One call after the other",
+    because="sessions:d'Arc holds {'z'}; nothing is due",
+    sequential=True,
 )
 def index_first(redis, user, old, new):
     redis.eval(INDEX, 1, f"sessions:{user}", new)
@@ -237,9 +267,8 @@ def index_first(redis, user, old, new):
 
 @wrong(
     "12.2",
-    situation="A login and a logout",
-    because="session:new has no TTL",
-    schedule="EXISTS DEL MULTI/EXEC",
+    situation="Several clients at once",
+    because="ada was given True and bob was given True. No order of the calls",
 )
 def looks_then_moves(redis, user, old, new):
     if not redis.exists(f"session:{old}"):
@@ -255,9 +284,8 @@ def looks_then_moves(redis, user, old, new):
 
 @wrong(
     "12.2",
-    situation="A login and a request",
-    because="The request's write was accepted, and is lost",
-    schedule="HGETALL PTTL EVAL MULTI/EXEC",
+    situation="Several clients at once",
+    because="ada was given True and bob was given True. No order of the calls",
 )
 def copies_what_it_has_read(redis, user, old, new):
     fields, left = redis.hgetall(f"session:{old}"), redis.pttl(f"session:{old}")
@@ -273,7 +301,11 @@ def copies_what_it_has_read(redis, user, old, new):
     return True
 
 
-@wrong("12.2", situation="A login and a request", because="raised WatchError")
+@wrong(
+    "12.2",
+    situation="Several clients at once",
+    because="ada was given an error (WatchError: Watched variable changed.",
+)
 def watches_and_gives_up(redis, user, old, new):
     with redis.pipeline(transaction=True) as pipe:
         pipe.watch(f"session:{old}")
@@ -313,12 +345,7 @@ def plain_sign_in(redis, db, user_id, email, session):
     return has(db, user_id, email) and begin(redis, user_id, session)
 
 
-@wrong(
-    "12.3",
-    situation="A sign-in while the address changes",
-    because="session:ada began with ada@example.com, and stays",
-    schedule="SELECT SMEMBERS DEL UPDATE MULTI/EXEC",
-)
+@wrong("12.3", situation="Several clients at once", because="session:ada holds '1'; nothing is due")
 def revokes_before_the_change():
     def change_email(redis, db, user_id, email):
         end_all(redis, user_id)
@@ -327,11 +354,7 @@ def revokes_before_the_change():
     return plain_sign_in, change_email
 
 
-@wrong(
-    "12.3",
-    situation="A sign-in while the address changes",
-    because="session:ada began with ada@example.com, and stays",
-)
+@wrong("12.3", situation="Several clients at once", because="session:ada holds '1'; nothing is due")
 def revokes_twice():
     def change_email(redis, db, user_id, email):
         end_all(redis, user_id)
@@ -343,9 +366,8 @@ def revokes_twice():
 
 @wrong(
     "12.3",
-    situation="A sign-in that may crash, while the address changes",
-    because="session:ada began with ada@example.com, and stays",
-    schedule="SELECT UPDATE SMEMBERS DEL MULTI/EXEC crash:SELECT",
+    situation="Several clients, and one crashes",
+    because="session:ada holds '1'; nothing is due",
 )
 def looks_again_afterwards():
     def sign_in(redis, db, user_id, email, session):
@@ -377,12 +399,7 @@ def counted(redis, user_id, session, ended):
     return bool(redis.eval(COUNTED, 3, *keys, user_id, ended or ""))
 
 
-@wrong(
-    "12.3",
-    situation="A sign-in while the address changes",
-    because="session:ada began with ada@example.com, and stays",
-    schedule="SELECT UPDATE INCRBY SMEMBERS DEL GET EVAL",
-)
+@wrong("12.3", situation="Several clients at once", because="session:ada holds '1'; nothing is due")
 def count_read_after_the_row():
     def sign_in(redis, db, user_id, email, session):
         right = has(db, user_id, email)
@@ -397,11 +414,7 @@ def count_read_after_the_row():
     return sign_in, change_email
 
 
-@wrong(
-    "12.3",
-    situation="A sign-in while the address changes",
-    because="session:ada began with ada@example.com, and stays",
-)
+@wrong("12.3", situation="Several clients at once", because="session:ada holds '1'; nothing is due")
 def counts_after_it_has_ended_them():
     def sign_in(redis, db, user_id, email, session):
         ended = redis.get(f"ended:{user_id}")
@@ -415,7 +428,11 @@ def counts_after_it_has_ended_them():
     return sign_in, change_email
 
 
-@wrong("12.3", situation="Two sign-ins at once", because="They were told")
+@wrong(
+    "12.3",
+    situation="Several clients at once",
+    because="ada was given False and bob was given False, then None. No order of the calls",
+)
 def one_pass_for_all():
     script = """
     if redis.call('GETDEL', KEYS[3]) ~= ARGV[2] then return 0 end
@@ -437,7 +454,11 @@ def one_pass_for_all():
     return sign_in, change_email
 
 
-@wrong("12.3", situation="Two sign-ins at once", because="raised WatchError")
+@wrong(
+    "12.3",
+    situation="Several clients at once",
+    because="ada was given an error (WatchError: Watched variable changed.",
+)
 def watch_that_gives_up():
     def sign_in(redis, db, user_id, email, session):
         key, index = f"session:{session}", f"sessions:{user_id}"
@@ -461,8 +482,8 @@ def watch_that_gives_up():
 
 @wrong(
     "12.3",
-    situation="One after the other",
-    because="After the change there were other, right",
+    situation="One call after the other",
+    because="holds '1'; nothing is due",
     sequential=True,
 )
 def trusts_the_ttl():
@@ -474,8 +495,8 @@ def trusts_the_ttl():
 
 @wrong(
     "12.3",
-    situation="One after the other",
-    because="After the change there were none",
+    situation="One call after the other",
+    because="is not there; '1' is due",
     sequential=True,
 )
 def ends_all_of_everybody():
@@ -486,6 +507,9 @@ def ends_all_of_everybody():
     return plain_sign_in, change_email
 
 
-@wrong("12.3", situation="", because="does not return two functions", sequential=True)
+@wrong(
+    "12.3",
+    because="accounts() does not return 2 functions",
+)
 def one_function():
     return plain_sign_in

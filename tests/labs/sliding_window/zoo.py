@@ -48,7 +48,11 @@ def oldest_leaves(redis, key, window, now):
     return score + window - now
 
 
-@wrong("05.1", situation="Two callers at once, room for 1", because="ada and bob got in")
+@wrong(
+    "05.1",
+    situation="Several clients at once",
+    because="ada was given (True, 0, 0) and bob was given (True, 0, 0). No order of the calls",
+)
 def checks_then_adds(redis, key, limit, window, now):
     redis.zremrangebyscore(key, "-inf", now - window)
     used = redis.zcard(key)
@@ -61,7 +65,11 @@ def checks_then_adds(redis, key, limit, window, now):
     return True, limit - used - 1, 0
 
 
-@wrong("05.1", situation="Two callers at once, room for 1", because="Nobody got in")
+@wrong(
+    "05.1",
+    situation="Several clients at once",
+    because="ada was given (False, 0, 60.0) and bob was given (False, 0, 60.0). No order of the calls",
+)
 def adds_then_takes_it_back(redis, key, limit, window, now):
     name = secrets.token_hex(8)
     with redis.pipeline(transaction=True) as pipe:
@@ -77,7 +85,11 @@ def adds_then_takes_it_back(redis, key, limit, window, now):
     return True, limit - used, 0
 
 
-@wrong("05.1", situation="A caller who may crash", because="calls:7 has no TTL")
+@wrong(
+    "05.1",
+    situation="A client that crashes",
+    because="The key 'limit:7' has no time to live: it stays for ever",
+)
 def expires_it_afterwards(redis, key, limit, window, now):
     script = script_of().replace("redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))", "")
     answer = decide(script, redis, key, limit, window, now)
@@ -85,7 +97,11 @@ def expires_it_afterwards(redis, key, limit, window, now):
     return answer
 
 
-@wrong("05.1", situation="Two callers at once, room for 2", because="room for 2")
+@wrong(
+    "05.1",
+    situation="Several clients at once",
+    because="ada was given (False, 0, 0) and bob was given (True, 0, 0). No order of the calls",
+)
 def gives_up_when_overtaken(redis, key, limit, window, now):
     with redis.pipeline() as pipe:
         pipe.watch(key)
@@ -103,7 +119,11 @@ def gives_up_when_overtaken(redis, key, limit, window, now):
     return True, limit - len(calls) - 1, 0
 
 
-@wrong("05.1", situation="A caller who may crash", because="calls:7:lock has no TTL")
+@wrong(
+    "05.1",
+    situation="A client that crashes",
+    because="The key 'limit:7:lock' has no time to live: it stays for ever",
+)
 def locks_for_ever(redis, key, limit, window, now):
     while not redis.set(f"{key}:lock", 1, nx=True):
         time.sleep(0.001)
@@ -113,7 +133,12 @@ def locks_for_ever(redis, key, limit, window, now):
         redis.delete(f"{key}:lock")
 
 
-@wrong("05.1", situation=ALONE, because="Call 7, at 60 s, was not admitted", sequential=True)
+@wrong(
+    "05.1",
+    situation="One call after the other",
+    because="ada was given (False, 0, 15.0); (True, 0, 0) is due",
+    sequential=True,
+)
 def counts_refusals(redis, key, limit, window, now):
     with redis.pipeline(transaction=True) as pipe:
         pipe.zremrangebyscore(key, "-inf", now - window)
@@ -126,28 +151,53 @@ def counts_refusals(redis, key, limit, window, now):
     return allowed, max(0, limit - used), 0 if allowed else oldest + window - now
 
 
-@wrong("05.1", situation=ALONE, because="was told remaining=1; 0 is due", sequential=True)
+@wrong(
+    "05.1",
+    situation="One call after the other",
+    because="ada was given (True, 0, 0.0); (False, 0, 60) is due",
+    sequential=True,
+)
 def one_moment_one_member(redis, key, limit, window, now):
     return decide(script_of(member="now"), redis, key, limit, window, now)
 
 
-@wrong("05.1", situation=ALONE, because="Call 7, at 60 s, was not admitted", sequential=True)
+@wrong(
+    "05.1",
+    situation="One call after the other",
+    because="ada was given (False, 0, 0.0); (True, 0, 0) is due",
+    sequential=True,
+)
 def the_edge_still_counts(redis, key, limit, window, now):
     drop = "'-inf', string.format('(%.17g', now - window)"
     return decide(script_of(drop=drop), redis, key, limit, window, now)
 
 
-@wrong("05.1", situation=ALONE, because="retry_after=59; 58 is due", sequential=True)
+@wrong(
+    "05.1",
+    situation="One call after the other",
+    because="ada was given (False, 0, 60.0); (False, 0, 45) is due",
+    sequential=True,
+)
 def waits_for_the_newest(redis, key, limit, window, now):
     return decide(script_of(place="-1"), redis, key, limit, window, now)
 
 
-@wrong("05.1", situation=ALONE, because="remaining=3; 2 is due", sequential=True)
+@wrong(
+    "05.1",
+    situation="One call after the other",
+    because="ada was given (True, 1, 0.0); (True, 0, 0) is due",
+    sequential=True,
+)
 def counts_before_this_one(redis, key, limit, window, now):
     return decide(script_of(answer="limit - used"), redis, key, limit, window, now)
 
 
-@wrong("05.1", situation=ALONE, because="at 60 s, was told remaining=2; 1 is due", sequential=True)
+@wrong(
+    "05.1",
+    situation="One call after the other",
+    because="ada was given (False, 0, 45.0); (False, 0, 60) is due",
+    sequential=True,
+)
 def fixed_window(redis, key, limit, window, now):
     counter = f"{key}:{int(now // window)}"
     with redis.pipeline(transaction=True) as pipe:
@@ -164,7 +214,12 @@ SERVER = script_of().replace(
 )
 
 
-@wrong("05.2", situation="Two callers at once, room for 1", because="ada and bob got in")
+@wrong(
+    "05.2",
+    situation="One call after the other",
+    because="ada was given (False, 0, 0.5); (False, 0, 0.375) is due",
+    sequential=True,
+)
 def latest_clock_wins(redis, key, limit, window, clock):
     script = """
     local now = math.max(tonumber(ARGV[1]), tonumber(redis.call('GET', KEYS[1]) or 0))
@@ -175,7 +230,11 @@ def latest_clock_wins(redis, key, limit, window, clock):
     return decide(script_of(), redis, key, limit, window, now)
 
 
-@wrong("05.2", situation="Two callers at once, room for 1", because="ada and bob got in")
+@wrong(
+    "05.2",
+    situation="Several clients at once",
+    because="ada was given (True, 0, 0) and bob was given (True, 0, 0). No order of the calls",
+)
 def asks_then_checks_then_adds(redis, key, limit, window, clock):
     seconds, micros = redis.time()
     return checks_then_adds(redis, key, limit, window, seconds + micros / 1e6)
@@ -184,7 +243,12 @@ def asks_then_checks_then_adds(redis, key, limit, window, clock):
 SEEN = deque()
 
 
-@wrong("05.2", situation="Two callers at once, room for 1", because="Nobody got in")
+@wrong(
+    "05.2",
+    situation="One call after the other",
+    because="ada was given (False, 0, 0.5); (True, 0, 0) is due",
+    sequential=True,
+)
 def in_this_process_only(redis, key, limit, window, clock):
     redis.ping()
     now = time.monotonic()
@@ -197,20 +261,35 @@ def in_this_process_only(redis, key, limit, window, clock):
     return True, limit - len(mine) - 1, 0
 
 
-@wrong("05.2", situation="", because=f"{CROWD}: broken: 'Who waits as told is admitted'")
+@wrong(
+    "05.2",
+    situation="One call after the other",
+    because="ada was given (False, 0, 0); (False, 0, 0.5) is due",
+    sequential=True,
+)
 def come_back_at_once(redis, key, limit, window, clock):
     allowed, left, _ = decide(SERVER, redis, key, limit, window, 0)
     return allowed, left, 0
 
 
-@wrong("05.2", situation="", because=f"{CROWD}: broken: 'Who waits as told is admitted'")
+@wrong(
+    "05.2",
+    situation="One call after the other",
+    because="ada was given (False, 0, 500.0); (False, 0, 0.5) is due",
+    sequential=True,
+)
 def milliseconds(redis, key, limit, window, clock):
     allowed, left, wait = decide(SERVER, redis, key, limit, window, 0)
     return allowed, left, wait * 1000
 
 
 # a refusal that counts starves the crowd, or on a slow machine sends away again who has waited
-@wrong("05.2", situation="", because=f"{CROWD}: broken: ")
+@wrong(
+    "05.2",
+    situation="One call after the other",
+    because="ada was given (False, 0, 0.125); (True, 0, 0) is due",
+    sequential=True,
+)
 def counts_refusals_by_server_time(redis, key, limit, window, clock):
     adds = "redis.call('ZADD', KEYS[1], now, ARGV[4])\n"
     script = SERVER.replace("    local used", f"    {adds}    local used", 1).replace(adds, "", 2)
@@ -222,7 +301,9 @@ def counts_refusals_by_server_time(redis, key, limit, window, clock):
 
 
 @wrong(
-    "05.2", situation="", because="raised ResponseError: value is not an integer", sequential=True
+    "05.2",
+    situation="A client that crashes, and others come afterwards",
+    because="ada was given (True, 0, 0.0); (False, 0, 30) is due",
 )
 def whole_seconds(redis, key, limit, window, clock):
     script = SERVER.replace(
@@ -256,7 +337,11 @@ def add(pipe, key, limits, now, name=None):
     pipe.expire(key, math.ceil(longest) + 1)
 
 
-@wrong("05.3", situation="Two callers at once, room for 1", because="ada and bob got in")
+@wrong(
+    "05.3",
+    situation="Several clients at once",
+    because="ada was given (True, 0, 0) and bob was given (True, 0, 0). No order of the calls",
+)
 def looks_at_all_then_adds(redis, key, limits, now):
     wait, left = look(log_of(redis, key), limits, now)
     if not left:
@@ -267,7 +352,11 @@ def looks_at_all_then_adds(redis, key, limits, now):
     return True, left - 1, 0
 
 
-@wrong("05.3", situation="Two callers at once, room for 1", because="Nobody got in")
+@wrong(
+    "05.3",
+    situation="Several clients at once",
+    because="ada was given (False, 0, 60.0) and bob was given (False, 0, 60.0). No order of the calls",
+)
 def adds_then_takes_it_back_of_all(redis, key, limits, now):
     name = secrets.token_hex(8)
     with redis.pipeline(transaction=True) as pipe:
@@ -281,7 +370,11 @@ def adds_then_takes_it_back_of_all(redis, key, limits, now):
     return True, left - 1, 0
 
 
-@wrong("05.3", situation="A caller who may crash", because="calls:7 has no TTL")
+@wrong(
+    "05.3",
+    situation="A client that crashes",
+    because="The key 'limit:7' has no time to live: it stays for ever",
+)
 def expires_the_log_afterwards(redis, key, limits, now):
     while True:
         with redis.pipeline() as pipe:
@@ -299,7 +392,11 @@ def expires_the_log_afterwards(redis, key, limits, now):
         return True, left - 1, 0
 
 
-@wrong("05.3", situation="Two callers at once, room for 2", because="room for 2")
+@wrong(
+    "05.3",
+    situation="Several clients at once",
+    because="ada was given (False, 0, 0) and bob was given (True, 0, 0). No order of the calls",
+)
 def refuses_when_overtaken(redis, key, limits, now):
     with redis.pipeline() as pipe:
         pipe.watch(key)
@@ -315,7 +412,12 @@ def refuses_when_overtaken(redis, key, limits, now):
     return True, left - 1, 0
 
 
-@wrong("05.3", situation=ALONE, because="was not admitted", sequential=True)
+@wrong(
+    "05.3",
+    situation="One call after the other",
+    because="ada was given (False, 0, 90.5); (False, 0, 60) is due",
+    sequential=True,
+)
 def one_after_the_other(redis, key, limits, now):
     answers = [
         decide(script_of(), redis, f"{key}:{window}", limit, window, now)
@@ -347,11 +449,21 @@ def in_a_transaction(redis, key, limits, now, *, lives=None, choose=max):
                 continue
 
 
-@wrong("05.3", situation=ALONE, because="retry_after=9; 3589 is due", sequential=True)
+@wrong(
+    "05.3",
+    situation="One call after the other",
+    because="ada was given (False, 0, 30.5); (False, 0, 60) is due",
+    sequential=True,
+)
 def the_shortest_wait(redis, key, limits, now):
     return in_a_transaction(redis, key, limits, now, choose=min)
 
 
-@wrong("05.3", situation="One call, and a long pause", because="more than 10 s", sequential=True)
+@wrong(
+    "05.3",
+    situation="One call after the other",
+    because="ada was given (True, 1, 0); (True, 0, 0) is due",
+    sequential=True,
+)
 def forgets_with_the_shortest(redis, key, limits, now):
     return in_a_transaction(redis, key, limits, now, lives=10)

@@ -33,9 +33,9 @@ def gcra(redis, key, capacity, rate, now="", cost=1):
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a lost part, a half payment, one turn for two."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
-    assert "0.02233 is due" in str(first)
-    assert "Who took 3 was told (False, 0, 3000.0)" in str(second)
-    assert "4 of 6 orders" in third.reason
+    assert "the life of the key, in s holds 3600.0" in str(first)
+    assert "ada was given (False, 0, 3000.0); (False, 2, 1000) is due" in str(second)
+    assert "ada was given 0.0 (float); None is due" in third.reason
 
 
 class TestOtherGoodAnswers:

@@ -50,7 +50,11 @@ def store(pipe, key, capacity, rate, tokens, at):
 # 06.1: the first four pass every test with one caller
 
 
-@wrong("06.1", situation="Two callers at once, room for 1", because="ada and bob got in")
+@wrong(
+    "06.1",
+    situation="Several clients at once",
+    because="ada was given (True, 0, 0) and bob was given (True, 0, 0). No order of the calls",
+)
 def in_python(redis, key, capacity, rate, now):
     tokens, at = level(redis.hmget(key, "tokens", "at"), capacity, rate, now)
     if tokens < 1:
@@ -61,7 +65,11 @@ def in_python(redis, key, capacity, rate, now):
     return True, math.floor(tokens - 1), 0
 
 
-@wrong("06.1", situation="Two callers at once, room for 2", because="got in, with room for 2")
+@wrong(
+    "06.1",
+    situation="Several clients at once",
+    because="ada was given (False, 0, 0) and bob was given (True, 0, 0). No order of the calls",
+)
 def gives_up_when_overtaken(redis, key, capacity, rate, now):
     with redis.pipeline() as pipe:
         pipe.watch(key)
@@ -77,7 +85,11 @@ def gives_up_when_overtaken(redis, key, capacity, rate, now):
     return True, math.floor(tokens - 1), 0
 
 
-@wrong("06.1", situation="A caller who may crash", because="bucket:7 has no TTL")
+@wrong(
+    "06.1",
+    situation="Several clients at once",
+    because="the life of the key, in s holds 60.0; from 119.998 to 121.001 is due",
+)
 def expires_it_afterwards(redis, key, capacity, rate, now):
     script = but("'PEXPIRE', KEYS[1], math.ceil((capacity - tokens) / rate * 1000)", "'GET', 'x'")
     allowed, left, wait = redis.eval(script, 1, key, capacity, rate, now)
@@ -88,14 +100,20 @@ def expires_it_afterwards(redis, key, capacity, rate, now):
 
 @wrong(
     "06.1",
-    situation="Two callers, one a minute ahead",
-    because="with 2 in the bucket and 1 a minute",
+    situation="One call after the other",
+    because="(False, 0, 128) is due",
+    sequential=True,
 )
 def sets_its_clock_back(redis, key, capacity, rate, now):
     return take(but("math.max(at, now))", "now)"), redis, key, capacity, rate, now)
 
 
-@wrong("06.1", situation=SLOWLY, because="0.02233 is due", sequential=True)
+@wrong(
+    "06.1",
+    situation="One call after the other",
+    because="ada was given (False, 0, 128.0); (False, 0, 80.5120001) is due",
+    sequential=True,
+)
 def floors(redis, key, capacity, rate, now):
     script = but("math.max(0, now - at) * rate", "math.floor(math.max(0, now - at) * rate)")
     return take(script, redis, key, capacity, rate, now)
@@ -103,8 +121,8 @@ def floors(redis, key, capacity, rate, now):
 
 @wrong(
     "06.1",
-    situation="A slow bucket, nearly empty",
-    because="the key lives for 3,600 s",
+    situation="One call after the other",
+    because="the life of the key, in s holds 3600.0; from 127.998 to 129.001 is due",
     sequential=True,
 )
 def lives_for_an_hour(redis, key, capacity, rate, now):
@@ -112,20 +130,40 @@ def lives_for_an_hour(redis, key, capacity, rate, now):
     return take(script, redis, key, capacity, rate, now)
 
 
-@wrong("06.1", situation=SLOWLY, because="was told retry_after=1.333", sequential=True)
+@wrong(
+    "06.1",
+    situation="One call after the other",
+    because="ada was given (False, 0, 128.0); (False, 0, 80.5120001) is due",
+    sequential=True,
+)
 def waits_for_a_whole_token(redis, key, capacity, rate, now):
     return take(but("(1 - tokens) / rate", "1 / rate"), redis, key, capacity, rate, now)
 
 
-@wrong("06.1", situation=SLOWLY, because="remaining=-1; 0 is due", sequential=True)
+@wrong(
+    "06.1",
+    situation="One call after the other",
+    because="ada was given (False, -1, 256.0); (False, 0, 128) is due",
+    sequential=True,
+)
 def goes_into_debt(redis, key, capacity, rate, now):
     script = but("tokens = tokens - allowed", "tokens = tokens - 1")
     return take(script, redis, key, capacity, rate, now)
 
 
-@wrong("06.1", situation=SLOWLY, because="at 100.1 s, was told remaining", sequential=True)
+@wrong(
+    "06.1",
+    situation="Several clients at once",
+    because="the life of the key, in s holds 49.1; from 59.998 to 61.001 is due",
+)
 def runs_over(redis, key, capacity, rate, now):
     return take(but("math.min(capacity,", "("), redis, key, capacity, rate, now)
+
+
+@wrong("06.1", situation="One call after the other", because=" is due", sequential=True)
+def fourteen_digits(redis, key, capacity, rate, now):
+    script = but("'at', math.max(at, now)", "'at', tostring(math.max(at, now))")
+    return take(script, redis, key, capacity, rate, now)
 
 
 # 06.2: the first four pass every test with one caller
@@ -150,36 +188,56 @@ def take_many(redis, key, capacity, rate, cost, *now):
     return allowed == 1, left, float(wait) if cost <= capacity else math.inf
 
 
-@wrong("06.2", situation="Two callers, three tokens each", because="ada and bob took 3 of 5")
+def refused(redis, key, capacity, rate, cost):
+    """What a call is told for which there are not enough; it changes nothing."""
+    wait = float(redis.eval(MANY, 1, key, capacity, rate, capacity + 1)[2])
+    tokens = capacity + 1 - wait * rate
+    wait = (cost - tokens) / rate if cost <= capacity else math.inf
+    return False, math.floor(tokens + 1e-5), wait
+
+
+@wrong(
+    "06.2",
+    situation="Several clients at once",
+    because="ada was given (True, 0, 0) and bob was given (True, 2, 0). No order of the calls",
+)
 def looks_then_takes(redis, key, capacity, rate, cost):
-    _, left, _ = take_many(redis, key, capacity, rate, 0)
-    if left < cost:
-        return False, left, (cost - left) / rate if cost <= capacity else math.inf
+    answer = refused(redis, key, capacity, rate, cost)
+    if answer[2] > 0:
+        return answer
     script = "\n".join(line for line in MANY.splitlines() if "tokens < cost" not in line)
     _, left, _ = redis.eval(script, 1, key, capacity, rate, cost)
     return True, max(0, left), 0
 
 
-@wrong("06.2", situation="A caller who may crash", because="while taking 3 of 5, 4 are left")
+@wrong(
+    "06.2",
+    situation="Several clients at once",
+    because="ada was given (False, 2, 1000.0) and bob was given (True, 0, 0.0). No order of the calls",
+)
 def takes_then_gives_back(redis, key, capacity, rate, cost):
     if cost > capacity:
         return False, take_many(redis, key, capacity, rate, 0)[1], math.inf
     for taken in range(cost):
         answer = take_many(redis, key, capacity, rate, 1)
         if not answer[0]:
-            _, left, _ = take_many(redis, key, capacity, rate, -taken)
-            return False, left, (cost - left) / rate
+            take_many(redis, key, capacity, rate, -taken)
+            return refused(redis, key, capacity, rate, cost)
     return answer
 
 
-@wrong("06.2", situation="", because="without a command")
+@wrong(
+    "06.2",
+    situation="A client that crashes, and others come afterwards",
+    because="(True, 2, 0) is due",
+)
 def one_by_one_under_a_lock(redis, key, capacity, rate, cost):
     while not redis.set(f"{key}:lock", 1, nx=True, px=100):
         time.sleep(0.001)
     try:
-        _, left, _ = take_many(redis, key, capacity, rate, 0)
-        if left < cost:
-            return False, left, (cost - left) / rate if cost <= capacity else math.inf
+        answer = refused(redis, key, capacity, rate, cost)
+        if answer[2] > 0:
+            return answer
         for _ in range(cost):
             answer = take_many(redis, key, capacity, rate, 1)
         return answer
@@ -189,8 +247,8 @@ def one_by_one_under_a_lock(redis, key, capacity, rate, cost):
 
 @wrong(
     "06.2",
-    situation="Three callers of three, three and two",
-    because="Two tokens were left, and who wanted them was refused",
+    situation="Several clients at once",
+    because="ada was given (True, 2, 0) and bob was given (False, 2, 1000.0)",
 )
 def takes_all_then_gives_all_back(redis, key, capacity, rate, cost):
     if cost > capacity:
@@ -198,12 +256,16 @@ def takes_all_then_gives_all_back(redis, key, capacity, rate, cost):
     script = "\n".join(line for line in MANY.splitlines() if "tokens < cost" not in line)
     _, left, _ = redis.eval(script, 1, key, capacity, rate, cost)
     if left < 0:
-        left = redis.eval(script, 1, key, capacity, rate, -cost)[1]
-        return False, left, (cost - left) / rate
+        redis.eval(script, 1, key, capacity, rate, -cost)
+        return refused(redis, key, capacity, rate, cost)
     return True, left, 0
 
 
-@wrong("06.2", situation="Two callers, one clock a minute ahead", because="ada and bob took 5 each")
+@wrong(
+    "06.2",
+    situation="Several clients whose clocks differ by an hour",
+    because="ada was given (True, 2, 0.0) and bob was given (True, 2, 0.0). No order of the calls",
+)
 def by_the_callers_clock(redis, key, capacity, rate, cost):
     return take_many(redis, key, capacity, rate, cost, time.time())
 
@@ -214,13 +276,23 @@ def waits_for_all_of_them(redis, key, capacity, rate, cost):
     return allowed, left, 0 if allowed else cost / rate if cost <= capacity else math.inf
 
 
-@wrong("06.2", situation=ALONE, because="(False, 0, inf) is due", sequential=True)
+@wrong(
+    "06.2",
+    situation="One call after the other",
+    because="ada was given (False, 5, 1000.0); (False, 5, from inf to inf) is due",
+    sequential=True,
+)
 def says_when_it_never_will(redis, key, capacity, rate, cost):
     allowed, left, wait = redis.eval(MANY, 1, key, capacity, rate, cost)
     return allowed == 1, left, float(wait)
 
 
-@wrong("06.2", situation=ALONE, because="(True, 0, 0) is due", sequential=True)
+@wrong(
+    "06.2",
+    situation="One call after the other",
+    because="The key 'bucket:7' has no time to live: it stays for ever",
+    sequential=True,
+)
 def refused_calls_pay(redis, key, capacity, rate, cost):
     allowed, left, wait = take_many(redis, key, capacity, rate, cost)
     if not allowed:
@@ -244,7 +316,11 @@ def reserve(redis, key, rate, longest, now, script=RESERVE):
     return None if wait is None else float(wait)
 
 
-@wrong("06.3", situation="Two callers at once", because="The turns in seconds from now")
+@wrong(
+    "06.3",
+    situation="Several clients at once",
+    because="ada was given 0.0 and bob was given 0.0. No order of the calls",
+)
 def reads_then_writes(redis, key, rate, longest, now):
     turn = max(now, float(redis.get(key) or 0))
     if turn - now > longest:
@@ -253,7 +329,11 @@ def reads_then_writes(redis, key, rate, longest, now):
     return turn - now
 
 
-@wrong("06.3", situation="Two callers at once", because="The turns in seconds from now")
+@wrong(
+    "06.3",
+    situation="Several clients at once",
+    because="ada was given None and bob was given 0.0. No order of the calls",
+)
 def no_turn_when_overtaken(redis, key, rate, longest, now):
     with redis.pipeline() as pipe:
         pipe.watch(key)
@@ -269,7 +349,11 @@ def no_turn_when_overtaken(redis, key, rate, longest, now):
     return turn - now
 
 
-@wrong("06.3", situation="A caller who may crash", because="bucket:7 has no TTL")
+@wrong(
+    "06.3",
+    situation="A client that crashes",
+    because="The key 'bucket:7' has no time to live: it stays for ever",
+)
 def expires_the_turn_afterwards(redis, key, rate, longest, now):
     script = RESERVE.replace(", 'PX', math.ceil((turn + interval - now) * 1000)", "")
     wait = reserve(redis, key, rate, longest, now, script)
@@ -278,13 +362,23 @@ def expires_the_turn_afterwards(redis, key, rate, longest, now):
     return wait
 
 
-@wrong("06.3", situation=ALONE, because="was told", sequential=True)
+@wrong(
+    "06.3",
+    situation="One call after the other",
+    because="ada was given None; 64 is due",
+    sequential=True,
+)
 def who_is_refused_takes_a_turn(redis, key, rate, longest, now):
     wait = reserve(redis, key, rate, 1e9, now)
     return wait if wait <= longest else None
 
 
-@wrong("06.3", situation=ALONE, because="at 9 s, was told", sequential=True)
+@wrong(
+    "06.3",
+    situation="One call after the other",
+    because="(float); None is due",
+    sequential=True,
+)
 def saves_up_turns(redis, key, rate, longest, now):
     script = RESERVE.replace("math.max(now, ", "(").replace("math.ceil(", "10000000 + (")
     wait = reserve(redis, key, rate, longest, now, script)
@@ -292,7 +386,10 @@ def saves_up_turns(redis, key, rate, longest, now):
 
 
 @wrong(
-    "06.3", situation="A hundred turns a minute apart", because="the key lives for", sequential=True
+    "06.3",
+    situation="One call after the other",
+    because="ada was given 0.0 (float); None is due",
+    sequential=True,
 )
 def for_an_hour(redis, key, rate, longest, now):
     script = RESERVE.replace("math.ceil((turn + interval - now) * 1000)", "3600000")

@@ -1,0 +1,137 @@
+"""How answers to exercise 13.3, a page that doesn't need Redis, are put to the test: on a real server."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+from redis.exceptions import ResponseError
+
+from labsupport.errors import ImplementationError
+from labsupport.exercises import Outcome
+from labsupport.exercises.trials import Answer, require
+from labsupport.labs.redis_outage.faults import CONFIG, struck
+from labsupport.servers import Server, start_server
+from labsupport.verdict import Claim, Verdict
+
+__all__ = ["check_page"]
+
+_KEY = "page:7"
+_SILENCE_SECONDS = 0.1  # of a client that asks a stopped server
+_TTL_SECONDS = 60
+
+
+class DatabaseAwayError(Exception):
+    """Raised by the database when it is away, too."""
+
+
+class _Shop:
+    """A database, and what the answer asks of it."""
+
+    def __init__(self, answer: Answer, client: redis.Redis) -> None:
+        self._answer, self._client = answer, client
+        self.kept: dict[str, str] = {}
+        self.loads = 0
+        self.away = False
+
+    def load(self, key: str) -> str:
+        self.loads += 1
+        if self.away:
+            raise DatabaseAwayError("the database is away")
+        return f"{key}, load {self.loads}"
+
+    def page(self) -> Any:
+        """What the answer returns; an error of its own is told apart from those that are due."""
+        self.loads = 0
+        return self._answer(self._client, _KEY, self.load, self.kept)
+
+    def is_given(self, due: str, *, loads: int) -> None:
+        """Ask for the page, and compare."""
+        try:
+            got = self.page()
+        except Exception as error:
+            told = ImplementationError("the answer", error).problem
+            require(False, f"{told}; {due!r} is due.")
+        require(got == due, f"it returned {got!r}; {due!r} is due.")
+        require(self.loads == loads, f"it called load {self.loads} times; {loads} is due.")
+        require(self.kept == {_KEY: due}, f"kept is {self.kept}; { ({_KEY: due}) } is due.")
+
+    def is_raised(self, due: type[Exception]) -> None:
+        """Ask for the page, which cannot be had."""
+        try:
+            got = self.page()
+        except due:
+            return
+        except Exception as error:
+            told = ImplementationError("the answer", error).problem
+            require(False, f"{told}; a {due.__name__} is due.")
+        require(False, f"it returned {got!r}; a {due.__name__} that reaches the caller is due.")
+
+
+Situation = Callable[[Server, redis.Redis, _Shop], None]
+
+
+def check_page(answer: Answer) -> Outcome:
+    """Put an answer through an outage of each kind."""
+    claims = []
+    with start_server(config=CONFIG) as server, server.client() as admin:
+        for name, situation in _situations():
+            admin.flushdb()
+            with server.client(socket_timeout=_SILENCE_SECONDS) as client:
+                client.ping()
+                try:
+                    situation(server, admin, _Shop(answer, client))
+                except AssertionError as error:
+                    claims.append(Claim(name, "broken", str(error)))
+                    return Outcome(False, f"{name}: {error}", Verdict(claims))
+                claims.append(Claim(name, "holds"))
+    reason = f"it gave the page in {len(claims)} situations, with Redis and without."
+    return Outcome(True, reason, Verdict(claims))
+
+
+def _situations() -> Iterator[tuple[str, Situation]]:
+    yield "Redis is there", _there
+    yield "A key of another type", _bug
+    for fault in ("killed", "stopped", "busy"):
+        yield f"Redis is {fault}", functools.partial(_away, fault)
+    yield "Redis is full", _full
+
+
+def _there(server: Server, admin: redis.Redis, shop: _Shop) -> None:
+    shop.is_given(f"{_KEY}, load 1", loads=1)
+    cached, lives = admin.get(_KEY), admin.ttl(_KEY)
+    require(cached == f"{_KEY}, load 1", f"{_KEY} is {cached!r} in Redis.")
+    require(0 < lives <= _TTL_SECONDS, f"{_KEY} lives {lives} s; {_TTL_SECONDS} s is due.")
+    admin.set(_KEY, "cached by another", ex=_TTL_SECONDS)
+    shop.is_given("cached by another", loads=0)
+    admin.delete(_KEY)
+    shop.away = True
+    shop.is_given("cached by another", loads=1)
+    require(not admin.exists(_KEY), "an old page was put back into Redis.")
+    shop.kept.clear()
+    shop.is_raised(DatabaseAwayError)
+
+
+def _bug(server: Server, admin: redis.Redis, shop: _Shop) -> None:
+    admin.lpush(_KEY, "no page")
+    shop.is_raised(ResponseError)
+
+
+def _away(fault: str, server: Server, admin: redis.Redis, shop: _Shop) -> None:
+    shop.kept[_KEY] = "an old page"
+    with struck(server, fault):
+        shop.is_given(f"{_KEY}, load 1", loads=1)
+        shop.away = True
+        shop.is_given(f"{_KEY}, load 1", loads=1)
+        shop.kept.clear()
+        shop.is_raised(DatabaseAwayError)
+
+
+def _full(server: Server, admin: redis.Redis, shop: _Shop) -> None:
+    with struck(server, "full"):
+        shop.is_given(f"{_KEY}, load 1", loads=1)
+        shop.away = True
+        shop.is_given(f"{_KEY}, load 1", loads=1)
+    shop.away = False
+    shop.is_given(f"{_KEY}, load 1", loads=1)
+    require(bool(admin.exists(_KEY)), "when there is room again, the page is not cached.")

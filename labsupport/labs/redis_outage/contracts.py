@@ -1,0 +1,94 @@
+"""What exercises 13.1 and 13.2 ask for, as models: a visit that counts once, a lock asked for twice."""
+
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+
+from labsupport.exercises.contract import ME, Call, Contract
+from labsupport.exercises.state import State
+
+__all__ = ["CountOnce", "TakeLock"]
+
+_AGAIN = "Who got no reply calls again, with the same arguments"
+
+
+class CountOnce(Contract):
+    """13.1: a visit counts once, however often its caller has to ask."""
+
+    answer = "count_once"
+    visible = ("visits:home", "visits:d'Arc")
+    remembers = True
+    faults = ("crash", "lost reply")
+    clauses: ClassVar = {
+        "told": "return the count",
+        "left": "Count a visit of a page in visits:{page}, once for each visit's ID",
+        "lives": "The count stays for ever",
+        "stays": "what else you keep in Redis has a TTL, of a day",
+        "at once": "calls of the same visit come at once, too",
+        "crash": "a caller may crash at any step",
+        "reply that is lost": _AGAIN,
+    }
+    _pages = st.sampled_from(["home", "d'Arc"])
+    calls = st.builds(Call, st.just("count_once"), st.tuples(_pages, st.sampled_from(["v1", "v2"])))
+    starts = st.dictionaries(
+        st.sampled_from(["visits:home", "visits:d'Arc"]), st.sampled_from([9, 41])
+    ).map(State)
+
+    def race_calls(self) -> Any:
+        return st.builds(
+            Call, st.just("count_once"), st.tuples(st.just("home"), st.sampled_from(["v1", "v2"]))
+        )
+
+    def count_once(self, state: State, page: str, visit: str) -> int:
+        counted = state.set_at("counted")
+        if (known := f"{page} {visit}") not in counted:
+            counted.add(known)
+            state[f"visits:{page}"] = state.number_at(f"visits:{page}") + 1
+        return state.number_at(f"visits:{page}")
+
+
+class TakeLock(Contract):
+    """13.2: whoever holds the lock is told so, also when asking again, and has the whole time anew."""
+
+    answer = "take_lock"
+    visible = ("lock:*",)
+    faults = ("crash", "lost reply")
+    clauses: ClassVar = {
+        "told": "return True if it is yours now, else False",
+        "left": "A lock that is free, or that holds your token, then holds it",
+        "lives": "for ms from now on; another's stays as it is, and lives as long as before",
+        "at once": "Several callers do this at once, each with a token of its own",
+        "crash": "each may crash at any step",
+        "reply that is lost": _AGAIN,
+    }
+    others: ClassVar = {
+        "taken_over": lambda redis: redis.set("lock:till", "cyd", px=20_000),  # it had expired
+    }
+    _ask = st.builds(
+        Call,
+        st.just("take_lock"),
+        st.tuples(st.sampled_from(["till", "d'Arc"]), st.just(ME), st.sampled_from([30, 90])),
+    ).map(lambda call: Call(call.name, (*call.args[:2], call.args[2] * 1000)))
+    calls = _ask
+
+    @staticmethod
+    def _start(holder: str | None) -> State:
+        state = State()
+        if holder is not None:
+            state.keep("lock:till", holder, 50_000)
+        return state
+
+    starts = st.builds(_start, st.sampled_from([None, "ada", "ada", "cyd", "1", ""]))
+
+    def race_calls(self) -> Any:
+        ask = Call("take_lock", ("till", ME, 90_000))
+        return st.sampled_from([ask, ask, Call("taken_over")])
+
+    def take_lock(self, state: State, name: str, token: str, ms: int) -> bool:
+        if state.get(f"lock:{name}", token) != token:
+            return False
+        state.keep(f"lock:{name}", token, ms)
+        return True
+
+    def taken_over(self, state: State) -> None:
+        state.keep("lock:till", "cyd", 20_000)

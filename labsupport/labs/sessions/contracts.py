@@ -1,0 +1,342 @@
+"""What the exercises of lab 12 ask for, as models: a visit, a new name at login, a log-out of all."""
+
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+
+from labsupport.exercises.contract import WAIT, Call, Case, Contract, Functions
+from labsupport.exercises.matching import ANYTHING
+from labsupport.exercises.state import State
+
+__all__ = ["Accounts", "Rotate", "Visit"]
+
+_EIGHT_HOURS_MS = 28_800_000
+_HOUR_MS = 3_600_000
+
+
+class Visit(Contract):
+    """12.1: a visit counts and prolongs, up to the end."""
+
+    answer = "visit"
+    visible = ("session:*",)
+    faults = ("crash", "clocks")
+    clauses: ClassVar = {
+        "told": "Return the session's fields and prolong it, or None when it is over",
+        "lives": "It lives for idle_ms from now on, and never beyond the server's time in its field "
+        "`ends` (ms).",
+        "left": "The field `visits` counts the visits, this one too: none is lost.",
+        "stays": "no key is without a TTL",
+        "clock": "the server's time",
+        "at once": "Visits and a logout come at once",
+        "crash": "and may crash",
+    }
+    others: ClassVar = {"log_out": lambda redis, name: redis.delete(f"session:{name}")}
+    _ends = st.sampled_from([20_000, 100_000, 3_600_000, -5_000])
+    _fields = st.fixed_dictionaries(
+        {"user": st.sampled_from(["7", "", "d'Arc é"])},
+        optional={"visits": st.sampled_from(["1", "9", "41"])},
+    )
+    _session = st.tuples(_fields, _ends, st.sampled_from([15_000, 90_000]))
+    _visit = st.builds(
+        lambda name, idle_ms: Call("visit", (name, idle_ms)),
+        st.sampled_from(["a", "a", "b"]),
+        st.sampled_from([30_000, 60_000, 900_000]),
+    )
+    calls = st.one_of(
+        _visit,
+        _visit,
+        st.builds(Call, st.just("log_out"), st.tuples(st.sampled_from(["a", "b"]))),
+        st.builds(Call, st.just(WAIT), st.tuples(st.sampled_from([10.5, 47, 200]))),
+    )
+
+    def __init__(self) -> None:
+        self._now_ms = 0
+
+    @staticmethod
+    def _start(sessions: Any) -> State:
+        state = State()
+        for name, (fields, ends, ms) in sessions.items():
+            state.keep(f"session:{name}", {**fields, "ends": ends}, ms)
+        return state
+
+    starts = st.dictionaries(st.sampled_from(["a", "b"]), _session, max_size=2).map(_start)
+
+    def race_starts(self) -> Any:
+        session = st.tuples(self._fields, st.sampled_from([3_600_000]), st.just(15_000))
+        return st.fixed_dictionaries({"a": session}).map(self._start)
+
+    def race_calls(self) -> Any:
+        return st.sampled_from(
+            [Call("visit", ("a", 60_000)), Call("visit", ("a", 60_000)), Call("log_out", ("a",))]
+        )
+
+    def write(self, start: State, redis: Any, db: Any) -> None:
+        """The model's ends are in ms from the start."""
+        seconds, micros = redis.time()
+        self._now_ms = seconds * 1000 + micros // 1000
+        state = start.copy()
+        for fields in state.values():
+            if "ends" in fields:
+                fields["ends"] = self._now_ms + int(fields["ends"])
+        state.write(redis)
+
+    def read(self, redis: Any, db: Any) -> State:
+        state = State.read(redis)
+        for key, fields in state.items():
+            if key.startswith("session:") and isinstance(fields, dict):
+                self._from_start(fields)
+        return state
+
+    def _from_start(self, fields: dict[str, Any]) -> None:
+        with suppress(KeyError, ValueError):
+            fields["ends"] = str(int(fields["ends"]) - self._now_ms)
+
+    def ask(self, functions: Functions, redis: Any, db: Any, who: str, call: Call) -> Any:
+        told = super().ask(functions, redis, db, who, call)
+        if type(told) is dict:
+            told = dict(told)
+            self._from_start(told)
+        return told
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """A session that is over may still be there, until its TTL ends."""
+        now = state.at * 1000 - self._now_ms if state.at else state.get("clock", 0)
+        found = state.settled(self.visible)
+        return {
+            key: fields
+            for key, fields in found.items()
+            if not (isinstance(fields, dict) and int(fields.get("ends", now + 1)) <= now)
+        }
+
+    def wait(self, state: State, seconds: float) -> None:
+        super().wait(state, seconds)
+        state["clock"] = state.get("clock", 0) + seconds * 1000
+
+    def visit(self, state: State, session: str, idle_ms: int) -> Any:
+        key, now = f"session:{session}", state.get("clock", 0)
+        if key not in state or int(state[key]["ends"]) <= now:
+            state.lives[key] = ANYTHING
+            return None
+        fields = state[key]
+        fields["visits"] = str(int(fields.get("visits", 0)) + 1)
+        state.lives[key] = min(idle_ms, int(fields["ends"]) - now)
+        return {name: str(value) for name, value in fields.items()}
+
+    def log_out(self, state: State, session: str) -> None:
+        state.remove(f"session:{session}")
+
+
+class Rotate(Contract):
+    """12.2: a session goes on under a new name, and its user's set knows it."""
+
+    answer = "rotate"
+    visible = ("session:*", "sessions:*")
+    clauses: ClassVar = {
+        "told": "return True, or False if it was over",
+        "session:*": "Afterwards `old` is void, and `new` has its fields, its TTL and the field `user`.",
+        "sessions:*": "The set sessions:{user} names each session that has that user, and lives for "
+        "eight hours from now.",
+        "stays": "no key is without a TTL",
+        "at once": "Logins, visits and a logout come at once",
+        "crash": "All this holds after a crash at any step, too",
+    }
+    others: ClassVar = {
+        "log_out": lambda redis, name: redis.delete(f"session:{name}"),
+        "visit": lambda redis, name: redis.eval(
+            "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'n', 1) end",
+            1,
+            f"session:{name}",
+        ),
+    }
+    _users = st.sampled_from(["7", "d'Arc"])
+    calls = st.one_of(
+        st.builds(
+            lambda user, old, new: Call("rotate", (user, old, new)),
+            _users,
+            st.sampled_from(["a", "a", "b"]),
+            st.sampled_from(["x", "y"]),
+        ),
+        st.builds(
+            lambda user, old, new: Call("rotate", (user, old, new)),
+            _users,
+            st.sampled_from(["a", "x"]),
+            st.just("z"),
+        ),
+        st.builds(
+            Call, st.sampled_from(["visit", "log_out"]), st.tuples(st.sampled_from(["a", "x"]))
+        ),
+        st.just(Call(WAIT, (20,))),
+    )
+
+    @staticmethod
+    def _start(sessions: Any, logged_in: Any) -> State:
+        state = State()
+        for name, (fields, ms) in sessions.items():
+            state.keep(f"session:{name}", fields, ms)
+        for user, ms in logged_in.items():
+            name = f"there-{user}"
+            state.keep(f"session:{name}", {"user": user}, 50_000)
+            state.keep(f"sessions:{user}", {name}, ms)
+        return state
+
+    _session = st.tuples(
+        st.fixed_dictionaries(
+            {"cart": st.sampled_from(["1", ""])}, optional={"n": st.sampled_from(["9"])}
+        ),
+        st.sampled_from([15_000, 90_000, 50_000_000]),
+    )
+    _logged_in = st.dictionaries(_users, st.sampled_from([40_000, 60_000_000]), max_size=2)
+    starts = st.builds(
+        _start, st.dictionaries(st.sampled_from(["a", "b"]), _session, max_size=2), _logged_in
+    )
+
+    def race_starts(self) -> Any:
+        return st.builds(self._start, st.fixed_dictionaries({"a": self._session}), self._logged_in)
+
+    def races(self) -> Any:
+        one = Call("rotate", ("7", "a", "x"))
+        others = [Call("rotate", ("7", "a", "y")), Call("visit", ("a",)), Call("log_out", ("a",))]
+        return st.builds(
+            lambda start, other: Case(start, {"ada": (one,), "bob": (other,)}),
+            self.race_starts(),
+            st.sampled_from([*others, Call("rotate", ("d'Arc", "a", "y"))]),
+        )
+
+    def recoveries(self) -> Any:
+        one = Call("rotate", ("7", "a", "x"))
+        again = (("ada", one), ("bob", Call("rotate", ("7", "a", "y"))))
+        return self.race_starts().map(lambda start: Case(start, {"ada": (one,)}, again))
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """The set may name sessions that are no more."""
+        found = state.settled(self.visible)
+        for key, names in [*found.items()]:
+            if key.startswith("sessions:") and isinstance(names, set):
+                found[key] = {name for name in names if f"session:{name}" in state}
+                if not found[key]:
+                    del found[key]
+        return found
+
+    def rotate(self, state: State, user: str, old: str, new: str) -> bool:
+        key = f"session:{old}"
+        if key not in state:
+            state.lives[f"sessions:{user}"] = ANYTHING  # the set may name what is no more
+            return False
+        fields, ms = state[key], state.lives[key]
+        state.remove(key)
+        state.keep(f"session:{new}", {**fields, "user": user}, ms)
+        state.set_at(f"sessions:{user}").add(new)
+        state.lives[f"sessions:{user}"] = _EIGHT_HOURS_MS
+        return True
+
+    def visit(self, state: State, name: str) -> None:
+        if f"session:{name}" in state:
+            fields = state[f"session:{name}"]
+            fields["n"] = str(int(fields.get("n", 0)) + 1)
+
+    def log_out(self, state: State, name: str) -> None:
+        state.remove(f"session:{name}")
+
+
+_ADA, _NEW, _BOB, _ALAN = (
+    "ada@example.com",
+    "ada@new.example",
+    "bob@example.com",
+    "alan@example.com",
+)
+
+
+class Accounts(Contract):
+    """12.3: who came by a link to an old address does not stay."""
+
+    answer = "accounts"
+    functions = ("sign_in", "change_email")
+    takes = ("redis", "db")
+    visible = ("session:*", "emails")
+    remembers = True
+    clauses: ClassVar = {
+        "told": "sign_in returns True, and session:{session} holds the user's id for an hour, if email "
+        "is the user's; else False.",
+        "lives": "session:{session} holds the user's id for an hour",
+        "emails": "change_email sets it",
+        "session:*": "change_email sets it, then ends the user's sessions",
+        "at once": "Once both are done, or sign_in has crashed, no session is there that began with "
+        "another address.",
+        "crash": "Once both are done, or sign_in has crashed, no session is there that began with "
+        "another address.",
+    }
+    starts = st.just(State({"emails": {"1": _ADA, "2": _ALAN}}))
+    _sign_in = st.builds(
+        lambda who: Call("sign_in", (*who, "session")),
+        st.sampled_from([(1, _ADA), (1, _ADA), (1, _NEW), (1, _BOB), (2, _ALAN)]),
+    )
+    _change = st.builds(
+        Call, st.just("change_email"), st.sampled_from([(1, _NEW), (1, _NEW), (1, _ADA), (2, _NEW)])
+    )
+    calls = st.one_of(_sign_in, _sign_in, _change, st.just(Call(WAIT, (1_801,))))
+
+    def sequences(self) -> Any:
+        """Each session has a name of its own; now and then the second is older than the first."""
+        right, wait = Call("sign_in", (1, _ADA, "")), Call(WAIT, (1_801,))
+        late = [right, wait, right, wait, Call("change_email", (1, _NEW))]
+        some = st.lists(self.calls, min_size=1, max_size=7)
+        cases = st.integers(0, 9).flatmap(lambda n: some if n else st.just(late))
+        return st.builds(lambda start, calls: Case(start, after=_named(calls)), self.starts, cases)
+
+    def races(self) -> Any:
+        change = Call("change_email", (1, _NEW))
+        before = st.sampled_from([(), (Call("sign_in", (1, _ADA, "before")),)])
+        email, other = (
+            st.sampled_from([_ADA, _ADA, _NEW]),
+            st.just(Call("sign_in", (1, _ADA, "eve"))),
+        )
+        return st.builds(
+            lambda start, email, first, more: Case(
+                start,
+                {
+                    "ada": (Call("sign_in", (1, email, "ada")),),
+                    "bob": (*first, change),
+                    **({"eve": (more,)} if more else {}),
+                },
+            ),
+            self.starts, email, before, st.one_of(st.none(), st.none(), other),
+        )  # fmt: skip
+
+    def recoveries(self) -> Any:
+        """A sign-in that crashes, and the address changes."""
+        one, again = (Call("sign_in", (1, _ADA, name)) for name in ("ada", "bob"))
+        after = ("bob", again), ("bob", Call("change_email", (1, _NEW))), ("ada", one)
+        return self.starts.map(lambda start: Case(start, {"ada": (one,)}, after))
+
+    def write(self, start: State, redis: Any, db: Any) -> None:
+        """The addresses are in the database, unless a crash has left others."""
+        State({key: one for key, one in start.items() if key != "emails"}, start.lives).write(redis)
+
+    def read(self, redis: Any, db: Any) -> State:
+        state = State.read(redis)
+        rows = db.fetch_all("SELECT id, email FROM users WHERE id <= 2 ORDER BY id")
+        state.keep("emails", {str(row["id"]): row["email"] for row in rows})
+        return state
+
+    def sign_in(self, state: State, user_id: int, email: str, session: str) -> bool:
+        if state["emails"][str(user_id)] != email:
+            return False
+        state.keep(f"session:{session}", str(user_id), _HOUR_MS)
+        return True
+
+    def change_email(self, state: State, user_id: int, email: str) -> Generator[Any, Any, Any]:
+        state["emails"][str(user_id)] = email
+        yield
+        for key in [key for key in state if key.startswith("session:")]:
+            if state[key] == str(user_id):
+                state.remove(key)
+        return ANYTHING
+
+
+def _named(calls: list[Call]) -> tuple[tuple[str, Call], ...]:
+    return tuple(
+        ("ada", Call(one.name, (*one.args[:2], f"s{n}")) if one.name == "sign_in" else one)
+        for n, one in enumerate(calls, 1)
+    )

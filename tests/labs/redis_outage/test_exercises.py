@@ -1,0 +1,77 @@
+"""The exercises of lab 13: what breaks each stub, and other good answers."""
+
+from redis.exceptions import RedisError
+
+from labsupport import check
+from labsupport.labs.redis_outage.exercises import EXERCISES
+
+
+def test_what_breaks_each_stub():
+    """Each stub breaks where its exercise is about: a second call, one's own lock, the database."""
+    first, second, third = (check(one.number, one.stub) for one in EXERCISES)
+    assert "ada was given 2; 1 is due" in first.reason
+    assert "ada was given False; True is due" in second.reason
+    assert third.reason.startswith("Redis is there: the answer raised DatabaseAwayError")
+
+
+class TestOtherGoodAnswers:
+    def test_watch_counts_once(self):
+        """The note is watched; whoever was second starts again and finds it."""
+
+        def count_once(redis, page, visit):
+            def count(pipe):
+                known = pipe.exists(note)
+                pipe.multi()
+                if not known:
+                    pipe.incr(f"visits:{page}")
+                    pipe.set(note, 1, ex=86_400)
+                else:
+                    pipe.get(f"visits:{page}")
+
+            note = f"visits:{page}:{visit}"
+            return int(redis.transaction(count, note)[0])
+
+        found = check("13.1", count_once)
+        assert found.passed, str(found)
+
+    def test_watch_takes(self):
+        """Looking and taking under WATCH is as good as a script."""
+
+        def take_lock(redis, name, token, ms):
+            def take(pipe):
+                holder = pipe.get(f"lock:{name}")
+                pipe.multi()
+                if holder in (None, token):
+                    pipe.set(f"lock:{name}", token, px=ms)
+                return holder in (None, token)
+
+            return redis.transaction(take, f"lock:{name}", value_from_callable=True)
+
+        found = check("13.2", take_lock)
+        assert found.passed, str(found)
+
+    def test_by_the_text_of_the_error(self):
+        """Who tells a bug from an outage by its text alone is right, too."""
+
+        def get_page(redis, key, load, kept):
+            def ask(command, *args, **options):
+                try:
+                    return command(*args, **options)
+                except RedisError as error:
+                    if "WRONGTYPE" in str(error):
+                        raise
+
+            page = ask(redis.get, key)
+            if page is None:
+                try:
+                    page = load(key)
+                except Exception:
+                    if key in kept:
+                        return kept[key]
+                    raise
+                ask(redis.set, key, page, 60)
+            kept[key] = page
+            return page
+
+        found = check("13.3", get_page)
+        assert found.passed, str(found)

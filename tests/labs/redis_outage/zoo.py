@@ -1,0 +1,223 @@
+"""Wrong answers to the exercises of lab 13, and what each must be refused for."""
+
+from contextlib import suppress
+
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
+
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+DAY = 86_400
+
+
+# 13.1: a visit counts once
+
+
+@wrong("13.1", situation="One call after the other", because="2; 1 is due", sequential=True)
+def note_after_all(redis, page, visit):
+    redis.set(f"visit:{page}:{visit}", 1, nx=True, ex=DAY)
+    return redis.incr(f"visits:{page}")
+
+
+@wrong("13.1", situation="One call after the other", because="has no time to live", sequential=True)
+def set_of_all_visits(redis, page, visit):
+    script = """
+    if redis.call('SADD', KEYS[2], ARGV[1]) == 1 then return redis.call('INCR', KEYS[1]) end
+    return tonumber(redis.call('GET', KEYS[1]))
+    """
+    return redis.eval(script, 2, f"visits:{page}", f"seen:{page}", visit)
+
+
+@wrong("13.1", situation="One call after the other", because="is due", sequential=True)
+def one_note_for_all_pages(redis, page, visit):
+    script = """
+    if redis.call('SET', KEYS[2], 1, 'NX', 'EX', 86400) then return redis.call('INCR', KEYS[1]) end
+    return tonumber(redis.call('GET', KEYS[1]) or 0)
+    """
+    return redis.eval(script, 2, f"visits:{page}", f"visit:{visit}")
+
+
+@wrong("13.1", situation="Several clients at once", because="No order of the calls gives that")
+def note_then_count(redis, page, visit):
+    if redis.set(f"visit:{page}:{visit}", 1, nx=True, ex=DAY):
+        return redis.incr(f"visits:{page}")
+    return int(redis.get(f"visits:{page}") or 0)
+
+
+@wrong("13.1", situation="Several clients at once", because="No order of the calls gives that")
+def look_then_both_in_multi(redis, page, visit):
+    if redis.exists(f"visit:{page}:{visit}"):
+        return int(redis.get(f"visits:{page}"))
+    both = redis.pipeline(transaction=True).incr(f"visits:{page}")
+    return both.set(f"visit:{page}:{visit}", 1, ex=DAY).execute()[0]
+
+
+@wrong("13.1", situation="Several clients at once", because="No order of the calls gives that")
+def count_then_take_back(redis, page, visit):
+    number = redis.incr(f"visits:{page}")
+    if not redis.set(f"visit:{page}:{visit}", 1, nx=True, ex=DAY):
+        number = redis.decr(f"visits:{page}")
+    return number
+
+
+@wrong("13.1", because="has no time to live")
+def ttl_in_a_second_step(redis, page, visit):
+    script = """
+    if redis.call('SETNX', KEYS[2], 1) == 1 then return redis.call('INCR', KEYS[1]) end
+    return tonumber(redis.call('GET', KEYS[1]))
+    """
+    number = redis.eval(script, 2, f"visits:{page}", f"visit:{page}:{visit}")
+    redis.expire(f"visit:{page}:{visit}", DAY)
+    return number
+
+
+# 13.2: a lock that can be asked for twice
+
+
+@wrong("13.2", situation="One call after the other", because="True; False is due", sequential=True)
+def whoever_asks_holds(redis, name, token, ms):
+    return redis.set(f"lock:{name}", token, px=ms)
+
+
+@wrong("13.2", situation="One call after the other", because="lives", sequential=True)
+def with_the_time_that_it_had(redis, name, token, ms):
+    return redis.set(f"lock:{name}", token, nx=True, px=ms, get=True) in (None, token)
+
+
+@wrong("13.2", situation="Several clients at once", because="lives")
+def renewed_in_a_second_step(redis, name, token, ms):
+    before = redis.set(f"lock:{name}", token, nx=True, px=ms, get=True)
+    if before == token:
+        redis.pexpire(f"lock:{name}", ms)
+    return before is None or before == token
+
+
+@wrong("13.2", situation="A reply that is lost", because="False; True is due")
+def released_before_it_is_taken(redis, name, token, ms):
+    script = """
+    if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1 end
+    return 0
+    """
+    if redis.eval(script, 1, f"lock:{name}", token, ms):
+        return True
+    return redis.set(f"lock:{name}", token, nx=True, px=ms) is not None
+
+
+@wrong("13.2", situation="Several clients at once", because="is due")
+def look_then_take(redis, name, token, ms):
+    if redis.get(f"lock:{name}") not in (None, token):
+        return False
+    redis.set(f"lock:{name}", token, px=ms)
+    return True
+
+
+@wrong("13.2", situation="Several clients at once", because="lives for 90 s; 20 s is due")
+def time_in_a_second_step(redis, name, token, ms):
+    script = """
+    local holder = redis.call('GET', KEYS[1])
+    if holder and holder ~= ARGV[1] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1])
+    return 1
+    """
+    taken = redis.eval(script, 1, f"lock:{name}", token) == 1
+    if taken:
+        redis.pexpire(f"lock:{name}", ms)
+    return taken
+
+
+# 13.3: a page that doesn't need Redis
+
+
+def _page(errors, *, load_in_try=False, whole=False):
+    def get_page(redis, key, load, kept):
+        page = None
+        try:
+            page = redis.get(key)
+            if page is None and load_in_try:
+                page = load(key)
+        except errors:
+            pass
+        try:
+            kept[key] = load(key) if page is None else page
+        except Exception:
+            if key not in kept:
+                raise
+            return kept[key]
+        if page is None:
+            with suppress(errors):
+                redis.set(key, kept[key], ex=60)
+        return kept[key]
+
+    return get_page
+
+
+AWAY = (ConnectionError, TimeoutError)
+
+
+@wrong("13.3", situation="Redis is stopped", because="TimeoutError")
+def connection_errors_only(redis, key, load, kept):
+    return _page(ConnectionError)(redis, key, load, kept)
+
+
+@wrong("13.3", situation="Redis is busy", because="BUSY")
+def no_busy_server(redis, key, load, kept):
+    return _page(AWAY)(redis, key, load, kept)
+
+
+@wrong("13.3", situation="A key of another type", because="a ResponseError", sequential=True)
+def hides_bugs(redis, key, load, kept):
+    return _page(RedisError)(redis, key, load, kept)
+
+
+@wrong("13.3", situation="Redis is there", because="page:7 is None in Redis", sequential=True)
+def caches_nothing_that_it_loads(redis, key, load, kept):
+    try:
+        return _page(AWAY, load_in_try=True)(redis, key, load, kept)
+    except Exception:
+        return _page(AWAY)(redis, key, load, kept)
+
+
+@wrong("13.3", situation="Redis is full", because="OutOfMemoryError")
+def full_is_forgotten(redis, key, load, kept):
+    try:
+        page = redis.get(key)
+    except AWAY:
+        page = None
+    except RedisError as error:
+        if not str(error).startswith("BUSY"):
+            raise
+        page = None
+    fresh = page is None
+    if fresh:
+        try:
+            page = load(key)
+        except Exception:
+            if key not in kept:
+                raise
+            return kept[key]
+    kept[key] = page
+    if fresh:
+        try:
+            redis.set(key, page, ex=60)
+        except AWAY:
+            pass
+        except RedisError as error:
+            if not str(error).startswith("BUSY"):
+                raise
+    return page
+
+
+@wrong("13.3", situation="Redis is killed", because="'an old page'; 'page:7, load 1' is due")
+def old_page_first(redis, key, load, kept):
+    try:
+        page = redis.get(key)
+    except RedisError as error:
+        if not isinstance(error, AWAY) and not str(error).startswith("BUSY"):
+            raise
+        return kept.get(key) or load(key)
+    if page is None:
+        return _page(AWAY)(redis, key, load, kept)
+    kept[key] = page
+    return page
