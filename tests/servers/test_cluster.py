@@ -101,6 +101,7 @@ def test_without_a_hold_nothing_is_lost(cluster, key):
         assert client.wait(1, 10_000) == 1
     cluster.nodes[primary].kill()
     wait_until(lambda: cluster.role(replica) == "primary", "nobody took over")
+    cluster.heal()
     with cluster.client() as redis:
         assert redis.get(name) == "kept"
 

@@ -236,11 +236,12 @@ class Cluster(Closing):
         self._wait(self._whole)
 
     def _whole(self) -> bool:
-        """Every node says that all is well, and each primary has a replica that follows it."""
-        roles = []
+        """All nodes say that all is well, name the same primaries, and each has its replica."""
+        roles, views = [], set()
         for admin in self._admins:
             try:
                 told, link = admin.execute_command("CLUSTER INFO"), admin.info("replication")
+                views.add(tuple(sorted(_ranges(admin))))
             except RedisError:
                 return False
             sizes = int(told["cluster_known_nodes"]), int(told["cluster_size"])
@@ -250,7 +251,7 @@ class Cluster(Closing):
             if link["role"] == "slave" and not follows:
                 return False
             roles.append(link["role"])
-        return roles.count("master") == PRIMARIES
+        return roles.count("master") == PRIMARIES and len(views) == 1
 
     def _wait(self, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _SECONDS_TO_BE_READY

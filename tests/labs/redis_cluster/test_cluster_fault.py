@@ -7,6 +7,8 @@ from labsupport.errors import ImplementationError, InvalidSettingError, ServerUn
 from labsupport.labs.redis_cluster import ClusterFault
 from labsupport.servers.cluster import start_cluster
 
+pytestmark = pytest.mark.long
+
 
 def take(redis, key, order):
     redis.rpush(key, order)

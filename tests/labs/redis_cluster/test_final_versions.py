@@ -17,6 +17,8 @@ from redis.exceptions import RedisClusterException
 from labsupport.database import open_shop
 from labsupport.servers.cluster import start_cluster
 
+pytestmark = pytest.mark.long
+
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
 
 
