@@ -1,6 +1,5 @@
-"""What the exercises of lab 12 ask for, as models: a visit, a new name at login, a log-out of all."""
+"""What the exercises of lab 12 ask for, as models: a visit, and a new name at login."""
 
-from collections.abc import Generator
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -10,10 +9,9 @@ from labsupport.exercises.contract import WAIT, Call, Case, Contract, Functions
 from labsupport.exercises.matching import ANYTHING
 from labsupport.exercises.state import State
 
-__all__ = ["Accounts", "Rotate", "Visit"]
+__all__ = ["Rotate", "Visit"]
 
 _EIGHT_HOURS_MS = 28_800_000
-_HOUR_MS = 3_600_000
 
 
 class Visit(Contract):
@@ -238,105 +236,3 @@ class Rotate(Contract):
 
     def log_out(self, state: State, name: str) -> None:
         state.remove(f"session:{name}")
-
-
-_ADA, _NEW, _BOB, _ALAN = (
-    "ada@example.com",
-    "ada@new.example",
-    "bob@example.com",
-    "alan@example.com",
-)
-
-
-class Accounts(Contract):
-    """12.3: who came by a link to an old address does not stay."""
-
-    answer = "accounts"
-    functions = ("sign_in", "change_email")
-    takes = ("redis", "db")
-    visible = ("session:*", "emails")
-    remembers = True
-    clauses: ClassVar = {
-        "told": "sign_in returns True, and session:{session} holds the user's id for an hour, if email "
-        "is the user's; else False.",
-        "lives": "session:{session} holds the user's id for an hour",
-        "emails": "change_email sets it",
-        "session:*": "change_email sets it, then ends the user's sessions",
-        "at once": "Once both are done, or sign_in has crashed, no session is there that began with "
-        "another address.",
-        "crash": "Once both are done, or sign_in has crashed, no session is there that began with "
-        "another address.",
-    }
-    starts = st.just(State({"emails": {"1": _ADA, "2": _ALAN}}))
-    _sign_in = st.builds(
-        lambda who: Call("sign_in", (*who, "session")),
-        st.sampled_from([(1, _ADA), (1, _ADA), (1, _NEW), (1, _BOB), (2, _ALAN)]),
-    )
-    _change = st.builds(
-        Call, st.just("change_email"), st.sampled_from([(1, _NEW), (1, _NEW), (1, _ADA), (2, _NEW)])
-    )
-    calls = st.one_of(_sign_in, _sign_in, _change, st.just(Call(WAIT, (1_801,))))
-
-    def sequences(self) -> Any:
-        """Each session has a name of its own; now and then the second is older than the first."""
-        right, wait = Call("sign_in", (1, _ADA, "")), Call(WAIT, (1_801,))
-        late = [right, wait, right, wait, Call("change_email", (1, _NEW))]
-        some = st.lists(self.calls, min_size=1, max_size=7)
-        cases = st.integers(0, 9).flatmap(lambda n: some if n else st.just(late))
-        return st.builds(lambda start, calls: Case(start, after=_named(calls)), self.starts, cases)
-
-    def races(self) -> Any:
-        change = Call("change_email", (1, _NEW))
-        before = st.sampled_from([(), (Call("sign_in", (1, _ADA, "before")),)])
-        email, other = (
-            st.sampled_from([_ADA, _ADA, _NEW]),
-            st.just(Call("sign_in", (1, _ADA, "eve"))),
-        )
-        return st.builds(
-            lambda start, email, first, more: Case(
-                start,
-                {
-                    "ada": (Call("sign_in", (1, email, "ada")),),
-                    "bob": (*first, change),
-                    **({"eve": (more,)} if more else {}),
-                },
-            ),
-            self.starts, email, before, st.one_of(st.none(), st.none(), other),
-        )  # fmt: skip
-
-    def recoveries(self) -> Any:
-        """A sign-in that crashes, and the address changes."""
-        one, again = (Call("sign_in", (1, _ADA, name)) for name in ("ada", "bob"))
-        after = ("bob", again), ("bob", Call("change_email", (1, _NEW))), ("ada", one)
-        return self.starts.map(lambda start: Case(start, {"ada": (one,)}, after))
-
-    def write(self, start: State, redis: Any, db: Any) -> None:
-        """The addresses are in the database, unless a crash has left others."""
-        State({key: one for key, one in start.items() if key != "emails"}, start.lives).write(redis)
-
-    def read(self, redis: Any, db: Any) -> State:
-        state = State.read(redis)
-        rows = db.fetch_all("SELECT id, email FROM users WHERE id <= 2 ORDER BY id")
-        state.keep("emails", {str(row["id"]): row["email"] for row in rows})
-        return state
-
-    def sign_in(self, state: State, user_id: int, email: str, session: str) -> bool:
-        if state["emails"][str(user_id)] != email:
-            return False
-        state.keep(f"session:{session}", str(user_id), _HOUR_MS)
-        return True
-
-    def change_email(self, state: State, user_id: int, email: str) -> Generator[Any, Any, Any]:
-        state["emails"][str(user_id)] = email
-        yield
-        for key in [key for key in state if key.startswith("session:")]:
-            if state[key] == str(user_id):
-                state.remove(key)
-        return ANYTHING
-
-
-def _named(calls: list[Call]) -> tuple[tuple[str, Call], ...]:
-    return tuple(
-        ("ada", Call(one.name, (*one.args[:2], f"s{n}")) if one.name == "sign_in" else one)
-        for n, one in enumerate(calls, 1)
-    )

@@ -5,7 +5,8 @@
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
-from labsupport.labs.sessions.contracts import Accounts, Rotate, Visit
+from labsupport.labs.sessions.accounts_contract import Accounts
+from labsupport.labs.sessions.contracts import Rotate, Visit
 
 __all__ = ["EXERCISES"]
 
