@@ -41,7 +41,9 @@ class Strike:
     def start(self, take: Implementation, name: str) -> None:
         """Let each client take some orders."""
         with self._cluster.client() as redis:
-            for key in KEYS:
+            for key in list(
+                redis.scan_iter("orders:*")
+            ):  # with what a function keeps beside a list
                 redis.delete(key)
         pool = self._stage.pool
         started = [
