@@ -98,10 +98,10 @@ class TestZoo(_Frame):
             assert schedule(found) == wrong.schedule
 
     def test_enough(self, one, zoo):
-        """Each exercise has five wrong answers or more, and three that pass with one client."""
+        """Each exercise has five wrong answers or more, and one that passes with one client."""
         mine = [wrong for wrong in zoo if wrong.number == one.number]
         assert len(mine) >= 5
-        assert sum(not wrong.sequential for wrong in mine) >= 3
+        assert sum(not wrong.sequential for wrong in mine) >= 1
 
     def test_all_belong_here(self, lab, zoo):
         """No wrong answer is put to an exercise that the lab does not have."""

@@ -13,6 +13,7 @@ import types
 import uuid
 
 import pytest
+from redis.exceptions import ResponseError
 
 from labsupport import explore
 from labsupport.errors import NotSteppableError
@@ -200,6 +201,29 @@ class TestTime:
             passes=False,
         )
         assert report.violations == 0
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            lambda r: r.execute_command("EXPIRE", "k", "0.5"),
+            lambda r: r.execute_command("EXPIRE", "k", 60.0),
+            lambda r: r.execute_command("SET", "k", 1, "PX", "1e3"),
+            lambda r: r.execute_command("SETEX", "k", 1.5, 1),
+            lambda r: r.eval("return redis.call('EXPIRE', KEYS[1], 1.5)", 1, "k"),
+            lambda r: r.eval("return redis.call('SET', KEYS[1], 1, 'EX', ARGV[1])", 1, "k", "0.5"),
+            lambda r: r.eval("return redis.call('SETEX', KEYS[1], 0.5, 1)", 1, "k"),
+        ],
+    )
+    def test_what_the_server_refuses_is_refused(self, command):
+        """No fraction of a second becomes valid because time is the explorer's."""
+
+        def client(redis, db):
+            redis.set("k", 1)
+            with pytest.raises(ResponseError, match=r"not an integer|invalid expire"):
+                command(redis)
+
+        report = explore({"a": client}, invariant=lambda r, d: r.ttl("k") == -1)
+        assert report.violations == 0, report
 
     @pytest.mark.parametrize("now", [lambda r: time.time(), lambda r: r.time()[0]])
     def test_who_asks_the_time_twice_sees_it_pass(self, now):

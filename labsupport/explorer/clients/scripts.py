@@ -16,10 +16,15 @@ __all__ = ["Scripts"]
 # One line, so that the line numbers of the script's own errors stay.
 _PREFIX = """
 (function(real, clock)
+  local function whole(value)
+    if type(value) == 'string' and not string.match(value, '^-?%d+$') then return nil end
+    value = tonumber(value)
+    return value and value == math.floor(value) and value or nil
+  end
   local function at(ms) return string.format('%.0f', ms) end
   local function options(a, i)
     for n = i, #a - 1 do
-      local name, value = string.upper(tostring(a[n])), tonumber(a[n + 1])
+      local name, value = string.upper(tostring(a[n])), whole(a[n + 1])
       if name == 'FIELDS' then break end
       if value and value > 0 and (name == 'EX' or name == 'PX') then
         a[n], a[n + 1] = 'PXAT', at(clock.now + value * (name == 'EX' and 1000 or 1))
@@ -32,14 +37,14 @@ _PREFIX = """
   end
   local function expire(unit, name)
     return function(call, a)
-      local value = tonumber(a[3])
+      local value = whole(a[3])
       if value and value > 0 then a[1], a[3] = name, at(clock.now + value * unit) end
       return call(unpack(a))
     end
   end
   local function expire_at(unit)
     return function(call, a)
-      local value = tonumber(a[3])
+      local value = whole(a[3])
       if value and value * unit <= clock.now then a[3] = '1' end
       return call(unpack(a))
     end
@@ -63,13 +68,13 @@ _PREFIX = """
   end
   local function setex(unit)
     return function(call, a)
-      local value = tonumber(a[3])
+      local value = whole(a[3])
       if not value or value <= 0 then return call(unpack(a)) end
       return call('SET', a[2], a[4], 'PXAT', at(clock.now + value * unit))
     end
   end
   local function idle(call, a)
-    local value = tonumber(a[5])
+    local value = whole(a[5])
     if value and value > 0 then a[5] = at(BASE + value * SCALE) end
     return call(unpack(a))
   end

@@ -6,6 +6,7 @@ enough, because the machine was slow.
 """
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -67,14 +68,27 @@ def word(part: Any) -> str:
     return (part.decode(errors="replace") if isinstance(part, bytes) else str(part)).upper()
 
 
+def _whole(part: Any) -> int:
+    """A number as the server reads it: in digits, nothing else.
+
+    Raises:
+        ValueError: the server will say so itself.
+    """
+    if isinstance(part, float):
+        raise ValueError("a fraction, and if it were 60.0")
+    if isinstance(part, str | bytes) and not re.fullmatch(r"-?\d+", word(part)):
+        raise ValueError("no whole number")
+    return int(part)
+
+
 def _options(args: Arguments, begin: int, end: int, now_ms: int) -> Arguments:
     """EX, PX, EXAT and PXAT between two places, as PXAT."""
     sent = list(args)
     for at in range(begin, end - 1):
         name = word(args[at])
-        if name in _MS and int(args[at + 1]) > 0:
-            sent[at : at + 2] = "PXAT", now_ms + int(args[at + 1]) * _MS[name]
-        elif name in _MOMENT_MS and 0 < int(args[at + 1]) * _MOMENT_MS[name] <= now_ms:
+        if name in _MS and _whole(args[at + 1]) > 0:
+            sent[at : at + 2] = "PXAT", now_ms + _whole(args[at + 1]) * _MS[name]
+        elif name in _MOMENT_MS and 0 < _whole(args[at + 1]) * _MOMENT_MS[name] <= now_ms:
             sent[at : at + 2] = "PXAT", _PAST
     return tuple(sent)
 
@@ -94,24 +108,24 @@ def _field_options(args: Arguments, now_ms: int) -> Wire:
 
 def _setex(args: Arguments, now_ms: int) -> Wire:
     factor = 1 if word(args[0]) == "PSETEX" else 1000
-    if int(args[2]) <= 0:
+    if _whole(args[2]) <= 0:
         return args, None
-    return ("SET", args[1], args[3], "PXAT", now_ms + int(args[2]) * factor), None
+    return ("SET", args[1], args[3], "PXAT", now_ms + _whole(args[2]) * factor), None
 
 
 def _expire(args: Arguments, now_ms: int) -> Wire:
     """EXPIRE, PEXPIRE and those of hash fields, as PEXPIREAT or HPEXPIREAT."""
     name = word(args[0])
     factor = 1 if "PEXPIRE" in name else 1000
-    if int(args[2]) <= 0:
+    if _whole(args[2]) <= 0:
         return args, None
     later = "HPEXPIREAT" if name.startswith("H") else "PEXPIREAT"
-    return (later, args[1], now_ms + int(args[2]) * factor, *args[3:]), None
+    return (later, args[1], now_ms + _whole(args[2]) * factor, *args[3:]), None
 
 
 def _expire_at(args: Arguments, now_ms: int) -> Wire:
     factor = 1 if "PEXPIRE" in word(args[0]) else 1000
-    if int(args[2]) * factor <= now_ms:
+    if _whole(args[2]) * factor <= now_ms:
         return (args[0], args[1], _PAST, *args[3:]), None
     return args, None
 
@@ -148,7 +162,7 @@ def _xadd(args: Arguments, now_ms: int) -> Wire:
 
 def _claim(args: Arguments, now_ms: int) -> Wire:
     """XAUTOCLAIM and XCLAIM: the idle time that is asked for."""
-    return (*args[:4], scaled_idle(int(args[4])), *args[5:]), None
+    return (*args[:4], scaled_idle(_whole(args[4])), *args[5:]), None
 
 
 def _pending(args: Arguments, now_ms: int) -> Wire:
@@ -164,7 +178,7 @@ def _pending(args: Arguments, now_ms: int) -> Wire:
         return reply
 
     if word(args[3]) == "IDLE":
-        return (*args[:4], scaled_idle(int(args[4])), *args[5:]), shown
+        return (*args[:4], scaled_idle(_whole(args[4])), *args[5:]), shown
     return args, shown
 
 

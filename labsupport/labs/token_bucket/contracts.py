@@ -208,7 +208,13 @@ class Reserve(_Bucket):
 
         longest = st.sampled_from([0, 0.99, 1.01, 2.5, 50])
         steps = st.lists(st.tuples(_KEYS, _STEPS, longest), min_size=1, max_size=7)
-        return st.builds(timed, st.sampled_from([1 / 64, 1 / 64, 0.02, 1 / 4096, 3, 7]), steps)
+        far = st.builds(  # a turn that is hours away is kept for as long
+            lambda rate, wait: timed(rate, [("bucket:7", 0, 50), ("bucket:7", wait, 50)]),
+            st.sampled_from([1 / 4096, 1 / 90_000]),
+            st.sampled_from([0.9, 0.97]),
+        )
+        rates = st.sampled_from([1 / 64, 1 / 64, 0.02, 1 / 4096, 3, 7])
+        return st.one_of(st.builds(timed, rates, steps), far)
 
     def _call(self, key: str, rate: float, longest: float, seconds: float) -> Call:
         return Call("reserve", (key, rate, longest, START + seconds))

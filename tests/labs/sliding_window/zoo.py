@@ -195,7 +195,7 @@ def counts_before_this_one(redis, key, limit, window, now):
 @wrong(
     "05.1",
     situation="One call after the other",
-    because="ada was given (False, 0, 45.0); (False, 0, 60) is due",
+    because="(False, 0, 60) is due",
     sequential=True,
 )
 def fixed_window(redis, key, limit, window, now):
@@ -302,8 +302,9 @@ def counts_refusals_by_server_time(redis, key, limit, window, clock):
 
 @wrong(
     "05.2",
-    situation="A client that crashes, and others come afterwards",
-    because="ada was given (True, 0, 0.0); (False, 0, 30) is due",
+    situation="One call after the other",
+    because="value is not an integer",
+    sequential=True,
 )
 def whole_seconds(redis, key, limit, window, clock):
     script = SERVER.replace(

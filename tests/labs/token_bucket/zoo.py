@@ -153,8 +153,9 @@ def goes_into_debt(redis, key, capacity, rate, now):
 
 @wrong(
     "06.1",
-    situation="Several clients at once",
-    because="the life of the key, in s holds 49.1; from 59.998 to 61.001 is due",
+    situation="One call after the other",
+    because="the life of the key, in s holds",
+    sequential=True,
 )
 def runs_over(redis, key, capacity, rate, now):
     return take(but("math.min(capacity,", "("), redis, key, capacity, rate, now)
@@ -365,7 +366,7 @@ def expires_the_turn_afterwards(redis, key, rate, longest, now):
 @wrong(
     "06.3",
     situation="One call after the other",
-    because="ada was given None; 64 is due",
+    because="64 is due",
     sequential=True,
 )
 def who_is_refused_takes_a_turn(redis, key, rate, longest, now):
@@ -376,7 +377,7 @@ def who_is_refused_takes_a_turn(redis, key, rate, longest, now):
 @wrong(
     "06.3",
     situation="One call after the other",
-    because="(float); None is due",
+    because="is due",
     sequential=True,
 )
 def saves_up_turns(redis, key, rate, longest, now):
@@ -388,7 +389,7 @@ def saves_up_turns(redis, key, rate, longest, now):
 @wrong(
     "06.3",
     situation="One call after the other",
-    because="ada was given 0.0 (float); None is due",
+    because="409.6 is due",
     sequential=True,
 )
 def for_an_hour(redis, key, rate, longest, now):
