@@ -212,11 +212,11 @@ class Search:
         asleep = self._asleep_after(self._choices[-1]) if self._choices else {}
         while True:
             moves = self.adversary.moves()
-            if not moves and self.adversary.stuck:
+            if self.adversary.stuck and all(move.kind == "crash" for move in moves):
                 resort = self.adversary.last_resort()
                 if resort is None:
                     return Ending.STUCK
-                moves = [resort]
+                moves = [resort, *moves]
             if not moves:
                 return Ending.COMPLETE
             if len(self._choices) == MAX_STEPS:
@@ -264,7 +264,8 @@ class Search:
         if chosen.kind == "step" and left <= {"crash"}:  # all wait for locks that others hold
             return Ending.STUCK
         waits = {"idle", "timeout", "pass"}
-        if choice.void.issuperset(choice.moves) and {move.kind for move in choice.moves} <= waits:
+        ways = {move for move in choice.moves if move.kind != "crash"}  # a crash need not come
+        if choice.void >= ways and {move.kind for move in ways} <= waits:
             resort = None if choice.resort else self.adversary.last_resort()
             choice.resort = True
             if resort is None:

@@ -435,6 +435,30 @@ class TestNobodyCanMoveOn:
         explore({"a": count, "b": lambda r, d: seen.add(r.get("n"))}, invariant=lambda r, d: True)
         assert seen == {None, "1", "2", "3", "4", "5", "6"}
 
+    @pytest.mark.parametrize("crashes", [False, True])
+    def test_a_deadlock_where_somebody_may_crash(self, crashes):
+        """A crash would end it, and need not come: nobody can move on."""
+
+        def spin(mine, other):
+            def run(redis, db):
+                while not redis.set(mine, 1, nx=True):
+                    pass
+                while not redis.set(other, 1, nx=True):
+                    pass
+                redis.delete(mine, other)
+
+            return run
+
+        clients = {"a": spin("x", "y"), "b": spin("y", "x")}
+        report = explore(clients, invariant=lambda r, d: True, crashes=crashes)
+        assert [finding.kind for finding in report.findings] == ["stuck"]
+
+        def wait(redis, db):
+            redis.blpop("q", 0)
+
+        report = explore({"a": wait}, invariant=lambda r, d: True, crashes=crashes)
+        assert [finding.kind for finding in report.findings] == ["stuck"]
+
     def test_a_search_among_endless_orders_ends(self):
         """A client that never ends and never repeats itself: the search is given up soon."""
 
