@@ -228,7 +228,7 @@ def test_a_function_that_loads_each_time_is_broken() -> None:
     def get(redis: Any, key: str, load: Callable[[], Any], ttl: float) -> Any:
         return load()
 
-    result = small().run(get)
+    result = small(seconds=1.2, ttl_seconds=0.5).run(get)
     assert statuses(result) == {
         EXPIRES: "holds",
         ONE_LOAD: "broken",
@@ -258,9 +258,14 @@ def test_a_lease_that_everybody_takes_away_is_never_filled() -> None:
             return value
         return json.loads(cached)
 
-    found = small(clients=8).run(get)
+    found = small(clients=8, seconds=1.2, ttl_seconds=0.5).run(get)
     assert statuses(found)[FILLED] == "broken"
-    assert statuses(small(clients=8).run(functools.partial(get, nx=True)))[FILLED] == "holds"
+    assert (
+        statuses(
+            small(clients=8, seconds=1.2, ttl_seconds=0.5).run(functools.partial(get, nx=True))
+        )[FILLED]
+        == "holds"
+    )
 
 
 def test_a_function_that_never_returns_is_killed_and_reported() -> None:

@@ -166,7 +166,7 @@ class ThunderingHerd(Experiment):
             "never_answered": facts["never_answered"],
             "loads": len(began),
             "loads_in_vain": _in_vain(history),
-            "loads_in_time": int(loads.min(initial=np.inf) * 4 < self.ttl_seconds),
+            "loads_in_time": int(loads.min(initial=np.inf) * 2 < self.ttl_seconds),
             "answered_from_cache": len(history.select("from the cache")),
             "needless_loads": int((at_once > 1).sum()),
             "most_loads_at_once": int(at_once.max(initial=0)),
