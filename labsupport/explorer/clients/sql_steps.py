@@ -25,6 +25,7 @@ class SqlSteps:
         operation = Operation("sql", ((sql, params),), transaction="inside" if inside else "")
         while True:
             self.actor.gate(operation)
+            self.actor.trusted += 1  # the driver is the explorer's
             try:
                 result = run()
             except DatabaseBusyError:  # a lock is not free: the step was not taken
@@ -33,5 +34,7 @@ class SqlSteps:
             except Exception as error:
                 self.actor.took(operation, error)
                 raise
+            finally:
+                self.actor.trusted -= 1
             self.actor.took(operation, result)
             return result
