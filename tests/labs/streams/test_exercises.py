@@ -15,7 +15,7 @@ def test_what_breaks_each_stub():
     assert "These were handled: none" in str(first)
     assert "A fourth delivery" in second.reason
     assert "The answers were job-1" in str(second)
-    assert "how long an entry is remembered, in s holds 0" in str(third)
+    assert "ada was given 10; 5 is due" in str(third)
 
 
 class TestOtherGoodAnswers:
