@@ -113,7 +113,7 @@ def set_if_still_absent(redis, page):
 
 @wrong(
     "00.1",
-    situation="A client that crashes",
+    situation="A client that crashes, and the next one, too",
     because="The key 'lock:home' has no time to live: it stays for ever",
 )
 def lock_for_ever(redis, page):
@@ -238,7 +238,7 @@ def two_transactions(redis, giver, receiver, cents):
 @wrong(
     "00.2",
     situation="A client that crashes",
-    because="The key 'transfer' has no time to live: it stays for ever",
+    because="credit:ada holds '999'; '1000' is due",
 )
 def note_that_nobody_reads(redis, giver, receiver, cents):
     redis.hset("transfer", mapping={"from": giver, "to": receiver, "cents": cents})
@@ -300,7 +300,7 @@ def watches_one_of_two(redis, giver, receiver, cents):
 
 @wrong(
     "00.2",
-    situation="A client that crashes",
+    situation="A client that crashes, and the next one, too",
     because="The key 'lock:credit' has no time to live: it stays for ever",
 )
 def one_lock_for_all_transfers(redis, giver, receiver, cents):
@@ -467,7 +467,7 @@ def script_that_trips_over_a_missing_key(redis, product, customer):
 
 @wrong(
     "00.3",
-    situation="A client that crashes",
+    situation="A client that crashes, and the next one, too",
     because="The key 'lock:7' has no time to live: it stays for ever",
 )
 def sells_under_a_lock_for_ever(redis, product, customer):

@@ -332,7 +332,7 @@ def remembers_for_ever(redis, entry, account, amount):
 @wrong(
     "11.3",
     situation="One call after the other",
-    because="how long an entry is remembered, in s holds 60; from 86300 to inf is due",
+    because="ada was given 19; 14 is due",
     sequential=True,
 )
 def forgets_too_soon(redis, entry, account, amount):

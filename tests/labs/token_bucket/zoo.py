@@ -229,8 +229,8 @@ def takes_then_gives_back(redis, key, capacity, rate, cost):
 
 @wrong(
     "06.2",
-    situation="A client that crashes, and others come afterwards",
-    because="(True, 2, 0) is due",
+    situation="A client that crashes, and the next one, too",
+    because="(False, 2, 1000) is due",
 )
 def one_by_one_under_a_lock(redis, key, capacity, rate, cost):
     while not redis.set(f"{key}:lock", 1, nx=True, px=100):
