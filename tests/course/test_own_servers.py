@@ -58,7 +58,7 @@ def nbval(path, **variables):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["--nbval", "--nbval-current-env", "--nbval-kernel-startup-timeout=20"]
     return subprocess.Popen(
-        [*command, "--nbval-cell-timeout=60", str(path)],
+        [*command, "--nbval-cell-timeout=120", str(path)],
         cwd=ROOT,
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,

@@ -114,7 +114,7 @@ def set_if_still_absent(redis, page):
 @wrong(
     "00.1",
     situation="A client that crashes, and the next one, too",
-    because="The key 'lock:home' has no time to live: it stays for ever",
+    because="It does not end: ada repeats SET lock:home mine NX for ever",
 )
 def lock_for_ever(redis, page):
     while not redis.set(f"lock:{page}", "mine", nx=True):
@@ -301,7 +301,7 @@ def watches_one_of_two(redis, giver, receiver, cents):
 @wrong(
     "00.2",
     situation="A client that crashes, and the next one, too",
-    because="The key 'lock:credit' has no time to live: it stays for ever",
+    because="It does not end: ada repeats SET lock:credit ada NX for ever",
 )
 def one_lock_for_all_transfers(redis, giver, receiver, cents):
     while not redis.set("lock:credit", giver, nx=True):
@@ -468,7 +468,7 @@ def script_that_trips_over_a_missing_key(redis, product, customer):
 @wrong(
     "00.3",
     situation="A client that crashes, and the next one, too",
-    because="The key 'lock:7' has no time to live: it stays for ever",
+    because="It does not end: ada repeats SET lock:7 ada NX for ever",
 )
 def sells_under_a_lock_for_ever(redis, product, customer):
     while not redis.set(f"lock:{product}", customer, nx=True):
