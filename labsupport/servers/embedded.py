@@ -164,7 +164,9 @@ class Server(OwnedProcess, Closing):
             ) from error
 
     def _launch(self, *, on_new_port: bool) -> None:
-        on_new_bus = not self._bus_port and self._config.get("cluster-enabled") == "yes"
+        # with a port of its own a node's bus is at 10,000 more, as others expect
+        clustered = self._config.get("cluster-enabled") == "yes" and not self._tcp
+        on_new_bus = clustered and not self._bus_port
         for _ in range(_MOST_PORTS_TRIED if on_new_port or on_new_bus else 1):
             if on_new_port:
                 self._port = free_port()
