@@ -164,14 +164,13 @@ class Server(OwnedProcess, Closing):
             ) from error
 
     def _launch(self, *, on_new_port: bool) -> None:
-        # with a port of its own a node's bus is at 10,000 more, as others expect
-        clustered = self._config.get("cluster-enabled") == "yes" and not self._tcp
-        on_new_bus = clustered and not self._bus_port
+        on_new_bus = not self._bus_port and self._config.get("cluster-enabled") == "yes"
         for _ in range(_MOST_PORTS_TRIED if on_new_port or on_new_bus else 1):
             if on_new_port:
                 self._port = free_port()
             if on_new_bus:
-                self._bus_port = free_port()
+                # beside a port of the node's own it is where other nodes expect it
+                self._bus_port = self._port + 10_000 if self._port else free_port()
             bus = {"cluster-port": str(self._bus_port)} if self._bus_port else {}
             settings = file_of(bus | self._config, port=self._port)
             self._program.start([str(self._path), "redis.conf"], {"redis.conf": settings})
