@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / ".lab" / "screenshots"
 CHROMIUM = next(filter(None, map(shutil.which, CHROMIUMS)), None)
 NOTEBOOK = next((ROOT / "notebooks").glob("01_*.ipynb"), None)
-PATIENCE = 240
+PATIENCE = 480
 """Seconds after which something hangs; nothing is measured by it."""
 
 pytestmark = [
