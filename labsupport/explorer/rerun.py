@@ -42,7 +42,7 @@ def run_again(search: Search, moves: Sequence[Move], tables: Sequence[str]) -> R
         if ending is Ending.STUCK:
             checker.stuck(adversary.stuck, adversary.trace, made, False)
         elif ending is Ending.COMPLETE:
-            checker.check(adversary.actors, adversary.trace, made, False)
+            checker.check(adversary.clients, adversary.trace, made, False)
         names = search.checker.names()
         steps = [_START, *search.checker.steps(adversary.trace, names)]
     finally:

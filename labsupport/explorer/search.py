@@ -143,7 +143,7 @@ class Search:
         Returns:
             how it ended, and the moves that were made. The checker can look at it until `dismiss`.
         """
-        random.seed(0)
+        self._same_draws()
         wanted, made, vain = list(moves), list[Move](), set[Move]()
         self._begin(serial=False)
         look()
@@ -212,7 +212,7 @@ class Search:
         asleep = self._asleep_after(self._choices[-1]) if self._choices else {}
         while True:
             moves = self.adversary.moves()
-            if self.adversary.stuck and all(move.kind == "crash" for move in moves):
+            if all(move.kind == "crash" for move in moves) and self.adversary.stuck:
                 resort = self.adversary.last_resort()
                 if resort is None:
                     return Ending.STUCK

@@ -352,7 +352,10 @@ def import_inside():
     return min(time(), datetime.now().timestamp())
 
 
+LONG = [None] * 5_000 + [time.time]
+
 CLOCKS = {
+    "long list": lambda: LONG[-1](),
     "default": by_default,
     "closure": enclosing(),
     "class": lambda: KEEPS.of_class(),
@@ -403,4 +406,17 @@ class TestKept:
 
         explore({"a": client, "b": lambda r, d: r.ping()}, invariant=lambda r, d: True)
         assert len(drawn) > 1
+        assert len(set(drawn)) == 1
+
+    def test_a_rerun_draws_what_the_runs_drew(self):
+        """The order that is stepped through is the one that was found."""
+        drawn = []
+
+        def client(redis, db):
+            drawn.append(GENERATOR.random())
+            redis.set("lot", int(drawn[-1] < 2))
+
+        report = explore({"a": client, "b": lambda r, d: r.ping()}, invariant=lambda r, d: False)
+        report.rerun(report.findings[0].moves)
+        report.rerun(report.findings[0].moves)
         assert len(set(drawn)) == 1

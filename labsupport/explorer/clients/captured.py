@@ -13,8 +13,7 @@ from labsupport.explorer.clients.namespaces import installed, names_of
 
 __all__ = ["Captured"]
 
-_MOST_VALUES = 1_000  # of a container; longer ones hold data
-_MOST_THINGS = 20_000
+_MOST_VALUES = 1_000  # of a container; longer ones hold data, and are looked at, but not into
 
 
 class Captured(ExitStack):
@@ -40,7 +39,7 @@ class Captured(ExitStack):
         super().__enter__()
         seen: dict[int, Any] = {}
         queue: list[Any] = list(self._functions)
-        while queue and len(seen) < _MOST_THINGS:
+        while queue:
             thing = queue.pop()
             if id(thing) in seen or isinstance(thing, str | bytes | int | float | None):
                 continue
@@ -125,17 +124,13 @@ class Captured(ExitStack):
         yield from owner.__mro__[1:]
 
     def _items(self, container: Any, items: list[tuple[Any, Any]]) -> list[Any]:
-        if len(items) > _MOST_VALUES:
-            return []
         for key, value in items:
             if id(value) in self._stand_ins:
                 container[key] = self._for(value)
                 self.callback(_put_back, container, key, value, container[key])
-        return [value for _, value in items]
+        return [value for _, value in items] if len(items) <= _MOST_VALUES else []
 
     def _fixed(self, values: Any) -> list[Any]:
-        if len(values) > _MOST_VALUES:
-            return []
         for value in values:
             if id(value) in self._stand_ins and not isinstance(value, type | ModuleType):
                 raise NotSteppableError(
@@ -143,7 +138,7 @@ class Captured(ExitStack):
                     f"{type(values).__name__}, where the explorer cannot hold the clock.",
                     "Keep it in a list, a dict or an attribute, or call it by its name.",
                 )
-        return list(values)
+        return list(values) if len(values) <= _MOST_VALUES else []
 
     def _instance(self, thing: Any) -> Iterable[Any]:
         kind = type(thing)

@@ -14,7 +14,7 @@ from labsupport.explorer.clients.actor import actor_here
 from labsupport.explorer.operations import Operation
 from labsupport.explorer.own.coroutines import CoroutineActor, Strand
 from labsupport.explorer.own.exchange import Exchange
-from labsupport.explorer.own.pools import kept_options, pools_replaced, turn_here
+from labsupport.explorer.own.pools import Unpacked, kept_options, pools_replaced, turn_here
 from labsupport.explorer.own.turns import ActorTurn, Turn
 from labsupport.explorer.own.wires import Wires
 
@@ -87,7 +87,7 @@ def _turn_of_task() -> Turn | None:
     return turn
 
 
-class AsyncSteppedConnection(AbstractConnection):
+class AsyncSteppedConnection(Unpacked, AbstractConnection):
     """A connection of the code's own, each of whose commands is a step on the exploration's server.
 
     Args:
@@ -101,20 +101,11 @@ class AsyncSteppedConnection(AbstractConnection):
         self.db = options.get("db") or 0
         self.host = options.get("host") or ""
 
-    def repr_pieces(self) -> list[tuple[str, Any]]:
-        return [("explored", True)]
-
     async def connect(self, *args: Any, **options: Any) -> None:
         pass
 
     async def disconnect(self, *args: Any, **options: Any) -> None:
         self.exchange.let_go()
-
-    def pack_command(self, *args: Any) -> Any:
-        return [args]
-
-    def pack_commands(self, commands: Any) -> Any:
-        return list(commands)
 
     async def send_command(self, *args: Any, **options: Any) -> None:
         self.exchange.ask([args])

@@ -21,7 +21,14 @@ from labsupport.explorer.own.exchange import Exchange
 from labsupport.explorer.own.turns import ActorTurn, HostTurn, Turn
 from labsupport.explorer.own.wires import Settings, Wires
 
-__all__ = ["SteppedConnection", "kept_options", "pools_replaced", "pools_stepped", "turn_here"]
+__all__ = [
+    "SteppedConnection",
+    "Unpacked",
+    "kept_options",
+    "pools_replaced",
+    "pools_stepped",
+    "turn_here",
+]
 
 _KEPT = ("retry", "retry_on_error", "retry_on_timeout", *Settings._fields)
 _HOST = HostTurn()
@@ -54,7 +61,20 @@ def _now(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise AssertionError("a synchronous step was left half done")
 
 
-class SteppedConnection(AbstractConnection):
+class Unpacked:
+    """Commands go to the exchange as they were given."""
+
+    def repr_pieces(self) -> list[tuple[str, Any]]:
+        return [("explored", True)]
+
+    def pack_command(self, *args: Any) -> Any:
+        return [args]
+
+    def pack_commands(self, commands: Any) -> Any:
+        return list(commands)
+
+
+class SteppedConnection(Unpacked, AbstractConnection):
     """A connection of the code's own, each of whose commands is a step on the exploration's server.
 
     Args:
@@ -76,20 +96,11 @@ class SteppedConnection(AbstractConnection):
     def host(self, value: str) -> None:
         self._host = value
 
-    def repr_pieces(self) -> list[tuple[str, Any]]:
-        return [("explored", True)]
-
     def connect(self, *args: Any, **options: Any) -> None:
         pass
 
     def disconnect(self, *args: Any, **options: Any) -> None:
         self.exchange.let_go()
-
-    def pack_command(self, *args: Any) -> Any:
-        return [args]
-
-    def pack_commands(self, commands: Any) -> Any:
-        return list(commands)
 
     def send_command(self, *args: Any, **options: Any) -> None:
         self.exchange.ask([args])
