@@ -69,7 +69,7 @@ class Captured(ExitStack):
         if isinstance(thing, ModuleType):
             if thing.__name__ in {"numpy", "numpy.random"}:
                 numpy = sys.modules["numpy"]
-                self._chance.append((numpy.random.set_state, numpy.random.get_state()))
+                self._draws(numpy.random.set_state, numpy.random.get_state())
             return [] if installed(thing.__name__, thing) else list(vars(thing).values())
         if isinstance(thing, dict):
             return self._items(thing, list(thing.items()))
@@ -143,10 +143,10 @@ class Captured(ExitStack):
     def _instance(self, thing: Any) -> Iterable[Any]:
         kind = type(thing)
         if isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom):
-            self._chance.append((thing.setstate, thing.getstate()))
+            self._draws(thing.setstate, thing.getstate())
         elif kind.__module__ == "numpy.random._generator":
             bits = thing.bit_generator
-            self._chance.append((functools.partial(setattr, bits, "state"), bits.state))
+            self._draws(functools.partial(setattr, bits, "state"), bits.state)
         if isinstance(thing, MappingProxyType) or kind.__module__ == "builtins":
             return []
         try:
@@ -165,6 +165,10 @@ class Captured(ExitStack):
                 self.callback(setattr, thing, slot, value)
             found.append(value)
         return [*found, kind]
+
+    def _draws(self, put_back: Callable[[Any], object], state: Any) -> None:
+        self._chance.append((put_back, state))
+        self.callback(put_back, state)  # the next exploration begins where this one did
 
     def _for(self, value: Any) -> Any:
         return self._stand_ins.get(id(value), value)
