@@ -23,6 +23,30 @@ def test_what_breaks_each_stub():
 
 
 class TestOtherGoodAnswers:
+    def test_votes_by_a_script_and_another_clock(self):
+        """However a vote is asked for, the time that it took counts."""
+        vote = "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX') and 1 or 0"
+        free = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
+
+        def majority():
+            def acquire(nodes, key, ttl):
+                token, begun = secrets.token_hex(20), time.perf_counter()
+                votes = [node.eval(vote, 1, key, token, round(ttl * 1000)) for node in nodes]
+                left = ttl - (time.perf_counter() - begun) - (ttl / 100 + 0.002)
+                if sum(votes) > len(nodes) // 2 and left > 0:
+                    return token, left
+                release(nodes, key, token)
+                return None
+
+            def release(nodes, key, token):
+                for node in nodes:
+                    node.eval(free, 1, key, token)
+
+            return acquire, release
+
+        found = check("08.1", majority)
+        assert found.passed, str(found)
+
     def test_nodes_in_a_random_order_and_a_stop_at_the_first_hopeless_vote(self):
         """Which node is asked first does not matter, nor that all are asked when it is lost."""
         free = """

@@ -280,3 +280,21 @@ def clears_its_claim_at_the_end(db, token, compute):
     stock = db.fetch_one(STOCK)["stock"]
     update = "UPDATE products SET stock = :new, claimed_by = NULL WHERE id = 1 AND claimed_by = :by"
     return db.execute(update, new=compute(stock), by=token) == 1
+
+
+@wrong(
+    "08.1",
+    situation="One of three nodes is another's",
+    because="acquire returned None",
+    sequential=True,
+)
+def needs_every_vote():
+    return redlock(quorum=lambda count: count)
+
+
+@wrong("08.3", situation="The last piece", because="it was refused", sequential=True)
+def takes_nothing_left_for_a_refusal(db, token, change):
+    db.execute(CLAIM, token=token)
+    new = change(db.fetch_one(STOCK)["stock"])
+    update = f"{WRITE} AND claimed_by = :token"
+    return bool(new) and db.execute(update, new=new, token=token) == 1
