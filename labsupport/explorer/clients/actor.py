@@ -2,8 +2,8 @@
 
 import random
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -114,6 +114,15 @@ class Actor:
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
         self.reset()
+
+    @contextmanager
+    def trusting(self) -> Iterator[None]:
+        """Within this block what is done is the explorer's doing, or a check's, and no step."""
+        self.trusted += 1
+        try:
+            yield
+        finally:
+            self.trusted -= 1
 
     def reset(self) -> None:
         """Back to the moment before the first step."""

@@ -29,14 +29,14 @@ class _Engines:
         driver = _driver(actor, context.dialect)
         connection = cursor.connection
         operation = Operation("sql", ((sql, parameters),), transaction="inside")
-        with _trusted(actor):
+        with actor.trusting():
             if id(connection) not in self._patient:
                 self._patient[id(connection)] = connection, driver, driver.impatient(connection)
         actor.others[id(connection)] = lambda: roll_back(connection)
         while True:
             actor.gate(operation)
             try:
-                with _trusted(actor):
+                with actor.trusting():
                     done = driver.run(connection, sql, run)
             except Exception as error:
                 actor.took(operation, error)
@@ -87,7 +87,7 @@ def engines_stepped() -> Iterator[None]:
         if actor is None:
             return None
         _driver(actor, dialect)
-        with _trusted(actor):  # a connection of an engine is stepped
+        with actor.trusting():  # a connection of an engine is stepped
             return dialect.connect(*arguments, **options)
 
     listeners: list[tuple[str, Callable[..., Any]]] = [
@@ -118,12 +118,3 @@ def _driver(actor: Actor, dialect: Any) -> Driver:
         )
         raise actor.fault
     return driver
-
-
-@contextmanager
-def _trusted(actor: Actor) -> Iterator[None]:
-    actor.trusted += 1
-    try:
-        yield
-    finally:
-        actor.trusted -= 1
