@@ -136,6 +136,24 @@ def test_tasks_of_one_client_interleave(engines):
     assert "task 2" in report.schedule
 
 
+def test_core(engines):
+    """Statements without the ORM, one with many parameters, and a result that is read piece by piece."""
+    engine, _ = engines
+
+    async def client(redis, db):
+        async with engine.begin() as connection:
+            rows = [{"id": number, "left": 1} for number in (1, 2, 3)]
+            await connection.execute(sa.delete(Stock))
+            await connection.execute(sa.insert(Stock), rows)
+            found = [row.id async for row in await connection.stream(sa.select(Stock.id))]
+            await redis.rpush("found", *sorted(found))
+
+    async def all_three(redis, db):
+        return await redis.lrange("found", 0, -1) == ["1", "2", "3"]
+
+    explore({"ada": client}, invariant=all_three).check()
+
+
 def test_the_engine_works_as_before(engines):
     """What an exploration has left in the pool serves code outside, too."""
     engine, _ = engines

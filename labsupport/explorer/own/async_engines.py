@@ -73,7 +73,7 @@ class Replaced:
     def __init__(self) -> None:
         self._kept: list[tuple[Any, Any]] = []
 
-    def checkout(self, connection: Any, record: Any, _: Any) -> None:
+    def checkout(self, connection: Any, record: Any) -> None:
         """Let the pool open another connection in the place of one that cannot be stepped."""
         from sqlalchemy.engine import AdaptedConnection
         from sqlalchemy.exc import DisconnectionError
@@ -113,14 +113,25 @@ def _wait() -> None:
         _await_here(_nothing())
 
 
-class _SqliteCursor(sqlite3.Cursor):
-    def execute(self, *args: Any) -> Any:
-        _wait()
-        return super().execute(*args)
+class _AdaptedCursor:
+    """Its statements await, and it has what SQLAlchemy asks an asynchronous cursor for."""
 
-    def executemany(self, *args: Any) -> Any:
+    server_side = False
+
+    def execute(self, *args: Any, **options: Any) -> Any:
         _wait()
-        return super().executemany(*args)
+        return super().execute(*args, **options)  # type: ignore[misc]
+
+    def executemany(self, *args: Any, **options: Any) -> Any:
+        _wait()
+        return super().executemany(*args, **options)  # type: ignore[misc]
+
+    async def _async_soft_close(self) -> None:
+        pass
+
+
+class _SqliteCursor(_AdaptedCursor, sqlite3.Cursor):
+    pass
 
 
 class _SqliteConnection(_Adapted, sqlite3.Connection):
@@ -132,14 +143,8 @@ def _psycopg(dialect: Any, arguments: Any, options: dict[str, Any]) -> Any:
     import psycopg
     from psycopg.types import TypeInfo
 
-    class Cursor(psycopg.Cursor[Any]):
-        def execute(self, *args: Any, **options: Any) -> Any:
-            _wait()
-            return super().execute(*args, **options)
-
-        def executemany(self, *args: Any, **options: Any) -> Any:
-            _wait()
-            return super().executemany(*args, **options)
+    class Cursor(_AdaptedCursor, psycopg.Cursor[Any]):
+        pass
 
     class Connection(_Adapted, psycopg.Connection[Any]):
         cursor_factory: Any = Cursor

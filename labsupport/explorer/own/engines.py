@@ -27,7 +27,7 @@ class _Engines:
     def step(self, sql: str, parameters: Any, context: Any, run: Any) -> Any:
         """Run a statement as a step of the client; None outside of all clients."""
         actor = actor_here()
-        if actor is None:
+        if actor is None or actor.connecting:
             return None
         pooled = context.root_connection.connection
         connection = pooled.dbapi_connection
@@ -55,7 +55,7 @@ class _Engines:
     def ended(self, connection: Any, word: str) -> None:
         """Let a commit or a rollback be a step, if there is a transaction."""
         actor = actor_here()
-        if actor is None:
+        if actor is None or actor.connecting:
             return
         used = connection.connection.dbapi_connection
         driver = _driver(actor, connection.dialect)
@@ -96,10 +96,18 @@ def engines_stepped() -> Iterator[None]:
         if actor is None:  # `given`, or the invariant
             return async_connect(dialect, arguments, options) if dialect.is_async else None
         _driver(actor, dialect)
-        with actor.trusting():  # a connection of an engine is stepped
+        _connecting(actor, True)
+        try:
             if dialect.is_async:
                 return async_connect(dialect, arguments, options)
             return dialect.connect(*arguments, **options)
+        except BaseException:
+            _connecting(actor, False)
+            raise
+
+    def checkout(connection: Any, record: Any, pooled: Any) -> None:
+        _connecting(actor_here(), False)  # it was made ready, and what is done on it is a step
+        replaced.checkout(connection, record)
 
     listeners: list[tuple[str, Callable[..., Any]]] = [
         ("do_connect", do_connect),
@@ -111,15 +119,21 @@ def engines_stepped() -> Iterator[None]:
     ]
     for name, listener in listeners:
         event.listen(Engine, name, listener)
-    event.listen(Pool, "checkout", replaced.checkout)
+    event.listen(Pool, "checkout", checkout)
     try:
         yield
     finally:
         for name, listener in listeners:
             event.remove(Engine, name, listener)
-        event.remove(Pool, "checkout", replaced.checkout)
+        event.remove(Pool, "checkout", checkout)
         engines.restore()
         replaced.restore()
+
+
+def _connecting(actor: Actor | None, value: bool) -> None:
+    if actor is not None and actor.connecting != value:
+        actor.connecting = value
+        actor.trusted += 1 if value else -1
 
 
 def _turn(actor: Actor, dialect: Any) -> Any:
