@@ -136,6 +136,15 @@ def test_tasks_of_one_client_interleave(engines):
     assert "task 2" in report.schedule
 
 
+def test_a_replay_reads_no_rows(engines):
+    """The rows of the code's own engine are its own; the database that is handed out is another."""
+    engine, _ = engines
+    given, buy, invariant = shop(engine)
+    report = explore({"ada": buy, "bob": buy}, given=given, invariant=invariant, stop="first")
+    moments = [(moment.redis, moment.tables) for moment in report.replay()]
+    assert moments[-1] == ({"sold": "2"}, {})
+
+
 def test_core(engines):
     """Statements without the ORM, one with many parameters, and a result that is read piece by piece."""
     engine, _ = engines

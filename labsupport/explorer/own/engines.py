@@ -33,7 +33,7 @@ class _Engines:
         connection = pooled.dbapi_connection
         driver = _driver(actor, context.dialect)
         turn = _turn(actor, context.dialect)
-        operation = Operation("sql", ((sql, parameters),), transaction="inside")
+        operation = Operation("sql", ((sql, parameters),), transaction="inside", own=True)
         with actor.trusting():
             if id(connection) not in self._patient:
                 self._patient[id(connection)] = connection, driver, driver.impatient(connection)
@@ -61,7 +61,7 @@ class _Engines:
         driver = _driver(actor, connection.dialect)
         if driver.in_transaction(used):
             turn = _turn(actor, connection.dialect)
-            operation = Operation("sql", ((word, {}),), transaction="inside")
+            operation = Operation("sql", ((word, {}),), transaction="inside", own=True)
             turn.gate(operation)
             turn.took(operation, None)
 
