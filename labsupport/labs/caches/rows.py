@@ -19,7 +19,7 @@ _ALIKE: dict[str, dict[str, Any]] = {
 
 
 class Rows(Contract):
-    """The state names a table: under it are its rows by id, or None where there is no such row.
+    """The state names a table: under it are rows of the shop by id, or None where there is to be none.
 
     What has a blank in its name is the model's affair, and in no database. A contract's `visible`
     keys include the table.
@@ -49,10 +49,12 @@ class Rows(Contract):
         keys = {key: value for key, value in start.items() if " " not in key}
         self._ids = [*keys.pop(self.table, {})]
         for number in self._ids:
-            db.execute(f"DELETE FROM {self.table} WHERE id = :id", id=number)
-            if (row := self.row(start, number)) is not None:
-                names, values = ", ".join(row), ", :".join(row)
-                db.execute(f"INSERT INTO {self.table}({names}) VALUES (:{values})", **row)
+            row = self.row(start, number)
+            if row is None:
+                db.execute(f"DELETE FROM {self.table} WHERE id = :id", id=number)
+            else:
+                columns = ", ".join(f"{name} = :{name}" for name in row)
+                db.execute(f"UPDATE {self.table} SET {columns} WHERE id = :id", **row)
         for key, value in keys.items():
             if self.is_cached(key) and isinstance(value, dict):
                 keys[key] = json.dumps(value)
