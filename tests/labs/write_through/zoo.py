@@ -343,7 +343,7 @@ def fence_for_ever(redis, user_id, row):
 @wrong(
     "02.3",
     situation="One call after the other",
-    because="ada was given False; True is due",
+    because="is due",
     sequential=True,
 )
 def fence_of_texts(redis, user_id, row):
@@ -423,7 +423,8 @@ def counts_instead_of_comparing(redis, user_id, row):
 def fence_in_two_steps(redis, user_id, row):
     script = FENCE.replace(", 'EX', 86400", "")
     kept = fenced(script)(redis, user_id, row)
-    redis.expire(f"user:{user_id}:version", 86400)
+    if kept:
+        redis.expire(f"user:{user_id}:version", 86400)
     return kept
 
 
