@@ -13,13 +13,17 @@ from labsupport.explorer.clients.stand_ins import timekeeper_here
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["ME", "WAIT", "Argument", "Call", "Case", "Contract", "Functions", "Programs"]
+__all__ = ["ALONE", "ME", "WAIT", "Argument", "Call", "Case", "Contract", "Functions", "Programs"]
 
 Functions = Mapping[str, Callable[..., Any]]
 """The learner's functions by name."""
 
 WAIT = "wait"
 """The name of a call that everybody can make, in a case of calls one after the other: time passes."""
+
+
+ALONE: Sequence[Any] = ()
+"""What a model yields where a crash may fall, but nobody else may come."""
 
 
 class Argument:
@@ -91,8 +95,9 @@ class Contract:
 
     A model's method has the name of a call and is handed the state and the call's arguments. It
     changes the state and returns what the caller is told. Where a call is not one moment, it is a
-    generator that yields between its atomic pieces: others may come there, and a crash may fall.
-    Where the answer is free to choose, the model yields the options, and is sent the chosen one.
+    generator that yields between its atomic pieces: others may come there, and a crash may fall;
+    only a crash where it yields `ALONE`. Where the answer is free to choose, the model yields the
+    options, and is sent the chosen one.
 
     Attributes:
         answer: the name of the learner's function, and of its model.
@@ -100,14 +105,15 @@ class Contract:
         takes: what each function is handed before a call's arguments: "redis", "db" or both.
         clauses: sentences of the docstring, by what breaks them: "told", "left", "lives", "stays",
             "raised", "at once", "crash", "ends", "waits", or the pattern of a key. The exact word
-            counts. With "waits", nobody may wait for somebody else.
+            counts. With "waits", nobody may wait for somebody else, but in `patient` functions.
         visible: patterns of the keys whose content is promised; any other must have a TTL.
         remembers: True when the contract's state is in keys of the answer's own, so that their TTLs
             do not pass in a case.
-        others: what other actors do to Redis, by name; what it returns is compared with what the
-            model's method returns, unless that is None.
+        others: what other actors do, by name, with what they are handed as the answer is; what it
+            returns is compared with what the model's method returns, unless that is None.
         clients: names of those who meet.
         faults: the moves of the adversary that the contract allows: "crash", "pause", "lost reply".
+        lapses: patterns of the keys that may expire in a pause.
         starts: strategy for what is in Redis before.
         calls: strategy for one call of anybody, in sequence.
     """
@@ -121,6 +127,8 @@ class Contract:
     others: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     clients: ClassVar[Sequence[str]] = ("ada", "bob")
     faults: ClassVar[Sequence[str]] = ("crash",)
+    lapses: ClassVar[Sequence[str]] = ("*",)
+    patient: ClassVar[Sequence[str]] = ()
     starts: "ClassVar[SearchStrategy[State]]"
     calls: "ClassVar[SearchStrategy[Call]]"
 
@@ -179,6 +187,10 @@ class Contract:
         """Put the start in place."""
         start.write(redis)
 
+    def begins(self, start: State) -> str:
+        """The start in a line, for the learner."""
+        return f"In Redis at the start: {start.shown()}"
+
     def wait(self, state: State, seconds: float) -> None:
         """The model of `wait`, a call of the frame: time passes, and nothing else happens."""
         state.age(seconds * 1000)
@@ -205,14 +217,13 @@ class Contract:
     def ask(self, functions: Functions, redis: Any, db: Any, who: str, call: Call) -> Any:
         """Make a call for real."""
         args = [a.real(redis, db, who) if isinstance(a, Argument) else a for a in call.args]
-        if call.name in functions:
-            handed = {"redis": redis, "db": db}
-            return functions[call.name](*(handed[name] for name in self.takes), *args)
         if call.name == WAIT:
             keeper = timekeeper_here()
             assert keeper is not None
             return keeper.sleep(*args)
-        return self.others[call.name](redis, *args)
+        handed = {"redis": redis, "db": db}
+        acts = functions if call.name in functions else self.others
+        return acts[call.name](*(handed[name] for name in self.takes), *args)
 
     def pieces(self, state: State, who: str, call: Call) -> Generator[Any, Any, Any]:
         """The model of a call, piece by piece; the generator's value is what is told."""

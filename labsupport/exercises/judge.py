@@ -19,13 +19,15 @@ class Refusal:
 
     Args:
         breach: how the contract was broken.
+        begins: the start in words.
 
     Attributes:
         counterexample: the explorer's steps; None when the calls came one after the other.
     """
 
-    def __init__(self, breach: Breach) -> None:
+    def __init__(self, breach: Breach, begins: str) -> None:
         self.breach = breach
+        self._begins = begins
         self.report = breach.report
 
     @property
@@ -42,7 +44,7 @@ class Refusal:
     def schedule(self) -> str:
         """The calls, or the schedule, with the state before them."""
         case, report = self.breach.case, self.report
-        lines = [f"In Redis at the start: {case.start.shown()}"]
+        lines = [self._begins]
         if case.programs:
             for who, calls in case.programs.items():
                 lines.append(f"{who}: {', '.join(call.shown(who) for call in calls)}")
@@ -77,9 +79,11 @@ class judged_by:  # noqa: N801 (it reads as what it does: check=judged_by(contra
 
     Args:
         contract: what is due.
+        also: judges what only real processes show, once nothing else has broken an answer.
     """
 
     contract: Contract
+    also: Callable[[Callable[..., Any]], Outcome] | None = None
 
     def __call__(self, answer: Callable[..., Any]) -> Outcome:
         runs = 0
@@ -87,7 +91,10 @@ class judged_by:  # noqa: N801 (it reads as what it does: check=judged_by(contra
         for _, took, breach in attack(self.contract, functions):
             runs += took
             if breach is not None:
-                return Outcome(False, reason_of(self.contract, breach), Refusal(breach))
+                refusal = Refusal(breach, self.contract.begins(breach.case.start))
+                return Outcome(False, reason_of(self.contract, breach), refusal)
+        if self.also is not None and not (found := self.also(answer)).passed:
+            return found
         return Outcome(
             True, f"it kept its contract in {runs:,} runs, whatever happened to it.", runs
         )
@@ -105,6 +112,8 @@ def clause_of(contract: Contract, breach: Breach) -> str:
     for name in ("crash", "pause", "clock", "reply that is lost"):
         if name in breach.attack and name in clauses:
             return clauses[name]
+    if fault.kind == "waits":
+        return clauses["waits"]
     if breach.case.programs and "at once" in clauses:
         return clauses["at once"]
     if fault.kind in clauses and fault.kind != "left":

@@ -6,7 +6,18 @@ from typing import Any
 
 from labsupport.errors import ImplementationError
 
-__all__ = ["ANYTHING", "Between", "Fresh", "Raised", "Skipped", "lives_as", "same", "typed"]
+__all__ = [
+    "ANYTHING",
+    "A_VALUE",
+    "Between",
+    "Fresh",
+    "Raised",
+    "Skipped",
+    "Words",
+    "lives_as",
+    "same",
+    "typed",
+]
 
 _CLOSE = 1e-6
 _ROUNDING_MS = 5
@@ -40,6 +51,17 @@ class _Anything:
 
 ANYTHING = _Anything()
 """A value, or a life, of which nothing is promised."""
+
+
+class Words(str):
+    """A text that is shown as it is: words about a value, not the value."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+A_VALUE = Words("a value")
+"""Stands for what is there, where nothing is promised of it but that."""
 
 
 class Fresh(str):

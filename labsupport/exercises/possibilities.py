@@ -2,7 +2,8 @@
 
 A real run is right if some order of the pieces tells the clients what they were told and leaves what
 is left (Herlihy and Wing, "Linearizability", TOPLAS 12(3), 1990; where a call has several pieces, each
-of them is a point). Of a client that crashed, or lost its reply, any part of its call may have happened.
+of them is a point, unless the model is `ALONE` there). Of a client that crashed, or lost its reply, any
+part of its call may have happened.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labsupport.exercises.contract import Case, Contract
+from labsupport.exercises.contract import ALONE, Case, Contract
 from labsupport.exercises.matching import lives_as, same, typed
 from labsupport.exercises.state import KEPT, State, frozen, plain_text
 
@@ -144,7 +145,7 @@ class Possibilities:
                 continue
             yield played.possibility
             for who, calls in self._case.programs.items():
-                if len(played.possibility.told[who]) == len(calls):
+                if len(played.possibility.told[who]) == len(calls) or who in played.gone:
                     continue
                 if serial and played.inside not in ("", who):
                     continue
@@ -154,16 +155,20 @@ class Possibilities:
         state = start.copy()
         told: dict[str, list[Any]] = {who: [] for who in self._case.programs}
         runs = {who: self._run(state, who, told[who]) for who in self._case.programs}
-        inside = ""
+        inside, alone = "", False
+        gone: set[str] = set()
         for who, picks in order:
+            if alone and who != inside:
+                gone.add(inside)  # others come only when it has crashed there
             before = len(told[who])
             options = next(runs[who])
             for pick in picks:
                 options = runs[who].send(options[pick])
             if options:
-                return _Played(Possibility(told, state), who, len(options))
+                return _Played(Possibility(told, state), who, len(options), gone)
             inside = "" if len(told[who]) > before else who
-        return _Played(Possibility(told, state), inside, 0)
+            alone = bool(inside) and options is ALONE
+        return _Played(Possibility(told, state), inside, 0, gone)
 
     def _run(self, state: State, who: str, told: list[Any]) -> Generator[Any, Any, None]:
         for call in self._case.programs[who]:
@@ -180,6 +185,7 @@ class _Played:
     possibility: Possibility
     inside: str  # who is in the middle of a call; "" for nobody
     options: int  # how many ways the last move has to go on
+    gone: set[str]  # who has crashed
 
 
 def compare(

@@ -110,7 +110,8 @@ def play_at_once(
             for call in case.programs[who]:
                 begin = keeper.monotonic()
                 notes.told[who].append(_reply(contract, answer, redis, db, who, call))
-                if keeper.monotonic() > begin and call.name in answer:
+                own = call.name in answer and call.name not in contract.patient
+                if own and keeper.monotonic() > begin:
                     notes.waited = who
 
         return run
@@ -177,6 +178,7 @@ def play_after(
     ways: Sequence[Possibility] = (),
     clock: float = 0.0,
     waits: bool = False,
+    waited: list[Case] | None = None,
     late_ms: float = 0.0,
     **moves: Any,
 ) -> tuple[int, Breach | None]:
@@ -190,6 +192,7 @@ def play_after(
         ways: the states of the model to go on from, when several explain what a fault has left.
         clock: how many seconds the caller's clock is ahead.
         waits: a call may wait, or give up, as long as there is what a crash has left.
+        waited: takes the case if a call has done so.
         late_ms: how long ago the start was as its `ways` say.
         moves: the adversary's.
 
@@ -223,12 +226,14 @@ def play_after(
         here = actor_here()
         assert here is not None
         redis.ping()  # a call may take no step, and a client must
-        _keeper(name, case)
-        waited_ms = 0.0
+        keeper = _keeper(name, case)
+        begin, waited_ms = keeper.monotonic(), 0.0
         models = [(state.copy(), state) for state in starts]
         for number, (who, call) in enumerate(case.after, 1):
             got = _reply(contract, answer, redis, db, who, call)
             waited_ms += call.args[0] * 1000 if call.name == WAIT else 0
+            if waited is not None and keeper.monotonic() > begin and not waited_ms:
+                waited.append(case)
             if waits and isinstance(got, Raised):
                 return
             with here.trusting():  # that it looks is no step
@@ -254,8 +259,10 @@ def play_after(
     if found:
         fault, number = found[0]
         return runs, Breach(attack, case, fault, done=number)
-    endless = None if waits else _endless(report)
-    if endless:
+    endless = _endless(report)
+    if endless and waits and waited is not None:
+        waited.append(case)
+    elif endless and not waits:
         return runs, Breach(attack, case, endless, done=len(case.after))
     return runs, None
 

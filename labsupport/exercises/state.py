@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from labsupport.exercises.matching import Between
 from labsupport.servers import OWNER_KEY
 
 __all__ = ["KEPT", "Scores", "State"]
@@ -117,9 +118,10 @@ class State(dict[str, Any]):
     def age(self, ms: float) -> None:
         """Let time pass: what has lived for long enough is gone."""
         for key, life in list(self.lives.items()):
-            if isinstance(life, int | float):
-                self.lives[key] = life - ms
-                if life <= ms:
+            low, high = (life.low, life.high) if isinstance(life, Between) else (life, life)
+            if isinstance(high, int | float):
+                self.lives[key] = low - ms if low == high else Between(low - ms, high - ms)
+                if high <= ms:
                     self.remove(key)
 
     # on a server

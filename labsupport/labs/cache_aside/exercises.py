@@ -8,17 +8,20 @@ import secrets
 import time
 
 from labsupport.exercises import Exercise
-from labsupport.labs.cache_aside.checks import check_get_product, check_user_cache
-from labsupport.labs.cache_aside.single_flight_checks import check_fetch_once
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.cache_aside.checks import check_steady_readers, check_under_load
+from labsupport.labs.cache_aside.contracts import GetProduct, UserCache
+from labsupport.labs.cache_aside.single_flight_contract import FetchOnce
 
 __all__ = ["EXERCISES"]
 
 
 def get_product_stub(redis, db, product_id):
-    """Return the product's row, or None when there is no such product; key: product:{id}.
+    """Return the product's row, or None when there is no such product.
 
-    A row is cached for at most an hour, "no such product" for at most a minute, and a hit does
-    not prolong that. While it is cached, the database is not asked. No key is without a TTL.
+    product:{id} keeps a row for half an hour to an hour, and "no such product" for half a minute to
+    a minute. A hit does not prolong that; while it is kept, the database is not asked. No key is
+    without a TTL. Callers come at once, and may crash.
     """
     key = f"product:{product_id}"
     cached = redis.get(key)
@@ -32,11 +35,7 @@ def get_product_stub(redis, db, product_id):
 
 
 def get_product_solution(redis, db, product_id):
-    """Return the product's row, or None when there is no such product; key: product:{id}.
-
-    A row is cached for at most an hour, "no such product" for at most a minute, and a hit does
-    not prolong that. While it is cached, the database is not asked. No key is without a TTL.
-    """
+    """Return the product's row, or None when there is no such product."""
     key = f"product:{product_id}"
     cached = redis.get(key)
     if cached is not None:
@@ -49,9 +48,9 @@ def get_product_solution(redis, db, product_id):
 def fetch_once_stub(redis, key, load, ttl):
     """Return the cached value, or load it; of many callers, one loads. The lock is {key}:lock.
 
-    The value is cached for ttl seconds, None (nothing there) as well. An error in load reaches
-    its caller and frees the lock. A holder may crash, or be slower than its lock: nobody waits
-    for ever, and nobody frees a lock that is not theirs.
+    The value, which JSON can hold, is cached for ttl seconds, None (nothing there) as well. An error
+    in load reaches its caller and frees the lock. A holder may crash, or be slower than its lock:
+    nobody waits for ever, and nobody frees a lock that is not theirs.
     """
     cached = redis.get(key)
     if cached is not None:
@@ -86,9 +85,10 @@ def fetch_once_solution(redis, key, load, ttl):
 def user_cache_stub():
     """Return get_user and update_user; user:{id} holds the row as JSON, or nothing.
 
-    When all have finished, no old row is in the cache. No reader waits for another one: if it
-    may not fill the cache, it returns the row that it read. While readers come without a pause,
-    the row is cached all the same.
+    get_user returns the row; on a hit it does not ask the database. When all have finished, no old
+    row is in the cache; a reader may crash, or pause for any time. No reader waits for another
+    one: if it may not fill the cache, it returns the row that it read. While readers come without a
+    pause, the row is cached all the same.
     """
 
     def get_user(redis, db, user_id):
@@ -148,7 +148,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`json.dumps(None)` is the text `null`: not None, so `cached is not None` is a hit, and "
             "`json.loads` gives None back. Set it with `ex=60`, and rows with `ex=3600`.",
         ),
-        check=check_get_product,
+        check=judged_by(GetProduct()),
     ),
     Exercise(
         number="01.2",
@@ -164,7 +164,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`try`: `GET` again, `load()`, `SET` with `px=int(ttl * 1000)`; in `finally` the script "
             "that deletes the lock only if it holds the token.",
         ),
-        check=check_fetch_once,
+        check=judged_by(FetchOnce(), also=check_under_load),
     ),
     Exercise(
         number="01.3",
@@ -181,6 +181,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "script: if it still is, `SET` the row and `DEL` the pass. The writer: UPDATE, then one "
             "`DEL` of row and pass.",
         ),
-        check=check_user_cache,
+        check=judged_by(UserCache(), also=check_steady_readers),
     ),
 )

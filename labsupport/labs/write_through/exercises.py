@@ -6,11 +6,8 @@
 import json
 
 from labsupport.exercises import Exercise
-from labsupport.labs.write_through.checks import (
-    check_put_fenced,
-    check_put_newer,
-    check_rename_user,
-)
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.write_through.contracts import PutFenced, PutNewer, RenameUser
 
 __all__ = ["EXERCISES"]
 
@@ -19,8 +16,9 @@ def rename_user_stub(redis, db, user_id, name):
     """Rename a user, count it in version, and return the row, or None if there is no such user.
 
     Readers keep rows as JSON in user:{id}, for an hour. When all writers have finished, that key
-    holds the row of the database, or nothing. A crash may leave the row as it was, but never one
-    that the database has not had. No key is without a TTL.
+    holds the row of the database, or nothing; other users' rows are left alone. Writers come at
+    once, and may pause for any time. A crash may leave the row as it was, but never one that the
+    database has not had. No key is without a TTL.
     """
     rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id RETURNING *"
     row = db.fetch_one(rename, id=user_id, name=name)
@@ -41,7 +39,8 @@ def put_newer_stub(redis, key, row, ttl):
     """Keep a row as JSON in key for ttl seconds, unless a newer one is there.
 
     Return True if it was kept, else False. row["version"] is a whole number that says which row is
-    newer; one of the same version is kept. A crash leaves a key as it was, or as it is to be.
+    newer; one of the same version is kept. Writers come at once, and may pause for any time. A
+    crash leaves a key as it was, or as it is to be, and no other key for ever.
     """
     cached = redis.get(key)
     if cached is not None and json.loads(cached)["version"] > row["version"]:
@@ -65,8 +64,9 @@ def put_newer_solution(redis, key, row, ttl):
 def put_fenced_stub(redis, user_id, row):
     """Keep a row in user:{id} for an hour, unless a newer one is or was there; return whether.
 
-    The row may expire at any moment, and an older one must not take its place. What you remember
-    for that goes under user:{id}:version, and outlives the row by far: it lives for a day.
+    The row is kept as JSON. It may expire at any moment, and an older one must not take its place.
+    What you remember for that goes under user:{id}:version, and outlives the row by far: it lives
+    for a day from the newest row on. Callers come at once, and may crash.
     """
     script = """
     -- KEYS: the row; ARGV: the row as JSON, its version; returns 1 if kept, else 0.
@@ -104,7 +104,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "comes? And a lock in Redis is over when its TTL is, whether its holder is done or not.",
             "`DEL` after the `UPDATE`. It is the next reader who puts the row back, from the database.",
         ),
-        check=check_rename_user,
+        check=judged_by(RenameUser()),
     ),
     Exercise(
         number="02.2",
@@ -119,7 +119,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "return 0 if there is a row and its `.version` is above `tonumber(ARGV[2])`; then `SET` "
             "with `EX`, and return 1. In Python, make it a `bool`.",
         ),
-        check=check_put_newer,
+        check=judged_by(PutNewer()),
     ),
     Exercise(
         number="02.3",
@@ -135,6 +135,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "above this row's version (`or 0` when it is not there); else `SET` KEYS[2] to the "
             "version with `EX` 86400, `SET` the row with `EX` 3600, return 1.",
         ),
-        check=check_put_fenced,
+        check=judged_by(PutFenced()),
     ),
 )

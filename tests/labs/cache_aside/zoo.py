@@ -23,8 +23,8 @@ RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KE
 
 @wrong(
     "01.1",
-    situation="Three look-ups of a product that is not there",
-    because="asked 3 times",
+    situation="One call after the other",
+    because="is not there; a value is due",
     sequential=True,
 )
 def forgets_what_is_not_there(redis, db, product_id):
@@ -39,8 +39,8 @@ def forgets_what_is_not_there(redis, db, product_id):
 
 @wrong(
     "01.1",
-    situation="A look-up of a product that may crash",
-    because="product:1 has no TTL",
+    situation="A client that crashes",
+    because="The key 'product:1' has no time to live",
     schedule="GET SELECT SET crash:EXPIRE",
 )
 def expires_it_afterwards(redis, db, product_id):
@@ -55,9 +55,9 @@ def expires_it_afterwards(redis, db, product_id):
 
 @wrong(
     "01.1",
-    situation="A look-up of a product that is not there that may crash",
-    because="missing has no TTL",
-    schedule="GET SISMEMBER SELECT SADD crash:EXPIRE",
+    situation="One call after the other",
+    because="is not there; a value is due",
+    sequential=True,
 )
 def set_of_what_is_not_there(redis, db, product_id):
     cached = redis.get(f"product:{product_id}")
@@ -76,9 +76,9 @@ def set_of_what_is_not_there(redis, db, product_id):
 
 @wrong(
     "01.1",
-    situation="A look-up of a product whose key may expire",
-    because="raised TypeError",
-    schedule="EXISTS expire:product:1 GET",
+    situation="Several clients at once",
+    because="TypeError",
+    schedule="EXISTS SELECT SET EXISTS DEL GET",
 )
 def looks_before_it_leaps(redis, db, product_id):
     key = f"product:{product_id}"
@@ -91,8 +91,8 @@ def looks_before_it_leaps(redis, db, product_id):
 
 @wrong(
     "01.1",
-    situation="Three look-ups of a product that is not there",
-    because="A key lives for 3600 seconds",
+    situation="One call after the other",
+    because="lives for 3,600 s; 30 to 60 s is due",
     sequential=True,
 )
 def nothing_for_an_hour(redis, db, product_id):
@@ -106,8 +106,8 @@ def nothing_for_an_hour(redis, db, product_id):
 
 @wrong(
     "01.1",
-    situation="Three look-ups of a product that is not there",
-    because="product:0 has no TTL",
+    situation="One call after the other",
+    because="has no time to live",
     sequential=True,
 )
 def nothing_for_ever(redis, db, product_id):
@@ -119,12 +119,7 @@ def nothing_for_ever(redis, db, product_id):
     return row
 
 
-@wrong(
-    "01.1",
-    situation="Three look-ups of a product that is not there",
-    because="A caller was told {}",
-    sequential=True,
-)
+@wrong("01.1", situation="One call after the other", because="ada was given {}", sequential=True)
 def an_empty_row(redis, db, product_id):
     cached = redis.get(f"product:{product_id}")
     if cached is not None:
@@ -136,8 +131,8 @@ def an_empty_row(redis, db, product_id):
 
 @wrong(
     "01.1",
-    situation="Three look-ups of a product that is not there",
-    because="asked 3 times",
+    situation="One call after the other",
+    because="the count of calls that asked the database holds 2; 1 is due",
     sequential=True,
 )
 def an_empty_text(redis, db, product_id):
@@ -151,8 +146,8 @@ def an_empty_text(redis, db, product_id):
 
 @wrong(
     "01.1",
-    situation="Three look-ups of a product",
-    because="A hit prolonged the TTL of product:1",
+    situation="One call after the other",
+    because="A hit does not prolong that",
     sequential=True,
 )
 def young_for_ever(redis, db, product_id):
@@ -166,8 +161,8 @@ def young_for_ever(redis, db, product_id):
 
 @wrong(
     "01.1",
-    situation="Three look-ups of a product",
-    because="product:1 is not in Redis",
+    situation="One call after the other",
+    because="product:1 is not there; a value is due",
     sequential=True,
 )
 def in_this_process_only(redis, db, product_id, rows={}):  # noqa: B006
@@ -177,14 +172,32 @@ def in_this_process_only(redis, db, product_id, rows={}):  # noqa: B006
     return rows[product_id]
 
 
+@wrong(
+    "01.1",
+    situation="One call after the other",
+    because="lives for 3,600 s; 10 to 1,810 s is due",
+    sequential=True,
+)
+def young_when_it_grows_old(redis, db, product_id):
+    key = f"product:{product_id}"
+    cached = redis.get(key)
+    if cached is not None:
+        if cached != "null" and redis.ttl(key) < 1_900:
+            redis.expire(key, 3600)
+        return json.loads(cached)
+    row = db.fetch_one(PRODUCT, id=product_id)
+    redis.set(key, json.dumps(row), ex=60 if row is None else 3600)
+    return row
+
+
 # 01.2: all but the last four return the right value when they are called one after the other
 
 
 @wrong(
     "01.2",
-    situation="Two callers at once",
-    because="There were 2 loads",
-    schedule="GET GET SET SELECT SET EVAL SET SELECT SET EVAL",
+    situation="Several clients at once",
+    because="of many callers, one loads",
+    schedule="GET GET SET RPUSH SET EVAL SET RPUSH SET EVAL",
 )
 def no_second_look(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
@@ -231,18 +244,14 @@ def free(redis, lock, token):
 
 
 @wrong(
-    "01.2",
-    situation="A lock that is outlived, and taken by somebody else",
-    because="nobody frees a lock that is not theirs",
+    "01.2", situation="Several clients at once", because="bob has lost product:1:lock to another"
 )
 def frees_any_lock(redis, key, load, ttl):
     return locked(take, lambda redis, lock, token: redis.delete(lock))(redis, key, load, ttl)
 
 
 @wrong(
-    "01.2",
-    situation="A lock that is outlived, and taken by somebody else",
-    because="nobody frees a lock that is not theirs",
+    "01.2", situation="Several clients at once", because="bob has lost product:1:lock to another"
 )
 def looks_then_frees(redis, key, load, ttl):
     def look_then_free(redis, lock, token):
@@ -252,7 +261,7 @@ def looks_then_frees(redis, key, load, ttl):
     return locked(take, look_then_free)(redis, key, load, ttl)
 
 
-@wrong("01.2", situation="A caller who may crash", because="product:1:lock has no TTL")
+@wrong("01.2", situation="A client that crashes", because="'product:1:lock' has no time to live")
 def lock_without_a_ttl(redis, key, load, ttl):
     return locked(lambda redis, lock, token: redis.set(lock, token, nx=True), free)(
         redis, key, load, ttl
@@ -261,8 +270,8 @@ def lock_without_a_ttl(redis, key, load, ttl):
 
 @wrong(
     "01.2",
-    situation="A caller who may crash",
-    because="product:1:lock has no TTL",
+    situation="A client that crashes",
+    because="'product:1:lock' has no time to live",
     schedule="GET SETNX crash:EXPIRE",
 )
 def lock_then_expire(redis, key, load, ttl):
@@ -273,7 +282,10 @@ def lock_then_expire(redis, key, load, ttl):
 
 
 @wrong(
-    "01.2", situation="A load that fails", because="product:1:lock is still held", sequential=True
+    "01.2",
+    situation="One call after the other",
+    because="lock_is_free('product:1')",
+    sequential=True,
 )
 def no_finally(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
@@ -287,7 +299,12 @@ def no_finally(redis, key, load, ttl):
     return json.loads(cached)
 
 
-@wrong("01.2", situation="Two callers, and nothing there", because="There were 2 loads")
+@wrong(
+    "01.2",
+    situation="One call after the other",
+    because="product:1 is not there; a value is due",
+    sequential=True,
+)
 def forgets_nothing(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
     while (cached := redis.get(key)) is None:
@@ -308,11 +325,7 @@ def forgets_nothing(redis, key, load, ttl):
 IN_FLIGHT = set()
 
 
-@wrong(
-    "01.2",
-    situation="Eight callers in two processes",
-    because="A missing key costs one database load at a time",
-)
+@wrong("01.2", situation="Several clients at once", because="of many callers, one loads")
 def within_this_process(redis, key, load, ttl):
     while (cached := redis.get(key)) is None:
         if key in IN_FLIGHT:
@@ -364,7 +377,7 @@ def impatient(redis, key, load, ttl):
     return json.loads(cached)
 
 
-@wrong("01.2", situation="Two callers at once", because="was told None")
+@wrong("01.2", situation="Several clients at once", because="ada was given None")
 def does_not_wait(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
     cached = redis.get(key)
@@ -377,7 +390,12 @@ def does_not_wait(redis, key, load, ttl):
     return cached and json.loads(cached)
 
 
-@wrong("01.2", situation="A load that fails", because="The caller was told None", sequential=True)
+@wrong(
+    "01.2",
+    situation="One call after the other",
+    because="ada was given None; a DatabaseAwayError that reaches the caller is due",
+    sequential=True,
+)
 def swallows_the_error(redis, key, load, ttl):
     def quiet():
         with suppress(Exception):
@@ -386,7 +404,7 @@ def swallows_the_error(redis, key, load, ttl):
     return locked(take, free)(redis, key, quiet, ttl)
 
 
-@wrong("01.2", situation="", because="raised ResponseError: invalid expire time", sequential=True)
+@wrong("01.2", situation="One call after the other", because="12.5 s is due", sequential=True)
 def whole_seconds(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
     while (cached := redis.get(key)) is None:
@@ -401,7 +419,12 @@ def whole_seconds(redis, key, load, ttl):
     return json.loads(cached)
 
 
-@wrong("01.2", situation="One caller alone", because="has a TTL of -1 ms", sequential=True)
+@wrong(
+    "01.2",
+    situation="One call after the other",
+    because="'product:1' has no time to live; 60 s is due",
+    sequential=True,
+)
 def a_value_for_ever(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
     while (cached := redis.get(key)) is None:
@@ -414,6 +437,86 @@ def a_value_for_ever(redis, key, load, ttl):
             break
         time.sleep(0.005)
     return json.loads(cached)
+
+
+@wrong(
+    "01.2",
+    situation="One call after the other",
+    because="Return the cached value, or load it",
+    sequential=True,
+)
+def nothing_is_a_miss(redis, key, load, ttl):
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    while not (cached := json.loads(redis.get(key) or "null")):
+        if take(redis, lock, token):
+            try:
+                cached = load()
+                redis.set(key, json.dumps(cached), px=int(ttl * 1000))
+                return cached
+            finally:
+                free(redis, lock, token)
+        time.sleep(0.005)
+    return cached
+
+
+@wrong(
+    "01.2",
+    situation="One call after the other",
+    because="product:1 holds a value; nothing is due",
+    sequential=True,
+)
+def caches_the_error(redis, key, load, ttl):
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    while (cached := redis.get(key)) is None:
+        if take(redis, lock, token):
+            value = None
+            try:
+                if (cached := redis.get(key)) is not None:
+                    break
+                value = load()
+                return value
+            finally:
+                if cached is None:
+                    redis.set(key, json.dumps(value), px=int(ttl * 1000))
+                free(redis, lock, token)
+        time.sleep(0.005)
+    return json.loads(cached)
+
+
+@wrong(
+    "01.2",
+    situation="One call after the other",
+    because="lock_is_free('product:1')",
+    sequential=True,
+)
+def frees_it_only_after_an_error(redis, key, load, ttl):
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    while (cached := redis.get(key)) is None:
+        if take(redis, lock, token):
+            try:
+                cached = redis.get(key) or json.dumps(load())
+                redis.set(key, cached, px=int(ttl * 1000))
+            except Exception:
+                free(redis, lock, token)
+                raise
+            break
+        time.sleep(0.005)
+    return json.loads(cached)
+
+
+@wrong(
+    "01.2",
+    situation="Several clients at once",
+    because="bob has lost product:1:lock to another",
+)
+def the_same_token_for_all(redis, key, load, ttl):
+    def acquire(redis, lock, token):
+        return take(redis, lock, "mine")
+
+    def release(redis, lock, token):
+        return free(redis, lock, "mine")
+
+    return locked(acquire, release)(redis, key, load, ttl)
 
 
 # 01.3: all but the last three pass a test in sequence
@@ -434,9 +537,9 @@ def plain_reader(redis, db, user_id):
 
 @wrong(
     "01.3",
-    situation="A reader and a writer",
+    situation="Several clients at once",
     because="no old row is in the cache",
-    schedule="GET SELECT DEL UPDATE SET",
+    schedule="DEL GET SELECT SET UPDATE",
 )
 def deletes_first():
     def update_user(redis, db, user_id, name):
@@ -448,7 +551,7 @@ def deletes_first():
 
 @wrong(
     "01.3",
-    situation="A reader and a writer",
+    situation="Several clients at once",
     because="no old row is in the cache",
     schedule="GET SELECT UPDATE DEL DEL SET",
 )
@@ -464,7 +567,7 @@ def deletes_twice():
 
 @wrong(
     "01.3",
-    situation="A reader and a writer",
+    situation="Several clients at once",
     because="no old row is in the cache",
     schedule="GET SELECT UPDATE SELECT SET SET",
 )
@@ -478,7 +581,7 @@ def writes_the_new_row():
 
 @wrong(
     "01.3",
-    situation="A reader and a writer",
+    situation="Several clients at once",
     because="no old row is in the cache",
     schedule="GET SELECT UPDATE DEL SET",
 )
@@ -499,7 +602,7 @@ def fills_only_what_is_empty():
 
 @wrong(
     "01.3",
-    situation="A reader and a writer",
+    situation="Several clients at once",
     because="no old row is in the cache",
     schedule="WATCH GET SELECT UPDATE DEL MULTI/EXEC",
 )
@@ -526,7 +629,7 @@ def watches_a_key_that_is_not_there():
 
 @wrong(
     "01.3",
-    situation="A reader and a writer",
+    situation="Several clients at once",
     because="no old row is in the cache",
     schedule="GET GET SELECT GET UPDATE MULTI/EXEC SET",
 )
@@ -562,8 +665,8 @@ end
 
 @wrong(
     "01.3",
-    situation="A reader, a writer, and a pause longer than any TTL",
-    because="no old row is in the cache",
+    situation="Several clients, and a pause that outlasts every TTL",
+    because="a reader may crash, or pause for any time",
     schedule="GET GET SELECT UPDATE MULTI/EXEC expire:user:1:version EVAL",
 )
 def version_that_expires():
@@ -597,7 +700,7 @@ def reader_with_a_pass(make_token):
 
 @wrong(
     "01.3",
-    situation="A reader and a writer",
+    situation="Several clients at once",
     because="no old row is in the cache",
     schedule="GET SET SELECT UPDATE DEL EVAL",
 )
@@ -611,7 +714,7 @@ def pass_that_stays_valid():
 
 @wrong(
     "01.3",
-    situation="A reader and a writer",
+    situation="Several clients at once",
     because="no old row is in the cache",
     schedule="GET SET SELECT UPDATE DEL EVAL DEL",
 )
@@ -624,11 +727,7 @@ def pass_taken_after_the_row():
     return reader_with_a_pass(secrets.token_urlsafe), update_user
 
 
-@wrong(
-    "01.3",
-    situation="Two readers and a writer",
-    because="no old row is in the cache",
-)
+@wrong("01.3", situation="Several clients at once", because="no old row is in the cache")
 def the_same_pass_for_all():
     def update_user(redis, db, user_id, name):
         db.execute(RENAME, id=user_id, name=name)
@@ -637,11 +736,7 @@ def the_same_pass_for_all():
     return reader_with_a_pass(lambda: "reading"), update_user
 
 
-@wrong(
-    "01.3",
-    situation="A reader who crashed, and one who comes after",
-    because="waited for another one",
-)
+@wrong("01.3", situation="Several clients at once", because="waited for somebody else")
 def readers_wait_for_one_another():
     def get_user(redis, db, user_id):
         key, token = f"user:{user_id}", secrets.token_urlsafe()
@@ -683,7 +778,12 @@ def each_reader_takes_the_pass():
     return get_user, update_user
 
 
-@wrong("01.3", situation="One after the other", because="asked the database again", sequential=True)
+@wrong(
+    "01.3",
+    situation="One call after the other",
+    because="the count of calls that asked the database holds 2; 1 is due",
+    sequential=True,
+)
 def caches_nothing():
     def get_user(redis, db, user_id):
         return cached_row(redis, user_id) or db.fetch_one(USER, id=user_id)
@@ -695,7 +795,12 @@ def caches_nothing():
     return get_user, update_user
 
 
-@wrong("01.3", situation="One after the other", because="'ada', not 'grace'", sequential=True)
+@wrong(
+    "01.3",
+    situation="One call after the other",
+    because="user:1 holds another row than the database",
+    sequential=True,
+)
 def trusts_the_ttl():
     def update_user(redis, db, user_id, name):
         db.execute(RENAME, id=user_id, name=name)
@@ -703,6 +808,48 @@ def trusts_the_ttl():
     return plain_reader, update_user
 
 
-@wrong("01.3", situation="", because="does not return two functions", sequential=True)
+@wrong("01.3", situation="Several clients at once", because="no old row is in the cache")
+def voids_the_pass_and_writes_through():
+    def get_user(redis, db, user_id):
+        row, key, token = cached_row(redis, user_id), f"user:{user_id}", secrets.token_urlsafe()
+        if row is None:
+            mine = redis.set(f"{key}:pass", token, nx=True, ex=10)
+            row = db.fetch_one(USER, id=user_id)
+            if mine:
+                redis.eval(IF_SAME, 2, key, f"{key}:pass", json.dumps(row), token)
+        return row
+
+    def update_user(redis, db, user_id, name):
+        row = db.fetch_one(f"{RENAME} RETURNING *", id=user_id, name=name)
+        with redis.pipeline() as pipe:
+            pipe.delete(f"user:{user_id}:pass")
+            pipe.set(f"user:{user_id}", json.dumps(row), ex=3600)
+            pipe.execute()
+
+    return get_user, update_user
+
+
+@wrong(
+    "01.3",
+    situation="One call after the other",
+    because="user:1 holds another row than the database",
+    sequential=True,
+)
+def one_key_for_all_users():
+    def get_user(redis, db, user_id):
+        row = cached_row(redis, 1)
+        if row is None:
+            row = db.fetch_one(USER, id=user_id)
+            redis.set("user:1", json.dumps(row), ex=3600)
+        return row
+
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete("user:1")
+
+    return get_user, update_user
+
+
+@wrong("01.3", situation="", because="does not return 2 functions", sequential=True)
 def one_function():
     return plain_reader

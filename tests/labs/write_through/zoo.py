@@ -16,7 +16,12 @@ RENAME = "UPDATE users SET username = :name, version = version + 1 WHERE id = :i
 # 02.1
 
 
-@wrong("02.1", situation="One writer alone", because="The cache has 'grace'", sequential=True)
+@wrong(
+    "02.1",
+    situation="One call after the other",
+    because="user:1 holds another row than the database",
+    sequential=True,
+)
 def caches_the_wish(redis, db, user_id, name):
     row = db.fetch_one(RENAME, id=user_id, name=name)
     if row:
@@ -24,13 +29,13 @@ def caches_the_wish(redis, db, user_id, name):
     return row
 
 
-@wrong("02.1", situation="One writer alone", because="grace was told None", sequential=True)
+@wrong("02.1", situation="One call after the other", because="ada was given None", sequential=True)
 def returns_nothing(redis, db, user_id, name):
     db.fetch_one(RENAME, id=user_id, name=name)
     redis.delete(f"user:{user_id}")
 
 
-@wrong("02.1", situation="One writer alone", because="made version 1 to 1", sequential=True)
+@wrong("02.1", situation="One call after the other", because="ada was given", sequential=True)
 def does_not_count(redis, db, user_id, name):
     db.execute("UPDATE users SET username = :name WHERE id = :id", id=user_id, name=name)
     redis.delete(f"user:{user_id}")
@@ -39,8 +44,8 @@ def does_not_count(redis, db, user_id, name):
 
 @wrong(
     "02.1",
-    situation="One writer of a cached row",
-    because="user:2, whom nobody has changed, is gone",
+    situation="One call after the other",
+    because="other users' rows are left alone",
     sequential=True,
 )
 def empties_the_cache(redis, db, user_id, name):
@@ -50,7 +55,11 @@ def empties_the_cache(redis, db, user_id, name):
     return row
 
 
-@wrong("02.1", situation="Two writers", because="The cache has 'grace', the database 'alan'")
+@wrong(
+    "02.1",
+    situation="Several clients at once",
+    because="user:1 holds another row than the database",
+)
 def reads_it_again(redis, db, user_id, name):
     row = db.fetch_one(RENAME, id=user_id, name=name)
     if row is not None:
@@ -59,7 +68,11 @@ def reads_it_again(redis, db, user_id, name):
     return row
 
 
-@wrong("02.1", situation="Two writers", because="the database")
+@wrong(
+    "02.1",
+    situation="Several clients at once",
+    because="user:1 holds another row than the database",
+)
 def compares_in_python(redis, db, user_id, name):
     row = db.fetch_one(RENAME, id=user_id, name=name)
     if row is not None:
@@ -69,7 +82,11 @@ def compares_in_python(redis, db, user_id, name):
     return row
 
 
-@wrong("02.1", situation="Two writers", because="the database")
+@wrong(
+    "02.1",
+    situation="Several clients at once",
+    because="user:1 holds another row than the database",
+)
 def watches_and_gives_up(redis, db, user_id, name):
     with redis.pipeline() as pipe:
         pipe.watch(f"user:{user_id}")
@@ -84,8 +101,8 @@ def watches_and_gives_up(redis, db, user_id, name):
 
 @wrong(
     "02.1",
-    situation="A writer who may crash",
-    because="The cache has 'grace', the database 'ada'",
+    situation="A client that crashes",
+    because="user:1 holds another row than the database",
     schedule="UPDATE SET crash:COMMIT",
 )
 def inside_the_transaction(redis, db, user_id, name):
@@ -98,8 +115,8 @@ def inside_the_transaction(redis, db, user_id, name):
 
 @wrong(
     "02.1",
-    situation="A writer who may crash",
-    because="user:1 has no TTL",
+    situation="A client that crashes",
+    because="'user:1' has no time to live",
     schedule="UPDATE EVAL crash:EXPIRE",
 )
 def expires_it_afterwards(redis, db, user_id, name):
@@ -116,7 +133,11 @@ def expires_it_afterwards(redis, db, user_id, name):
     return row
 
 
-@wrong("02.1", situation="Two writers, slower than any lock", because="the database")
+@wrong(
+    "02.1",
+    situation="Several clients, and a pause that outlasts every TTL",
+    because="user:1 holds another row than the database",
+)
 def under_a_lock(redis, db, user_id, name):
     lock = redis.lock(f"user:{user_id}:lock", timeout=10, sleep=0.005)
     lock.acquire()
@@ -130,20 +151,53 @@ def under_a_lock(redis, db, user_id, name):
     return row
 
 
+@wrong("02.1", situation="Several clients at once", because="user:1 holds another row")
+def deletes_first(redis, db, user_id, name):
+    redis.delete(f"user:{user_id}")
+    return db.fetch_one(RENAME, id=user_id, name=name)
+
+
+@wrong("02.1", situation="Several clients at once", because="No order of the calls gives that")
+def counts_in_python(redis, db, user_id, name):
+    row = db.fetch_one(USER, id=user_id)
+    if row is None:
+        return None
+    row |= {"username": name, "version": row["version"] + 1}
+    update = "UPDATE users SET username = :username, version = :version WHERE id = :id"
+    db.execute(update, id=user_id, username=name, version=row["version"])
+    redis.delete(f"user:{user_id}")
+    return row
+
+
 # 02.2
 
 
-@wrong("02.2", situation="Version 9 where 10 is", because="version 9 is left", sequential=True)
+@wrong(
+    "02.2",
+    situation="One call after the other",
+    because="ada was given True; False is due",
+    sequential=True,
+)
 def always(redis, key, row, ttl):
     return bool(redis.set(key, json.dumps(row), ex=ttl))
 
 
-@wrong("02.2", situation="Version 10 where 9 is", because="version 9 is left", sequential=True)
+@wrong(
+    "02.2",
+    situation="One call after the other",
+    because="ada was given False; True is due",
+    sequential=True,
+)
 def never_twice(redis, key, row, ttl):
     return bool(redis.set(key, json.dumps(row), ex=ttl, nx=True))
 
 
-@wrong("02.2", situation="Version 10 where 9 is", because="version 9 is left", sequential=True)
+@wrong(
+    "02.2",
+    situation="One call after the other",
+    because="ada was given True; False is due",
+    sequential=True,
+)
 def compares_texts(redis, key, row, ttl):
     script = """
     local cached = redis.call('GET', KEYS[1])
@@ -153,7 +207,7 @@ def compares_texts(redis, key, row, ttl):
     return bool(redis.eval(script, 1, key, json.dumps(row), row["version"], ttl))
 
 
-@wrong("02.2", situation="Version 10 where 9 is", because="a TTL of", sequential=True)
+@wrong("02.2", situation="One call after the other", because="lives for 5 s", sequential=True)
 def keeps_the_ttl(redis, key, row, ttl):
     script = """
     local cached = redis.call('GET', KEYS[1])
@@ -173,16 +227,16 @@ return redis.call('SET', KEYS[1], ARGV[1]) and 1
 
 @wrong(
     "02.2",
-    situation="A crash with version 11 where 10 is",
-    because="user:1 has no TTL",
-    schedule="EVAL crash:EXPIRE",
+    situation="Several clients at once",
+    because="ada was given False",
+    schedule="EVAL DEL EXPIRE",
 )
 def expires_it_after_the_script(redis, key, row, ttl):
     kept = bool(redis.eval(PUT, 1, key, json.dumps(row), row["version"]))
     return kept and bool(redis.expire(key, ttl))
 
 
-@wrong("02.2", situation="Versions 10 and 9 at once", because="version 9 is left")
+@wrong("02.2", situation="Several clients at once", because="ada was given False")
 def watches_once(redis, key, row, ttl):
     with redis.pipeline() as pipe:
         pipe.watch(key)
@@ -197,7 +251,7 @@ def watches_once(redis, key, row, ttl):
             return False
 
 
-@wrong("02.2", situation="Versions 10 and 9 at once", because="has a TTL of 5000 ms")
+@wrong("02.2", situation="One call after the other", because="lives for 5 s", sequential=True)
 def swaps_back(redis, key, row, ttl):
     old = redis.set(key, json.dumps(row), ex=ttl, get=True)
     if old is not None and json.loads(old)["version"] > row["version"]:
@@ -206,7 +260,7 @@ def swaps_back(redis, key, row, ttl):
     return True
 
 
-@wrong("02.2", situation="A row that may expire", because="raised TypeError")
+@wrong("02.2", situation="Several clients at once", because="TypeError")
 def looks_before_it_leaps(redis, key, row, ttl):
     while redis.exists(key):
         with redis.pipeline() as pipe, suppress(WatchError):
@@ -221,7 +275,11 @@ def looks_before_it_leaps(redis, key, row, ttl):
     return bool(redis.eval(script, 1, key, json.dumps(row), row["version"], ttl))
 
 
-@wrong("02.2", situation="Versions 10 and 9, slower than any lock", because="version 9 is left")
+@wrong(
+    "02.2",
+    situation="Several clients, and a pause that outlasts every TTL",
+    because="'version': 9}",
+)
 def locks_and_compares(redis, key, row, ttl):
     lock = redis.lock(f"{key}:lock", timeout=10, sleep=0.005)
     lock.acquire()
@@ -234,6 +292,12 @@ def locks_and_compares(redis, key, row, ttl):
     finally:
         with suppress(LockError):
             lock.release()
+
+
+@wrong("02.2", situation="One call after the other", because="is due", sequential=True)
+def encoded_by_lua(redis, key, row, ttl):
+    script = PUT.replace("ARGV[1])", "cjson.encode(cjson.decode(ARGV[1])), 'EX', ARGV[3])")
+    return redis.eval(script, 1, key, json.dumps(row), row["version"], ttl) is not None
 
 
 # 02.3
@@ -258,20 +322,30 @@ return 1
 
 @wrong(
     "02.3",
-    situation="One writer alone",
-    because="lives for 3600 seconds, not for a day",
+    situation="One call after the other",
+    because="lives for 3,600 s; 86,400 s is due",
     sequential=True,
 )
 def fence_as_short_as_the_row(redis, user_id, row):
     return fenced(FENCE.replace("86400", "3600"))(redis, user_id, row)
 
 
-@wrong("02.3", situation="One writer alone", because="has no TTL", sequential=True)
+@wrong(
+    "02.3",
+    situation="One call after the other",
+    because="'user:1:version' has no time to live",
+    sequential=True,
+)
 def fence_for_ever(redis, user_id, row):
     return fenced(FENCE.replace(", 'EX', 86400", ""))(redis, user_id, row)
 
 
-@wrong("02.3", situation="Ten changes, one after the other", because="told", sequential=True)
+@wrong(
+    "02.3",
+    situation="One call after the other",
+    because="is due",
+    sequential=True,
+)
 def fence_of_texts(redis, user_id, row):
     script = FENCE.replace(
         "tonumber(redis.call('GET', KEYS[2]) or 0)", "(redis.call('GET', KEYS[2]) or '')"
@@ -279,12 +353,17 @@ def fence_of_texts(redis, user_id, row):
     return fenced(script.replace("tonumber(ARGV[2])", "ARGV[2]"))(redis, user_id, row)
 
 
-@wrong("02.3", situation="A reader after the row has expired", because="told [True, False]")
+@wrong(
+    "02.3",
+    situation="One call after the other",
+    because="ada was given False; True is due",
+    sequential=True,
+)
 def never_the_same_again(redis, user_id, row):
     return fenced(FENCE.replace("> tonumber", ">= tonumber"))(redis, user_id, row)
 
 
-@wrong("02.3", situation="Two writers", because="The cache has 'grace'")
+@wrong("02.3", situation="Several clients at once", because="'version': 9}")
 def looks_at_the_fence_first(redis, user_id, row):
     key = f"user:{user_id}"
     if int(redis.get(f"{key}:version") or 0) > row["version"]:
@@ -295,7 +374,10 @@ def looks_at_the_fence_first(redis, user_id, row):
 
 
 @wrong(
-    "02.3", situation="A reader, a writer, and a row that may expire", because="The cache has 'ada'"
+    "02.3",
+    situation="One call after the other",
+    because="ada was given True; False is due",
+    sequential=True,
 )
 def fence_that_only_refuses_once(redis, user_id, row):
     script = """
@@ -311,7 +393,7 @@ def fence_that_only_refuses_once(redis, user_id, row):
     return fenced(script)(redis, user_id, row)
 
 
-@wrong("02.3", situation="Two writers", because="The cache has 'grace'")
+@wrong("02.3", situation="Several clients at once", because="'version': 9}")
 def raises_the_fence_afterwards(redis, user_id, row):
     key = f"user:{user_id}"
     script = FENCE.replace("redis.call('SET', KEYS[2], ARGV[2], 'EX', 86400)", "")
@@ -321,7 +403,12 @@ def raises_the_fence_afterwards(redis, user_id, row):
     return kept
 
 
-@wrong("02.3", situation="Two writers", because="The cache has 'grace'")
+@wrong(
+    "02.3",
+    situation="One call after the other",
+    because="ada was given True; False is due",
+    sequential=True,
+)
 def counts_instead_of_comparing(redis, user_id, row):
     script = """
     redis.call('INCR', KEYS[2])
@@ -332,11 +419,46 @@ def counts_instead_of_comparing(redis, user_id, row):
     return fenced(script)(redis, user_id, row)
 
 
-@wrong(
-    "02.3", situation="A reader, and a writer who may crash", because="user:1:version has no TTL"
-)
+@wrong("02.3", situation="A client that crashes", because="'user:1:version' has no time to live")
 def fence_in_two_steps(redis, user_id, row):
     script = FENCE.replace(", 'EX', 86400", "")
     kept = fenced(script)(redis, user_id, row)
-    redis.expire(f"user:{user_id}:version", 86400)
+    if kept:
+        redis.expire(f"user:{user_id}:version", 86400)
     return kept
+
+
+@wrong(
+    "02.3",
+    situation="One call after the other",
+    because="for a day from the newest row on",
+    sequential=True,
+)
+def fence_that_is_not_renewed(redis, user_id, row):
+    script = FENCE.replace("'EX', 86400", "'KEEPTTL'").replace(
+        "return 1", "redis.call('EXPIRE', KEYS[2], 86400, 'NX') return 1"
+    )
+    return fenced(script)(redis, user_id, row)
+
+
+@wrong(
+    "02.3",
+    situation="One call after the other",
+    because="lives for 86,400 s; 86,380 s is due",
+    sequential=True,
+)
+def fence_that_the_refused_renew(redis, user_id, row):
+    script = FENCE.replace("return 0", "redis.call('EXPIRE', KEYS[2], 86400) return 0")
+    return fenced(script)(redis, user_id, row)
+
+
+@wrong("02.3", situation="One call after the other", because="is due", sequential=True)
+def fence_of_the_refused(redis, user_id, row):
+    script = """
+    local fence = tonumber(redis.call('GET', KEYS[2]) or 0)
+    redis.call('SET', KEYS[2], ARGV[2], 'EX', 86400)
+    if fence > tonumber(ARGV[2]) then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+    return 1
+    """
+    return fenced(script)(redis, user_id, row)

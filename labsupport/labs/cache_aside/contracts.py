@@ -1,0 +1,263 @@
+"""What exercises 01.1 and 01.3 ask for, as models: what is not there is cached, too; no old row."""
+
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+
+from labsupport.exercises.contract import WAIT, Call, Case, Functions
+from labsupport.exercises.matching import A_VALUE, ANYTHING, Between
+from labsupport.exercises.state import State
+from labsupport.labs.caches.rows import Rows
+
+__all__ = ["GetProduct", "UserCache"]
+
+_ASKED = "the count of calls that asked the database"
+
+
+class _Asked:
+    """A session that tells when it was asked for the first time."""
+
+    def __init__(self, db: Any, tell: Callable[[], None]) -> None:
+        self._db, self._tell = db, tell
+        self._told = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._db, name)
+        if name not in {"execute", "fetch_one", "fetch_all"}:
+            return found
+
+        def ask(*args: Any, **options: Any) -> Any:
+            rows = found(*args, **options)
+            if not self._told:
+                self._told = True
+                self._tell()
+            return rows
+
+        return ask
+
+
+class _Asking(Rows):
+    """Counts the calls that asked the database, where the start says so."""
+
+    counted: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked: int | None = None
+
+    def ask(self, functions: Functions, redis: Any, db: Any, who: str, call: Call) -> Any:
+        def count() -> None:
+            if self._asked is not None and call.name == self.counted:
+                self._asked += 1
+
+        return super().ask(functions, redis, _Asked(db, count), who, call)
+
+    def write(self, start: State, redis: Any, db: Any) -> None:
+        super().write(start, redis, db)
+        self._asked = start.get(_ASKED)
+
+    def read(self, redis: Any, db: Any) -> State:
+        state = super().read(redis, db)
+        if self._asked is not None:
+            state.keep(_ASKED, self._asked)
+        return state
+
+
+_ROW_MS = Between(1_800_000, 3_600_000)
+_NOTHING_MS = Between(30_000, 60_000)
+
+
+class GetProduct(_Asking):
+    """01.1: what is not there is cached, too, and nothing stays for ever."""
+
+    answer = counted = "get_product"
+    table = "products"
+    visible = ("product:0", "product:1", "product:7", "products", _ASKED)
+    clauses: ClassVar = {
+        "told": "Return the product's row, or None when there is no such product.",
+        "product:*": 'product:{id} keeps a row for half an hour to an hour, and "no such product" for '
+        "half a minute to a minute. A hit does not prolong that",
+        "the count*": "while it is kept, the database is not asked",
+        "stays": "No key is without a TTL.",
+        "at once": "Callers come at once, and may crash.",
+        "crash": "Callers come at once, and may crash.",
+    }
+    others: ClassVar = {
+        "reprice": lambda redis, db, number: db.execute(
+            "UPDATE products SET price_cents = 1 WHERE id = :id", id=number
+        ),
+        "remove": lambda redis, db, number: db.execute(
+            "DELETE FROM products WHERE id = :id", id=number
+        ),
+        "expire": lambda redis, db, number: redis.delete(f"product:{number}"),
+    }
+    _numbers = st.sampled_from([1, 1, 7, 0])
+    _get = st.builds(Call, st.just("get_product"), st.tuples(_numbers))
+    _other = st.builds(Call, st.sampled_from(["reprice", "remove", "expire"]), st.tuples(_numbers))
+    _wait = st.builds(Call, st.just(WAIT), st.tuples(st.sampled_from([9, 27, 70, 1790, 3700])))
+    _row = st.builds(
+        lambda name, cents: {"name": name, "price_cents": cents},
+        st.sampled_from(["Brass Kettle", "d'Arc é", ""]),
+        st.sampled_from([2495, 0]),
+    )
+    starts = st.builds(
+        lambda one, other: State({"products": {1: one, 7: other, 0: None}, _ASKED: 0}),
+        _row,
+        st.one_of(_row, st.none()),
+    )
+
+    def sequences(self) -> Any:
+        """It is never open whether a key is still there."""
+        some = st.lists(
+            st.one_of(self._get, self._get, self._other, self._wait), min_size=1, max_size=6
+        )
+        late = st.sampled_from([(1, 1790), (0, 27)]).map(
+            lambda one: [Call("get_product", one[:1]), Call(WAIT, one[1:])] * 2
+        )
+        steps = st.sampled_from(range(12)).flatmap(lambda n: some if n else late)
+        turns = steps.filter(_clear).map(lambda calls: tuple(("ada", call) for call in calls))
+        return st.builds(Case, self.starts, after=turns)
+
+    def races(self) -> Any:
+        """At times one of them finds what it has kept itself, and it expires."""
+        get, expire = Call("get_product", (1,)), Call("expire", (1,))
+        expiring = self.starts.map(lambda start: Case(start, {"ada": (get, get), "bob": (expire,)}))
+        return st.one_of(super().races(), super().races(), expiring)
+
+    def race_calls(self) -> Any:
+        number = st.sampled_from([(1,), (1,), (0,)])
+        names = st.sampled_from(["get_product", "get_product", "expire", "reprice"])
+        return st.builds(Call, names, number)
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """How it is kept is not said; that it is there is."""
+        kept = dict.fromkeys(state.settled(("product:[0-9]",)), A_VALUE)
+        return {**kept, _ASKED: state[_ASKED], "the table products": state["products"]}
+
+    def get_product(self, state: State, number: int) -> Generator[Any, Any, Any]:
+        key = f"product:{number}"
+        if key in state:
+            return state[key][0]
+        yield
+        state[_ASKED] += 1
+        row = self.row(state, number)
+        yield
+        state.keep(key, [row], _NOTHING_MS if row is None else _ROW_MS)
+        return row
+
+    def reprice(self, state: State, number: int) -> None:
+        if state["products"][number]:
+            state["products"][number]["price_cents"] = 1
+
+    def remove(self, state: State, number: int) -> None:
+        state["products"][number] = None
+
+    def expire(self, state: State, number: int) -> None:
+        state.remove(f"product:{number}")
+
+
+def _clear(calls: list[Call]) -> bool:
+    """True when no waits in a row end where a row, or a None, may be kept or not."""
+    spans = [0]
+    for call in calls:
+        if call.name == WAIT:
+            spans = [span + call.args[0] for span in spans] + [0]
+            if any(30 <= span <= 60 or 1_800 <= span <= 3_600 for span in spans):
+                return False
+    return True
+
+
+class UserCache(_Asking):
+    """01.3: no old row in the cache, and nobody waits."""
+
+    answer = "user_cache"
+    functions = ("get_user", "update_user")
+    counted = "get_user"
+    cached = ("user:[0-9]",)
+    visible = ("users", _ASKED)
+    faults = ("crash", "pause")
+    patient = ("update_user",)
+    clauses: ClassVar = {
+        "told": "get_user returns the row; on a hit it does not ask the database.",
+        "the count*": "on a hit it does not ask the database",
+        "user:*": "user:{id} holds the row as JSON, or nothing",
+        "waits": "No reader waits for another one: if it may not fill the cache, it returns the row "
+        "that it read.",
+        "at once": "When all have finished, no old row is in the cache",
+        "crash": "a reader may crash, or pause for any time",
+        "pause": "a reader may crash, or pause for any time",
+    }
+    _numbers = st.sampled_from([1, 1, 2])
+    _get = st.builds(Call, st.just("get_user"), st.tuples(_numbers))
+    _update = st.builds(
+        Call,
+        st.just("update_user"),
+        st.tuples(_numbers, st.sampled_from(["grace", "d'Arc é", "", "0"])),
+    )
+    calls = st.one_of(_get, _get, _update)
+
+    @staticmethod
+    def _start(one: str, other: str, warm: bool, asked: bool) -> State:
+        rows = {1: {"username": one, "version": 1}, 2: {"username": other, "version": 9}}
+        state = State({"users": rows})
+        if warm:
+            state.keep("user:1", UserCache().row(state, 1), 3_600_000)
+        if asked:
+            state[_ASKED] = 0
+        return state
+
+    _names = st.sampled_from(["ada", "alan", "é"])
+    starts = st.builds(_start, _names, _names, st.booleans(), st.just(True))
+
+    def race_starts(self) -> Any:
+        return st.builds(
+            self._start, st.just("ada"), st.just("alan"), st.booleans(), st.just(False)
+        )
+
+    def races(self) -> Any:
+        get, update = Call("get_user", (1,)), Call("update_user", (1, "grace"))
+        programs = st.sampled_from(
+            [
+                {"ada": (get,), "bob": (update,)},
+                {"ada": (get,), "bob": (get,)},
+                {"ada": (get,), "bob": (update, get)},
+                {"ada": (get,), "bob": (update,), "cyd": (get,)},
+                {"ada": (get,), "bob": (update,), "cyd": (Call("update_user", (1, "joan")),)},
+            ]
+        )
+        return st.builds(Case, self.race_starts(), programs)
+
+    def recoveries(self) -> Any:
+        get, update = Call("get_user", (1,)), Call("update_user", (1, "grace"))
+        after = ("ada", get), ("bob", update), ("bob", get)
+        return self.race_starts().map(lambda start: Case(start, {"ada": (get,)}, after))
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """What is cached is the row; whether it is, is not said of clients at once."""
+        asked = {_ASKED: state[_ASKED]} if _ASKED in state else {}
+        return {**self.others_than(state), **asked, "the table users": state["users"]}
+
+    def get_user(self, state: State, number: int) -> Generator[Any, Any, Any]:
+        key = f"user:{number}"
+        if key in state and (yield [True, False]):  # it may have expired, or was never kept
+            return state[key]
+        yield
+        if _ASKED in state:
+            least = key not in state.set_at("perhaps kept")
+            asked = state[_ASKED]
+            low, high = (asked.low, asked.high) if isinstance(asked, Between) else (asked, asked)
+            state[_ASKED] = Between(low + least, high + 1)
+            state.set_at("perhaps kept").discard(key)
+        row = self.row(state, number)
+        yield
+        if row == self.row(state, number):
+            state.keep(key, row, ANYTHING)
+        return row
+
+    def update_user(self, state: State, number: int, name: str) -> Generator[Any, Any, Any]:
+        state["users"][number]["username"] = name
+        yield
+        state.remove(f"user:{number}")
+        state.set_at("perhaps kept").add(f"user:{number}")
+        return ANYTHING

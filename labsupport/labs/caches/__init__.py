@@ -1,0 +1,1 @@
+"""What the labs of the caches share: rows of the database as part of a contract's state."""
