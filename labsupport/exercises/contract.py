@@ -1,19 +1,31 @@
 """An exercise's contract: what is due, as a few lines of plain Python, and what may happen to it."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from labsupport.errors import InvalidSettingError
-from labsupport.exercises.matching import ANYTHING
+from labsupport.exercises.matching import ANYTHING, Raised, Skipped
 from labsupport.exercises.state import State
 from labsupport.explorer.clients.stand_ins import timekeeper_here
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["ME", "WAIT", "Argument", "Call", "Case", "Contract", "Functions", "Programs"]
+__all__ = [
+    "ME",
+    "WAIT",
+    "Argument",
+    "Blocked",
+    "Call",
+    "Case",
+    "Contract",
+    "Functions",
+    "Given",
+    "Programs",
+    "filled",
+]
 
 Functions = Mapping[str, Callable[..., Any]]
 """The learner's functions by name."""
@@ -50,6 +62,36 @@ ME = _Me()
 
 
 @dataclass(frozen=True, slots=True)
+class Given(Argument):
+    """What a call has given to the same client; "nobody's" when it has given nothing.
+
+    Args:
+        name: the call's.
+        shown: what stands for it in a cell.
+        place: which one; the last by default.
+    """
+
+    name: str
+    shown: str
+    place: int = -1
+
+    def __repr__(self) -> str:
+        return self.shown
+
+
+class Blocked(Exception):  # noqa: N818 (no error, but how a model waits)
+    """Raised in a model by a call that waits: it comes when somebody else has changed the state.
+
+    Args:
+        ms: after how long time alone will do; None for never.
+    """
+
+    def __init__(self, ms: Any = None) -> None:
+        super().__init__(ms)
+        self.ms = ms
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call of the answer, or one act of somebody else.
 
@@ -65,6 +107,19 @@ class Call:
         """As it would stand in a cell."""
         given = (repr(a.modelled(who)) if isinstance(a, Argument) else repr(a) for a in self.args)
         return f"{self.name}({', '.join(given)})"
+
+
+def filled(call: Call, earlier: Iterable[tuple[Call, Any]]) -> Call:
+    """The call with what its client was given `earlier` in place of each `Given`."""
+
+    def value(wanted: Given) -> Any:
+        told = [reply for call, reply in earlier if call.name == wanted.name]
+        found = told[wanted.place] if told else None
+        return "nobody's" if found is None or isinstance(found, Raised | Skipped) else found
+
+    if not any(isinstance(one, Given) for one in call.args):
+        return call
+    return Call(call.name, tuple(value(a) if isinstance(a, Given) else a for a in call.args))
 
 
 Programs = Mapping[str, Sequence[Call]]
@@ -93,6 +148,7 @@ class Contract:
     changes the state and returns what the caller is told. Where a call is not one moment, it is a
     generator that yields between its atomic pieces: others may come there, and a crash may fall.
     Where the answer is free to choose, the model yields the options, and is sent the chosen one.
+    Where the call has to wait, the model raises `Blocked`.
 
     Attributes:
         answer: the name of the learner's function, and of its model.
@@ -102,6 +158,7 @@ class Contract:
             "raised", "at once", "crash", "ends", "waits", or the pattern of a key. The exact word
             counts. With "waits", nobody may wait for somebody else.
         visible: patterns of the keys whose content is promised; any other must have a TTL.
+        place: where the start is.
         remembers: True when the contract's state is in keys of the answer's own, so that their TTLs
             do not pass in a case.
         others: what other actors do to Redis, by name; what it returns is compared with what the
@@ -117,6 +174,7 @@ class Contract:
     takes: ClassVar[Sequence[str]] = ("redis",)
     clauses: ClassVar[Mapping[str, str]]
     visible: ClassVar[Sequence[str]]
+    place: ClassVar[str] = "In Redis"
     remembers: ClassVar[bool] = False
     others: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     clients: ClassVar[Sequence[str]] = ("ada", "bob")
@@ -143,6 +201,10 @@ class Contract:
         programs = {one: st.tuples(self.fault_calls()), two: st.tuples(self.race_calls())}
         more = dict.fromkeys(self.clients[2:3], programs[two])
         return st.builds(Case, self.race_starts(), st.fixed_dictionaries(programs, optional=more))
+
+    def fault_races(self) -> "SearchStrategy[Case]":
+        """Cases of several clients at once, where ada may crash, or any key expires."""
+        return self.races()
 
     def recoveries(self) -> "SearchStrategy[Case]":
         """Cases of one client that meets a fault, and what is called afterwards."""
@@ -225,7 +287,7 @@ class Contract:
         return told
 
     def whole(self, state: State, who: str, call: Call) -> Any:
-        """The model of a call that nobody disturbs."""
+        """The model of a call that nobody disturbs; where it waits, time passes."""
         pieces = self.pieces(state, who, call)
         choice = None
         while True:
@@ -233,4 +295,9 @@ class Contract:
                 options = pieces.send(choice)
             except StopIteration as end:
                 return end.value
+            except Blocked as wait:
+                if wait.ms is None:
+                    raise
+                self.wait(state, wait.ms / 1000)
+                pieces, options = self.pieces(state, who, call), None
             choice = options[0] if options else None

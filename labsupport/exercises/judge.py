@@ -19,13 +19,15 @@ class Refusal:
 
     Args:
         breach: how the contract was broken.
+        place: where the start is.
 
     Attributes:
         counterexample: the explorer's steps; None when the calls came one after the other.
     """
 
-    def __init__(self, breach: Breach) -> None:
+    def __init__(self, breach: Breach, place: str) -> None:
         self.breach = breach
+        self.place = place
         self.report = breach.report
 
     @property
@@ -42,7 +44,7 @@ class Refusal:
     def schedule(self) -> str:
         """The calls, or the schedule, with the state before them."""
         case, report = self.breach.case, self.report
-        lines = [f"In Redis at the start: {case.start.shown()}"]
+        lines = [f"{self.place} at the start: {case.start.shown()}"]
         if case.programs:
             for who, calls in case.programs.items():
                 lines.append(f"{who}: {', '.join(call.shown(who) for call in calls)}")
@@ -87,7 +89,9 @@ class judged_by:  # noqa: N801 (it reads as what it does: check=judged_by(contra
         for _, took, breach in attack(self.contract, functions):
             runs += took
             if breach is not None:
-                return Outcome(False, reason_of(self.contract, breach), Refusal(breach))
+                return Outcome(
+                    False, reason_of(self.contract, breach), Refusal(breach, self.contract.place)
+                )
         return Outcome(
             True, f"it kept its contract in {runs:,} runs, whatever happened to it.", runs
         )
