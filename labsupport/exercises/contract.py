@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from labsupport.errors import InvalidSettingError
 from labsupport.exercises.matching import ANYTHING, Raised, Skipped
-from labsupport.exercises.state import State
+from labsupport.exercises.state import KEPT, State
 from labsupport.explorer.clients.stand_ins import timekeeper_here
 
 if TYPE_CHECKING:
@@ -83,11 +83,13 @@ class Blocked(Exception):  # noqa: N818 (no error, but how a model waits)
     """Raised in a model by a call that waits: it comes when somebody else has changed the state.
 
     Args:
-        ms: after how long time alone will do; None for never.
+        key: while it is there, the call waits.
+        ms: how long it lives; `KEPT` until somebody deletes it.
     """
 
-    def __init__(self, ms: Any = None) -> None:
-        super().__init__(ms)
+    def __init__(self, key: str, ms: Any) -> None:
+        super().__init__(key)
+        self.key = key
         self.ms = ms
 
 
@@ -296,7 +298,7 @@ class Contract:
             except StopIteration as end:
                 return end.value
             except Blocked as wait:
-                if wait.ms is None:
+                if wait.ms is KEPT:
                     raise
                 self.wait(state, wait.ms / 1000)
                 pieces, options = self.pieces(state, who, call), None

@@ -65,12 +65,20 @@ class Possibilities:
         case: start and programs.
         starts: the model's states to begin with, when several explain what a fault has left.
         expires: what has a TTL may expire at any moment.
+        outwaited: who is blocked by what has a TTL may wait until it has expired.
     """
 
     def __init__(
-        self, contract: Contract, case: Case, starts: Sequence[State] = (), *, expires: bool = False
+        self,
+        contract: Contract,
+        case: Case,
+        starts: Sequence[State] = (),
+        *,
+        expires: bool = False,
+        outwaited: bool = False,
     ) -> None:
         self._contract = contract
+        self._outwaited = outwaited
         self._expires = expires
         self._case = case
         self._starts = starts or [case.start]
@@ -151,7 +159,9 @@ class Possibilities:
             start, order = todo.pop()
             try:
                 played = self._play(start, order)
-            except Blocked:
+            except Blocked as wait:
+                if self._outwaited and wait.ms is not KEPT:
+                    todo.append((start, (*order[:-1], (None, (wait.key,)), order[-1])))
                 continue
             if played.options:  # the last move has to choose first
                 who, picks = order[-1]

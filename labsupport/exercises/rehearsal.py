@@ -96,8 +96,10 @@ def play_at_once(
         How many orders were run, and the breach, if there was one.
     """
     notes = _Notes()
-    expires = bool(moves.get("expires") or moves.get("crashes"))  # what the dead have left, too
-    possible = Possibilities(contract, case, [way.state for way in ways], expires=expires)
+    possible = Possibilities(
+        contract, case, [way.state for way in ways],
+        expires=bool(moves.get("expires")), outwaited=bool(moves.get("crashes")),
+    )  # fmt: skip
     known: set[str] = set()
     runs = 0
 

@@ -26,7 +26,7 @@ _TTLS = st.sampled_from([60, 60, 0.5, 7, 1.25])  # seconds
 
 def _wait_until_free(state: State, name: str) -> None:
     if name in state:
-        raise Blocked(state.lives.get(name, KEPT))
+        raise Blocked(name, state.lives.get(name, KEPT))
 
 
 class _Lock(Contract):
