@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labsupport.errors import LabError
-from labsupport.exercises.contract import Case, Contract, Functions
+from labsupport.exercises.contract import WAIT, Case, Contract, Functions
 from labsupport.exercises.rehearsal import (
     Breach,
     Remains,
@@ -181,6 +181,8 @@ def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Functions], Atte
             one: Remains, case: Case, left: list[Remains], most: int
         ) -> tuple[int, Breach | None]:
             who, call = case.after[0]
+            if call.name == WAIT:  # until what a crash has left is over
+                return 0, None
             twice = Case(without_unpromised(contract, one.state), {who: (call,)}, case.after)
             return play_at_once(
                 contract, answer, twice,
@@ -269,12 +271,12 @@ ATTACKS = (
     ),
     Attack(
         "several clients, and one crashes", "crash", 6, 800,
-        lambda contract: contract.races(),
+        lambda contract: contract.fault_races(),
         _at_once_with("several clients, and one crashes", crashes=["ada"], waits=True),
     ),
     Attack(
         "a pause that outlasts every TTL", "pause", 10, 1_000,
-        lambda contract: contract.races(), _with_a_pause,
+        lambda contract: contract.fault_races(), _with_a_pause,
     ),
     Attack(
         "a reply that is lost", "lost reply", 10, 1_000,

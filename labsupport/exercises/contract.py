@@ -1,19 +1,32 @@
 """An exercise's contract: what is due, as a few lines of plain Python, and what may happen to it."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from labsupport.errors import InvalidSettingError
-from labsupport.exercises.matching import ANYTHING
-from labsupport.exercises.state import State
+from labsupport.exercises.matching import ANYTHING, Raised, Skipped
+from labsupport.exercises.state import KEPT, State
 from labsupport.explorer.clients.stand_ins import timekeeper_here
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["ALONE", "ME", "WAIT", "Argument", "Call", "Case", "Contract", "Functions", "Programs"]
+__all__ = [
+    "ALONE",
+    "ME",
+    "WAIT",
+    "Argument",
+    "Blocked",
+    "Call",
+    "Case",
+    "Contract",
+    "Functions",
+    "Given",
+    "Programs",
+    "filled",
+]
 
 Functions = Mapping[str, Callable[..., Any]]
 """The learner's functions by name."""
@@ -54,6 +67,38 @@ ME = _Me()
 
 
 @dataclass(frozen=True, slots=True)
+class Given(Argument):
+    """What a call has given to the same client; "nobody's" when it has given nothing.
+
+    Args:
+        name: the call's.
+        shown: what stands for it in a cell.
+        place: which one; the last by default.
+    """
+
+    name: str
+    shown: str
+    place: int = -1
+
+    def __repr__(self) -> str:
+        return self.shown
+
+
+class Blocked(Exception):  # noqa: N818 (no error, but how a model waits)
+    """Raised in a model by a call that waits: it comes when somebody else has changed the state.
+
+    Args:
+        key: while it is there, the call waits.
+        ms: how long it lives; `KEPT` until somebody deletes it.
+    """
+
+    def __init__(self, key: str, ms: Any) -> None:
+        super().__init__(key)
+        self.key = key
+        self.ms = ms
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call of the answer, or one act of somebody else.
 
@@ -69,6 +114,19 @@ class Call:
         """As it would stand in a cell."""
         given = (repr(a.modelled(who)) if isinstance(a, Argument) else repr(a) for a in self.args)
         return f"{self.name}({', '.join(given)})"
+
+
+def filled(call: Call, earlier: Iterable[tuple[Call, Any]]) -> Call:
+    """The call with what its client was given `earlier` in place of each `Given`."""
+
+    def value(wanted: Given) -> Any:
+        told = [reply for call, reply in earlier if call.name == wanted.name]
+        found = told[wanted.place] if told else None
+        return "nobody's" if found is None or isinstance(found, Raised | Skipped) else found
+
+    if not any(isinstance(one, Given) for one in call.args):
+        return call
+    return Call(call.name, tuple(value(a) if isinstance(a, Given) else a for a in call.args))
 
 
 Programs = Mapping[str, Sequence[Call]]
@@ -97,7 +155,7 @@ class Contract:
     changes the state and returns what the caller is told. Where a call is not one moment, it is a
     generator that yields between its atomic pieces: others may come there, and a crash may fall;
     only a crash where it yields `ALONE`. Where the answer is free to choose, the model yields the
-    options, and is sent the chosen one.
+    options, and is sent the chosen one. Where the call has to wait, the model raises `Blocked`.
 
     Attributes:
         answer: the name of the learner's function, and of its model.
@@ -107,6 +165,7 @@ class Contract:
             "raised", "at once", "crash", "ends", "waits", or the pattern of a key. The exact word
             counts. With "waits", nobody may wait for somebody else, but in `patient` functions.
         visible: patterns of the keys whose content is promised; any other must have a TTL.
+        place: where the start is.
         remembers: True when the contract's state is in keys of the answer's own, so that their TTLs
             do not pass in a case.
         others: what other actors do, by name, with what they are handed as the answer is; what it
@@ -123,6 +182,7 @@ class Contract:
     takes: ClassVar[Sequence[str]] = ("redis",)
     clauses: ClassVar[Mapping[str, str]]
     visible: ClassVar[Sequence[str]]
+    place: ClassVar[str] = "In Redis"
     remembers: ClassVar[bool] = False
     others: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     clients: ClassVar[Sequence[str]] = ("ada", "bob")
@@ -151,6 +211,10 @@ class Contract:
         programs = {one: st.tuples(self.fault_calls()), two: st.tuples(self.race_calls())}
         more = dict.fromkeys(self.clients[2:3], programs[two])
         return st.builds(Case, self.race_starts(), st.fixed_dictionaries(programs, optional=more))
+
+    def fault_races(self) -> "SearchStrategy[Case]":
+        """Cases of several clients at once, where ada may crash, or any key expires."""
+        return self.races()
 
     def recoveries(self) -> "SearchStrategy[Case]":
         """Cases of one client that meets a fault, and what is called afterwards."""
@@ -189,7 +253,7 @@ class Contract:
 
     def begins(self, start: State) -> str:
         """The start in a line, for the learner."""
-        return f"In Redis at the start: {start.shown()}"
+        return f"{self.place} at the start: {start.shown()}"
 
     def wait(self, state: State, seconds: float) -> None:
         """The model of `wait`, a call of the frame: time passes, and nothing else happens."""
@@ -236,7 +300,7 @@ class Contract:
         return told
 
     def whole(self, state: State, who: str, call: Call) -> Any:
-        """The model of a call that nobody disturbs."""
+        """The model of a call that nobody disturbs; where it waits, time passes."""
         pieces = self.pieces(state, who, call)
         choice = None
         while True:
@@ -244,4 +308,9 @@ class Contract:
                 options = pieces.send(choice)
             except StopIteration as end:
                 return end.value
+            except Blocked as wait:
+                if wait.ms is KEPT:
+                    raise
+                self.wait(state, wait.ms / 1000)
+                pieces, options = self.pieces(state, who, call), None
             choice = options[0] if options else None

@@ -11,7 +11,9 @@ __all__ = [
     "A_VALUE",
     "Between",
     "Fresh",
+    "Names",
     "Raised",
+    "Rising",
     "Skipped",
     "Words",
     "lives_as",
@@ -65,10 +67,21 @@ A_VALUE = Words("a value")
 
 
 class Fresh(str):
-    """Stands for a text that the answer makes up; equal ones are equal in all that it gave."""
+    """Stands for a text (or bytes, or an int) that the answer makes up, and that is always the same."""
 
     def __repr__(self) -> str:
         return f"a new {self}"
+
+
+class Rising(int):
+    """Stands for an int that the answer draws: the first, the second and so on, each greater."""
+
+    def __repr__(self) -> str:
+        if self == 1:
+            return "an int above 0"
+        return "an int above the one before" if self == 2 else f"an int above all {self - 1} before"
+
+    __str__ = __repr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +109,18 @@ class Skipped:
         return "no reply"
 
 
-def same(got: Any, due: Any, names: dict[str, str] | None = None) -> bool:
+Names = dict[Any, Any]
+"""For each text and number that the answer made up, what it stands for."""
+
+
+def same(got: Any, due: Any, names: Names | None = None, *, stored: bool = False) -> bool:
     """True when `got` is of the type and the value that is due.
 
     Args:
         got: what the answer gave.
-        due: what the model gave, which may hold `Between`, `ANYTHING` and `Fresh`.
-        names: for each text that the answer made up, what it stands for; new ones are added.
+        due: what the model gave, which may hold `Between`, `ANYTHING`, `Fresh` and `Rising`.
+        names: what the answer made up before; new texts and numbers are added.
+        stored: True when it is from Redis, where numbers are text.
     """
     if due is ANYTHING or isinstance(got, Skipped):
         return True
@@ -111,12 +129,17 @@ def same(got: Any, due: Any, names: dict[str, str] | None = None) -> bool:
         fits = due.kind is None or type(got) is due.kind
         return number and fits and due.low - _CLOSE <= got <= due.high + _CLOSE
     if isinstance(due, Fresh):
-        if not isinstance(got, str) or names is None:
+        if isinstance(got, bool) or not isinstance(got, str | bytes | int) or names is None:
             return False
+        got = got.decode(errors="replace") if isinstance(got, bytes) else str(got)
         known = names.get(got)
         if known is None and due not in names.values():
             names[got] = known = str(due)
-        return known == due
+        return known == due or (stored and got == due)  # the state has been renamed already
+    if isinstance(due, Rising):
+        return names is not None and _rises(
+            int(got) if stored and _is_int(got) else got, due, names
+        )
     if isinstance(due, Raised):
         return isinstance(got, Raised) and issubclass(got.kind, due.kind)
     if type(got) is not type(due):
@@ -125,11 +148,29 @@ def same(got: Any, due: Any, names: dict[str, str] | None = None) -> bool:
         return math.isclose(got, due, rel_tol=_CLOSE, abs_tol=_CLOSE)
     if isinstance(due, list | tuple):
         return len(got) == len(due) and all(
-            same(one, other, names) for one, other in zip(got, due, strict=True)
+            same(one, other, names, stored=stored) for one, other in zip(got, due, strict=True)
         )
     if isinstance(due, dict):
-        return got.keys() == due.keys() and all(same(got[key], due[key], names) for key in due)
+        return got.keys() == due.keys() and all(
+            same(got[key], due[key], names, stored=stored) for key in due
+        )
     return bool(got == due)
+
+
+def _is_int(text: Any) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isdigit()
+
+
+def _rises(got: Any, due: Rising, names: Names) -> bool:
+    """True when a number is in its place among those that were drawn; they are added."""
+    if type(got) is not int or got <= 0:
+        return False
+    drawn = {number: place for number, place in names.items() if isinstance(place, Rising)}
+    if got not in drawn and all(
+        place != due and (got > number) is (due > place) for number, place in drawn.items()
+    ):
+        names[got] = drawn[got] = due
+    return drawn.get(got) == due
 
 
 def lives_as(got: Any, due: Any, elapsed_ms: float) -> bool:
@@ -145,7 +186,7 @@ def lives_as(got: Any, due: Any, elapsed_ms: float) -> bool:
 def typed(got: Any, due: Any) -> tuple[str, str]:
     """Both in words, with their types where these differ."""
     shown, wanted = repr(got), repr(due)
-    plain = not isinstance(due, Between | Raised | Fresh) and due is not ANYTHING
+    plain = not isinstance(due, Between | Raised | Fresh | Rising) and due is not ANYTHING
     if plain and type(got) is not type(due) and not isinstance(got, Raised):
         kinds = [type(one).__name__ for one in (got, due)]
         shown, wanted = (

@@ -11,8 +11,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labsupport.exercises.contract import ALONE, Case, Contract
-from labsupport.exercises.matching import lives_as, same, typed
+from labsupport.exercises.contract import ALONE, Blocked, Case, Contract, filled
+from labsupport.exercises.matching import Names, lives_as, same, typed
 from labsupport.exercises.state import KEPT, State, frozen, plain_text
 
 __all__ = ["Fault", "Possibilities", "Possibility", "compare"]
@@ -33,6 +33,14 @@ class Possibility:
 
     told: Told
     state: State
+
+    def knowing(self, names: Names) -> "Possibility":
+        """The same, where the model knows what the answer has made up."""
+        if names == self.state.names:
+            return self
+        state = self.state.copy()
+        state.names = names
+        return Possibility(self.told, state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +65,22 @@ class Possibilities:
         contract: whose model says what is due.
         case: start and programs.
         starts: the model's states to begin with, when several explain what a fault has left.
+        expires: what has a TTL may expire at any moment.
+        outwaited: who is blocked by what has a TTL may wait until it has expired.
     """
 
-    def __init__(self, contract: Contract, case: Case, starts: Sequence[State] = ()) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        case: Case,
+        starts: Sequence[State] = (),
+        *,
+        expires: bool = False,
+        outwaited: bool = False,
+    ) -> None:
         self._contract = contract
+        self._outwaited = outwaited
+        self._expires = expires
         self._case = case
         self._starts = starts or [case.start]
         self._serial: list[Possibility] | None = None
@@ -102,11 +122,12 @@ class Possibilities:
         for way in ways:
             if not self._may_be(told, way.told):
                 continue
+            names = dict(way.state.names)
             fault, closeness = compare(
-                self._contract, self._case.start, told, view, way, elapsed_ms
+                self._contract, self._case.start, told, view, way, elapsed_ms, names
             )
             if fault is None:
-                fits.append(way)
+                fits.append(way.knowing(names))
             elif closeness > rank:
                 nearest, rank = fault, closeness
         return fits, nearest
@@ -137,7 +158,12 @@ class Possibilities:
         while todo and tried < _MOST_ORDERS:
             tried += 1
             start, order = todo.pop()
-            played = self._play(start, order)
+            try:
+                played = self._play(start, order)
+            except Blocked as wait:
+                if self._outwaited and wait.ms is not KEPT:
+                    todo.append((start, (*order[:-1], (None, (wait.key,)), order[-1])))
+                continue
             if played.options:  # the last move has to choose first
                 who, picks = order[-1]
                 options = range(played.options)
@@ -150,6 +176,9 @@ class Possibilities:
                 if serial and played.inside not in ("", who):
                     continue
                 todo.append((start, (*order, (who, ()))))
+            for key, life in played.possibility.state.lives.items() if self._expires else ():
+                if life is not KEPT:
+                    todo.append((start, (*order, (None, (key,)))))
 
     def _play(self, start: State, order: tuple["_Move", ...]) -> "_Played":
         state = start.copy()
@@ -158,6 +187,9 @@ class Possibilities:
         inside, alone = "", False
         gone: set[str] = set()
         for who, picks in order:
+            if who is None:
+                state.remove(*picks)
+                continue
             if alone and who != inside:
                 gone.add(inside)  # others come only when it has crashed there
             before = len(told[who])
@@ -171,13 +203,16 @@ class Possibilities:
         return _Played(Possibility(told, state), inside, 0, gone)
 
     def _run(self, state: State, who: str, told: list[Any]) -> Generator[Any, Any, None]:
-        for call in self._case.programs[who]:
+        calls = self._case.programs[who]
+        for call in calls:
+            call = filled(call, zip(calls, told, strict=False))
             reply = yield from self._contract.pieces(state, who, call)
             told.append(reply)
             yield None
 
 
-_Move = tuple[str, tuple[int, ...]]  # whose piece comes next, and what it chooses
+_Move = tuple[str | None, tuple[Any, ...]]
+"""Whose piece comes next, and what it chooses; or None, and which key expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +224,15 @@ class _Played:
 
 
 def compare(
-    contract: Contract, start: State, told: Told, view: State, way: Possibility, elapsed_ms: float
+    contract: Contract,
+    start: State,
+    told: Told,
+    view: State,
+    way: Possibility,
+    elapsed_ms: float,
+    names: Names,
 ) -> tuple[Fault | None, int]:
-    """What is wrong with a run if this was to come of it, and how near it came."""
-    names: dict[str, str] = {}
+    """What is wrong with a run if this was to come of it, and how near it came; adds to `names`."""
     near = 0
     for who, replies in told.items():
         for got, due in zip(replies, way.told[who], strict=False):
@@ -203,7 +243,7 @@ def compare(
             near += 1
     near += 10
     view = _renamed(view, names)
-    fault = _left(contract, start, view, way.state)
+    fault = _left(contract, start, view, way.state, names)
     if fault is not None:
         return fault, near
     near += 10
@@ -224,14 +264,14 @@ def compare(
     return None, near
 
 
-def _left(contract: Contract, start: State, view: State, due: State) -> Fault | None:
+def _left(contract: Contract, start: State, view: State, due: State, names: Names) -> Fault | None:
     real, model = contract.shown(view, start), contract.shown(due, start)
     for key in dict.fromkeys([*real, *model]):  # in the order in which the contract shows them
         if key not in real:
             return Fault("left", f"{key} is not there; {plain_text(model[key])} is due.", key)
         if key not in model:
             return Fault("left", f"{key} holds {plain_text(real[key])}; nothing is due.", key)
-        if not same(real[key], model[key]):
+        if not same(real[key], model[key], names, stored=True):
             got, wanted = plain_text(real[key]), plain_text(model[key])
             return Fault("left", f"{key} holds {got}; {wanted} is due.", key)
     return None
@@ -248,7 +288,7 @@ def _seconds(ms: Any) -> str:
     return f"{ms.low / 1000:,g} to {ms.high / 1000:,g} s"
 
 
-def _renamed(view: State, names: Mapping[str, str]) -> State:
+def _renamed(view: State, names: Names) -> State:
     """The state with the texts that the answer made up replaced by what they stand for."""
     if not names:
         return view
@@ -256,7 +296,7 @@ def _renamed(view: State, names: Mapping[str, str]) -> State:
     def of(value: Any) -> Any:
         if isinstance(value, str):
             for text, name in names.items():
-                value = value.replace(text, name)
+                value = value.replace(text, name) if isinstance(text, str) else value
             return value
         if isinstance(value, dict):
             return type(value)({of(key): of(one) for key, one in value.items()})

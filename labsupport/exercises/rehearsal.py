@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labsupport.errors import LabError, NotDeterministicError, NotSteppableError
-from labsupport.exercises.contract import WAIT, Call, Case, Contract, Functions
+from labsupport.exercises.contract import WAIT, Call, Case, Contract, Functions, filled
 from labsupport.exercises.matching import Raised
 from labsupport.exercises.possibilities import Fault, Possibilities, Possibility, compare
 from labsupport.exercises.state import KEPT, State, frozen
@@ -44,6 +44,10 @@ class Remains:
     state: State
     ways: tuple[Possibility, ...]
     elapsed_ms: float
+
+
+_Earlier = dict[str, list[tuple[Call, Any]]]
+"""By client: the calls that it has made, and what it was told."""
 
 
 @dataclass(slots=True)
@@ -91,7 +95,11 @@ def play_at_once(
     Returns:
         How many orders were run, and the breach, if there was one.
     """
-    notes, possible = _Notes(), Possibilities(contract, case, [way.state for way in ways])
+    notes = _Notes()
+    possible = Possibilities(
+        contract, case, [way.state for way in ways],
+        expires=bool(moves.get("expires")), outwaited=bool(moves.get("crashes")),
+    )  # fmt: skip
     known: set[str] = set()
     runs = 0
 
@@ -108,6 +116,7 @@ def play_at_once(
         def run(redis: Any, db: Any) -> None:
             keeper = _keeper(who, case)
             for call in case.programs[who]:
+                call = filled(call, zip(case.programs[who], notes.told[who], strict=False))
                 begin = keeper.monotonic()
                 notes.told[who].append(_reply(contract, answer, redis, db, who, call))
                 own = call.name in answer and call.name not in contract.patient
@@ -228,9 +237,12 @@ def play_after(
         redis.ping()  # a call may take no step, and a client must
         keeper = _keeper(name, case)
         begin, waited_ms = keeper.monotonic(), 0.0
-        models = [(state.copy(), state) for state in starts]
+        models: list[tuple[State, _Earlier]] = [(state.copy(), {}) for state in starts]
+        earlier: _Earlier = {}
         for number, (who, call) in enumerate(case.after, 1):
-            got = _reply(contract, answer, redis, db, who, call)
+            before = earlier.setdefault(who, [])
+            got = _reply(contract, answer, redis, db, who, filled(call, before))
+            before.append((call, got))
             waited_ms += call.args[0] * 1000 if call.name == WAIT else 0
             if waited is not None and keeper.monotonic() > begin and not waited_ms:
                 waited.append(case)
@@ -240,11 +252,17 @@ def play_after(
                 view = contract.read(*direct)
             elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000 - waited_ms
             right, nearest = [], (Fault("ends", ""), -1)
-            for model, start in models:
-                due = Possibility({who: [contract.whole(model, who, call)]}, model)
-                fault, near = compare(contract, case.start, {who: [got]}, view, due, elapsed_ms)
+            for model, given_before in models:
+                before = given_before.setdefault(who, [])
+                told = contract.whole(model, who, filled(call, before))
+                before.append((call, told))
+                due, names = Possibility({who: [told]}, model), dict(model.names)
+                fault, near = compare(
+                    contract, case.start, {who: [got]}, view, due, elapsed_ms, names
+                )
                 if fault is None:
-                    right.append((model, start))
+                    model.names = names
+                    right.append((model, given_before))
                 elif near > nearest[1]:
                     nearest = fault, near
             if not right:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from labsupport.exercises.matching import Between
+from labsupport.exercises.matching import Between, Names, Rising
 from labsupport.servers import OWNER_KEY
 
 __all__ = ["KEPT", "Scores", "State"]
@@ -61,6 +61,7 @@ class State(dict[str, Any]):
 
     Attributes:
         at: the server's time in seconds when this was read; 0 in a model.
+        names: what a model knows of the texts and numbers that the answer has made up.
     """
 
     _KINDS: ClassVar[dict[str, type]] = {"list": list, "set": set, "hash": dict, "zset": Scores}
@@ -71,6 +72,7 @@ class State(dict[str, Any]):
         super().__init__(keys)
         self.lives: dict[str, Any] = dict(lives or {})
         self.at = 0.0
+        self.names: Names = {}
 
     def __repr__(self) -> str:
         return self.shown()
@@ -211,7 +213,7 @@ def _text(value: Any) -> Any:
         return [_text(one) for one in value]
     if isinstance(value, set):
         return {str(one) for one in value}
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool | Rising) else value
 
 
 def frozen(value: Any) -> str:

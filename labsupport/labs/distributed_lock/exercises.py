@@ -7,11 +7,8 @@ import secrets
 import time
 
 from labsupport.exercises import Exercise
-from labsupport.labs.distributed_lock.checks import (
-    check_numbered_lock,
-    check_own_lock,
-    check_sell_once,
-)
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.distributed_lock.contracts import NumberedLock, OwnLock, SellOnce
 
 __all__ = ["EXERCISES"]
 
@@ -89,8 +86,8 @@ def sell_once_stub(db, fence):
 
     Two may believe that they hold the lock, in any order and at any time, or with the same
     number after Redis lost its counter. Each piece that is sold leaves the stock, and none is
-    sold that is not there. A number below one that came before it sells nothing.
-    products.fence is 0 at the start.
+    sold that is not there. A number below one that came before it sells nothing, an equal one
+    may. Any other that is not overtaken sells. products.fence is 0 at the start.
     """
     row = db.fetch_one("SELECT stock FROM products WHERE id = 1")
     if row["stock"] == 0:
@@ -124,7 +121,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "One script each: `if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end`, then "
             "`return redis.call('PEXPIRE', KEYS[1], ARGV[2])`, or `DEL`. `bool(...)` of the reply.",
         ),
-        check=check_own_lock,
+        check=judged_by(OwnLock()),
     ),
     Exercise(
         number="07.2",
@@ -138,7 +135,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "One script with two keys, the lock and the counter: `EXISTS` the lock? return 0. Else "
             "`INCR` the counter, `SET` the lock to it with `PX`, and return it.",
         ),
-        check=check_numbered_lock,
+        check=judged_by(NumberedLock()),
     ),
     Exercise(
         number="07.3",
@@ -152,6 +149,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`UPDATE … SET fence = :fence WHERE id = 1 AND fence < :fence` (0 rows: return False); "
             "`SELECT stock`; `UPDATE … SET stock = :left WHERE id = 1 AND fence = :fence`.",
         ),
-        check=check_sell_once,
+        check=judged_by(SellOnce()),
     ),
 )

@@ -4,7 +4,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from labsupport.exercises import Exercise
-from labsupport.labs.pubsub.checks import check_confirm, check_follow
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.pubsub.contracts import Confirm, Follow
 from labsupport.labs.pubsub.trim_checks import check_trim
 
 __all__ = ["EXERCISES"]
@@ -105,7 +106,7 @@ EXERCISES: tuple[Exercise, ...] = (
             '`redis.pipeline().get("version").hgetall("stock").execute()` is a MULTI. Return what you '
             "read, and do not add the message: it is in there.",
         ),
-        check=check_follow,
+        check=judged_by(Follow()),
     ),
     Exercise(
         number="09.2",
@@ -120,7 +121,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "A script: if `SADD confirmed order` is 0, return; else `XADD emails * order …`. Or "
             "`WATCH`, look, and both commands in a MULTI.",
         ),
-        check=check_confirm,
+        check=judged_by(Confirm()),
     ),
     Exercise(
         number="09.3",

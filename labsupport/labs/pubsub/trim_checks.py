@@ -1,5 +1,7 @@
 """How answers to exercise 09.3, which trims a stream that many read, are put to the test."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from labsupport.exercises import Outcome
@@ -9,24 +11,34 @@ __all__ = ["check_trim"]
 
 _SAMPLE = 1_000  # enough for what asks the server a dozen questions; longer answers are right, too
 _NAMES = ("ada", "bob")
-# of one millisecond, as when many are sold at once
+# of one millisecond, as when many are sold at once; or not
 _ENTRIES = "5-8", "5-9", "5-10", "5-11", "5-12"
+_APART = "9-11", "10-3", "10-20", "100-0"
 
 
 def check_trim(answer: Answer) -> Outcome:
-    def stream(**groups: tuple[int, int]) -> ClientFunction:
-        """Four orders, and groups that have acknowledged so many and been given so many more."""
+    def stream(
+        *, entries: tuple[str, ...] = _ENTRIES[:4], last: bool = False, **groups: tuple[int, int]
+    ) -> ClientFunction:
+        """Four orders, and groups that have acknowledged so many and been given so many more.
+
+        With `last`, a group has acknowledged the last that it was given, and not the first.
+        """
 
         def prepare(redis: Any, db: Any) -> None:
-            for entry in _ENTRIES[:4]:
+            for entry in entries:
                 redis.xadd("orders", {"text": entry}, id=entry)
             for name, (handled, more) in groups.items():
                 redis.xgroup_create("orders", name, id="0")
-                if handled + more:
-                    redis.xreadgroup(name, name, {"orders": ">"}, count=handled + more)
+                for consumer, count in ((name, handled + more - 1), ("another", 1)):
+                    if count > 0 and handled + more:
+                        redis.xreadgroup(name, consumer, {"orders": ">"}, count=count)
                 if handled:
-                    redis.xack("orders", name, *_ENTRIES[:handled])
+                    given = entries[: handled + more]
+                    redis.xack("orders", name, *(given[more:] if last else given[:handled]))
             redis.set("before", books(redis))
+            if entries == _APART:
+                redis.set("apart", 1)
 
         return prepare
 
@@ -37,6 +49,23 @@ def check_trim(answer: Answer) -> Outcome:
 
     def trimmer(redis: Any, db: Any) -> None:
         answer(redis, _NAMES)
+
+    def any_groups() -> Iterator[Trial]:
+        """Each of the two groups in any state, or not there."""
+        states = [None, (0, 0), (0, 2), (1, 0), (1, 1), (2, 0), (2, 2), (3, 1), (4, 0)]
+        for number, pair in enumerate(itertools.product(states, states)):
+            groups = {name: state for name, state in zip(_NAMES, pair, strict=True) if state}
+            told = [
+                f"{name} {' and '.join(map(str, state)) if state else 'not started'}"
+                for name, state in zip(_NAMES, pair, strict=True)
+            ]
+            apart, last = number % 2 == 1, number % 3 == 1
+            yield Trial(
+                f"Handled, and in hand: {', '.join(told)}",
+                one,
+                stream(entries=_APART if apart else _ENTRIES[:4], last=last, **groups),
+                exactly,
+            )
 
     def reader(redis: Any, db: Any) -> None:
         """Handle what is pending and one more entry, and take another one in hand."""
@@ -57,9 +86,10 @@ def check_trim(answer: Answer) -> Outcome:
         }
         for name in _NAMES:
             last = groups.get(name, "0-0")
-            read = _ENTRIES.index(last) + 1 if last in _ENTRIES else 0
+            all_of_them = _APART if redis.get("apart") else _ENTRIES[:added]
+            read = all_of_them.index(last) + 1 if last in all_of_them else 0
             pending = redis.xpending_range("orders", name, "-", "+", 10) if name in groups else []
-            found[name] = [one["message_id"] for one in pending] + list(_ENTRIES[read:added])
+            found[name] = [one["message_id"] for one in pending] + list(all_of_them[read:])
         return found
 
     def safe(redis: Any, added: int) -> None:
@@ -95,7 +125,7 @@ def check_trim(answer: Answer) -> Outcome:
 
         return invariant
 
-    one = {"trimmer": trimmer}
+    one: dict[str, ClientFunction] = {"trimmer": trimmer}
     reads, adds = {**one, "bob": reader}, {**one, "publisher": publisher}
     return put_through(
         (
@@ -130,5 +160,6 @@ def check_trim(answer: Answer) -> Outcome:
             Trial(
                 "An order comes after the last", adds, stream(ada=(4, 0), bob=(4, 0)), meanwhile(5)
             ),
+            *any_groups(),
         )
     )

@@ -17,17 +17,19 @@ _TTL = 1.2  # ten times what two nodes that hang cost an answer that waits 50 ms
 
 def check_lock_on(answer: Answer) -> Outcome:
     trials = (
-        ("Five servers", 0, 0),
-        ("Two of five servers hang", 0, 2),
-        ("Two of five servers dead", 2, 0),
-        ("Three of five servers dead", 3, 0),
+        ("Five servers", 0, 0, False),
+        ("Two of five servers hang", 0, 2, False),
+        ("Two of five servers dead", 2, 0, False),
+        ("Three of five servers dead", 3, 0, False),
+        ("Two of five servers dead from the start", 2, 0, True),
+        ("Three of five servers dead from the start", 3, 0, True),
     )
-    for situation, dead, hung in trials:
+    for situation, dead, hung, early in trials:
         with ExitStack() as closing:
             servers = [closing.enter_context(server) for server in start_masters(5)]
             pool = closing.enter_context(WorkerPool())
             try:
-                wrong = _try_lock(pool, answer, servers, dead, hung)
+                wrong = _try_lock(pool, answer, servers, dead, hung, early=early)
             except ImplementationError as error:
                 cause = error.__cause__ or error
                 wrong = f"{type(cause).__name__} was raised." if error.__cause__ else error.problem
@@ -37,12 +39,24 @@ def check_lock_on(answer: Answer) -> Outcome:
 
 
 def _try_lock(
-    pool: WorkerPool, answer: Answer, servers: Sequence[Server], dead: int, hung: int
+    pool: WorkerPool,
+    answer: Answer,
+    servers: Sequence[Server],
+    dead: int,
+    hung: int,
+    *,
+    early: bool,
 ) -> str:
-    """What is wrong with an answer that meets dead and hanging servers; "" if nothing is."""
-    worker = pool.start(_take_and_free, answer, [server.url for server in servers], gated=True)
+    """What is wrong with an answer that meets dead and hanging servers; "" if nothing is.
+
+    With `early`, they are dead before the answer is given their URLs, theirs first.
+    """
+    for server in servers[5 - dead :] if early else ():
+        server.kill()
+    urls = [server.url for server in (reversed(servers) if early else servers)]
+    worker = pool.start(_take_and_free, answer, urls, gated=True)
     worker.until("ready")
-    for server in servers[5 - dead :]:
+    for server in servers[5 - dead :] if not early else ():
         server.kill()
     for server in servers[:hung]:  # those that are asked first
         server.pause()

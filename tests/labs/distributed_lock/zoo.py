@@ -35,7 +35,7 @@ def parts(*, new=secrets.token_urlsafe, take=None, renew=None, free=None):
     return take or right_take, renew or right_renew, free or right_free
 
 
-@wrong("07.1", situation="One after the other", because="has -1 ms", sequential=True)
+@wrong("07.1", situation="One call after the other", because="has no time to live", sequential=True)
 def no_ttl():
     def take(redis, name, ttl):
         token = secrets.token_urlsafe()
@@ -48,8 +48,8 @@ def no_ttl():
 
 @wrong(
     "07.1",
-    situation="A holder who may crash",
-    because="lock:kettle has no TTL",
+    situation="A client that crashes",
+    because="has no time to live; 60 s is due",
     schedule="SETNX crash:PEXPIRE",
 )
 def expires_it_afterwards():
@@ -63,16 +63,21 @@ def expires_it_afterwards():
     return parts(take=take)
 
 
-@wrong("07.1", situation="A free that comes too late", because="finds None in it")
+@wrong(
+    "07.1",
+    situation="One call after the other",
+    because="was given True; False is due",
+    sequential=True,
+)
 def no_token():
     return parts(new=lambda: "taken", free=lambda redis, name, token: bool(redis.delete(name)))
 
 
 @wrong(
     "07.1",
-    situation="A free that comes too late",
-    because="finds None in it",
-    schedule="SET GET expire:lock:kettle SET DEL GET PTTL DEL",
+    situation="Several clients, and a pause that outlasts every TTL",
+    because="one gives ada a new token 1, then False and bob True, then 1",
+    schedule="SET GET expire:lock:kettle SET DEL EVAL",
 )
 def looks_then_frees():
     def free(redis, name, token):
@@ -81,12 +86,21 @@ def looks_then_frees():
     return parts(free=free)
 
 
-@wrong("07.1", situation="A renew that comes too late", because="has renewed Bob's lock")
+@wrong(
+    "07.1",
+    situation="One call after the other",
+    because="was given True; False is due",
+    sequential=True,
+)
 def renews_whosever_it_is():
     return parts(renew=lambda redis, name, token, ttl: bool(redis.pexpire(name, int(ttl * 1000))))
 
 
-@wrong("07.1", situation="A renew that comes too late", because="has renewed Bob's lock")
+@wrong(
+    "07.1",
+    situation="Several clients, and a pause that outlasts every TTL",
+    because="one gives ada a new token 1, then False and bob True, then 1",
+)
 def looks_then_renews():
     def renew(redis, name, token, ttl):
         return redis.get(name) == token and bool(redis.pexpire(name, int(ttl * 1000)))
@@ -94,7 +108,12 @@ def looks_then_renews():
     return parts(renew=renew)
 
 
-@wrong("07.1", situation="A renew that comes too late", because="finds '")
+@wrong(
+    "07.1",
+    situation="One call after the other",
+    because="was given True; False is due",
+    sequential=True,
+)
 def renews_by_taking():
     def renew(redis, name, token, ttl):
         return bool(redis.set(name, token, xx=True, px=int(ttl * 1000)))
@@ -102,17 +121,21 @@ def renews_by_taking():
     return parts(renew=renew)
 
 
-@wrong("07.1", situation="Fifty holders", because="the same token", sequential=True)
+@wrong(
+    "07.1", situation="One call after the other", because="a new token 2 is due", sequential=True
+)
 def token_from_the_clock():
     return parts(new=lambda: str(int(time.time() * 10)))
 
 
-@wrong("07.1", situation="Fifty holders", because="the same token", sequential=True)
+@wrong(
+    "07.1", situation="One call after the other", because="a new token 2 is due", sequential=True
+)
 def token_from_the_process():
     return parts(new=lambda: str(os.getpid()))
 
 
-@wrong("07.1", situation="Two who want the lock", because="one at a time", schedule=None)
+@wrong("07.1", situation="Several clients at once", because="No order of the calls gives that")
 def looks_then_takes():
     def take(redis, name, ttl):
         token = secrets.token_urlsafe()
@@ -124,7 +147,12 @@ def looks_then_takes():
     return parts(take=take)
 
 
-@wrong("07.1", situation="One after the other", because="With ttl=60 the lock has", sequential=True)
+@wrong(
+    "07.1",
+    situation="One call after the other",
+    because="is due. The contract: “lives for ttl seconds”",
+    sequential=True,
+)
 def seconds_for_milliseconds():
     def take(redis, name, ttl):
         token = secrets.token_urlsafe()
@@ -135,10 +163,120 @@ def seconds_for_milliseconds():
     return parts(take=take)
 
 
+@wrong(
+    "07.1",
+    situation="One call after the other",
+    because="was given False; True is due",
+    sequential=True,
+)
+def never_shortens():
+    def renew(redis, name, token, ttl):
+        script = MINE + "return redis.call('PEXPIRE', KEYS[1], ARGV[2], 'GT')"
+        return bool(redis.eval(script, 1, name, token, int(ttl * 1000)))
+
+    return parts(renew=renew)
+
+
+@wrong(
+    "07.1",
+    situation="One call after the other",
+    because="an error (TimeoutError: it is still held",
+    sequential=True,
+)
+def waits_for_ten_seconds():
+    def take(redis, name, ttl):
+        token, end = secrets.token_urlsafe(), time.monotonic() + 10
+        while time.monotonic() < end:
+            if redis.set(name, token, nx=True, px=int(ttl * 1000)):
+                return token
+            time.sleep(0.01)
+        raise TimeoutError("it is still held")
+
+    return parts(take=take)
+
+
+@wrong(
+    "07.1",
+    situation="One call after the other",
+    because="was given True; False is due",
+    sequential=True,
+)
+def renews_what_has_expired():
+    script = """
+    local holder = redis.call('GET', KEYS[1])
+    if holder and holder ~= ARGV[1] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return 1
+    """
+
+    def renew(redis, name, token, ttl):
+        return redis.eval(script, 1, name, token, int(ttl * 1000)) == 1
+
+    return parts(renew=renew)
+
+
+@wrong(
+    "07.1",
+    situation="One call after the other",
+    because="The key 'tokens' has no time to live: it stays for ever",
+    sequential=True,
+)
+def token_from_a_counter():
+    def take(redis, name, ttl):
+        token = str(redis.incr("tokens"))
+        while not redis.set(name, token, nx=True, px=int(ttl * 1000)):
+            time.sleep(0.01)
+        return token
+
+    return parts(take=take)
+
+
 # 07.2
 
 
-@wrong("07.2", situation="A holder who may be late, and one who is not", because="Bob has")
+@wrong(
+    "07.2",
+    situation="One call after the other",
+    because="It does not end: an order took more than 1,000 steps",
+    sequential=True,
+)
+def draws_for_each_attempt(redis, name, ttl):
+    while True:
+        number = redis.incr(f"{name}:number")
+        if redis.set(name, number, nx=True, px=int(ttl * 1000)):
+            return number
+        time.sleep(0.01)
+
+
+@wrong("07.2", situation="Several clients at once", because="came holds ['2', '1']")
+def draws_when_it_looks_free(redis, name, ttl):
+    while redis.exists(name):
+        time.sleep(0.01)
+    return draws_before_it_waits(redis, name, ttl)
+
+
+@wrong(
+    "07.2",
+    situation="One call after the other",
+    because="an int above all 10 before is due",
+    sequential=True,
+)
+def one_digit(redis, name, ttl):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+    local number = tonumber(string.sub(redis.call('GET', KEYS[2]) or '0', -1)) + 1
+    redis.call('SET', KEYS[2], number)
+    redis.call('SET', KEYS[1], number, 'PX', ARGV[1])
+    return number
+    """
+    while not (number := redis.eval(script, 2, name, f"{name}:number", int(ttl * 1000))):
+        time.sleep(0.01)
+    return number
+
+
+@wrong(
+    "07.2", situation="A client that crashes", because="lock:kettle holds 'taken'; nothing is due"
+)
 def draws_after_it_took(redis, name, ttl):
     while not redis.set(name, "taken", nx=True, px=int(ttl * 1000)):
         time.sleep(0.01)
@@ -147,7 +285,7 @@ def draws_after_it_took(redis, name, ttl):
     return number
 
 
-@wrong("07.2", situation="Two who want the lock", because="not above")
+@wrong("07.2", situation="Several clients at once", because="came holds ['2', '1']")
 def draws_before_it_waits(redis, name, ttl):
     number = redis.incr(f"{name}:number")
     while not redis.set(name, number, nx=True, px=int(ttl * 1000)):
@@ -155,7 +293,12 @@ def draws_before_it_waits(redis, name, ttl):
     return number
 
 
-@wrong("07.2", situation="One after the other", because="not above", sequential=True)
+@wrong(
+    "07.2",
+    situation="One call after the other",
+    because="an int above the one before is due",
+    sequential=True,
+)
 def number_from_the_clock(redis, name, ttl):
     number = int(time.time())
     while not redis.set(name, number, nx=True, px=int(ttl * 1000)):
@@ -163,7 +306,7 @@ def number_from_the_clock(redis, name, ttl):
     return number
 
 
-@wrong("07.2", situation="One after the other", because="not above", sequential=True)
+@wrong("07.2", situation="One call after the other", because="before is due", sequential=True)
 def number_by_chance(redis, name, ttl):
     number = secrets.randbelow(1_000) + 1
     while not redis.set(name, number, nx=True, px=int(ttl * 1000)):
@@ -171,7 +314,12 @@ def number_by_chance(redis, name, ttl):
     return number
 
 
-@wrong("07.2", situation="A holder who may be late, and one who is not", because="Two were given")
+@wrong(
+    "07.2",
+    situation="One call after the other",
+    because="an int above all 2 before is due",
+    sequential=True,
+)
 def counter_that_expires(redis, name, ttl):
     script = """
     if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
@@ -185,7 +333,7 @@ def counter_that_expires(redis, name, ttl):
     return number
 
 
-@wrong("07.2", situation="A holder who may crash", because="no lock that stays for ever")
+@wrong("07.2", situation="A client that crashes", because="has no time to live; 60 s is due")
 def numbered_without_a_ttl(redis, name, ttl):
     script = """
     if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
@@ -200,14 +348,14 @@ def numbered_without_a_ttl(redis, name, ttl):
 # 07.3
 
 
-@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
+@wrong("07.3", situation="Several clients at once", because="stock holds '2'; '1' is due")
 def checks_on_write_only(db, fence):
     left = db.fetch_one(READ)["stock"] - 1
     sql = "UPDATE products SET stock = :left, fence = :fence WHERE id = 1 AND fence < :fence"
     return left >= 0 and db.execute(sql, left=left, fence=fence) == 1
 
 
-@wrong("07.3", situation="Two holders with one number", because="the stock went from 3 to 2")
+@wrong("07.3", situation="Several clients at once", because="stock holds '2'; '1' is due")
 def lets_an_equal_number_in(db, fence):
     claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence <= :fence"
     if db.execute(claim, fence=fence) == 0:
@@ -217,7 +365,7 @@ def lets_an_equal_number_in(db, fence):
     return left >= 0 and db.execute(sql, left=left, fence=fence) == 1
 
 
-@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
+@wrong("07.3", situation="Several clients at once", because="stock holds '2'; '1' is due")
 def claims_and_forgets(db, fence):
     claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
     if db.execute(claim, fence=fence) == 0:
@@ -228,7 +376,7 @@ def claims_and_forgets(db, fence):
     )
 
 
-@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
+@wrong("07.3", situation="Several clients at once", because="stock holds '2'; '1' is due")
 def claims_after_the_read(db, fence):
     left = db.fetch_one(READ)["stock"] - 1
     claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
@@ -238,7 +386,7 @@ def claims_after_the_read(db, fence):
     return db.execute(sql, left=left, fence=fence) == 1
 
 
-@wrong("07.3", situation="Two holders", because="the stock went from 3 to 2")
+@wrong("07.3", situation="Several clients at once", because="stock holds '2'; '1' is due")
 def compares_in_python(db, fence):
     row = db.fetch_one("SELECT stock, fence FROM products WHERE id = 1")
     if row["fence"] >= fence or row["stock"] == 0:
@@ -247,13 +395,23 @@ def compares_in_python(db, fence):
     return db.execute(sql, left=row["stock"] - 1, fence=fence) == 1
 
 
-@wrong("07.3", situation="Numbers that rise, then one that is late", because="Due", sequential=True)
+@wrong(
+    "07.3",
+    situation="One call after the other",
+    because="ada was given True; False is due",
+    sequential=True,
+)
 def no_fence_at_all(db, fence):
     sql = "UPDATE products SET stock = stock - 1 WHERE id = 1 AND stock > 0"
     return db.execute(sql) == 1
 
 
-@wrong("07.3", situation="The last piece", because="Sold: ada with 4, ada with 5", sequential=True)
+@wrong(
+    "07.3",
+    situation="One call after the other",
+    because="ada was given True; False is due",
+    sequential=True,
+)
 def sells_what_is_not_there(db, fence):
     claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
     if db.execute(claim, fence=fence) == 0:
@@ -261,3 +419,59 @@ def sells_what_is_not_there(db, fence):
     left = db.fetch_one(READ)["stock"] - 1
     sql = "UPDATE products SET stock = :left WHERE id = 1 AND fence = :fence"
     return db.execute(sql, left=left, fence=fence) == 1
+
+
+ASKS = "SELECT fence FROM products WHERE id = 1"
+
+
+@wrong(
+    "07.3",
+    situation="Several clients at once",
+    because="ada was given True and bob was given True, then True. No order of the calls gives that",
+)
+def asks_before_it_sells(db, fence):
+    if db.fetch_one(ASKS)["fence"] > fence:
+        return False
+    sql = "UPDATE products SET stock = stock - 1, fence = :fence WHERE id = 1 AND stock > 0"
+    return db.execute(sql, fence=fence) == 1
+
+
+@wrong(
+    "07.3",
+    situation="Several clients at once",
+    because="ada was given True and bob was given True, then True. No order of the calls gives that",
+)
+def notes_the_number_afterwards(db, fence):
+    sql = "UPDATE products SET stock = stock - 1 WHERE id = 1 AND fence < :fence AND stock > 0"
+    sold = db.execute(sql, fence=fence) == 1
+    if sold:
+        db.execute("UPDATE products SET fence = :fence WHERE id = 1", fence=fence)
+    return sold
+
+
+@wrong(
+    "07.3",
+    situation="One call after the other",
+    because="ada was given True; False is due",
+    sequential=True,
+)
+def compares_as_text(db, fence):
+    sql = (
+        "UPDATE products SET stock = stock - 1, fence = :fence WHERE id = 1 AND stock > 0"
+        " AND CAST(fence AS TEXT) < CAST(:fence AS TEXT)"
+    )
+    return db.execute(sql, fence=fence) == 1
+
+
+@wrong(
+    "07.3",
+    situation="One call after the other",
+    because="ada was given 1 (int); True (bool) is due",
+    sequential=True,
+)
+def replies_with_the_rows(db, fence):
+    sql = (
+        "UPDATE products SET stock = stock - 1, fence = :fence"
+        " WHERE id = 1 AND fence < :fence AND stock > 0"
+    )
+    return db.execute(sql, fence=fence)

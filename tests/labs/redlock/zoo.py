@@ -204,6 +204,20 @@ def a_majority_of_those_who_answer(urls):
     return lock_on(clients(urls), quorum=2)
 
 
+@wrong(
+    "08.2",
+    situation="Three of five servers dead from the start",
+    because="though there is no majority",
+)
+def knows_those_that_were_there_at_the_start(urls):
+    def there(node):
+        with suppress(redis.RedisError):
+            return node.ping()
+
+    nodes = [node for node in clients(urls) if there(node)]
+    return lock_on(nodes, quorum=len(nodes) // 2 + 1)
+
+
 @wrong("08.2", situation="Three of five servers dead", because="still has the lock")
 def keeps_the_votes_of_a_lost_election(urls):
     return lock_on(clients(urls), cleans=False)
