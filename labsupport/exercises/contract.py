@@ -104,10 +104,12 @@ class Contract:
         visible: patterns of the keys whose content is promised; any other must have a TTL.
         remembers: True when the contract's state is in keys of the answer's own, so that their TTLs
             do not pass in a case.
-        others: what other actors do to Redis, by name; what it returns is compared with what the
-            model's method returns, unless that is None.
+        others: what other actors do, by name, handed what `takes` says; what it returns is compared
+            with what the model's method returns, unless that is None.
         clients: names of those who meet.
-        faults: the moves of the adversary that the contract allows: "crash", "pause", "lost reply".
+        faults: the moves of the adversary that the contract allows: "crash", "pause", "lost reply",
+            "clocks", and "crash, clocks" for one whose clock is wrong and that crashes.
+        effort: the share of an attack's runs that it gets, where each run takes long.
         starts: strategy for what is in Redis before.
         calls: strategy for one call of anybody, in sequence.
     """
@@ -121,6 +123,7 @@ class Contract:
     others: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     clients: ClassVar[Sequence[str]] = ("ada", "bob")
     faults: ClassVar[Sequence[str]] = ("crash",)
+    effort: ClassVar[float] = 1.0
     starts: "ClassVar[SearchStrategy[State]]"
     calls: "ClassVar[SearchStrategy[Call]]"
 
@@ -205,14 +208,13 @@ class Contract:
     def ask(self, functions: Functions, redis: Any, db: Any, who: str, call: Call) -> Any:
         """Make a call for real."""
         args = [a.real(redis, db, who) if isinstance(a, Argument) else a for a in call.args]
-        if call.name in functions:
-            handed = {"redis": redis, "db": db}
-            return functions[call.name](*(handed[name] for name in self.takes), *args)
         if call.name == WAIT:
             keeper = timekeeper_here()
             assert keeper is not None
             return keeper.sleep(*args)
-        return self.others[call.name](redis, *args)
+        handed = {"redis": redis, "db": db}
+        function = functions.get(call.name) or self.others[call.name]
+        return function(*(handed[name] for name in self.takes), *args)
 
     def pieces(self, state: State, who: str, call: Call) -> Generator[Any, Any, Any]:
         """The model of a call, piece by piece; the generator's value is what is told."""
