@@ -293,7 +293,7 @@ def must_be_there(subscriber, local):
             del local[message["data"], 0]
 
 
-@wrong("04.2", because="found no local copy", situation="", sequential=True)
+@wrong("04.2", because="no copy left, though nobody had said anything", sequential=True)
 def keeps_nothing(subscriber, local):
     while True:
         local.clear()
