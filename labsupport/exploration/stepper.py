@@ -172,11 +172,9 @@ class Stepper:
         """The rows that this order changes, by table and id, with the columns that differ."""
         found: dict[str, str] = {}
         for table, rows in moment.tables.items():
+            known = [{_key(row): row for row in other.tables[table]} for other in self._run.moments]
             for row in rows:
-                others = [
-                    next((one for one in other.tables[table] if _key(one) == _key(row)), {})
-                    for other in self._run.moments
-                ]
+                others = [rows_then.get(_key(row), {}) for rows_then in known]
                 told = [
                     f"{name} {value}"
                     for name, value in row.items()

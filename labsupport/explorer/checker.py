@@ -174,7 +174,7 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
         label = names.label(operation)
         if task > "1":
             label += f" (task {task})"
-        steps.append(Step(who, move.kind, label, reply, store))
+        steps.append(Step(who, move.kind, label, reply, store, operation.own))
     return steps
 
 

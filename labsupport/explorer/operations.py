@@ -100,6 +100,7 @@ class Operation:
         transaction: "multi" for MULTI/EXEC; for SQL "inside" a transaction.
         watched: keys that the EXEC depends on.
         replies: what came back.
+        own: True on a database engine of the code's own.
         unchanged: True once it is known that it changed nothing, whatever it replied.
     """
 
@@ -109,6 +110,7 @@ class Operation:
     transaction: str = ""
     watched: tuple[Any, ...] = ()
     replies: Sequence[Any] = ()
+    own: bool = False
     unchanged: bool = False
 
     @property

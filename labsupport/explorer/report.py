@@ -28,6 +28,7 @@ class Step:
         label: the command or statement, e.g. "GET user:1"; it starts with the command's name.
         reply: what came back, in a few characters; empty where it says nothing.
         store: "redis" or "database".
+        own: True on a database engine of the code's own, whose rows the explorer does not read.
     """
 
     client: str
@@ -35,6 +36,7 @@ class Step:
     label: str
     reply: str = ""
     store: str = "redis"
+    own: bool = False
 
     def __str__(self) -> str:
         match self.move:
@@ -86,7 +88,7 @@ class Moment:
     Args:
         step: what was done.
         redis: what is in Redis now, by key.
-        tables: the committed rows of each table that a statement names.
+        tables: the committed rows of each table that a statement names, of the database that is handed out.
     """
 
     step: Step

@@ -15,10 +15,10 @@ _START = Step("", "start", "")
 
 
 def tables_of(steps: Iterable[Step]) -> list[str]:
-    """The tables that the statements among some steps name."""
+    """The tables that statements on the database that is handed out name."""
     found: set[str] = set()
     for step in steps:
-        if step.store == "database":
+        if step.store == "database" and not step.own:
             effects = sql_effects(step.label)
             found |= {name.partition(":")[2] for name in effects.reads | effects.writes}
     return sorted(name for name in found if re.fullmatch(r"\w+", name))

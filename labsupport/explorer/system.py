@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from greenlet import getcurrent
+from redis.commands.core import AsyncScript, Script
 from redis.exceptions import ResponseError
 
 from labsupport.errors import InvalidSettingError
@@ -332,7 +333,7 @@ class System:
         found: dict[str, str] = {}
         for namespace in namespaces:
             for name, value in list(namespace.items()):
-                text = getattr(value, "script", value)
+                text = value.script if isinstance(value, Script | AsyncScript) else value
                 if isinstance(text, str) and "redis.call" in text:
                     digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
                     found[text] = found[digest] = name.lower().strip("_")

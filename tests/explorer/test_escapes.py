@@ -131,6 +131,7 @@ async def thread_of_a_loop(redis, db):
 async def asynchronous_engine(redis, db):
     await redis.ping()
     engine = create_async_engine("postgresql+psycopg://127.0.0.1:9/none")
+    engine.dialect.driver = "asyncpg"  # which is not installed
     async with engine.connect() as connection:
         await connection.execute(sa.text("SELECT 1"))
 
@@ -154,7 +155,7 @@ ESCAPES = {
     other_greenlet: "used outside its function",
     psycopg_by_itself: "psycopg by itself",
     thread_of_a_loop: "starts a thread",
-    asynchronous_engine: "uses an engine of postgresql",
+    asynchronous_engine: r"uses an engine of postgresql\+asyncpg",
 }
 
 BEYOND = [
@@ -433,3 +434,38 @@ class TestNothingOutlivesARun:
         with engine.connect() as connection:
             assert connection.execute(sa.text("PRAGMA busy_timeout")).scalar() == patience
         engine.dispose()
+
+
+class Unbound:
+    """What stands for something that is not there, as a request does outside of one."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("Working outside of request context.")
+
+
+UNBOUND = Unbound()
+
+
+def test_what_stands_for_nothing_is_left_alone():
+    """The explorer looks at what the learner's names hold, and breaks on none of it."""
+
+    def client(redis, db):
+        redis.set("n", int(UNBOUND is None))
+
+    explore({"a": client}, invariant=lambda redis, db: redis.get("n") == "0").check()
+
+
+def test_a_library_that_is_imported_by_a_client(monkeypatch):
+    """It derives classes from date and datetime as ever; what the client itself imports is a stand-in."""
+    for name in [name for name in sys.modules if name.startswith("pydantic.v1")]:
+        monkeypatch.delitem(sys.modules, name)
+
+    def client(redis, db):
+        import datetime
+
+        import pydantic.v1.types  # class ConstrainedDate(date, metaclass=…)
+
+        assert issubclass(pydantic.v1.types.ConstrainedDate, datetime.date.__mro__[1])
+        redis.set("year", datetime.date.today().year)
+
+    explore({"a": client}, invariant=lambda redis, db: redis.get("year") == "2100").check()

@@ -153,3 +153,17 @@ def test_psycopg_by_itself_is_refused(postgresql):
         for escape in (client, lambda r, d: before.execute("SELECT 1")):
             with pytest.raises(NotSteppableError, match="uses psycopg by itself"):
                 explore({"a": escape}, invariant=always)
+
+
+def test_the_first_connection_is_a_clients(postgresql):
+    """What SQLAlchemy asks the server on its engine's first connection is no step, and is not refused."""
+    engine = sa.create_engine(postgresql.replace("postgresql:", "postgresql+psycopg:"))
+
+    def client(redis, db):
+        with engine.connect() as connection:
+            redis.set("one", connection.execute(sa.text("SELECT 1")).scalar())
+
+    report = explore({"a": client}, invariant=lambda redis, db: redis.get("one") == "1")
+    report.check()
+    assert report.interleavings == 1
+    engine.dispose()

@@ -86,6 +86,7 @@ class Actor:
         others: what ends the work of connections of its own, by their identity.
         read_twice: True once it has asked what time it is, taken a step, and asked again.
         trusted: above 0 while the explorer's own code opens a connection for it.
+        connecting: True while SQLAlchemy makes a connection ready for it, which is no step.
     """
 
     def __init__(
@@ -110,7 +111,6 @@ class Actor:
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = False
         self.read_twice = False
-        self.trusted = 0
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
         self.reset()
@@ -133,6 +133,8 @@ class Actor:
         self.done = False
         self.crashed = False
         self.busy = False
+        self.trusted = 0
+        self.connecting = False
         self.losing = False
         self.haste = 1
         # a client that repeats a step in vain is parked until something else has moved

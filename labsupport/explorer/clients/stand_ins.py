@@ -12,6 +12,7 @@ import datetime
 import os
 import random
 import secrets
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +24,7 @@ from greenlet import getcurrent
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.captured import Captured
-from labsupport.explorer.clients.namespaces import Namespaces
+from labsupport.explorer.clients.namespaces import Namespaces, installed
 
 __all__ = ["Timekeeper", "standing_in", "timekeeper_here"]
 
@@ -322,13 +323,17 @@ def _put_back(namespace: dict[str, Any], name: str, value: Any, stand_in: Any) -
 
 
 def _importing() -> Callable[..., Any]:
-    """An import that an explored function makes finds the stand-ins of classes."""
+    """An import that an explored function makes finds the stand-ins of classes.
+
+    A library that is imported only now finds the classes themselves, as it may derive others from them.
+    """
     usual = builtins.__import__
 
-    def look(name: str, *args: Any, **options: Any) -> Any:
-        found = usual(name, *args, **options)
+    def look(name: str, space: Any = None, *args: Any, **options: Any) -> Any:
+        found = usual(name, space, *args, **options)
         if name in _MODULES and timekeeper_here() is not None:
-            return _MODULES[name]
+            by = str((space or {}).get("__name__", ""))
+            return found if installed(by, sys.modules.get(by)) else _MODULES[name]
         return found
 
     return look

@@ -268,7 +268,7 @@ class Strand(Actor):
     async def pause(self, operation: Operation) -> None:
         """Return when the explorer lets the step be taken."""
         if self.client.crashed:
-            raise GreenletExit
+            raise GeneratorExit
         self.parked = self._loops.spins(operation, self.last, self.alone)
         self.pending = operation
         await self._wait()
@@ -289,7 +289,7 @@ class Strand(Actor):
         finally:
             self._future = self.waiting = None
         if self.client.crashed:
-            raise GreenletExit
+            raise GeneratorExit
 
     def took(self, operation: Operation, reply: Any) -> None:
         super().took(operation, reply)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-__all__ = ["Driver", "find_driver", "roll_back"]
+__all__ = ["STEPPED", "Driver", "find_driver", "roll_back"]
 
 
 class Driver(Protocol):
@@ -25,15 +25,22 @@ class Driver(Protocol):
 
 
 class Sqlite:
-    """The standard library's sqlite3."""
+    """The standard library's sqlite3.
+
+    Explored connections do not wait for the disk, as no run outlives the machine.
+    """
 
     def impatient(self, connection: Any) -> Any:
-        waits = connection.execute("PRAGMA busy_timeout").fetchone()[0]
-        connection.execute("PRAGMA busy_timeout = 0")
-        return waits
+        before = {}
+        for setting in ("busy_timeout", "synchronous"):
+            before[setting] = connection.execute(f"PRAGMA {setting}").fetchone()[0]
+            if setting == "busy_timeout" or not connection.in_transaction:
+                connection.execute(f"PRAGMA {setting} = 0")
+        return before
 
     def patient(self, connection: Any, before: Any) -> None:
-        connection.execute(f"PRAGMA busy_timeout = {before}")
+        for setting, value in before.items():
+            connection.execute(f"PRAGMA {setting} = {value}")
 
     def run(self, connection: Any, sql: str, statement: Callable[[], Any]) -> bool:
         try:
@@ -95,17 +102,31 @@ class Psycopg:
             connection.commit()
 
 
-_DRIVERS: dict[str, Driver] = {"sqlite+pysqlite": Sqlite(), "postgresql+psycopg": Psycopg()}
+_SQLITE, _PSYCOPG = Sqlite(), Psycopg()
+_DRIVERS: dict[tuple[str, bool], Driver] = {
+    ("sqlite+pysqlite", False): _SQLITE,
+    ("sqlite+aiosqlite", True): _SQLITE,
+    ("postgresql+psycopg", False): _PSYCOPG,
+    ("postgresql+psycopg", True): _PSYCOPG,
+}
+STEPPED = tuple(dict.fromkeys(kind for kind, _ in _DRIVERS))
+"""The drivers whose engines the explorer steps."""
 
 
 def find_driver(dialect: Any) -> Driver | None:
     """The driver of an engine's dialect; None when the explorer does not know it."""
-    if getattr(dialect, "is_async", False):
-        return None
-    return _DRIVERS.get(f"{dialect.name}+{dialect.driver}")
+    return _DRIVERS.get((f"{dialect.name}+{dialect.driver}", bool(dialect.is_async)))
 
 
-def roll_back(connection: Any) -> None:
-    """Undo what a client that is gone has begun."""
+def roll_back(connection: Any, pooled: Any) -> None:
+    """Undo what a client that is gone has begun.
+
+    Args:
+        connection: the driver's.
+        pooled: SQLAlchemy's of an asynchronous engine; it goes back to its pool, as SQLAlchemy complains
+            of one that nobody gave back.
+    """
     with suppress(Exception):  # it may be closed
         connection.rollback()
+        if pooled is not None:
+            pooled.close()

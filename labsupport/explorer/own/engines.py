@@ -10,7 +10,10 @@ from typing import Any
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import Actor, actor_here
 from labsupport.explorer.operations import Operation
-from labsupport.explorer.own.drivers import Driver, find_driver, roll_back
+from labsupport.explorer.own.async_engines import Replaced, TaskTurn
+from labsupport.explorer.own.async_engines import connect as async_connect
+from labsupport.explorer.own.coroutines import CoroutineActor
+from labsupport.explorer.own.drivers import STEPPED, Driver, find_driver, roll_back
 
 __all__ = ["engines_stepped"]
 
@@ -21,41 +24,46 @@ class _Engines:
     def __init__(self) -> None:
         self._patient: dict[int, tuple[Any, Driver, Any]] = {}  # connections, and how they waited
 
-    def step(self, cursor: Any, sql: str, parameters: Any, context: Any, run: Any) -> Any:
+    def step(self, sql: str, parameters: Any, context: Any, run: Any) -> Any:
         """Run a statement as a step of the client; None outside of all clients."""
         actor = actor_here()
-        if actor is None:
+        if actor is None or actor.connecting:
             return None
+        pooled = context.root_connection.connection
+        connection = pooled.dbapi_connection
         driver = _driver(actor, context.dialect)
-        connection = cursor.connection
-        operation = Operation("sql", ((sql, parameters),), transaction="inside")
+        turn = _turn(actor, context.dialect)
+        operation = Operation("sql", ((sql, parameters),), transaction="inside", own=True)
         with actor.trusting():
             if id(connection) not in self._patient:
                 self._patient[id(connection)] = connection, driver, driver.impatient(connection)
-        actor.others[id(connection)] = lambda: roll_back(connection)
+        given_back = pooled if context.dialect.is_async else None
+        actor.others[id(connection)] = lambda: roll_back(connection, given_back)
         while True:
-            actor.gate(operation)
+            turn.gate(operation)
             try:
                 with actor.trusting():
                     done = driver.run(connection, sql, run)
             except Exception as error:
-                actor.took(operation, error)
+                turn.took(operation, error)
                 raise
             if done:
-                actor.took(operation, None)
+                turn.took(operation, None)
                 return True
-            actor.busy = True  # a lock is not free: the step was not taken
+            turn.busy = True  # a lock is not free: the step was not taken
 
     def ended(self, connection: Any, word: str) -> None:
         """Let a commit or a rollback be a step, if there is a transaction."""
         actor = actor_here()
-        if actor is None:
+        if actor is None or actor.connecting:
             return
+        used = connection.connection.dbapi_connection
         driver = _driver(actor, connection.dialect)
-        if driver.in_transaction(connection.connection.driver_connection):
-            operation = Operation("sql", ((word, {}),), transaction="inside")
-            actor.gate(operation)
-            actor.took(operation, None)
+        if driver.in_transaction(used):
+            turn = _turn(actor, connection.dialect)
+            operation = Operation("sql", ((word, {}),), transaction="inside", own=True)
+            turn.gate(operation)
+            turn.took(operation, None)
 
     def restore(self) -> None:
         """Let all connections wait for locks as they did."""
@@ -69,26 +77,37 @@ def engines_stepped() -> Iterator[None]:
     """Step what clients do on engines that they were not handed."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
+    from sqlalchemy.pool import Pool
 
-    engines = _Engines()
+    engines, replaced = _Engines(), Replaced()
     step = engines.step
 
     def do_execute(cursor: Any, sql: str, parameters: Any, context: Any) -> Any:
-        return step(cursor, sql, parameters, context, lambda: cursor.execute(sql, parameters))
+        return step(sql, parameters, context, lambda: cursor.execute(sql, parameters))
 
     def do_executemany(cursor: Any, sql: str, parameters: Any, context: Any) -> Any:
-        return step(cursor, sql, (), context, lambda: cursor.executemany(sql, parameters))
+        return step(sql, (), context, lambda: cursor.executemany(sql, parameters))
 
     def do_execute_no_params(cursor: Any, sql: str, context: Any) -> Any:
-        return step(cursor, sql, (), context, lambda: cursor.execute(sql))
+        return step(sql, (), context, lambda: cursor.execute(sql))
 
     def do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
         actor = actor_here()
-        if actor is None:
-            return None
+        if actor is None:  # `given`, or the invariant
+            return async_connect(dialect, arguments, options) if dialect.is_async else None
         _driver(actor, dialect)
-        with actor.trusting():  # a connection of an engine is stepped
+        _connecting(actor, True)
+        try:
+            if dialect.is_async:
+                return async_connect(dialect, arguments, options)
             return dialect.connect(*arguments, **options)
+        except BaseException:
+            _connecting(actor, False)
+            raise
+
+    def checkout(connection: Any, record: Any, pooled: Any) -> None:
+        _connecting(actor_here(), False)  # it was made ready, and what is done on it is a step
+        replaced.checkout(connection, record)
 
     listeners: list[tuple[str, Callable[..., Any]]] = [
         ("do_connect", do_connect),
@@ -100,12 +119,26 @@ def engines_stepped() -> Iterator[None]:
     ]
     for name, listener in listeners:
         event.listen(Engine, name, listener)
+    event.listen(Pool, "checkout", checkout)
     try:
         yield
     finally:
         for name, listener in listeners:
             event.remove(Engine, name, listener)
+        event.remove(Pool, "checkout", checkout)
         engines.restore()
+        replaced.restore()
+
+
+def _connecting(actor: Actor | None, value: bool) -> None:
+    if actor is not None and actor.connecting != value:
+        actor.connecting = value
+        actor.trusted += 1 if value else -1
+
+
+def _turn(actor: Actor, dialect: Any) -> Any:
+    """Who takes the step: the client, or its task that awaits it."""
+    return TaskTurn(actor) if dialect.is_async and isinstance(actor, CoroutineActor) else actor
 
 
 def _driver(actor: Actor, dialect: Any) -> Driver:
@@ -113,8 +146,8 @@ def _driver(actor: Actor, dialect: Any) -> Driver:
     if driver is None:
         actor.fault = NotSteppableError(
             f"The client {actor.name!r} uses an engine of {dialect.name}+{dialect.driver}; the explorer "
-            "steps sqlite+pysqlite and postgresql+psycopg.",
-            "Use the db that the function is called with, or an engine of these two in this exploration.",
+            f"steps {', '.join(STEPPED)}.",
+            "Use the db that the function is called with, or an engine of these in this exploration.",
         )
         raise actor.fault
     return driver

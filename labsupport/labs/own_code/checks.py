@@ -1,0 +1,191 @@
+"""The checks of lab 15: a test is judged by the shops that it tells apart, a sale by every order."""
+
+import inspect
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from redis.asyncio import Redis
+from redis.exceptions import LockError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from labsupport.errors import ImplementationError, LabError
+from labsupport.exercises import Outcome
+from labsupport.exploration import explore
+from labsupport.labs.own_code import variants
+from labsupport.labs.own_code.shop import Base, Order, Product, Shop, restock
+
+__all__ = ["check_limit_test", "check_price_test", "check_sell"]
+
+_CACHE = Redis(decode_responses=True)  # in an exploration it is the explorer's
+
+
+@contextmanager
+def _database() -> Iterator[AsyncEngine]:
+    """An engine on an SQLite file of its own, whose tables are there."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shop.db"
+        plain = sa.create_engine(f"sqlite:///{path}")
+        Base.metadata.create_all(plain)
+        plain.dispose()
+        engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+        try:
+            yield engine
+        finally:
+            engine.sync_engine.dispose()
+
+
+# 15.1 and 15.2: a test
+
+
+def check_price_test(answer: Callable[..., Any]) -> Outcome:
+    """Does the test find the shops whose prices may stay old, and no others?"""
+    return _tells_apart(answer, variants.RIGHT_PRICES, variants.WRONG_PRICES)
+
+
+def check_limit_test(answer: Callable[..., Any]) -> Outcome:
+    """Does the test find the limits that fail, and no others?"""
+    return _tells_apart(answer, variants.RIGHT_LIMITS, variants.WRONG_LIMITS)
+
+
+def _tells_apart(
+    test: Callable[..., Any], right: tuple[type[Shop], ...], wrong: tuple[type[Shop], ...]
+) -> Outcome:
+    with _database() as engine:
+        for kind in right:
+            if (refusal := _refusal(test, kind(engine, _CACHE))) is not None:
+                told = str(refusal).strip() or "assert without a message"
+                reason = f"It fails for a shop that is right. {kind.__doc__}\n\n{told}"
+                return Outcome(False, reason, refusal)
+        for kind in wrong:
+            shop = kind(engine, _CACHE)
+            if _refusal(test, shop) is None:
+                return Outcome(False, f"It passes for a shop that is wrong. {kind.__doc__}", shop)
+    return Outcome(
+        True,
+        f"It passes for {len(right)} shops that are right and fails for {len(wrong)} that are wrong.",
+        test,
+    )
+
+
+def _refusal(test: Callable[..., Any], shop: Shop) -> AssertionError | None:
+    try:
+        result = test(shop)
+    except AssertionError as error:
+        return error
+    except LabError:
+        raise
+    except Exception as error:
+        raise ImplementationError("The test", error) from error
+    if inspect.isawaitable(result):
+        getattr(result, "close", lambda: None)()
+        raise LabError(
+            "The test is a coroutine function.",
+            "Write a plain function: `explore` does the awaiting.",
+        )
+    return None
+
+
+# 15.3: a sale
+
+
+def check_sell(answer: Callable[..., Any]) -> Outcome:
+    """Is each piece sold once, with its order, whoever pauses or crashes?"""
+    alone, both = {"ada": 3}, {"ada": 1, "bob": 1}
+    with _database() as engine:
+        for situation, stock, clients, moves in (
+            ("One after the other", 2, alone, {}),
+            ("Two at once", 1, both, {"expires": "*"}),  # if a lock is over, for one
+            ("Two at once, with enough for both", 5, both, {"max_runs": 100}),
+            ("A crash", 1, both, {"crashes": ["ada"], "expires": "*"}),
+        ):
+            faults, report = _sold(answer, engine, stock, clients, **moves)
+            if report.findings:
+                fault = faults[-1] if faults else report.findings[0].reason
+                return Outcome(False, f"{situation}: {fault}", report)
+            if not report.exhausted and not report.given_up.startswith("more than"):
+                return Outcome(False, f"{situation}: {report.given_up}", report)
+    return Outcome(True, "Each piece was sold once, with its order, in every order tried.", report)
+
+
+def _sold(
+    answer: Callable[..., Any],
+    engine: AsyncEngine,
+    stock: int,
+    clients: dict[str, int],
+    **moves: Any,
+) -> tuple[list[str], Any]:
+    """What was wrong, the latest last, and the explorer's report."""
+    faults: list[str] = []
+
+    async def given(redis: Any, db: Any) -> None:
+        await restock(engine, stock=stock)
+        async with AsyncSession(engine) as session:
+            session.add(Product(id=2, price=1, stock=1))  # nobody asks for it
+            await session.commit()
+
+    def client(name: str, times: int) -> Callable[..., Any]:
+        async def buy(redis: Any, db: Any) -> list[Any]:
+            return [await _told(answer, engine, redis, name) for _ in range(times)]
+
+        return buy
+
+    async def sold_once(redis: Any, db: Any, told: dict[str, Any]) -> bool:
+        """Each piece is sold once, with its order"""
+        async with AsyncSession(engine) as session:
+            products = sa.select(Product.id, Product.stock)
+            left = {row.id: row.stock for row in await session.execute(products)}
+            orders = [
+                (one.product_id, one.customer) for one in await session.scalars(sa.select(Order))
+            ]
+        finished = {name: said for name, said in told.items() if isinstance(said, list)}
+        fault = _fault(stock, left, orders, finished, everybody=len(finished) == len(clients))
+        faults.extend([fault] if fault else [])
+        return not fault
+
+    buyers = {name: client(name, times) for name, times in clients.items()}
+    options: dict[str, Any] = {"stop": "first", "max_runs": 250, **moves}
+    return faults, explore(buyers, given=given, invariant=sold_once, **options)
+
+
+async def _told(answer: Callable[..., Any], engine: AsyncEngine, redis: Any, name: str) -> Any:
+    try:
+        return await answer(engine, redis, 1, name)
+    except LockError:  # its lock was over: an answer that promises nothing
+        return None
+
+
+def _fault(
+    stock: int,
+    left: dict[int, int],
+    orders: list[tuple[int, str]],
+    told: dict[str, list[Any]],
+    *,
+    everybody: bool,
+) -> str:
+    """What is wrong; "" if nothing is."""
+    replies = [reply for said in told.values() for reply in said]
+    sure = everybody and None not in replies
+    mine = [customer for product, customer in orders if product == 1]
+    for reply in replies:
+        if not isinstance(reply, (bool, type(None))):
+            return f"The reply is {reply!r}, not True or False."
+    if left.get(2) != 1 or len(mine) < len(orders):
+        return "Another product was sold, too."
+    if len(mine) > stock or left.get(1) != stock - len(mine):
+        return f"Of {stock} pieces {left.get(1)} are left, and {len(mine)} orders were written."
+    for name, said in told.items():
+        if said.count(True) > mine.count(name) or (
+            None not in said and said.count(True) < mine.count(name)
+        ):
+            return (
+                f"{name} was told {', '.join(map(str, said))}, and has {mine.count(name)} orders."
+            )
+    if left[1] and False in replies:
+        return f"Somebody was told False, and {left[1]} of {stock} pieces are left."
+    if sure and len(mine) != min(stock, len(replies)):
+        return f"{len(replies)} asked for {stock} pieces, and {len(mine)} were sold."
+    return ""

@@ -1,0 +1,177 @@
+"""Shops that are right and shops that are wrong: a good test tells them apart."""
+
+from contextlib import suppress
+
+from redis.exceptions import WatchError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from labsupport.labs.own_code.shop import Product, Shop
+
+__all__ = ["RIGHT_LIMITS", "RIGHT_PRICES", "WRONG_LIMITS", "WRONG_PRICES"]
+
+
+class _Prices(Shop):
+    """The parts from which the shops below are put together."""
+
+    async def _row(self, product: int) -> int:
+        async with AsyncSession(self.engine) as session:
+            return (await session.get_one(Product, product)).price
+
+    async def _write(self, product: int, cents: int) -> None:
+        async with AsyncSession(self.engine) as session:
+            (await session.get_one(Product, product)).price = cents
+            await session.commit()
+
+
+class Generations(_Prices):
+    """A reader keeps the price only if no change has ended since it read the row."""
+
+    async def price(self, product: int) -> int:
+        if (cached := await self.redis.get(f"price:{product}")) is not None:
+            return int(cached)
+        async with self.redis.pipeline() as pipe:
+            await pipe.watch(f"generation:{product}")
+            price = await self._row(product)
+            pipe.multi()
+            pipe.set(f"price:{product}", price, ex=60)
+            with suppress(WatchError):  # the next reader keeps it
+                await pipe.execute()
+        return price
+
+    async def reprice(self, product: int, cents: int) -> None:
+        await self._write(product, cents)
+        async with self.redis.pipeline() as pipe:  # MULTI
+            await pipe.incr(f"generation:{product}").delete(f"price:{product}").execute()
+
+
+class NoCache(_Prices):
+    """Each reader asks the table."""
+
+    async def price(self, product: int) -> int:
+        return await self._row(product)
+
+    async def reprice(self, product: int, cents: int) -> None:
+        await self._write(product, cents)
+
+
+class Tombstone(_Prices):
+    """A change leaves a mark that keeps readers from filling the cache for a while."""
+
+    async def price(self, product: int) -> int:
+        cached = await self.redis.get(f"price:{product}")
+        if cached and cached != "changing":
+            return int(cached)
+        price = await self._row(product)
+        if cached is None:
+            await self.redis.set(f"price:{product}", price, ex=60, nx=True)
+        return price
+
+    async def reprice(self, product: int, cents: int) -> None:
+        await self._write(product, cents)
+        await self.redis.set(f"price:{product}", "changing", ex=5)
+
+
+class DeletesFirst(Shop):
+    """It deletes the cached price before it writes the row; that is the shop of this page."""
+
+
+class DeletesAfter(_Prices):
+    """It deletes the cached price after the commit; a reader who was slow puts the old one back."""
+
+    async def reprice(self, product: int, cents: int) -> None:
+        await self._write(product, cents)
+        await self.redis.delete(f"price:{product}")
+
+
+class NeverDeletes(_Prices):
+    """A change of the row tells the cache nothing."""
+
+    async def reprice(self, product: int, cents: int) -> None:
+        await self._write(product, cents)
+
+
+class WritesBoth(_Prices):
+    """It writes the row and then the cache; of two changes at once, the earlier may write it last."""
+
+    async def price(self, product: int) -> int:
+        if (cached := await self.redis.get(f"price:{product}")) is not None:
+            return int(cached)
+        price = await self._row(product)
+        await self.redis.set(f"price:{product}", price, ex=60, nx=True)
+        return price
+
+    async def reprice(self, product: int, cents: int) -> None:
+        await self._write(product, cents)
+        await self.redis.set(f"price:{product}", cents, ex=60)
+
+
+RIGHT_PRICES = (Generations, NoCache, Tombstone)
+WRONG_PRICES = (DeletesFirst, DeletesAfter, NeverDeletes, WritesBoth)
+
+
+class OneTransaction(Shop):
+    """It counts and sets the end in one MULTI."""
+
+    async def admit(self, customer: str) -> bool:
+        async with self.redis.pipeline() as pipe:
+            counted = pipe.incr(f"calls:{customer}").expire(f"calls:{customer}", 60, nx=True)
+            calls, _ = await counted.execute()
+        return bool(calls <= 2)
+
+
+class OneScript(Shop):
+    """It counts and sets the end in one script."""
+
+    async def admit(self, customer: str) -> bool:
+        script = """
+        local calls = redis.call('INCR', KEYS[1])
+        if calls == 1 then redis.call('EXPIRE', KEYS[1], 60) end
+        return calls
+        """
+        return bool(await self.redis.eval(script, 1, f"calls:{customer}") <= 2)
+
+
+class EndFirst(Shop):
+    """It makes the counter with its end, then counts."""
+
+    async def admit(self, customer: str) -> bool:
+        async with self.redis.pipeline() as pipe:
+            counted = pipe.set(f"calls:{customer}", 0, ex=60, nx=True).incr(f"calls:{customer}")
+            _, calls = await counted.execute()
+        return bool(calls <= 2)
+
+
+class EndAfterwards(Shop):
+    """It counts, and then sets the end; that is the shop of this page."""
+
+
+class EndAlways(Shop):
+    """It sets the end after every count; a crash between them still leaves a counter without one."""
+
+    async def admit(self, customer: str) -> bool:
+        calls = await self.redis.incr(f"calls:{customer}")
+        await self.redis.expire(f"calls:{customer}", 60)
+        return bool(calls <= 2)
+
+
+class LooksFirst(Shop):
+    """It looks how many there were, and counts afterwards; those who come at once all see room."""
+
+    async def admit(self, customer: str) -> bool:
+        if int(await self.redis.get(f"calls:{customer}") or 0) >= 2:
+            return False
+        async with self.redis.pipeline() as pipe:
+            await pipe.incr(f"calls:{customer}").expire(f"calls:{customer}", 60, nx=True).execute()
+        return True
+
+
+class LetsNobodyIn(Shop):
+    """It admits nobody, which is safe, and useless."""
+
+    async def admit(self, customer: str) -> bool:
+        await self.redis.exists(f"calls:{customer}")
+        return False
+
+
+RIGHT_LIMITS = (OneTransaction, OneScript, EndFirst)
+WRONG_LIMITS = (EndAfterwards, EndAlways, LooksFirst, LetsNobodyIn)

@@ -1,0 +1,255 @@
+"""Wrong answers to the exercises of lab 15, and what each must be refused for."""
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from labsupport import explore
+from labsupport.labs.own_code.shop import Order, Product, restock
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+
+# 15.1
+
+
+def reader(shop):
+    return lambda redis, db: shop.price(1)
+
+
+def writer(shop, cents=90):
+    return lambda redis, db: shop.reprice(1, cents)
+
+
+def stocked(shop):
+    return lambda redis, db: restock(shop.engine)
+
+
+def up_to_date(shop):
+    async def same(redis, db):
+        async with AsyncSession(shop.engine) as session:
+            return await shop.price(1) == (await session.get_one(Product, 1)).price
+
+    return same
+
+
+@wrong("15.1", because="deletes the cached price before it writes the row")
+def looks_at_nothing(shop):
+    explore(
+        {"reader": reader(shop), "writer": writer(shop)},
+        given=stocked(shop),
+        invariant=lambda redis, db: True,
+    ).check()
+
+
+@wrong("15.1", because="passes for a shop that is wrong")
+def does_not_check(shop):
+    explore(
+        {"reader": reader(shop), "writer": writer(shop)},
+        given=stocked(shop),
+        invariant=up_to_date(shop),
+    )
+
+
+@wrong("15.1", because="fails for a shop that is right. A change leaves a mark")
+def knows_what_is_in_the_cache(shop):
+    async def same(redis, db):
+        return await redis.get("price:1") in (None, "90")
+
+    explore(
+        {"reader": reader(shop), "writer": writer(shop)}, given=stocked(shop), invariant=same
+    ).check()
+
+
+@wrong("15.1", because="deletes the cached price before it writes the row")
+def has_writers_alone(shop):
+    explore(
+        {"writer": writer(shop), "other": writer(shop, 80)},
+        given=stocked(shop),
+        invariant=up_to_date(shop),
+    ).check()
+
+
+@wrong("15.1", because="fails for a shop that is right")
+def wants_the_new_price_at_once(shop):
+    explore(
+        {"reader": reader(shop), "writer": writer(shop)},
+        given=stocked(shop),
+        invariant=lambda redis, db, told: told["reader"] == 90,
+    ).check()
+
+
+@wrong("15.1", because="deletes the cached price before it writes the row")
+def goes_one_after_the_other(shop):
+    async def all_of_it(redis, db):
+        await shop.price(1)
+        await shop.reprice(1, 90)
+        assert await shop.price(1) == 90
+
+    explore({"ada": all_of_it}, given=stocked(shop), invariant=up_to_date(shop)).check()
+
+
+@wrong("15.1", because="of two changes at once")
+def lets_two_change_to_the_same(shop):
+    for others in ({"reader": reader(shop)}, {"other": writer(shop)}):
+        explore(
+            {"writer": writer(shop), **others}, given=stocked(shop), invariant=up_to_date(shop)
+        ).check()
+
+
+@wrong("15.1", because="It fails for a shop that is right")
+def fails_always(shop):
+    raise AssertionError("It is wrong.")
+
+
+# 15.2
+
+
+def calls(shop, names="abc"):
+    return {name: lambda redis, db: shop.admit("ada") for name in names}
+
+
+def two(redis, db, told):
+    return sum(told.values()) == 2
+
+
+def all_ends(redis, db):
+    return all(redis.ttl(key) >= 0 for key in redis.keys("*"))
+
+
+@wrong("15.2", because="It looks how many there were")
+def asks_for_crashes_alone(shop):
+    explore(calls(shop, "a"), invariant=all_ends, crashes=True).check()
+
+
+@wrong("15.2", because="It counts, and then sets the end")
+def asks_for_two_alone(shop):
+    explore(calls(shop), invariant=two).check()
+
+
+@wrong("15.2", because="It counts, and then sets the end")
+def knows_no_crash(shop):
+    explore(calls(shop), invariant=two).check()
+    explore(calls(shop, "a"), invariant=all_ends).check()
+
+
+@wrong("15.2", because="fails for a shop that is right")
+def wants_a_counter_after_a_crash(shop):
+    explore(calls(shop), invariant=two).check()
+    explore(
+        calls(shop, "a"), invariant=lambda redis, db: redis.ttl("calls:ada") > 0, crashes=True
+    ).check()
+
+
+@wrong("15.2", because="It looks how many there were")
+def calls_one_after_the_other(shop):
+    async def three(redis, db):
+        return [await shop.admit("ada") for _ in range(3)]
+
+    explore(
+        {"a": three}, invariant=lambda redis, db, told: told["a"] == [True, True, False]
+    ).check()
+    explore(calls(shop, "a"), invariant=all_ends, crashes=True).check()
+
+
+@wrong("15.2", because="It admits nobody")
+def is_content_with_none(shop):
+    explore(calls(shop), invariant=lambda redis, db, told: sum(told.values()) <= 2).check()
+    explore(calls(shop, "a"), invariant=all_ends, crashes=True).check()
+
+
+# 15.3
+
+
+@wrong("15.3", situation="Two at once", because="Of 1 pieces 0 are left, and 2 orders were written")
+async def without_a_lock(engine, redis, product, customer):
+    async with AsyncSession(engine) as session:
+        found = await session.get_one(Product, product)
+        if found.stock < 1:
+            return False
+        found.stock -= 1
+        session.add(Order(product_id=product, customer=customer))
+        await session.commit()
+    return True
+
+
+@wrong("15.3", situation="A crash", because="Nobody can move on")
+async def a_lock_for_ever(engine, redis, product, customer):
+    async with redis.lock(f"lock:{product}"), AsyncSession(engine) as session:
+        found = await session.get_one(Product, product)
+        if found.stock < 1:
+            return False
+        found.stock -= 1
+        session.add(Order(product_id=product, customer=customer))
+        await session.commit()
+    return True
+
+
+def one_less(product):
+    found = sa.update(Product).where(Product.id == product, Product.stock > 0)
+    return found.values(stock=Product.stock - 1)
+
+
+@wrong("15.3", situation="A crash", because="Of 1 pieces 0 are left, and 0 orders were written")
+async def in_two_transactions(engine, redis, product, customer):
+    async with AsyncSession(engine) as session:
+        if (await session.execute(one_less(product))).rowcount == 0:
+            return False
+        await session.commit()
+        session.add(Order(product_id=product, customer=customer))
+        await session.commit()
+    return True
+
+
+@wrong("15.3", situation="One after the other", because="and 3 orders were written")
+async def looks_at_no_count(engine, redis, product, customer):
+    async with AsyncSession(engine) as session:
+        await session.execute(one_less(product))
+        session.add(Order(product_id=product, customer=customer))
+        await session.commit()
+    return True
+
+
+@wrong("15.3", situation="One after the other", because="ada was told True", sequential=True)
+async def does_not_commit(engine, redis, product, customer):
+    async with AsyncSession(engine) as session:
+        if (await session.execute(one_less(product))).rowcount == 0:
+            return False
+        session.add(Order(product_id=product, customer=customer))
+    return True
+
+
+@wrong("15.3", situation="One after the other", because="Another product was sold", sequential=True)
+async def takes_from_all(engine, redis, product, customer):
+    taken = sa.update(Product).where(Product.stock > 0).values(stock=Product.stock - 1)
+    async with AsyncSession(engine) as session:
+        if (await session.execute(taken)).rowcount == 0:
+            return False
+        session.add(Order(product_id=product, customer=customer))
+        await session.commit()
+    return True
+
+
+@wrong("15.3", situation="One after the other", because="The reply is 1", sequential=True)
+async def tells_a_number(engine, redis, product, customer):
+    async with AsyncSession(engine) as session:
+        count = (await session.execute(one_less(product))).rowcount
+        if count:
+            session.add(Order(product_id=product, customer=customer))
+            await session.commit()
+    return count
+
+
+@wrong("15.3", because="told False, and")
+async def tries_the_lock_once(engine, redis, product, customer):
+    lock = redis.lock(f"lock:{product}", timeout=5)
+    if not await lock.acquire(blocking=False):
+        return False
+    async with AsyncSession(engine) as session:
+        taken = (await session.execute(one_less(product))).rowcount == 1
+        if taken:
+            session.add(Order(product_id=product, customer=customer))
+            await session.commit()
+    await lock.release()
+    return taken
