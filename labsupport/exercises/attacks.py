@@ -59,8 +59,8 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
     from hypothesis import HealthCheck, Phase, given, settings
 
     attempt = one.attempt(contract, answer)
-    spent = 0
-    most = one.runs
+    spent, granted = 0, int(one.runs * contract.effort)
+    most = granted
     broken: dict[str, Breach] = {}
     kept: set[str] = set()  # different examples may be the same case
 
@@ -90,7 +90,7 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
                 kept.add(text)
                 return
             if not broken:
-                most = spent + one.runs  # as many again, to find a smaller one
+                most = spent + granted  # as many again, to find a smaller one
             broken[text] = breach
         raise _BrokenError
 
@@ -273,6 +273,17 @@ ATTACKS = (
         "several clients, and one crashes", "crash", 6, 800,
         lambda contract: contract.fault_races(),
         _at_once_with("several clients, and one crashes", crashes=["ada"], waits=True),
+    ),
+    *(
+        Attack(
+            f"a clock that is {word}, and a crash", "crash, clocks", 6, 250,
+            lambda contract: contract.races(),
+            _at_once_with(
+                f"several clients, and one crashes whose clock is an hour {word}",
+                crashes=["ada"], waits=True, clocks={"ada": seconds},
+            ),
+        )
+        for word, seconds in (("ahead", 3_600.0), ("behind", -3_600.0))
     ),
     Attack(
         "a pause that outlasts every TTL", "pause", 10, 1_000,

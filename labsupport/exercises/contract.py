@@ -171,8 +171,10 @@ class Contract:
         others: what other actors do, by name, with what they are handed as the answer is; what it
             returns is compared with what the model's method returns, unless that is None.
         clients: names of those who meet.
-        faults: the moves of the adversary that the contract allows: "crash", "pause", "lost reply".
+        faults: the moves of the adversary that the contract allows: "crash", "pause", "lost reply",
+            "clocks", and "crash, clocks" for one whose clock is wrong and that crashes.
         lapses: patterns of the keys that may expire in a pause.
+        effort: the share of an attack's runs that it gets, where each run takes long.
         starts: strategy for what is in Redis before.
         calls: strategy for one call of anybody, in sequence.
     """
@@ -189,6 +191,7 @@ class Contract:
     faults: ClassVar[Sequence[str]] = ("crash",)
     lapses: ClassVar[Sequence[str]] = ("*",)
     patient: ClassVar[Sequence[str]] = ()
+    effort: ClassVar[float] = 1.0
     starts: "ClassVar[SearchStrategy[State]]"
     calls: "ClassVar[SearchStrategy[Call]]"
 

@@ -123,7 +123,7 @@ def same(got: Any, due: Any, names: Names | None = None, *, stored: bool = False
         stored: True when it is from Redis, where numbers are text.
     """
     if due is ANYTHING or isinstance(got, Skipped):
-        return True
+        return not isinstance(got, Raised)
     if isinstance(due, Between):
         number = isinstance(got, int | float) and not isinstance(got, bool)
         fits = due.kind is None or type(got) is due.kind

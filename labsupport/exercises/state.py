@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from labsupport.exercises.matching import Between, Names, Rising
 from labsupport.servers import OWNER_KEY
 
-__all__ = ["KEPT", "Scores", "State"]
+__all__ = ["KEPT", "Entries", "Scores", "State"]
 
 KEPT = None
 """The life of a key that stays until somebody deletes it."""
@@ -27,6 +27,7 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     if kind == 'string' then value = redis.call('GET', key)
     elseif kind == 'list' then value = redis.call('LRANGE', key, 0, -1)
     elseif kind == 'set' then value = redis.call('SMEMBERS', key)
+    elseif kind == 'stream' then value = redis.call('XRANGE', key, '-', '+')
     elseif kind == 'zset' then value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
     elseif kind == 'hash' then
       value = redis.call('HGETALL', key)
@@ -52,8 +53,12 @@ class Scores(dict[str, float]):
     """The members of a sorted set, each with its score."""
 
 
+class Entries(list[dict[str, Any]]):
+    """The fields of each entry of a stream, without the IDs."""
+
+
 class State(dict[str, Any]):
-    """Keys and values: a text or number, a list, a set, a dict (a hash), or `Scores` (a sorted set).
+    """Keys and values: a text or number, a list, a set, a dict (a hash), `Scores` or `Entries`.
 
     Args:
         keys: the value of each key; an empty collection is no key at all.
@@ -134,6 +139,9 @@ class State(dict[str, Any]):
             if isinstance(value, Scores):
                 if value:
                     redis.zadd(key, value)
+            elif isinstance(value, Entries):
+                for fields in value:
+                    redis.xadd(key, fields)
             elif isinstance(value, dict):
                 if value:
                     redis.hset(key, mapping=value)
@@ -195,6 +203,9 @@ def _plain(kind: str, value: Any) -> Any:
             return list(value)
         case "set":
             return set(value)
+        case "stream":
+            each = [fields for _, fields in value]
+            return Entries(dict(zip(one[::2], one[1::2], strict=True)) for one in each)
         case "hash":
             return dict(zip(value[::2], value[1::2], strict=True))
         case "zset":

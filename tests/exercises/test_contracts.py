@@ -18,6 +18,7 @@ BY_FAULT = {
     "crash": "crash",
     "pause": "pause",
     "clocks": "clock",
+    "crash, clocks": "clock",
     "lost reply": "reply that is lost",
 }
 

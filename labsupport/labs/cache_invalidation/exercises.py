@@ -6,11 +6,9 @@
 import secrets
 
 from labsupport.exercises import Exercise
-from labsupport.labs.cache_invalidation.checks import (
-    check_announce_user,
-    check_listen,
-    check_rename_user,
-)
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.cache_invalidation.checks import check_listen
+from labsupport.labs.cache_invalidation.contracts import AnnounceUser, RenameUser
 
 __all__ = ["EXERCISES"]
 
@@ -18,9 +16,10 @@ __all__ = ["EXERCISES"]
 def rename_user_stub(redis, db, user_id, name):
     """Rename a user in a transaction; return True, or False if there is no such user.
 
-    Readers keep the row in user:{id}, and in named:{username} the id of whoever has that name, or
-    null. Each key is filled under a lease, in the same key with :lease behind it. When all have
-    finished, no cached value is another than the database's.
+    The row's version goes up by one. Readers keep the row in user:{id}, and in named:{username} the
+    id of whoever has that name, or null. Each key is filled under a lease, in the same key with
+    :lease behind it. Others read and write at once, and each may pause for longer than any TTL.
+    When all have finished, no cached value is another than the database's, and each can be filled.
     """
     with db.transaction():
         rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
@@ -31,10 +30,10 @@ def rename_user_stub(redis, db, user_id, name):
 
 def rename_user_solution(redis, db, user_id, name):
     """Rename a user in a transaction; return True, or False if there is no such user."""
-    with db.transaction():
+    with db.transaction():  # the first UPDATE locks the row: nobody renames it after the SELECT
+        db.execute("UPDATE users SET version = version + 1 WHERE id = :id", id=user_id)
         old = db.fetch_one("SELECT username FROM users WHERE id = :id", id=user_id)
-        rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
-        db.execute(rename, id=user_id, name=name)
+        db.execute("UPDATE users SET username = :name WHERE id = :id", id=user_id, name=name)
     if old is None:
         return False
     keys = [f"user:{user_id}", f"named:{old['username']}", f"named:{name}"]
@@ -66,9 +65,11 @@ def listen_solution(subscriber, local):
 def announce_user_stub(redis, db, user_id, name):
     """Rename a user in a transaction, so that no crash leaves an old row in the cache.
 
-    A reader asks user:{id} first; it fills it under user:{id}:lease, and only if no deadline in
-    the sorted set user:{id}:writers is still ahead (one for each writer, in seconds on the server's
-    clock). What a crashed writer leaves there is over within a minute, whatever others do.
+    The row's version goes up by one. A reader asks user:{id} first; it fills it under
+    user:{id}:lease, and only if no deadline in the sorted set user:{id}:writers is still ahead (one
+    for each writer, in seconds on the server's clock). Many read and write at once, and each may
+    pause for longer than any TTL. What a crashed writer leaves is over within a minute; what one
+    leaves who has finished keeps no reader out.
     """
     key = f"user:{user_id}"
     with db.transaction():
@@ -107,10 +108,11 @@ EXERCISES: tuple[Exercise, ...] = (
             "still be found.",
             "A reader who comes between your `DEL` and the commit puts the old row back. And one who "
             "read before you began may fill after you have deleted, unless its lease is gone.",
-            "In the transaction, `SELECT` the old name, then `UPDATE`. After the `with` block one "
-            "`redis.delete` of six keys: `user:{id}`, `named:{old}`, `named:{new}`, and their leases.",
+            "In the transaction, `UPDATE` the version (that locks the row), `SELECT` the old name, "
+            "`UPDATE` the name. After the `with` block one `redis.delete` of six keys: `user:{id}`, "
+            "`named:{old}`, `named:{new}`, and their leases.",
         ),
-        check=check_rename_user,
+        check=judged_by(RenameUser()),
     ),
     Exercise(
         number="04.2",
@@ -142,6 +144,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "a `try`, the transaction; in `finally` one MULTI: `delete(key, lease)`, `zrem(writers, "
             "token)`.",
         ),
-        check=check_announce_user,
+        check=judged_by(AnnounceUser()),
     ),
 )

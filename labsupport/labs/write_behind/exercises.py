@@ -6,11 +6,8 @@
 import secrets
 
 from labsupport.exercises import Exercise
-from labsupport.labs.write_behind.checks import (
-    check_flush_deltas,
-    check_flush_page,
-    check_view_page,
-)
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.write_behind.contracts import FlushDeltas, FlushPage, ViewPage
 
 __all__ = ["EXERCISES"]
 
@@ -22,9 +19,10 @@ def flush_page_stub(redis, db, page):
     view is added once. With nothing gathered, return 0 and leave the database alone.
     """
     views = int(redis.get(f"views:{page}") or 0)
-    add = "UPDATE page_stats SET views = views + :views WHERE id = :page"
-    db.execute(add, views=views, page=page)
-    redis.delete(f"views:{page}")
+    if views:
+        add = "UPDATE page_stats SET views = views + :views WHERE id = :page"
+        db.execute(add, views=views, page=page)
+        redis.delete(f"views:{page}")
     return views
 
 
@@ -83,7 +81,8 @@ def view_page_stub(redis, db, page, most):
     """Count a view once: as an entry {"page": page} of the stream views, while that has room.
 
     The stream never has more than most entries. When it is full, add the view to the page's row in
-    page_stats instead. When this returns, the view is counted; nobody waits for room.
+    page_stats instead. Others view pages, and a flusher empties the stream meanwhile. When this
+    returns, the view is counted; who crashes has counted once, or not at all; nobody waits for room.
     """
     redis.xadd("views", {"page": page}, maxlen=most, approximate=False)
 
@@ -115,7 +114,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`GETDEL` returns the value and deletes the key (None: there is none). Take first, then "
             "`UPDATE … SET views = views + :views`, and only when there is something to add.",
         ),
-        check=check_flush_page,
+        check=judged_by(FlushPage()),
     ),
     Exercise(
         number="03.2",
@@ -133,7 +132,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "NOTHING`. A script that deletes the batch only if it still has that name: a second "
             "flusher may have opened the next one.",
         ),
-        check=check_flush_deltas,
+        check=judged_by(FlushDeltas()),
     ),
     Exercise(
         number="03.3",
@@ -147,6 +146,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "One script: if `XLEN` is at least most, return 0; otherwise `XADD … *` and return 1. "
             "When it returned 0, `UPDATE page_stats SET views = views + 1`.",
         ),
-        check=check_view_page,
+        check=judged_by(ViewPage()),
     ),
 )

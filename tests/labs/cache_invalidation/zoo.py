@@ -1,5 +1,6 @@
 """Wrong answers to the exercises of lab 04, and what each must be refused for."""
 
+import json
 import secrets
 import time
 
@@ -32,8 +33,8 @@ def leases_of(keys):
 
 @wrong(
     "04.1",
-    situation="One writer, and all is cached",
-    because="named:ada says 1, the database null",
+    situation="One call after the other",
+    because="named:ada in the cache",
     sequential=True,
 )
 def forgets_the_old_name(redis, db, user_id, name):
@@ -45,8 +46,8 @@ def forgets_the_old_name(redis, db, user_id, name):
 
 @wrong(
     "04.1",
-    situation="One writer, and all is cached",
-    because="named:eve says null, the database 1",
+    situation="One call after the other",
+    because="named:eve in the cache",
     sequential=True,
 )
 def forgets_that_nobody_had_the_name(redis, db, user_id, name):
@@ -56,7 +57,12 @@ def forgets_that_nobody_had_the_name(redis, db, user_id, name):
     return old is not None
 
 
-@wrong("04.1", situation="A user that is not there", because="told [True]", sequential=True)
+@wrong(
+    "04.1",
+    situation="One call after the other",
+    because="ada was given True; False is due",
+    sequential=True,
+)
 def says_yes_to_all(redis, db, user_id, name):
     keys = keys_of(user_id, renamed(db, user_id, name), name)
     redis.delete(*keys, *leases_of(keys))
@@ -64,7 +70,9 @@ def says_yes_to_all(redis, db, user_id, name):
 
 
 @wrong(
-    "04.1", situation="The writer, and a reader", because="user:1 says 'ada', the database 'eve'"
+    "04.1",
+    situation="Several clients at once",
+    because="user:1 in the cache",
 )
 def leaves_the_lease(redis, db, user_id, name):
     old = renamed(db, user_id, name)
@@ -73,7 +81,9 @@ def leaves_the_lease(redis, db, user_id, name):
 
 
 @wrong(
-    "04.1", situation="The writer, and a reader", because="user:1 says 'ada', the database 'eve'"
+    "04.1",
+    situation="Several clients at once",
+    because="user:1 in the cache",
 )
 def inside_the_transaction(redis, db, user_id, name):
     with db.transaction():
@@ -87,7 +97,9 @@ def inside_the_transaction(redis, db, user_id, name):
 
 
 @wrong(
-    "04.1", situation="The writer, and a reader", because="user:1 says 'ada', the database 'eve'"
+    "04.1",
+    situation="Several clients at once",
+    because="user:1 in the cache",
 )
 def before_the_transaction(redis, db, user_id, name):
     old = db.fetch_one(NAME, id=user_id)
@@ -100,7 +112,9 @@ def before_the_transaction(redis, db, user_id, name):
 
 
 @wrong(
-    "04.1", situation="The writer, and a reader", because="user:1 says 'ada', the database 'eve'"
+    "04.1",
+    situation="Several clients at once",
+    because="user:1 in the cache",
 )
 def twice_without_the_lease(redis, db, user_id, name):
     old = renamed(db, user_id, name)
@@ -111,7 +125,9 @@ def twice_without_the_lease(redis, db, user_id, name):
 
 
 @wrong(
-    "04.1", situation="The writer, and a reader", because="user:1 says 'ada', the database 'eve'"
+    "04.1",
+    situation="Several clients at once",
+    because="user:1 in the cache",
 )
 def the_lease_one_step_later(redis, db, user_id, name):
     old = renamed(db, user_id, name)
@@ -121,7 +137,11 @@ def the_lease_one_step_later(redis, db, user_id, name):
     return old is not None
 
 
-@wrong("04.1", situation="The writer, and who asks for ada", because="named:ada says 1")
+@wrong(
+    "04.1",
+    situation="Several clients at once",
+    because="named:ada in the cache",
+)
 def only_the_lease_of_the_row(redis, db, user_id, name):
     old = renamed(db, user_id, name)
     keys = keys_of(user_id, old, name)
@@ -129,27 +149,105 @@ def only_the_lease_of_the_row(redis, db, user_id, name):
     return old is not None
 
 
+@wrong("04.1", situation="Several clients at once", because="named:lin in the cache")
+def reads_the_old_name_before(redis, db, user_id, name):
+    old = db.fetch_one(NAME, id=user_id)
+    if old is None:
+        return False
+    with db.transaction():
+        db.execute(RENAME, id=user_id, name=name)
+    keys = keys_of(user_id, old["username"], name)
+    redis.delete(*keys, *leases_of(keys))
+    return True
+
+
+@wrong(
+    "04.1",
+    situation="One call after the other",
+    because="ada was given 1 (int); True (bool) is due",
+    sequential=True,
+)
+def returns_how_many_rows(redis, db, user_id, name):
+    with db.transaction():
+        old = db.fetch_one(NAME, id=user_id)
+        changed = db.execute(RENAME, id=user_id, name=name)
+    keys = keys_of(user_id, old and old["username"], name)
+    redis.delete(*keys, *leases_of(keys))
+    return changed
+
+
+@wrong("04.1", situation="Several clients at once", because="named:eve in the cache")
+def writes_who_has_the_name(redis, db, user_id, name):
+    old = renamed(db, user_id, name)
+    if old is None:
+        return False
+    keys = keys_of(user_id, old, name)
+    with redis.pipeline() as pipe:
+        pipe.delete(*keys, *leases_of(keys)).set(f"named:{name}", user_id, ex=3600).execute()
+    return True
+
+
+@wrong("04.1", situation="Several clients at once", because="user:1 in the cache")
+def writes_the_row(redis, db, user_id, name):
+    old = renamed(db, user_id, name)
+    if old is None:
+        return False
+    row = db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)
+    keys = keys_of(user_id, old, name)
+    with redis.pipeline() as pipe:
+        pipe.delete(*keys, *leases_of(keys))
+        pipe.set(f"user:{user_id}", json.dumps(row), ex=3600).execute()
+    return True
+
+
+@wrong(
+    "04.1",
+    situation="One call after the other",
+    because="ada was given False; True is due",
+    sequential=True,
+)
+def keeps_readers_out_for_an_hour(redis, db, user_id, name):
+    old = renamed(db, user_id, name)
+    if old is None:
+        return False
+    keys = keys_of(user_id, old, name)
+    with redis.pipeline() as pipe:
+        for lease in leases_of(keys):
+            pipe.set(lease, "renamed", ex=3600)
+        pipe.delete(*keys).execute()
+    return True
+
+
 # 04.2
 
-CUT = "A service that was cut off learns of the update when it is back"
-TWO = "Two services, one of them cut off"
 
-
-@wrong("04.2", situation=TWO, because=CUT)
+@wrong(
+    "04.2",
+    situation="A lost connection",
+    because="the copies of [\"d'Arc é\", 'user:1', 'user:2'] were still there after a lost connection.",
+)
 def forgets_all_at_each_message(subscriber, local):
     for message in subscriber.listen():
         if message["type"] == "message":
             local.clear()
 
 
-@wrong("04.2", situation=TWO, because=CUT)
+@wrong(
+    "04.2",
+    situation="A lost connection",
+    because="the copies of [\"d'Arc é\", 'user:1', 'user:2'] were still there after a lost connection.",
+)
 def forgets_at_the_start_only(subscriber, local):
     local.clear()
     for message in subscriber.listen():
         local.pop(message["data"], None)
 
 
-@wrong("04.2", situation=TWO, because=CUT)
+@wrong(
+    "04.2",
+    situation="A lost connection",
+    because="the copies of [\"d'Arc é\", 'user:1', 'user:2'] were still there after a lost connection.",
+)
 def does_not_hear_of_subscriptions(subscriber, local):
     subscriber.ignore_subscribe_messages = True
     for message in subscriber.listen():
@@ -161,7 +259,11 @@ def does_not_hear_of_subscriptions(subscriber, local):
             local.pop(message["data"], None)
 
 
-@wrong("04.2", situation=TWO, because=CUT)
+@wrong(
+    "04.2",
+    situation="A lost connection",
+    because="the copies of [\"d'Arc é\", 'user:1', 'user:2'] were still there after a lost connection.",
+)
 def forgets_when_it_unsubscribes(subscriber, local):
     for message in subscriber.listen():
         if message["type"] == "unsubscribe":
@@ -170,7 +272,12 @@ def forgets_when_it_unsubscribes(subscriber, local):
             local.pop(message["data"], None)
 
 
-@wrong("04.2", situation=TWO, because="An update reaches every service", sequential=True)
+@wrong(
+    "04.2",
+    situation="A message",
+    because="the copy of 'user:1' was still there after a message about it",
+    sequential=True,
+)
 def pops_the_channel(subscriber, local):
     for message in subscriber.listen():
         if message["type"] == "subscribe":
@@ -179,18 +286,60 @@ def pops_the_channel(subscriber, local):
             local.pop(message["channel"], None)
 
 
-@wrong("04.2", situation="", because="raised KeyError", sequential=True)
+@wrong("04.2", situation="A message", because="it raised KeyError: ('user:1', 0).", sequential=True)
 def must_be_there(subscriber, local):
     for message in subscriber.listen():
         if message["type"] == "message":
             del local[message["data"], 0]
 
 
-@wrong("04.2", situation="", because="found no local copy", sequential=True)
+@wrong("04.2", because="no copy left, though nobody had said anything", sequential=True)
 def keeps_nothing(subscriber, local):
     while True:
         local.clear()
         time.sleep(0.0002)
+
+
+@wrong(
+    "04.2",
+    situation="A second lost connection",
+    because="were still there after a lost connection",
+)
+def forgets_after_the_first_gap(subscriber, local):
+    subscriptions = 0
+    for message in subscriber.listen():
+        if message["type"] == "message":
+            local.pop(message["data"], None)
+        elif (subscriptions := subscriptions + 1) <= 2:
+            local.clear()
+
+
+@wrong(
+    "04.2",
+    situation="A second in which nobody says anything",
+    because="it returned",
+    sequential=True,
+)
+def ends_when_it_is_quiet(subscriber, local):
+    while (message := subscriber.get_message(timeout=0.9)) is not None:
+        if message["type"] == "message":
+            local.pop(message["data"], None)
+        else:
+            local.clear()
+
+
+@wrong(
+    "04.2",
+    situation="A message about a key without a copy",
+    because="it raised KeyError",
+    sequential=True,
+)
+def deletes_what_is_not_there(subscriber, local):
+    for message in subscriber.listen():
+        if message["type"] == "message":
+            del local[message["data"]]
+        else:
+            local.clear()
 
 
 # 04.3
@@ -219,14 +368,23 @@ def release(redis, user_id, token):
         pipe.delete(key, f"{key}:lease").zrem(f"{key}:writers", token).execute()
 
 
-@wrong("04.3", situation="One writer alone", because="announced who have finished", sequential=True)
+@wrong(
+    "04.3",
+    situation="One call after the other",
+    because="writers whose deadline is ahead holds 1; 0 is due",
+    sequential=True,
+)
 def never_releases(redis, db, user_id, name):
     announce(redis, user_id, secrets.token_urlsafe())
     change(db, user_id, name)
     redis.delete(f"user:{user_id}", f"user:{user_id}:lease")
 
 
-@wrong("04.3", situation="A writer who may crash", because="user:1 says 'ada'")
+@wrong(
+    "04.3",
+    situation="A client that crashes",
+    because="in the cache",
+)
 def announces_and_leaves_the_row(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, delete=[":lease"])
@@ -234,7 +392,11 @@ def announces_and_leaves_the_row(redis, db, user_id, name):
     release(redis, user_id, token)
 
 
-@wrong("04.3", situation="A writer who may crash", because="user:1:writers has no TTL")
+@wrong(
+    "04.3",
+    situation="A client that crashes",
+    because="The key 'user:2:writers' has no time to live; 0 to 60 s is due",
+)
 def announced_for_ever(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, ttl=None)
@@ -242,7 +404,11 @@ def announced_for_ever(redis, db, user_id, name):
     release(redis, user_id, token)
 
 
-@wrong("04.3", situation="A writer who may crash", because="user:1:writers has no TTL")
+@wrong(
+    "04.3",
+    situation="A client that crashes",
+    because="The key 'user:2:writers' has no time to live; 0 to 60 s is due",
+)
 def expires_in_a_second_step(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, ttl=None)
@@ -251,7 +417,11 @@ def expires_in_a_second_step(redis, db, user_id, name):
     release(redis, user_id, token)
 
 
-@wrong("04.3", situation="A writer who may crash", because="lives for 3600 seconds")
+@wrong(
+    "04.3",
+    situation="A client that crashes",
+    because="The key 'user:2:writers' lives for 3,600 s; 0 to 60 s is due",
+)
 def kept_for_an_hour(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, ttl=3600)
@@ -259,7 +429,11 @@ def kept_for_an_hour(redis, db, user_id, name):
     release(redis, user_id, token)
 
 
-@wrong("04.3", situation="A writer who may crash", because="A deadline is 3600 seconds ahead")
+@wrong(
+    "04.3",
+    situation="A client that crashes",
+    because="a deadline holds '3600 s ahead'; nothing is due",
+)
 def announced_for_an_hour(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, ahead=3600)
@@ -267,7 +441,11 @@ def announced_for_an_hour(redis, db, user_id, name):
     release(redis, user_id, token)
 
 
-@wrong("04.3", situation="A reader, and a writer who may crash", because="user:1 says 'ada'")
+@wrong(
+    "04.3",
+    situation="Several clients, and one crashes",
+    because="user:1 in the cache",
+)
 def late_by_a_day(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, ahead=-86_400)
@@ -275,7 +453,11 @@ def late_by_a_day(redis, db, user_id, name):
     release(redis, user_id, token)
 
 
-@wrong("04.3", situation="A writer who may crash", because="user:1 says 'ada'")
+@wrong(
+    "04.3",
+    situation="A client that crashes",
+    because="user:2 in the cache",
+)
 def announces_too_late(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     change(db, user_id, name)
@@ -283,7 +465,11 @@ def announces_too_late(redis, db, user_id, name):
     release(redis, user_id, token)
 
 
-@wrong("04.3", situation="A reader, and a writer who may crash", because="user:1 says 'ada'")
+@wrong(
+    "04.3",
+    situation="Several clients, and one crashes",
+    because="in the cache",
+)
 def deletes_then_announces(redis, db, user_id, name):
     key, token = f"user:{user_id}", secrets.token_urlsafe()
     redis.delete(key, f"{key}:lease")
@@ -294,8 +480,8 @@ def deletes_then_announces(redis, db, user_id, name):
 
 @wrong(
     "04.3",
-    situation="A writer, a reader, and a pause longer than any TTL",
-    because="user:1 says 'ada'",
+    situation="Several clients, and a pause that outlasts every TTL",
+    because="user:1 in the cache",
 )
 def trusts_the_announcement(redis, db, user_id, name):
     token = secrets.token_urlsafe()
@@ -306,11 +492,38 @@ def trusts_the_announcement(redis, db, user_id, name):
 
 @wrong(
     "04.3",
-    situation="Two writers, one of whom may crash, and a reader",
-    because="the database",
+    situation="A client that crashes, and the next one, too",
+    because="writers whose deadline is ahead holds 0; 1 is due",
 )
 def lets_everybody_in(redis, db, user_id, name):
     announce(redis, user_id, secrets.token_urlsafe())
     change(db, user_id, name)
     key = f"user:{user_id}"
     redis.delete(key, f"{key}:lease", f"{key}:writers")
+
+
+@wrong("04.3", because="writers whose deadline is ahead holds 0; 1 is due")
+def names_the_process(redis, db, user_id, name):
+    token = "process-7"
+    announce(redis, user_id, token)
+    change(db, user_id, name)
+    release(redis, user_id, token)
+
+
+@wrong("04.3", because="a deadline holds '3660 s ahead'")
+def asks_its_own_clock(redis, db, user_id, name):
+    key, token = f"user:{user_id}", secrets.token_urlsafe()
+    with redis.pipeline() as pipe:
+        pipe.delete(key, f"{key}:lease").zadd(f"{key}:writers", {token: time.time() + 60})
+        pipe.expire(f"{key}:writers", 60).execute()
+    change(db, user_id, name)
+    release(redis, user_id, token)
+
+
+@wrong("04.3", situation="A client that crashes", because="user:2 in the cache")
+def announces_user_1_only(redis, db, user_id, name):
+    token = secrets.token_urlsafe()
+    announce(redis, 1, token)
+    change(db, user_id, name)
+    release(redis, 1, token)
+    redis.delete(f"user:{user_id}", f"user:{user_id}:lease")

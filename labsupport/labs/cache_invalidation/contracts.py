@@ -1,0 +1,248 @@
+"""What exercises 04.1 and 04.3 ask for, as models: no cached value is another than the database's."""
+
+import json
+import secrets
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+
+from labsupport.exercises.contract import Call, Case, Contract
+from labsupport.exercises.matching import ANYTHING, Between
+from labsupport.exercises.state import State
+
+__all__ = ["AnnounceUser", "RenameUser"]
+
+_ROWS = {"1": ("ada", 1), "2": ("alan", 1)}  # name and version
+_MINUTE_MS = 60_000
+
+# Reads a value, or grants the lease to fill it. KEYS: value, lease, the deadlines of those who are
+# writing; ARGV: the reader's token; returns the value, and 1 if granted.
+_GRANT = """
+local value, now = redis.call('GET', KEYS[1]), redis.call('TIME')[1]
+if value or redis.call('ZCOUNT', KEYS[3], '(' .. now, '+inf') > 0 then return {value, 0} end
+return {value, redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', 10) and 1 or 0}
+"""
+
+# Fills a value in, unless the lease is another's by now. KEYS: value, lease; ARGV: token, value.
+_FILL = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', 3600)
+return redis.call('DEL', KEYS[2])
+"""
+
+# Lets a writer begin. KEYS: value, lease, deadlines; ARGV: its token.
+_ANNOUNCE = """
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('ZADD', KEYS[3], redis.call('TIME')[1] + 30, ARGV[1])
+return redis.call('EXPIRE', KEYS[3], 60)
+"""
+
+
+def _load(db: Any, key: str) -> Any:
+    """What the database says about a key."""
+    kind, _, of = key.partition(":")
+    if kind == "user":
+        return db.fetch_one("SELECT * FROM users WHERE id = :id", id=int(of))
+    row = db.fetch_one("SELECT id FROM users WHERE username = :name ORDER BY id", name=of)
+    return row and row["id"]
+
+
+def _said(db: Any) -> dict[str, Any]:
+    """What the database says about each key; none of any other."""
+    rows = db.fetch_all("SELECT * FROM users WHERE id <= 2 ORDER BY id DESC")
+    said = {f"named:{row['username']}": row["id"] for row in rows}
+    return said | {f"user:{row['id']}": row for row in rows}
+
+
+def _look_up(redis: Any, db: Any, key: str) -> bool:
+    """Be a reader; returns whether the value is in the cache now."""
+    token = secrets.token_urlsafe()
+    value, granted = redis.eval(_GRANT, 3, key, f"{key}:lease", f"{key}:writers", token)
+    if not granted:
+        return value is not None
+    return bool(redis.eval(_FILL, 2, key, f"{key}:lease", token, json.dumps(_load(db, key))))
+
+
+def _write(redis: Any, db: Any, name: str) -> None:
+    """Be another writer of user 1, who keeps to the rules of 04.3."""
+    redis.eval(_ANNOUNCE, 3, "user:1", "user:1:lease", "user:1:writers", "another")
+    rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = 1"
+    db.execute(rename, name=name)
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.delete("user:1", "user:1:lease").zrem("user:1:writers", "another").execute()
+
+
+class _CachedRows(Contract):
+    """Users, in the database and in the cache."""
+
+    takes = ("redis", "db")
+    effort = 0.5
+    visible: ClassVar[Sequence[str]] = ("users", "wrong", "announced")
+    others: ClassVar = {"look_up": _look_up, "fill": _look_up, "another_writes": _write}
+    keys: ClassVar[list[str]] = ["user:1", "user:2"]
+    ids: ClassVar[list[int]] = [1, 1, 2]
+
+    def sequences(self) -> Any:
+        names = {1: ["eve", "lin", "ada", "d'Arc é"]}  # no two users have the same
+        args = st.sampled_from(self.ids).flatmap(
+            lambda one: st.tuples(st.just(one), st.sampled_from(names.get(one, ["alan", "kim"])))
+        )
+        rename = args.map(lambda args: Call(self.answer, args))
+        fill = st.builds(Call, st.just("fill"), st.tuples(st.sampled_from(self.keys)))
+        turn = st.tuples(st.just("ada"), st.one_of(rename, rename, fill))
+        turns = st.lists(turn, min_size=1, max_size=4).map(tuple)
+        return st.builds(Case, self.race_starts(), after=turns)
+
+    def race_starts(self) -> Any:
+        """Nothing is cached, or all that may be wrong soon."""
+        return st.sampled_from([State(), State({"cached": {*self.keys}})])
+
+    def races(self) -> Any:
+        """Somebody else looks a key up, or writes and then looks it up."""
+        looks = [Call("look_up", (key,)) for key in self.keys]
+        writes = [(write, looks[n]) for write in self.rivals() for n in (0, -1)]
+        return st.builds(
+            lambda start, others: Case(
+                start, {"ada": (Call(self.answer, (1, "eve")),), "bob": others}
+            ),
+            self.race_starts(),
+            st.sampled_from([*((look,) for look in looks), *writes]),
+        )
+
+    def rivals(self) -> list[Call]:
+        """Others who write."""
+        return [Call(self.answer, (1, "lin")), Call(self.answer, (2, "ada"))]
+
+    def recoveries(self) -> Any:
+        one = Call(self.answer, (2, "eve"))
+        after = ("ada", one), ("bob", Call("fill", ("user:2",))), ("bob", one)
+        return self.race_starts().map(lambda start: Case(start, {"ada": (one,)}, after))
+
+    def write(self, start: State, redis: Any, db: Any) -> None:
+        for number, (name, version) in start.get("users", {}).items():
+            put = "UPDATE users SET username = :name, version = :version WHERE id = :id"
+            db.execute(put, id=int(number), name=name, version=version)
+        notes = ("users", "wrong", "cached", "announced")
+        State({k: v for k, v in start.items() if k not in notes}, start.lives).write(redis)
+        if cached := start.get("cached"):
+            said = _said(db)
+            with redis.pipeline() as pipe:
+                for key in sorted(cached):
+                    pipe.set(key, json.dumps(said.get(key)), ex=3600)
+                pipe.execute()
+
+    def read(self, redis: Any, db: Any) -> State:
+        """With the rows, what is cached and wrong, and how long ahead the deadlines are."""
+        state, said = State.read(redis), _said(db)
+        wrong = {}
+        for key in [key for key in state if key.startswith(("user:", "named:"))]:
+            if not key.endswith((":lease", ":writers")):
+                cached = state[key]
+                with suppress(TypeError, ValueError):
+                    cached = json.loads(cached)
+                if cached != said.get(key):
+                    name = cached.get("username") if isinstance(cached, dict) else state[key]
+                    wrong[f"{key} in the cache, which the database contradicts,"] = name
+        ahead = [
+            deadline - state.at
+            for key in ("user:1:writers", "user:2:writers")
+            for deadline in state.get(key, {}).values()
+            if deadline > state.at
+        ]
+        rows = {n: (said[f"user:{n}"]["username"], said[f"user:{n}"]["version"]) for n in _ROWS}
+        for name, found in (("users", rows), ("wrong", wrong), ("announced", ahead)):
+            if found:
+                state.keep(name, found)
+        return state
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """What is cached though the database says otherwise, and the names."""
+        rows = state.get("users", _ROWS).items()
+        names = {f"user {n} in the database": f"{name}, version {v}" for n, (name, v) in rows}
+        return {**state.get("wrong", {}), **names}
+
+    def _rename(self, state: State, user_id: int, name: str) -> bool:
+        rows = state["users"] = {**state.get("users", _ROWS)}
+        if str(user_id) not in rows:
+            return False
+        rows[str(user_id)] = name, rows[str(user_id)][1] + 1
+        return True
+
+    def look_up(self, state: State, key: str) -> None:
+        """Others may be reading, or writing: whether the value is cached then is not said."""
+
+
+class RenameUser(_CachedRows):
+    """04.1: every key that the row is in, at the right moment."""
+
+    answer = "rename_user"
+    faults = ("pause",)
+    clauses: ClassVar = {
+        "told": "return True, or False if there is no such user",
+        "user ? in the database": "The row's version goes up by one",
+        "left": "no cached value is another than the database's",
+        "at once": "When all have finished, no cached value is another than the database's",
+        "pause": "each may pause for longer than any TTL",
+    }
+    keys: ClassVar = ["user:1", "user:2", "named:ada", "named:alan", "named:eve", "named:lin"]
+    ids: ClassVar = [1, 1, 2, 0]
+
+    def rename_user(self, state: State, user_id: int, name: str) -> bool:
+        return self._rename(state, user_id, name)
+
+    def fill(self, state: State, key: str) -> bool:
+        return True
+
+
+class AnnounceUser(_CachedRows):
+    """04.3: a writer that may crash at any step."""
+
+    answer = "announce_user"
+    visible = (*_CachedRows.visible, "user:?:writers", "user:?:lease")
+    faults = ("crash", "pause", "clocks", "crash, clocks")
+    clauses: ClassVar = {
+        "left": "no crash leaves an old row in the cache",
+        "user ? in the database": "The row's version goes up by one",
+        "writers": "what one leaves who has finished keeps no reader out",
+        "told": "what one leaves who has finished keeps no reader out",
+        "lives": "What a crashed writer leaves is over within a minute",
+        "stays": "What a crashed writer leaves is over within a minute",
+        "at once": "Many read and write at once",
+        "crash": "no crash leaves an old row in the cache",
+        "clock": "on the server's clock",
+        "pause": "each may pause for longer than any TTL",
+    }
+
+    def rivals(self) -> list[Call]:
+        return [Call(self.answer, (1, "lin")), Call("another_writes", ("lin",))]
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """With the writers that keep readers out, and for how long at the most."""
+        ahead = state.get("announced", [])
+        far = {"a deadline": f"{max(ahead):.0f} s ahead"} if max(ahead, default=0) > 61 else {}
+        rest = super().shown(state, start)
+        return {
+            **far,
+            **state.get("wrong", {}),
+            "writers whose deadline is ahead": len(ahead),
+            **rest,
+        }
+
+    def announce_user(self, state: State, user_id: int, name: str) -> Generator[Any, Any, Any]:
+        for key in ("user:1", "user:2"):
+            state.lives[f"{key}:writers"] = state.lives[f"{key}:lease"] = Between(0, _MINUTE_MS)
+        yield
+        state["announced"] = [*state.get("announced", []), 60]
+        yield
+        self._rename(state, user_id, name)
+        yield
+        state["announced"] = state["announced"][:-1]
+        return ANYTHING
+
+    def another_writes(self, state: State, name: str) -> Generator[Any, Any, Any]:
+        return (yield from self.announce_user(state, 1, name))
+
+    def fill(self, state: State, key: str) -> Any:
+        return ANYTHING if state.get("announced") else True
