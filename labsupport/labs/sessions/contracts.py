@@ -175,7 +175,7 @@ class Rotate(Contract):
             state.keep(f"session:{name}", fields, ms)
         for user, ms in logged_in.items():
             name = f"there-{user}"
-            state.keep(f"session:{name}", {"user": user}, 50_000)
+            state.keep(f"session:{name}", {"user": user}, 180_000)
             state.keep(f"sessions:{user}", {name}, ms)
         return state
 
@@ -185,7 +185,7 @@ class Rotate(Contract):
         ),
         st.sampled_from([15_000, 90_000, 50_000_000]),
     )
-    _logged_in = st.dictionaries(_users, st.sampled_from([40_000, 60_000_000]), max_size=2)
+    _logged_in = st.dictionaries(_users, st.sampled_from([170_000, 60_000_000]), max_size=2)
     starts = st.builds(
         _start, st.dictionaries(st.sampled_from(["a", "b"]), _session, max_size=2), _logged_in
     )
