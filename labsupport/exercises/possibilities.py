@@ -176,8 +176,9 @@ class Possibilities:
                 if serial and played.inside not in ("", who):
                     continue
                 todo.append((start, (*order, (who, ()))))
-            for key, life in played.possibility.state.lives.items() if self._expires else ():
-                if life is not KEPT:
+            state = played.possibility.state
+            for key, life in state.lives.items() if self._expires else ():
+                if life is not KEPT and key in state:  # of others the model knows no content
                     todo.append((start, (*order, (None, (key,)))))
 
     def _play(self, start: State, order: tuple["_Move", ...]) -> "_Played":

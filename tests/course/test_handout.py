@@ -1,5 +1,6 @@
 """The handout for a class: the exercises alone, and nothing that gives them away."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -20,7 +21,7 @@ def test_exercises_without_answers(path):
     assert f'check("{path.name[:2]}.1"' in text
     assert "hint(" in text
     assert "solution" not in text.replace("'s own solution", "")
-    assert "explore(" not in text
+    assert not re.search(r"^explore\(", text, re.MULTILINE)  # a stub may call it
     code = [cell for cell in found.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     nbformat.validate(found)

@@ -11,8 +11,8 @@ from labsupport.labs.list_queue.exercises import EXERCISES
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a job in hand, no count, no clock."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
-    assert "1. ada: work_once('ada', handle_that_fails)" in str(first)
-    assert "jobs and jobs:{me} holds []; ['a'] is due" in str(first)
+    assert "jobs:ada = ['a']" in str(first)  # left by a worker that was killed
+    assert "ada was given None; 'a' (str) is due" in first.reason
     assert "attempts holds {}; {'a': '1'} is due" in str(second)
     assert "ada was given 1; 0 is due" in str(third)
 

@@ -37,8 +37,8 @@ def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: refusals that count, a clock, a half refusal."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
     assert "ada was given (False, 0, 60); (False, 0, 45) is due" in str(first)
-    assert "ada was given (False, 0, 120.375); (False, 0, 0.375) is due" in str(second)
-    assert "ada was given (False, 0, 60); (False, 0, 45) is due" in str(third)
+    assert "ada was given (False, 0, 59.75); (False, 0, 0.25) is due" in str(second)
+    assert "ada was given (False, 0, 0.5); (False, 0, 0.25) is due" in str(third)
 
 
 class TestOtherGoodAnswers:
