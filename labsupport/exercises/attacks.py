@@ -57,7 +57,7 @@ def attack(contract: Contract, answer: Functions) -> Iterator[tuple[Attack, int,
 
 def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Breach | None]:
     """Try cases until one breaks the answer, and then smaller ones that break it, too."""
-    from hypothesis import HealthCheck, Phase, given, seed, settings
+    from hypothesis import HealthCheck, Phase, example, given, seed, settings
 
     attempt = one.attempt(contract, answer)
     spent, granted = 0, int(one.runs * contract.effort)
@@ -96,6 +96,8 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
             broken[text] = breach
         raise _BrokenError
 
+    for case in contract.always if one is ATTACKS[0] else ():
+        try_case = example(case)(try_case)
     try:
         with _without_constants():
             try_case()

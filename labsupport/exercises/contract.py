@@ -177,6 +177,7 @@ class Contract:
         effort: the share of an attack's runs that it gets, where each run takes long.
         starts: strategy for what is in Redis before.
         calls: strategy for one call of anybody, in sequence.
+        always: cases in sequence that are tried whatever is drawn.
     """
 
     answer: ClassVar[str]
@@ -192,6 +193,7 @@ class Contract:
     lapses: ClassVar[Sequence[str]] = ("*",)
     patient: ClassVar[Sequence[str]] = ()
     effort: ClassVar[float] = 1.0
+    always: "ClassVar[Sequence[Case]]" = ()
     starts: "ClassVar[SearchStrategy[State]]"
     calls: "ClassVar[SearchStrategy[Call]]"
 

@@ -798,7 +798,7 @@ def caches_nothing():
 @wrong(
     "01.3",
     situation="One call after the other",
-    because="user:1 holds another row than the database",
+    because="holds another row than the database",
     sequential=True,
 )
 def trusts_the_ttl():

@@ -140,7 +140,7 @@ def the_lease_one_step_later(redis, db, user_id, name):
 @wrong(
     "04.1",
     situation="Several clients at once",
-    because="named:ada in the cache",
+    because="in the cache, which the database contradicts",
 )
 def only_the_lease_of_the_row(redis, db, user_id, name):
     old = renamed(db, user_id, name)
