@@ -6,6 +6,7 @@ of them is a point, unless the model is `ALONE` there). Of a client that crashed
 part of its call may have happened.
 """
 
+import fnmatch
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,7 +179,8 @@ class Possibilities:
                 todo.append((start, (*order, (who, ()))))
             state = played.possibility.state
             for key, life in state.lives.items() if self._expires else ():
-                if life is not KEPT and key in state:  # of others the model knows no content
+                lapses = any(fnmatch.fnmatchcase(key, one) for one in self._contract.lapses)
+                if lapses and life is not KEPT and key in state:  # the model knows its content
                     todo.append((start, (*order, (None, (key,)))))
 
     def _play(self, start: State, order: tuple["_Move", ...]) -> "_Played":

@@ -275,25 +275,6 @@ def looks_before_it_leaps(redis, key, row, ttl):
     return bool(redis.eval(script, 1, key, json.dumps(row), row["version"], ttl))
 
 
-@wrong(
-    "02.2",
-    situation="Several clients, and a pause that outlasts every TTL",
-    because="'version': 9}",
-)
-def locks_and_compares(redis, key, row, ttl):
-    lock = redis.lock(f"{key}:lock", timeout=10, sleep=0.005)
-    lock.acquire()
-    try:
-        cached = redis.get(key)
-        if cached is not None and json.loads(cached)["version"] > row["version"]:
-            return False
-        redis.set(key, json.dumps(row), ex=ttl)
-        return True
-    finally:
-        with suppress(LockError):
-            lock.release()
-
-
 @wrong("02.2", situation="One call after the other", because="is due", sequential=True)
 def encoded_by_lua(redis, key, row, ttl):
     script = PUT.replace("ARGV[1])", "cjson.encode(cjson.decode(ARGV[1])), 'EX', ARGV[3])")
