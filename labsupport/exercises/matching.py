@@ -34,10 +34,8 @@ class Between:
     kind: type | None = None
 
     def __str__(self) -> str:
-        if self.high - self.low < 0.01:
-            return (
-                f"{self.low + (self.high - self.low) / 2 if self.low < self.high else self.low:.9g}"
-            )
+        if self.low == self.high or self.high - self.low < 0.01:  # infinite, or a rounding apart
+            return f"{(self.low + self.high) / 2:.9g}"
         return f"from {self.low:g} to {self.high:g}"
 
     __repr__ = __str__

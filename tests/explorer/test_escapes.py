@@ -1,6 +1,7 @@
 """Whatever code may do to escape the explorer is stepped or refused; nothing of a run outlives it."""
 
 import asyncio
+import contextlib
 import cProfile
 import functools
 import os
@@ -434,6 +435,28 @@ class TestNothingOutlivesARun:
         with engine.connect() as connection:
             assert connection.execute(sa.text("PRAGMA busy_timeout")).scalar() == patience
         engine.dispose()
+
+
+def test_a_connection_that_could_not_be_made_ready(tmp_path):
+    """What a client does afterwards, on a connection that it has, is stepped as before."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}", poolclass=sa.NullPool)
+    broken = sa.create_engine(f"sqlite:///{tmp_path / 'b.db'}", poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE t(n)"))
+
+    @sa.event.listens_for(broken, "connect")
+    def refuse(connection, record):
+        raise OSError("No, not today.")
+
+    def client(redis, db):
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT n FROM t")).all()
+            with contextlib.suppress(OSError):
+                broken.connect()
+            connection.execute(sa.text("SELECT n FROM t")).all()
+
+    report = explore({"a": client, "b": client}, invariant=always)
+    assert report.interleavings == 6  # two statements each
 
 
 class Unbound:

@@ -8,7 +8,7 @@ dialect; to await a statement is to await the explorer.
 
 import sqlite3
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, cast
 
 from greenlet import getcurrent
 
@@ -56,6 +56,9 @@ class TaskTurn:
         _await_here(self.strand.pause(operation))
 
 
+_STOOD_FOR = ("aiosqlite", "psycopg")
+
+
 def connect(dialect: Any, arguments: Any, options: dict[str, Any]) -> Any:
     """A connection for an engine of an asynchronous driver; None for a driver that nothing stands for."""
     kind = f"{dialect.name}+{dialect.driver}"
@@ -78,7 +81,8 @@ class Replaced:
         from sqlalchemy.engine import AdaptedConnection
         from sqlalchemy.exc import DisconnectionError
 
-        if isinstance(connection, AdaptedConnection):
+        driver = type(connection).__module__.rpartition(".")[2]
+        if isinstance(connection, AdaptedConnection) and driver in _STOOD_FOR:
             self._kept.append((record, connection))
             record.dbapi_connection = None
             raise DisconnectionError
@@ -149,10 +153,16 @@ def _psycopg(dialect: Any, arguments: Any, options: dict[str, Any]) -> Any:
     class Connection(_Adapted, psycopg.Connection[Any]):
         cursor_factory: Any = Cursor
 
-    def type_info(connection: Any, name: str) -> Any:
-        return TypeInfo.fetch(connection.connection.dbapi_connection, name)
+    usual = dialect._type_info_fetch  # awaits; SQLAlchemy asks on an engine's first connection
 
-    dialect._type_info_fetch = type_info  # asked once, when the first connection is made
+    def type_info(connection: Any, name: str) -> Any:
+        asked = connection.connection.dbapi_connection
+        if isinstance(asked, _Adapted):  # synchronous beneath
+            return TypeInfo.fetch(cast(Any, asked), name)
+        return usual(connection, name)
+
+    if "_type_info_fetch" not in vars(dialect):
+        dialect._type_info_fetch = type_info
     made = Connection.connect(*arguments, **options)
     made.cursor_factory = Cursor
     return made

@@ -23,14 +23,15 @@ class _Engines:
 
     def __init__(self) -> None:
         self._patient: dict[int, tuple[Any, Driver, Any]] = {}  # connections, and how they waited
+        self._ready: dict[int, Any] = {}  # connections that a pool has handed out
 
     def step(self, sql: str, parameters: Any, context: Any, run: Any) -> Any:
         """Run a statement as a step of the client; None outside of all clients."""
         actor = actor_here()
-        if actor is None or actor.connecting:
-            return None
         pooled = context.root_connection.connection
         connection = pooled.dbapi_connection
+        if actor is None or self._is_made_ready(actor, connection):
+            return None
         driver = _driver(actor, context.dialect)
         turn = _turn(actor, context.dialect)
         operation = Operation("sql", ((sql, parameters),), transaction="inside", own=True)
@@ -55,15 +56,26 @@ class _Engines:
     def ended(self, connection: Any, word: str) -> None:
         """Let a commit or a rollback be a step, if there is a transaction."""
         actor = actor_here()
-        if actor is None or actor.connecting:
-            return
         used = connection.connection.dbapi_connection
+        if actor is None or self._is_made_ready(actor, used):
+            return
         driver = _driver(actor, connection.dialect)
         if driver.in_transaction(used):
             turn = _turn(actor, connection.dialect)
             operation = Operation("sql", ((word, {}),), transaction="inside", own=True)
             turn.gate(operation)
             turn.took(operation, None)
+
+    def handed_out(self, connection: Any) -> None:
+        """A pool hands out a connection: from now on what is done on it is a step."""
+        self._ready[id(connection)] = connection
+        _connecting(actor_here(), False)
+
+    def _is_made_ready(self, actor: Actor, connection: Any) -> bool:
+        """True for what SQLAlchemy does on a connection before its pool hands it out."""
+        if actor.connecting and id(connection) in self._ready:
+            _connecting(actor, False)  # another one could not be made ready
+        return actor.connecting
 
     def restore(self) -> None:
         """Let all connections wait for locks as they did."""
@@ -106,8 +118,8 @@ def engines_stepped() -> Iterator[None]:
             raise
 
     def checkout(connection: Any, record: Any, pooled: Any) -> None:
-        _connecting(actor_here(), False)  # it was made ready, and what is done on it is a step
         replaced.checkout(connection, record)
+        engines.handed_out(connection)
 
     listeners: list[tuple[str, Callable[..., Any]]] = [
         ("do_connect", do_connect),
