@@ -220,7 +220,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.enter_context(pools_stepped(search.system.wires))
         self.enter_context(async_pools_stepped(search.system.wires))
         search.restart = self.enter_context(standing_in(self._functions)).restart
-        self.enter_context(watched(lambda: search.adversary.moved))
+        search.heed = self.enter_context(watched(lambda: search.adversary.moved))
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Literal[False]:

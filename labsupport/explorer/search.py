@@ -63,6 +63,7 @@ class Search:
         given_up: why not all orders were run; empty when they were.
         prune: run one order of each class of equivalent ones.
         restart: brings what the clients keep of chance back to its beginning.
+        heed: called between two steps; it raises what has come from outside meanwhile.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Search:
         self.interleavings = 0
         self.given_up = ""
         self.restart: Callable[[], None] = lambda: None
+        self.heed: Callable[[], None] = lambda: None
         self._given = given
         self.prune = False
         self._max_runs = 20_000
@@ -245,6 +247,7 @@ class Search:
 
     def _take(self, choice: Choice) -> Ending | None:
         """Make the chosen move; when it is a replayed one, see that it is the same."""
+        self.heed()
         chosen = choice.chosen
         command = self.adversary.command(chosen)
         if not choice.command:

@@ -1,6 +1,7 @@
 """Asynchronous SQLAlchemy engines are stepped like synchronous ones: statement by statement, task by task."""
 
 import asyncio
+import gc
 
 import pytest
 import sqlalchemy as sa
@@ -123,6 +124,23 @@ def test_a_crash_rolls_back(engines):
     report = explore(one, **options, invariant=what_is_gone_was_counted)
     assert report.findings[0].schedule[-1].move == "crash"
     assert report.violations == 1  # after the commit; before it, the crash undoes all
+
+
+def test_what_is_abandoned_says_nothing(engines):
+    """Code that awaits in its `finally`, and a client that crashed in it: closed to the last coroutine."""
+    engine, _ = engines
+    given, _, invariant = shop(engine)
+
+    async def buy(redis, db):
+        async with redis.lock("lock", timeout=5), AsyncSession(engine) as session:
+            found = await session.get_one(Stock, 1)
+            found.left -= 1
+            await session.commit()
+
+    explore(
+        {"ada": buy, "bob": buy}, given=given, invariant=invariant, crashes=["ada"], max_runs=40
+    )
+    gc.collect()  # pytest fails where a coroutine complains
 
 
 def test_tasks_of_one_client_interleave(engines):

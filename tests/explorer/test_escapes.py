@@ -420,6 +420,33 @@ class TestNothingOutlivesARun:
             explore({"a": client}, invariant=always)
         assert explore({"a": count, "b": count}, invariant=always).interleavings == 2
 
+    def test_an_interrupt_waits_for_the_end_of_a_step(self):
+        """Ctrl-C ends the exploration where no code of a library can take it for its own error."""
+        seen = []
+        before = signal.getsignal(signal.SIGINT)
+
+        def given(redis, db):
+            if len(seen) == 3:
+                signal.raise_signal(signal.SIGINT)
+            seen.append(redis.ping())
+
+        with pytest.raises(KeyboardInterrupt):
+            explore({"a": count, "b": count}, given=given, invariant=always, crashes=True)
+        assert len(seen) == 4  # it was not cut off, and no other run began
+        assert signal.getsignal(signal.SIGINT) is before
+
+    def test_an_interrupt_does_not_wait_for_a_loop(self):
+        """A function that never comes to a step is interrupted all the same."""
+
+        def client(redis, db):
+            redis.ping()
+            signal.raise_signal(signal.SIGINT)
+            while True:
+                pass
+
+        with pytest.raises(KeyboardInterrupt):
+            explore({"a": client}, invariant=always)
+
     def test_connections_of_an_engine_wait_as_before(self, tmp_path):
         """An engine's connections keep the patience that they had."""
         engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}", poolclass=sa.StaticPool)

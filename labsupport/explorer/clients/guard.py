@@ -18,6 +18,8 @@ __all__ = ["PATIENCE_SECONDS", "StepTimeout", "foreign_use_noticed", "watched"]
 PATIENCE_SECONDS = 10.0
 """A step that takes longer has no command in it: it loops, or waits for something outside."""
 
+_GRACE_SECONDS = 0.5  # so long an interrupt waits for the end of a step
+
 
 class StepTimeout(BaseException):
     """Raised inside a client that takes no step for too long."""
@@ -103,40 +105,58 @@ def _audit() -> None:
 
 
 @contextmanager
-def watched(progress: Callable[[], int]) -> Iterator[None]:
+def watched(progress: Callable[[], int]) -> Iterator[Callable[[], None]]:
     """Raise `StepTimeout` in this thread when `progress` stands still for too long.
 
     In the main thread a signal does it, which ends a wait for a lock, too; elsewhere another thread.
+    There an interrupt waits for the end of a step, since in the midst of one it would meet code of
+    libraries that takes it for an error of its own, or loses it.
 
     Args:
         progress: a number that changes with each step.
+
+    Returns:
+        What to call between two steps: it raises KeyboardInterrupt if there was an interrupt.
     """
     in_main = threading.current_thread() is threading.main_thread()
-    with _by_signal(progress) if in_main else _by_thread(progress):
-        yield
+    with _by_signal(progress) if in_main else _by_thread(progress) as heed:
+        yield heed
 
 
 @contextmanager
-def _by_signal(progress: Callable[[], int]) -> Iterator[None]:
-    seen = progress()
+def _by_signal(progress: Callable[[], int]) -> Iterator[Callable[[], None]]:
+    seen, interrupted = progress(), False
 
     def look(number: int, frame: FrameType | None) -> None:
         nonlocal seen
         if progress() == seen:
-            raise StepTimeout
+            raise KeyboardInterrupt if interrupted else StepTimeout
         seen = progress()
 
-    handler = signal.signal(signal.SIGALRM, look)
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal seen, interrupted
+        seen, interrupted = progress(), True
+        signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS, _GRACE_SECONDS)
+
+    def heed() -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+
+    handlers = {signal.SIGALRM: signal.signal(signal.SIGALRM, look)}
+    if callable(signal.getsignal(signal.SIGINT)):  # else it is ignored, and stays so
+        handlers[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     before = signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS, PATIENCE_SECONDS)
     try:
-        yield
+        yield heed
+        heed()
     finally:
         signal.setitimer(signal.ITIMER_REAL, *before)
-        signal.signal(signal.SIGALRM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
-def _by_thread(progress: Callable[[], int]) -> Iterator[None]:
+def _by_thread(progress: Callable[[], int]) -> Iterator[Callable[[], None]]:
     thread = threading.get_ident()
     over = threading.Event()
 
@@ -153,7 +173,7 @@ def _by_thread(progress: Callable[[], int]) -> Iterator[None]:
     watcher = threading.Thread(target=watch, name="explore-watch", daemon=True)
     watcher.start()
     try:
-        yield
+        yield lambda: None
     finally:
         over.set()
         watcher.join()

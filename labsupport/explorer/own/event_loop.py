@@ -25,6 +25,8 @@ _FOREIGN = {
     "add_signal_handler": "listens to signals",
 }
 
+_MOST_LAYERS = 200  # of one that swallows what ends it
+
 
 class _Selector:
     """Where the loop would wait for its sockets: it has none."""
@@ -96,8 +98,7 @@ class ClientLoop(asyncio.BaseEventLoop):
             for task in self.tasks:
                 if not task.done():
                     task._log_destroy_pending = False
-                    with suppress(BaseException):  # it awaits in its `finally`
-                        task.get_coro().close()
+                    _close(task.get_coro())
         finally:
             events._set_running_loop(None)
 
@@ -106,6 +107,18 @@ class ClientLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         pass
+
+
+def _close(coroutine: Any) -> None:
+    """Close a coroutine from the inside out: one that awaits in its `finally` outlives its caller's end."""
+    for _ in range(_MOST_LAYERS):
+        innermost, one = None, coroutine
+        while getattr(one, "cr_frame", None) is not None:
+            innermost, one = one, one.cr_await
+        if innermost is None:
+            return
+        with suppress(BaseException):
+            innermost.close()
 
 
 def _refusing(what: str) -> Callable[..., None]:

@@ -114,3 +114,8 @@ def test_a_coroutine_is_no_test():
 
     found = check("15.1", test_prices)
     assert "Write a plain function" in found.reason
+
+
+def test_a_plain_function_is_no_sale():
+    found = check("15.3", lambda engine, redis, product, customer: True)
+    assert "async def" in found.reason
