@@ -96,7 +96,7 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
             broken[text] = breach
         raise _BrokenError
 
-    for case in contract.always if one is ATTACKS[0] else ():
+    for case in reversed(contract.always if one is ATTACKS[0] else ()):  # the first comes first
         try_case = example(case)(try_case)
     try:
         with _without_constants():

@@ -1,6 +1,6 @@
 """An exercise's contract: what is due, as a few lines of plain Python, and what may happen to it."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -304,18 +304,29 @@ class Contract:
             return ANYTHING
         return told
 
-    def whole(self, state: State, who: str, call: Call) -> Any:
-        """The model of a call that nobody disturbs; where it waits, time passes."""
-        pieces = self.pieces(state, who, call)
-        choice = None
-        while True:
-            try:
-                options = pieces.send(choice)
-            except StopIteration as end:
-                return end.value
-            except Blocked as wait:
-                if wait.ms is KEPT:
-                    raise
-                self.wait(state, wait.ms / 1000)
-                pieces, options = self.pieces(state, who, call), None
-            choice = options[0] if options else None
+    def outcomes(self, state: State, who: str, call: Call) -> Iterator[tuple[State, Any]]:
+        """How the model of a call that nobody disturbs may end: the state, and what is told.
+
+        There is one way for each choice that the answer is free to make; where the model waits, time
+        passes.
+        """
+        todo: list[tuple[int, ...]] = [()]
+        while todo:
+            picks = todo.pop()
+            after = state.copy()
+            pieces, choice, rest = self.pieces(after, who, call), None, list(picks)
+            while True:
+                try:
+                    options = pieces.send(choice)
+                except StopIteration as end:
+                    yield after, end.value
+                    break
+                except Blocked as wait:
+                    if wait.ms is KEPT:
+                        raise
+                    self.wait(after, wait.ms / 1000)
+                    pieces, options, rest = self.pieces(after, who, call), None, list(picks)
+                if options and not rest:
+                    todo += [(*picks, place) for place in reversed(range(1, len(options)))]
+                    picks, rest = (*picks, 0), [0]
+                choice = options[rest.pop(0)] if options else None

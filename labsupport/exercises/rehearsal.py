@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from labsupport.errors import LabError, NotDeterministicError, NotSteppableError
@@ -15,6 +16,7 @@ from labsupport.explorer.clients.stand_ins import Timekeeper, timekeeper_here
 
 __all__ = ["Breach", "Remains", "play_after", "play_at_once", "without_unpromised"]
 
+_MOST_CHOICES = 200  # of a model, in one call
 _MORE_RUNS = 150  # after the first breach, to find a shorter schedule
 
 
@@ -253,18 +255,20 @@ def play_after(
             elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000 - waited_ms
             right, nearest = [], (Fault("ends", ""), -1)
             for model, given_before in models:
-                before = given_before.setdefault(who, [])
-                told = contract.whole(model, who, filled(call, before))
-                before.append((call, told))
-                due, names = Possibility({who: [told]}, model), dict(model.names)
-                fault, near = compare(
-                    contract, case.start, {who: [got]}, view, due, elapsed_ms, names
-                )
-                if fault is None:
-                    model.names = names
-                    right.append((model, given_before))
-                elif near > nearest[1]:
-                    nearest = fault, near
+                asked = filled(call, given_before.get(who, ()))
+                ways = islice(contract.outcomes(model, who, asked), _MOST_CHOICES)
+                for after, told in ways:
+                    due, names = Possibility({who: [told]}, after), dict(after.names)
+                    fault, near = compare(
+                        contract, case.start, {who: [got]}, view, due, elapsed_ms, names
+                    )
+                    if fault is None:
+                        after.names = names
+                        since = [*given_before.get(who, ()), (call, told)]
+                        right.append((after, {**given_before, who: since}))
+                        break  # others that fit differ in what nobody sees
+                    if near > nearest[1]:
+                        nearest = fault, near
             if not right:
                 found.append((nearest[0], number))
                 return

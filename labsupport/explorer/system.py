@@ -186,6 +186,8 @@ class System:
         self._idle = IdleTimes(self.redis.raw, clock)
         self._wiring.settle = self._idle.settle
         self._wiring.streams = False
+        kept = self._testbed.kept_key
+        self._wiring.hidden = kept if kept and self.redis.raw("EXISTS", kept) else ""
         self.wires.begin()
 
     def seats(self, count: int) -> list[Seat]:

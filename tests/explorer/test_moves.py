@@ -320,6 +320,31 @@ class TestPassingTime:
             assert seen == {0, 1}
             assert report.exhausted
 
+    def test_an_idle_time_that_is_set(self):
+        """XCLAIM … IDLE and … TIME say how long an entry is to be idle, in `given`, client and script."""
+        by_script = "return redis.call('XCLAIM', KEYS[1], 'g', 'eve', 0, ARGV[1], 'IDLE', ARGV[2])"
+
+        def given(redis, db):
+            redis.xgroup_create("s", "g", id="0", mkstream=True)
+            for number in range(1, 5):
+                redis.xadd("s", {"job": "a"}, id=f"{number}-0")
+            redis.xreadgroup("g", "bob", {"s": ">"})
+            redis.xclaim("s", "g", "bob", 0, ["1-0"], idle=90_000)
+
+        def claim(redis, db):
+            now = int(time.time() * 1000)
+            redis.xclaim("s", "g", "bob", 0, ["2-0"], time=now - 80_000)
+            redis.eval(by_script, 1, "s", "3-0", 70_000)
+            rows = redis.xpending_range("s", "g", "-", "+", 10)
+            found = [entry for entry, _ in redis.xautoclaim("s", "g", "ada", 60_000)[1]]
+            return [row["time_since_delivered"] for row in rows], found
+
+        seen = []
+        explore(
+            {"a": claim}, given=given, invariant=lambda _, db, told: seen.append(told["a"]) or True
+        )
+        assert seen[0] == ([90_000, 80_000, 70_000, 0], ["1-0", "2-0", "3-0"])
+
     def test_idle_times_are_the_clocks(self):
         """XPENDING tells how long an entry is pending on the explorer's clock, to the millisecond."""
 

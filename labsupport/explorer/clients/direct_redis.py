@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -31,8 +32,10 @@ _ALLOWED = {
 _SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _FUNCTIONS = frozenset({"FCALL", "FCALL_RO"})
 _IDLE = frozenset({"XAUTOCLAIM", "XCLAIM", "XPENDING"})
+_OVERVIEWS = frozenset({"KEYS", "SCAN", "DBSIZE"})
 _SPECIAL = (
     _SCRIPTS
+    | _OVERVIEWS
     | _FUNCTIONS
     | _BEYOND
     | _ALLOWED.keys()
@@ -50,6 +53,7 @@ class Wiring:
         empty: the digest of the script that empties the database, and its argument.
 
     Attributes:
+        hidden: a key of the server's that nobody is shown; "" if there is none.
         streams: True once an entry was read by a group: then idle times matter.
         settle: brings the idle times of pending entries up to the clock.
         changes: how many changes the server has made to its data.
@@ -60,6 +64,7 @@ class Wiring:
         self.clock = clock
         self.scripts = scripts
         self.empty = empty
+        self.hidden = ""
         self.streams = False
         self.settle: Any = None
         self.changes: Any = None
@@ -277,6 +282,17 @@ def refused(name: str) -> NotSteppableError:
     return error
 
 
+def _without(hidden: str, name: str) -> Callable[[Any], Any]:
+    """What takes a key out of the reply of KEYS, SCAN or DBSIZE."""
+
+    def others(keys: Any) -> list[Any]:
+        return [key for key in keys if key not in (hidden, hidden.encode())]
+
+    if name == "DBSIZE":
+        return lambda count: count - 1
+    return others if name == "KEYS" else lambda reply: (reply[0], others(reply[1]))
+
+
 def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], Any]:
     name, now_ms = word(args[0]), wiring.clock.now_ms
     if name in _SCRIPTS:
@@ -287,6 +303,8 @@ def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], An
             wiring.settle()
         by_digest = "EVALSHA_RO" if name.endswith("_RO") else "EVALSHA"
         return (by_digest, wiring.scripts.wrapped(digest), *args[2:], now_ms), None
+    if name in _OVERVIEWS:
+        return args, _without(wiring.hidden, name) if wiring.hidden else None
     if name in _FUNCTIONS:
         return (*args, now_ms), None
     if name == "FUNCTION LOAD":

@@ -76,6 +76,11 @@ _PREFIX = """
   local function idle(call, a)
     local value = whole(a[5])
     if value and value > 0 then a[5] = at(BASE + value * SCALE) end
+    for i = 7, #a - 1 do
+      local name, set = string.upper(tostring(a[i])), whole(a[i + 1])
+      if set and name == 'TIME' then name, a[i], set = 'IDLE', 'IDLE', clock.now - set end
+      if set and name == 'IDLE' then a[i + 1] = at(set > 0 and BASE + set * SCALE or set) end
+    end
     return call(unpack(a))
   end
   local function add(call, a)

@@ -22,6 +22,8 @@ IDLE_BASE_MS = 1_000_000_000
 """Pending entries are kept this much idler than they are, see `IdleTimes`."""
 IDLE_SCALE = 1_000
 """… and each of their milliseconds counts as so many, so that a slow machine adds none."""
+_SLOW_MS = 60
+"""… but for a few, where the machine takes a minute for what is between two steps."""
 
 _MS = {"EX": 1000, "PX": 1}
 _MOMENT_MS = {"EXAT": 1000, "PXAT": 1}
@@ -161,8 +163,14 @@ def _xadd(args: Arguments, now_ms: int) -> Wire:
 
 
 def _claim(args: Arguments, now_ms: int) -> Wire:
-    """XAUTOCLAIM and XCLAIM: the idle time that is asked for."""
-    return (*args[:4], scaled_idle(_whole(args[4])), *args[5:]), None
+    """XAUTOCLAIM and XCLAIM: the idle time that is asked for, and the one that is set."""
+    sent = [*args[:4], scaled_idle(_whole(args[4])), *args[5:]]
+    for at in range(6, len(sent) - 1):
+        if word(args[at]) == "IDLE":
+            sent[at + 1] = scaled_idle(_whole(args[at + 1]))
+        elif word(args[at]) == "TIME":
+            sent[at : at + 2] = "IDLE", scaled_idle(now_ms - _whole(args[at + 1]))
+    return tuple(sent), None
 
 
 def _pending(args: Arguments, now_ms: int) -> Wire:
@@ -244,10 +252,12 @@ class IdleTimes:
         self._send = run
         self._clock = clock
         self._delivered: dict[tuple[str, str, str], int] = {}  # in ms, on the clock
+        self._kept: dict[tuple[str, str, str], int] = {}  # as the server was told
 
     def restart(self) -> None:
         """Forget what an earlier run has delivered."""
         self._delivered.clear()
+        self._kept.clear()
 
     def settle(self) -> None:
         """Give each pending entry the idle time that it has on the clock."""
@@ -257,7 +267,11 @@ class IdleTimes:
             if idle < IDLE_BASE_MS // 2:  # delivered since
                 self._delivered[name] = now
             since = now - self._delivered.get(name, now)
-            kept = IDLE_BASE_MS if since == 0 else scaled_idle(since)
+            set_ms = idle_of(idle) - idle_of(self._kept.get(name, 0))
+            if idle >= IDLE_BASE_MS // 2 and abs(set_ms) > _SLOW_MS:  # XCLAIM … IDLE
+                since = idle_of(idle)
+                self._delivered[name] = now - since
+            kept = self._kept[name] = IDLE_BASE_MS if since == 0 else scaled_idle(since)
             self._send("XCLAIM", key, group, consumer, 0, entry, "IDLE", kept, "JUSTID")
 
     def moments_us(self) -> list[int]:

@@ -45,7 +45,8 @@ class _Lock(Contract):
         told: dict[str, list[tuple[Call, Any]]] = {}
         for who, call in case.after:
             before = told.setdefault(who, [])
-            before.append((call, self.whole(state, who, filled(call, before))))
+            state, reply = next(self.outcomes(state, who, filled(call, before)))
+            before.append((call, reply))
         return "waits" not in state
 
 

@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
-from labsupport.exercises.contract import ME, Argument, Call, Case, Contract
+from labsupport.exercises.contract import ME, Call, Case, Contract
 from labsupport.exercises.matching import Raised
 from labsupport.exercises.state import Scores, State
+from labsupport.labs.queues.handling import Handle, PrinterAwayError
 
 __all__ = ["Reap", "ReleaseDue", "WorkOnce"]
 
@@ -15,30 +16,8 @@ _JOBS = st.sampled_from(["a", "b", "", "0", "d'Arc"])
 _WAITING = ["q", "r"]  # jobs that were in the list before
 
 
-class PrinterAwayError(Exception):
-    """Raised by a job that fails."""
-
-
-class _Handle(Argument):
-    """Handles a job: notes it in the list done, or fails."""
-
-    def __init__(self, *, fails: bool = False) -> None:
-        self.fails = fails
-
-    def __repr__(self) -> str:
-        return "handle_that_fails" if self.fails else "handle"
-
-    def real(self, redis: Any, db: Any, who: str) -> Any:
-        def handle(job: str) -> None:
-            if self.fails:
-                raise PrinterAwayError("the printer is away")
-            redis.rpush("done", job)
-
-        return handle
-
-
-_WORK = Call("work_once", (ME, _Handle()))
-_FAIL = Call("work_once", (ME, _Handle(fails=True)))
+_WORK = Call("work_once", (ME, Handle()))
+_FAIL = Call("work_once", (ME, Handle(fails=True)))
 
 
 class WorkOnce(Contract):
@@ -93,7 +72,7 @@ class WorkOnce(Contract):
             "the list of what was handled": done,
         }
 
-    def work_once(self, state: State, me: str, handle: _Handle) -> Generator[Any, Any, Any]:
+    def work_once(self, state: State, me: str, handle: Handle) -> Generator[Any, Any, Any]:
         jobs, mine = state.list_at("jobs"), state.list_at(f"jobs:{me}")
         if not mine:
             if not jobs:

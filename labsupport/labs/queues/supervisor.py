@@ -10,6 +10,7 @@ from labsupport.experiments import Stage
 from labsupport.history import History
 from labsupport.labs.queues.clients import work
 from labsupport.labs.queues.states import jobs_of
+from labsupport.servers import connect_client
 from labsupport.workers import Worker
 
 _PATIENCE_SECONDS = 0.7  # several leases: who finds nothing for so long finds nothing any more
@@ -47,6 +48,7 @@ class Supervisor:
     ) -> None:
         self.killed: set[int] = set()
         self._stage, self._task, self._name = stage, task, name
+        self._url = task[-1]
         self._fates, self._jobs, self._attempts = fates, jobs, attempts
         self._slots: dict[int, Worker] = {}
         self._seen = 0
@@ -121,5 +123,13 @@ class Supervisor:
         looked = looked[looked["start_ns"] > self._quiet_since]
         counts = np.bincount(looked["client"], minlength=1)
         alive = [worker.clients[0] for worker in self._slots.values() if not worker.done]
-        lively = all(client < len(counts) and counts[client] >= _LOOKS for client in alive)
-        return lively or quiet > 5 * _PATIENCE_SECONDS * 1e9
+        silent = [client for client in alive if client >= len(counts) or counts[client] < _LOOKS]
+        # who is silent waits at the server for a job, or the machine has not come to it yet
+        return not silent or (
+            quiet > 5 * _PATIENCE_SECONDS * 1e9 and self._waiting() >= len(silent)
+        )
+
+    def _waiting(self) -> int:
+        """How many wait at the server, in a command that blocks."""
+        with connect_client(self._url) as redis:
+            return int(redis.info("clients")["blocked_clients"])

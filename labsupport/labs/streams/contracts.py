@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
-from labsupport.exercises.contract import WAIT, Call, Contract
+from labsupport.exercises.contract import WAIT, Call, Case, Contract
 from labsupport.exercises.state import State
 
 __all__ = ["Credit"]
@@ -33,6 +33,23 @@ class Credit(Contract):
     starts = st.dictionaries(
         st.sampled_from(["balance:ada", "balance:d'Arc"]), st.sampled_from([9, 70])
     ).map(State)
+
+    always = (
+        Case(State(), after=(("ada", Call("credit", ("1-0", "ada", 5))),) * 2),
+        Case(  # what is remembered of an entry lasts for a day from that entry on
+            State(),
+            after=tuple(
+                ("ada", call)
+                for call in (
+                    Call("credit", ("1-0", "ada", 5)),
+                    Call(WAIT, (80_000,)),
+                    Call("credit", ("1-1", "ada", 5)),
+                    Call(WAIT, (43_000,)),
+                    Call("credit", ("1-1", "ada", 5)),
+                )
+            ),
+        ),
+    )
 
     def sequences(self) -> Any:
         """An entry always has the same account and amount."""

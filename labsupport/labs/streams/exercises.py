@@ -9,8 +9,9 @@ from redis.exceptions import ResponseError
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
-from labsupport.labs.streams.checks import check_consume, check_take
+from labsupport.labs.streams.checks import take_in_processes
 from labsupport.labs.streams.contracts import Credit
+from labsupport.labs.streams.deliveries import Consume, Take
 
 __all__ = ["EXERCISES"]
 
@@ -38,7 +39,9 @@ def consume_solution(redis, me, handle, min_idle):
     """Handle one job of the stream jobs as consumer me of the group mailers; return it, or None."""
     with suppress(ResponseError):  # BUSYGROUP: it is there
         redis.xgroup_create("jobs", "mailers", id="0", mkstream=True)
-    entries = redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[1]
+    start, entries = redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[:2]
+    while not entries and start != "0-0":  # COUNT 1 looks at ten entries, and says where it stopped
+        start, entries = redis.xautoclaim("jobs", "mailers", me, min_idle, start, count=1)[:2]
     if not entries:
         reply = redis.xreadgroup("mailers", me, {"jobs": ">"}, count=1)
         entries = reply[0][1] if reply else []
@@ -70,12 +73,17 @@ def take_solution(redis, me, min_idle):
     redis.call('XADD', KEYS[2], '*', unpack(ARGV, 3))
     return 1
     """
-    for entry, fields in redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[1]:
-        about = redis.xpending_range("jobs", "mailers", entry, entry, 1)
-        if about and about[0]["times_delivered"] <= 3:
-            return entry, fields["job"]
-        pairs = [text for pair in fields.items() for text in pair]
-        redis.eval(bury, 2, "jobs", "dead", "mailers", entry, *pairs)
+    start = None
+    while start != "0-0":  # COUNT 1 looks at ten entries, and says where it stopped
+        start, found = redis.xautoclaim("jobs", "mailers", me, min_idle, start or "0-0", count=1)[
+            :2
+        ]
+        for entry, fields in found:
+            about = redis.xpending_range("jobs", "mailers", entry, entry, 1)
+            if about and about[0]["times_delivered"] <= 3:
+                return entry, fields["job"]
+            pairs = [text for pair in fields.items() for text in pair]
+            redis.eval(bury, 2, "jobs", "dead", "mailers", entry, *pairs)
     return None
 
 
@@ -110,13 +118,14 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "Three things are wrong: where the group starts, when the `XACK` comes, and that nobody "
             "ever looks at what is pending.",
-            "`id='0'`: all that is in the stream. Before new ones, "
-            "`redis.xautoclaim('jobs', 'mailers', me, min_idle, count=1)[1]` gives what was left.",
-            "Group; `entries = xautoclaim(…)[1]`; if there are none, `reply = xreadgroup(…)` and "
-            "`reply[0][1]`; then `handle`, then `XACK`. Let an error of `handle` pass: the job stays "
-            "pending by itself.",
+            "`id='0'`: all that is in the stream. Before new ones, `start, entries = "
+            "redis.xautoclaim('jobs', 'mailers', me, min_idle, count=1)[:2]` gives what was left. It "
+            "looks at ten entries for each that you ask for; `start` says where to go on.",
+            "Group; `xautoclaim(…)` from `start` to `start` until it gives an entry, or `start` is "
+            "`'0-0'`; if there was none, `reply = xreadgroup(…)` and `reply[0][1]`; then `handle`, then "
+            "`XACK`. Let an error of `handle` pass: the job stays pending by itself.",
         ),
-        check=check_consume,
+        check=judged_by(Consume()),
     ),
     Exercise(
         number="11.2",
@@ -131,7 +140,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "A script: `if XACK == 0 then return 0`, then `XADD`. Only the one whose `XACK` says 1 has "
             "the right to bury it.",
         ),
-        check=check_take,
+        check=judged_by(Take(), also=take_in_processes),
     ),
     Exercise(
         number="11.3",

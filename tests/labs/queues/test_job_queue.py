@@ -1,5 +1,6 @@
 """The experiment of labs 10 and 11: queues whose workers are killed."""
 
+import hashlib
 import time
 
 import numpy as np
@@ -146,6 +147,20 @@ class TestVerdicts:
         result = JobQueue(put=put, effect=add_once, **FEW).run(leased(4), live=False)
         assert statuses(result)[POISON] == "broken"
         assert result.numbers["poison_given_up"] == 1
+
+    @pytest.mark.long
+    def test_a_machine_that_is_busy(self):
+        """A worker to which the machine does not come for seconds is no proof that jobs are left lying."""
+
+        def late(redis, me, handle, running):
+            until = time.monotonic() + 6
+            while time.monotonic() < until:
+                hashlib.pbkdf2_hmac("sha256", b"busy", b"shop", 10_000)
+            pop(redis, me, handle, running)
+
+        queue = JobQueue(put=put, effect=add, **(FEW | {"jobs": 20, "kills": 1, "failing": 0}))
+        claims = {one.text: one.status for one in queue.run(late, live=False).verdict.claims}
+        assert claims[LYING] != "broken"
 
     def test_nobody_works(self):
         """Workers that return at once are replaced a few times; the jobs are left lying."""

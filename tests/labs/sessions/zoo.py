@@ -400,6 +400,22 @@ def counted(redis, user_id, session, ended):
 
 
 @wrong("12.3", situation="Several clients at once", because="session:ada holds '1'; nothing is due")
+def the_set_goes_with_who_came_meanwhile():
+    """Who begins between SMEMBERS and DEL is in no set: the next change does not end it."""
+
+    def sign_in(redis, db, user_id, email, session):
+        ended = redis.get(f"ended:{user_id}")
+        return has(db, user_id, email) and counted(redis, user_id, session, ended)
+
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        redis.incr(f"ended:{user_id}")
+        end_all(redis, user_id)
+
+    return sign_in, change_email
+
+
+@wrong("12.3", situation="Several clients at once", because="session:ada holds '1'; nothing is due")
 def count_read_after_the_row():
     def sign_in(redis, db, user_id, email, session):
         right = has(db, user_id, email)

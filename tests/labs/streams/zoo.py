@@ -18,7 +18,14 @@ def group(redis, start="0"):
 
 
 def idle(redis, me, min_idle):
-    return redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[1]
+    start = None
+    while start != "0-0":
+        start, found = redis.xautoclaim("jobs", "mailers", me, min_idle, start or "0-0", count=1)[
+            :2
+        ]
+        if found:
+            return found
+    return []
 
 
 def new(redis, me):
@@ -34,57 +41,39 @@ def done(redis, handle, entries):
     return None
 
 
-@wrong(
-    "11.1",
-    situation="Two jobs, put before the group",
-    because="These were handled: none",
-    sequential=True,
-)
+@wrong("11.1", because="ada was given None; 'a' (str) is due", sequential=True)
 def from_now_on(redis, me, handle, min_idle):
     group(redis, "$")
     return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
 
 
-@wrong(
-    "11.1",
-    situation="",
-    because="raised ResponseError: BUSYGROUP",
-    sequential=True,
-)
+@wrong("11.1", because="BUSYGROUP", sequential=True)
 def creates_it_each_time(redis, me, handle, min_idle):
     redis.xgroup_create("jobs", "mailers", id="0", mkstream=True)
     return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
 
 
-@wrong(
-    "11.1",
-    situation="Two consumers that begin at once",
-    because="raised ResponseError: BUSYGROUP",
-)
+@wrong("11.1", because="BUSYGROUP")
 def looks_for_the_group(redis, me, handle, min_idle):
     if not redis.exists("jobs") or not redis.xinfo_groups("jobs"):
         redis.xgroup_create("jobs", "mailers", id="0", mkstream=True)
     return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
 
 
-@wrong("11.1", situation="A job that fails", because="job-1 is never handled")
+@wrong("11.1", because="bob was given None; 'a' (str) is due", sequential=True)
 def only_new_ones(redis, me, handle, min_idle):
     group(redis)
     return done(redis, handle, new(redis, me))
 
 
-@wrong("11.1", situation="A job that fails", because="job-1 is never handled")
+@wrong("11.1", because="bob was given None; 'a' (str) is due", sequential=True)
 def only_its_own(redis, me, handle, min_idle):
     group(redis)
     reply = redis.xreadgroup("mailers", me, {"jobs": "0"}, count=1)
     return done(redis, handle, (reply[0][1] if reply else []) or new(redis, me))
 
 
-@wrong(
-    "11.1",
-    situation="A consumer that may be killed",
-    because="job-1 is never handled",
-)
+@wrong("11.1", because="pending holds []; ['a'] is due", sequential=True)
 def acknowledges_first(redis, me, handle, min_idle):
     group(redis)
     for entry, fields in idle(redis, me, min_idle) or new(redis, me):
@@ -98,11 +87,7 @@ def acknowledges_first(redis, me, handle, min_idle):
     return None
 
 
-@wrong(
-    "11.1",
-    situation="A consumer that may be killed",
-    because="job-1 is never handled",
-)
+@wrong("11.1", because="pending holds []; ['a'] is due", sequential=True)
 def without_acknowledgement(redis, me, handle, min_idle):
     group(redis)
     entries = idle(redis, me, min_idle)
@@ -120,24 +105,25 @@ def without_acknowledgement(redis, me, handle, min_idle):
     return None
 
 
-@wrong(
-    "11.1", situation="Two consumers that begin at once", because="These were handled: job-1, job-1"
-)
+@wrong("11.1", because="ada was given 'a' (str); None is due", sequential=True)
 def claims_what_others_have(redis, me, handle, min_idle):
     group(redis)
     return done(redis, handle, idle(redis, me, 0) or new(redis, me))
 
 
-@wrong(
-    "11.1",
-    situation="A job that fails",
-    because="The error did not reach the caller",
-    sequential=True,
-)
+@wrong("11.1", because="a PrinterAwayError that reaches the caller is due", sequential=True)
 def swallows_the_error(redis, me, handle, min_idle):
     group(redis)
     with suppress(Exception):
         return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
+
+
+@wrong("11.1", because="ada was given 'new'; 'late' is due", sequential=True)
+def looks_at_ten(redis, me, handle, min_idle):
+    """XAUTOCLAIM looks at ten entries for each that it is asked for, and says where it stopped."""
+    group(redis)
+    found = redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[1]
+    return done(redis, handle, found or new(redis, me))
 
 
 # 11.2
@@ -148,11 +134,7 @@ def deliveries(redis, entry):
     return about[0]["times_delivered"] if about else None
 
 
-@wrong(
-    "11.2",
-    situation="A fourth delivery, and a kill",
-    because="dead holds job-1, job-1",
-)
+@wrong("11.2", because="dead holds ['a', 'a']; ['a'] is due")
 def buries_then_acknowledges(redis, me, min_idle):
     for entry, fields in idle(redis, me, min_idle):
         if (deliveries(redis, entry) or 9) <= 3:
@@ -162,11 +144,7 @@ def buries_then_acknowledges(redis, me, min_idle):
     return None
 
 
-@wrong(
-    "11.2",
-    situation="A fourth delivery, and a kill",
-    because="dead holds nothing",
-)
+@wrong("11.2", because="deliveries holds {}; {'1-0': 3} is due")
 def acknowledges_then_buries(redis, me, min_idle):
     for entry, fields in idle(redis, me, min_idle):
         if (deliveries(redis, entry) or 9) <= 3:
@@ -176,11 +154,7 @@ def acknowledges_then_buries(redis, me, min_idle):
     return None
 
 
-@wrong(
-    "11.2",
-    situation="A fourth delivery, found by two",
-    because="dead holds job-1, job-1",
-)
+@wrong("11.2", because="dead holds ['a', 'a']; ['a'] is due")
 def in_a_transaction(redis, me, min_idle):
     for entry, fields in idle(redis, me, min_idle):
         count = deliveries(redis, entry)
@@ -202,12 +176,7 @@ def bury(redis, entry, fields):
     redis.eval(BURY, 2, "jobs", "dead", "mailers", entry, *pairs)
 
 
-@wrong(
-    "11.2",
-    situation="A fourth delivery",
-    because="The answers were job-1",
-    sequential=True,
-)
+@wrong("11.2", because="ada was given ('1-0', 'a') (tuple); None is due", sequential=True)
 def one_too_many(redis, me, min_idle):
     for entry, fields in idle(redis, me, min_idle):
         count = deliveries(redis, entry)
@@ -217,12 +186,7 @@ def one_too_many(redis, me, min_idle):
     return None
 
 
-@wrong(
-    "11.2",
-    situation="A third delivery",
-    because="The answer was None",
-    sequential=True,
-)
+@wrong("11.2", because="dead holds ['a']; ['b'] is due", sequential=True)
 def one_too_few(redis, me, min_idle):
     for entry, fields in idle(redis, me, min_idle):
         count = deliveries(redis, entry)
@@ -232,12 +196,7 @@ def one_too_few(redis, me, min_idle):
     return None
 
 
-@wrong(
-    "11.2",
-    situation="A job that is not idle",
-    because="The answer was job-1",
-    sequential=True,
-)
+@wrong("11.2", because="dead holds ['a']; [] is due", sequential=True)
 def takes_what_is_not_idle(redis, me, min_idle):
     for entry, fields in idle(redis, me, 0):
         count = deliveries(redis, entry)
@@ -247,17 +206,26 @@ def takes_what_is_not_idle(redis, me, min_idle):
     return None
 
 
-@wrong(
-    "11.2",
-    situation="A fourth delivery, found by two",
-    because="raised IndexError",
-)
+@wrong("11.2", because="IndexError")
 def trusts_the_list(redis, me, min_idle):
     for entry, fields in idle(redis, me, min_idle):
         about = redis.xpending_range("jobs", "mailers", entry, entry, 1)[0]
         if about["times_delivered"] <= 3:
             return entry, fields["job"]
         bury(redis, entry, fields)
+    return None
+
+
+@wrong("11.2", because="dead holds ['b']; ['a', 'b'] is due", sequential=True)
+def dead_with_its_id(redis, me, min_idle):
+    """An entry's ID in dead makes it be there once; but an ID must be greater than those before."""
+    for entry, fields in idle(redis, me, min_idle):
+        count = deliveries(redis, entry)
+        if count is not None and count <= 3:
+            return entry, fields["job"]
+        with suppress(ResponseError):
+            redis.xadd("dead", fields, id=entry)
+        redis.xack("jobs", "mailers", entry)
     return None
 
 
@@ -341,3 +309,16 @@ def forgets_too_soon(redis, entry, account, amount):
     return tonumber(redis.call('GET', KEYS[2]))
     """
     return redis.eval(script, 2, f"credited:{entry}", f"balance:{account}", amount)
+
+
+@wrong("11.3", because="ada was given 15; 10 is due", sequential=True)
+def forgets_all_at_once(redis, entry, account, amount):
+    """The set of an account's entries ends a day after its first one."""
+    script = """
+    if redis.call('SADD', KEYS[2], ARGV[1]) == 1 then
+      redis.call('EXPIRE', KEYS[2], 86400, 'NX')
+      redis.call('INCRBY', KEYS[1], ARGV[2])
+    end
+    return tonumber(redis.call('GET', KEYS[1]))
+    """
+    return redis.eval(script, 2, f"balance:{account}", f"credited:{account}", entry, amount)

@@ -1,0 +1,37 @@
+"""The explorer on a server of one's own."""
+
+import pytest
+
+from labsupport import explore
+from labsupport.exploration.testbed import close_testbed
+from labsupport.servers import OWNER_KEY, connect_client, start_server
+
+
+@pytest.fixture
+def own_server(monkeypatch):
+    with start_server() as server:
+        monkeypatch.setenv("REDIS_URL", server.url)
+        close_testbed()
+        yield server
+        close_testbed()
+
+
+def test_the_mark_is_shown_to_nobody(own_server):
+    """What says who is on the server is no key of the code that is explored, nor of its invariant."""
+
+    def look(redis, db):
+        redis.set("a", 1, ex=60)
+        pipe = redis.pipeline().dbsize().keys("*")
+        return [redis.keys("*"), redis.scan(count=100)[1], redis.dbsize(), *pipe.execute()]
+
+    seen = []
+
+    def all_end(redis, db, told):
+        """Every key ends by itself"""
+        with connect_client(own_server.url) as server:
+            seen.append(server.exists(OWNER_KEY))
+        assert told["ada"] == [["a"], ["a"], 1, 1, ["a"]]
+        return all(redis.ttl(key) > 0 for key in redis.keys("*"))
+
+    assert explore({"ada": look}, invariant=all_end).violations == 0
+    assert seen == [1]
