@@ -59,8 +59,12 @@ def connect_client(url: str, **options: Any) -> redis.Redis:
     return client
 
 
-def check_url(url: str) -> None:
+def check_url(url: str, *, variable: str = "REDIS_URL") -> None:
     """Refuse a URL that is malformed, without ever repeating it: it may hold half a password.
+
+    Args:
+        url: what was given.
+        variable: where.
 
     Raises:
         InvalidSettingError: the URL cannot be that of a Redis.
@@ -82,7 +86,7 @@ def check_url(url: str) -> None:
         pass
     # a bare # / ? or @ in a password cuts the address in the wrong place
     raise InvalidSettingError(
-        "REDIS_URL is not the address of a Redis server.",
+        f"{variable} is not the address of a Redis server.",
         f"{_FORM}; in the password, write / as %2F, # as %23, ? as %3F and @ as %40.",
     )
 
@@ -121,11 +125,12 @@ def with_database(url: str, number: int) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}{options}"
 
 
-def check_server(url: str) -> Product:
+def check_server(url: str, *, variable: str = "REDIS_URL") -> Product:
     """Make sure that a Redis answers at `url` and is new enough.
 
     Args:
         url: a well-formed URL, see `check_url`.
+        variable: where it was given.
 
     Returns:
         its name and version.
@@ -146,20 +151,22 @@ def check_server(url: str) -> Product:
             "Use only options of redis.Redis.from_url, such as ssl_ca_certs.",
         ) from None
     except (RedisError, OSError, UnicodeError) as error:
-        raise unreachable(url, error) from None
+        raise unreachable(url, error, variable=variable) from None
     product.check(
         f"The {product.name} at {where}",
-        "Point REDIS_URL at a newer server, or unset it to use the embedded one.",
+        f"Point {variable} at a newer server, or unset it to use the embedded one.",
     )
     return product
 
 
-def unreachable(url: str, error: Exception) -> ServerUnreachableError:
+def unreachable(
+    url: str, error: Exception, *, variable: str = "REDIS_URL"
+) -> ServerUnreachableError:
     """What to tell of an error that came while connecting, with the remedy for this one."""
     where = redacted(url)
     if isinstance(error, AuthenticationError | AuthorizationError):
         given = urlsplit(url).password is not None or "password=" in urlsplit(url).query
-        remedy = "REDIS_URL=redis://:PASSWORD@HOST:PORT (or USER:PASSWORD@), or unset it."
+        remedy = f"{variable}=redis://:PASSWORD@HOST:PORT (or USER:PASSWORD@), or unset it."
         if given:
             problem, remedy = "refuses the user or password", f"Correct {remedy}"
         else:
@@ -168,7 +175,7 @@ def unreachable(url: str, error: Exception) -> ServerUnreachableError:
     if isinstance(error, NoPermissionError):
         return ServerUnreachableError(
             f"The Redis at {where} does not let this user run what the lab needs: {error}",
-            "Give the user +@all, ~* and &*, or unset REDIS_URL to use the embedded server.",
+            f"Give the user +@all, ~* and &*, or unset {variable} to use the embedded server.",
         )
     if isinstance(error, BusyLoadingError):
         return ServerUnreachableError(
@@ -177,17 +184,17 @@ def unreachable(url: str, error: Exception) -> ServerUnreachableError:
     if isinstance(error, ReadOnlyError):
         return ServerUnreachableError(
             f"The Redis at {where} is a replica, which takes no writes.",
-            "Point REDIS_URL at its primary.",
+            f"Point {variable} at its primary.",
         )
     if isinstance(error, ResponseError):
         return ServerUnreachableError(
             f"The Redis at {where} refuses what the lab needs: {error}",
-            "Mend the server, or unset REDIS_URL to use the embedded one.",
+            f"Mend the server, or unset {variable} to use the embedded one.",
         )
     reason = re.sub(r"\s+", " ", str(error)).strip().rstrip(".") or type(error).__name__
     return ServerUnreachableError(
         f"No Redis answers at {where}: {reason}.",
-        "Start it or correct REDIS_URL (rediss:// if it expects TLS, else redis://), or unset REDIS_URL"
+        f"Start it or correct {variable} (rediss:// if it expects TLS, else redis://), or unset {variable}"
         " to use the embedded server.",
     )
 

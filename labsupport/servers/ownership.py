@@ -59,9 +59,11 @@ class Ownership:
 
     Args:
         url: a well-formed URL of a server that answers.
+        tag: of a cluster's: what puts the lab's channel into the slot of the mark.
 
     Attributes:
         url: the same, with the number of the database.
+        left: True when a dead lab had it before.
 
     Raises:
         ForeignKeysError: the database that the URL names holds foreign keys or is another lab's, or
@@ -70,12 +72,16 @@ class Ownership:
         ServerUnreachableError: the server refuses what the lab needs.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, tag: str = "") -> None:
         self.url = url
+        self.left = False
+        self._at_once = 1 if tag else 1000
         self._number: int | None = None
         self._owner = os.getpid()
         try:
-            self._presence = Presence(url, self._confirm)  # a mark always has a living owner
+            self._presence = Presence(
+                url, self._confirm, tag=tag
+            )  # a mark always has a living owner
         except RedisError as error:
             raise unreachable(url, error) from None
         try:
@@ -89,6 +95,14 @@ class Ownership:
             raise
         self.url = with_database(url, self._number)
 
+    @property
+    def mine(self) -> bool:
+        """True as long as the mark is this lab's."""
+        if self._owner != os.getpid() or self._number is None:
+            return False
+        with _databases(self.url) as databases:
+            return self._state(databases, self._number) == "ours"
+
     def release(self) -> None:
         """Remove the lab's keys and its mark; what another lab has taken meanwhile is left alone."""
         if self._owner != os.getpid() or self._number is None:
@@ -96,7 +110,7 @@ class Ownership:
         number, self._number = self._number, None
         with suppress(RedisError, OSError), _databases(self.url) as databases:
             if self._state(databases, number) == "ours":
-                _clear(databases)
+                remove_keys(databases, at_once=self._at_once)
                 databases.eval(_RELEASE, 1, OWNER_KEY, self._presence.token)
         self._presence.end()
 
@@ -129,7 +143,8 @@ class Ownership:
         reply: list[bytes] = databases.eval(_TAKE, 1, OWNER_KEY, self._presence.token, task)
         state: _State = reply[0].decode()  # type: ignore[assignment]
         if state == "left" and take:
-            _clear(databases)
+            self.left = True
+            remove_keys(databases, at_once=self._at_once)
         return state
 
     def _search(self, databases: redis.Redis, *, take: bool) -> int | None:
@@ -184,11 +199,16 @@ def _select(databases: redis.Redis, number: int) -> bool:
     return True
 
 
-def _clear(databases: redis.Redis) -> None:
-    """Remove every key of the selected database but the mark."""
+def remove_keys(databases: redis.Redis, *, at_once: int = 1000) -> None:
+    """Remove every key of the selected database but the mark.
+
+    Args:
+        databases: a client with one connection.
+        at_once: how many keys go in one command; in a cluster, each lies in a slot of its own.
+    """
     cursor = None
     while cursor != 0:
         cursor, page = databases.scan(cursor or 0, count=1000)
-        names = [name for name in page if name != OWNER_KEY.encode()]
-        if names:
-            databases.unlink(*names)
+        names = [name for name in page if name not in (OWNER_KEY, OWNER_KEY.encode())]
+        for first in range(0, len(names), at_once):
+            databases.unlink(*names[first : first + at_once])

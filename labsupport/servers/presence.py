@@ -24,6 +24,7 @@ class Presence:
     Args:
         url: the server's.
         again: called, in a thread, each time that the connection had to be made again.
+        tag: what the token begins with; in braces, it says in which slot the channel is.
 
     Attributes:
         token: unique; it starts with `process`, which is the same for all of this process.
@@ -32,8 +33,8 @@ class Presence:
         RedisError: the server refuses.
     """
 
-    def __init__(self, url: str, again: Callable[[], None]) -> None:
-        self.process = f"{re.sub(r'[^A-Za-z0-9_.]', '_', socket.gethostname())}-{os.getpid()}-"
+    def __init__(self, url: str, again: Callable[[], None], *, tag: str = "") -> None:
+        self.process = f"{tag}{re.sub(r'[^A-Za-z0-9_.]', '_', socket.gethostname())}-{os.getpid()}-"
         self.token = self.process + secrets.token_hex(8)
         self._again = again
         self._over = threading.Event()

@@ -1,10 +1,15 @@
 """The cluster that the checks of lab 14 share: to start one for each answer would take too long."""
 
 import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from labsupport.servers.cluster import Cluster, start_cluster
+from redis.cluster import RedisCluster
 
-__all__ = ["checks_cluster"]
+from labsupport.servers.cluster import Cluster, open_cluster, start_cluster
+
+__all__ = ["checks_cluster", "cluster_for_commands"]
 
 
 @functools.cache
@@ -20,3 +25,14 @@ def checks_cluster() -> Cluster:
         for key in list(redis.scan_iter()):
             redis.delete(key)
     return cluster
+
+
+@contextmanager
+def cluster_for_commands() -> Iterator[RedisCluster]:
+    """A client of a cluster without keys, whose nodes are left alone: REDIS_CLUSTER_URL's, if it is set."""
+    if not os.environ.get("REDIS_CLUSTER_URL", "").strip():
+        with checks_cluster().client() as redis:
+            yield redis
+        return
+    with open_cluster() as cluster, cluster.client() as redis:
+        yield redis

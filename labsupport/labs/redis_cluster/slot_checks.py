@@ -6,7 +6,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from labsupport.exercises import Outcome
 from labsupport.exercises.trials import Answer, ClientFunction, Trial, put_through, require
-from labsupport.labs.redis_cluster.cluster_of_checks import checks_cluster
+from labsupport.labs.redis_cluster.cluster_of_checks import cluster_for_commands
 
 __all__ = ["check_reserve"]
 
@@ -83,8 +83,7 @@ def _trials(answer: Answer) -> tuple[Trial, ...]:
 
 def _on_cluster(answer: Answer) -> str:
     """What is wrong with an answer on a cluster; "" if nothing is."""
-    cluster = checks_cluster()
-    with cluster.client() as redis:
+    with cluster_for_commands() as redis:
         for product in _PRODUCTS:
             redis.set(f"stock:{{{product}}}", 1)
         for product in _PRODUCTS:

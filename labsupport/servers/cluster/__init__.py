@@ -2,6 +2,16 @@
 
 from labsupport.servers.cluster.client import connect_cluster
 from labsupport.servers.cluster.cluster import PRIMARIES, SLOTS, Cluster, start_cluster
+from labsupport.servers.cluster.endpoint import ClusterEndpoint, open_cluster
 from labsupport.servers.cluster.network import Network
 
-__all__ = ["PRIMARIES", "SLOTS", "Cluster", "Network", "connect_cluster", "start_cluster"]
+__all__ = [
+    "PRIMARIES",
+    "SLOTS",
+    "Cluster",
+    "ClusterEndpoint",
+    "Network",
+    "connect_cluster",
+    "open_cluster",
+    "start_cluster",
+]

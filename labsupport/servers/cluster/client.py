@@ -21,11 +21,20 @@ def connect_cluster(ports: Sequence[int], **options: Any) -> RedisCluster:
         ports: of the nodes that are asked who has which slot; one that answers is enough.
         options: passed to `RedisCluster`; they win over the defaults of the lab.
     """
-    defaults: dict[str, Any] = {
+    nodes = [ClusterNode("127.0.0.1", port) for port in ports]
+    return RedisCluster(startup_nodes=nodes, **(_defaults() | options))
+
+
+def cluster_at(url: str, **options: Any) -> RedisCluster:
+    """A client of the cluster that the node at `url` belongs to; see `connect_cluster`."""
+    client: RedisCluster = RedisCluster.from_url(url, **(_defaults() | options))
+    return client
+
+
+def _defaults() -> dict[str, Any]:
+    return {
         "decode_responses": True,
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": _SECONDS_TO_CONNECT,
         "socket_timeout": _SECONDS_TO_ANSWER,
     }
-    nodes = [ClusterNode("127.0.0.1", port) for port in ports]
-    return RedisCluster(startup_nodes=nodes, **(defaults | options))
