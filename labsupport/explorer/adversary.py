@@ -4,11 +4,9 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from labsupport.errors import ImplementationError, NotDeterministicError
 from labsupport.explorer.clients.actor import Actor
-from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import (
     EVERYTHING,
@@ -18,6 +16,7 @@ from labsupport.explorer.operations import (
     Operation,
     Taken,
     owner,
+    reads,
 )
 from labsupport.explorer.system import System
 
@@ -28,11 +27,6 @@ MAX_IDLE = 1_000
 
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
 _PASS = Move("pass", "time")
-_READS = frozenset(
-    {"EXISTS", "GET", "GETRANGE", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "LINDEX", "LLEN"}
-    | {"LRANGE", "MGET", "PTTL", "SCARD", "SISMEMBER", "SMEMBERS", "STRLEN", "TIME", "TTL", "XLEN"}
-    | {"XRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}
-)
 _READ = re.compile(r"\s*select\b(?!.*\bfor\s+update\b)", re.IGNORECASE | re.DOTALL)
 
 
@@ -336,7 +330,7 @@ class Adversary:
             return False
         if operation.kind == "sql":
             return bool(operation.transaction) or not _selects(operation.commands[0][0])
-        return any(not _reads(args[0]) for args in operation.commands)
+        return any(not reads(args) for args in operation.commands)
 
     def _serve(self) -> None:
         for actor in self.actors:
@@ -361,11 +355,6 @@ class Adversary:
 @functools.lru_cache(maxsize=512)
 def _selects(sql: str) -> bool:
     return bool(_READ.match(sql))
-
-
-@functools.lru_cache(maxsize=512)
-def _reads(name: Any) -> bool:
-    return word(name) in _READS
 
 
 def _duration(seconds: float) -> str:

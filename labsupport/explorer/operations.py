@@ -14,6 +14,7 @@ __all__ = [
     "Taken",
     "command_effects",
     "owner",
+    "reads",
     "sql_effects",
 ]
 
@@ -21,6 +22,11 @@ Arguments = tuple[Any, ...]
 
 # Commands without a key that neither change nor reveal what another client may change.
 _HARMLESS = frozenset({"PING", "ECHO", "TIME", "UNWATCH"})
+_READS = frozenset(
+    {"EXISTS", "GET", "GETRANGE", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "LINDEX", "LLEN"}
+    | {"LRANGE", "MGET", "PTTL", "SCARD", "SISMEMBER", "SMEMBERS", "STRLEN", "TIME", "TTL", "XLEN"}
+    | {"XRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}
+)
 _SCRIPTED = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _TABLE = re.compile(r"\b(?:from|join|into|update|table)\s+([\w.\"]+)", re.IGNORECASE)
 _WRITING = re.compile(
@@ -136,6 +142,17 @@ class Operation:
         """True when it was taken, and changed nothing or was told nothing, no or 0."""
         return self.unchanged or (bool(self.replies) and all(map(_is_nothing, self.replies)))
 
+    @property
+    def tells(self) -> bool:
+        """True when its reply says whether it changed anything: a command that reads, or SET NX."""
+        if self.kind != "redis" or len(self.commands) != 1:
+            return False
+        return reads(self.commands[0]) or _sets_if_absent(self.commands[0])
+
+    def told_that_nothing_changed(self, reply: Any) -> bool:
+        """Whether the reply of a command that `tells` says so."""
+        return reply is None or reads(self.commands[0])
+
     def same_target(self, other: "Operation") -> bool:
         """True when both send the same commands to the same keys, whatever their other arguments."""
         return self.kind == other.kind == "redis" and (
@@ -175,6 +192,20 @@ class Move(NamedTuple):
 def owner(who: str) -> str:
     """The client that a move's name belongs to; a task's is the client's, and its number."""
     return who.partition("\0")[0]
+
+
+def reads(args: Arguments) -> bool:
+    """True when a command only reads."""
+    return _word(args[0]) in _READS
+
+
+def _sets_if_absent(args: Arguments) -> bool:
+    options = {_word(part) for part in args[3:]} if _word(args[0]) == "SET" else set()
+    return "NX" in options and "GET" not in options
+
+
+def _word(part: Any) -> str:
+    return (part.decode(errors="replace") if isinstance(part, bytes) else str(part)).upper()
 
 
 def _target(args: Arguments) -> Arguments:

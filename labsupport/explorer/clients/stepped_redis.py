@@ -66,9 +66,8 @@ class SteppedRedis(DirectRedis):
         sent, convert = self.prepare(args)
         if _may_block(args[0]):
             sent, timeout = without_timeout(sent)
-        before = None
-        if actor.repeated(operation):
-            before = self.wiring.changes()
+        again = actor.repeated(operation)
+        before = self.wiring.changes() if again and not operation.tells else None
         actor.trusted += 1  # to connect is the explorer's doing
         try:
             wire = self.wire or self.dial()
@@ -87,7 +86,10 @@ class SteppedRedis(DirectRedis):
         finally:
             actor.trusted -= 1
         actor.took(operation, reply)
-        operation.unchanged = before is not None and before == self.wiring.changes()
+        if before is not None:
+            operation.unchanged = before == self.wiring.changes()
+        else:
+            operation.unchanged = again and operation.told_that_nothing_changed(reply)
         self._lose()
         return reply
 

@@ -114,7 +114,8 @@ class Exchange:
         await turn.gate(operation)
         if name == "TIME":
             turn.note_present()
-        before = direct.wiring.changes() if turn.repeated(operation) else None
+        again = turn.repeated(operation)
+        before = direct.wiring.changes() if again and not operation.tells else None
         try:
             reply = await self._take(turn, operation, name, raw)
         except Exception as error:
@@ -125,7 +126,10 @@ class Exchange:
             self._lose(turn)
             raise
         turn.took(operation, self._shown(name, reply))
-        operation.unchanged = before is not None and before == direct.wiring.changes()
+        if before is not None:
+            operation.unchanged = before == direct.wiring.changes()
+        else:
+            operation.unchanged = again and operation.told_that_nothing_changed(reply)
         self._lose(turn)
         return reply
 
