@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 _LOG = "labsupport_undo"
+_ORDER = ["trigger", "view", "index", "table"]
 _LONGEST_LOG = 2_000  # beyond it, the pages of the full copy are written back sooner
 
 # The tables, and whether triggers are not enough for one: no rowid, virtual, or AUTOINCREMENT's
@@ -42,6 +43,7 @@ class Undo:
         self._driver = driver
         self._copy: sqlite3.Connection | None = None
         self._schema = -1
+        self._objects: dict[tuple[str, str], str] = {}
         self._logged = False
         self._inverses: list[tuple[str, int]] = []  # statements, and how many values each takes
 
@@ -58,6 +60,7 @@ class Undo:
         self._copy = sqlite3.connect(":memory:", check_same_thread=False)
         self._driver.backup(self._copy)
         self._schema = self._schema_version()
+        self._objects = self._find_objects()
 
     def restore(self) -> None:
         """Go back to it."""
@@ -93,7 +96,9 @@ class Undo:
 
     def _replay(self) -> bool:
         """Take back what was logged; False when it cannot, or would take too long."""
-        if not self._logged or self._schema_version() != self._schema:
+        if not self._logged:
+            return False
+        if self._schema_version() != self._schema and not self._drop_added():
             return False
         execute = self._driver.execute
         changes = execute(f"SELECT * FROM {_LOG} ORDER BY seq DESC LIMIT {_LONGEST_LOG + 1}")
@@ -109,6 +114,25 @@ class Undo:
         if found:
             execute(f"DELETE FROM {_LOG}")  # what the replay logged, too
         return True
+
+    def _drop_added(self) -> bool:
+        """Drop what was created since; False when anything else was done to the schema."""
+        found = self._find_objects()
+        if any(found.get(one) != sql for one, sql in self._objects.items()):
+            return False
+        added = found.keys() - self._objects.keys()
+        if any(name.startswith("sqlite_") and kind == "table" for kind, name in added):
+            return False  # AUTOINCREMENT's counters, which stay
+        for kind, name in sorted(added, key=lambda one: _ORDER.index(one[0])):
+            if not name.startswith("sqlite_"):  # an index that goes with its table
+                self._driver.execute(f"DROP {kind} IF EXISTS {_quote(name)}")
+        self._schema = self._schema_version()
+        return True
+
+    def _find_objects(self) -> dict[tuple[str, str], str]:
+        """The text of each table, index, view and trigger, by kind and name."""
+        rows = self._run("SELECT type, name, sql FROM sqlite_master")
+        return {(kind, name): sql for kind, name, sql in rows}
 
     def _schema_version(self) -> int:
         return int(self._run("PRAGMA schema_version")[0][0])

@@ -462,6 +462,17 @@ CHANGES: dict[str, Callable[[Database], object]] = {
         db.execute("CREATE INDEX by_name ON users(username)"),
         db.execute(RENAME, id=1, name="grace"),
     ],
+    "a table with an index, a view, and rows": lambda db: [
+        db.execute("CREATE TABLE batches (name TEXT PRIMARY KEY, n INTEGER UNIQUE)"),
+        db.execute("CREATE INDEX by_number ON batches(n)"),
+        db.execute("CREATE VIEW few AS SELECT * FROM batches WHERE n < 5"),
+        db.execute("INSERT INTO batches VALUES ('a', 1)"),
+        db.execute(RENAME, id=1, name="grace"),
+    ],
+    "the same table anew": lambda db: [
+        db.execute("DROP TABLE odd"),
+        db.execute('CREATE TABLE odd ("Or der" TEXT, n INTEGER, x DOUBLE PRECISION)'),
+    ],
     "a table of the learner": lambda db: [
         db.execute("DELETE FROM odd WHERE \"Or der\" = 'x'"),
         db.execute("UPDATE odd SET n = n + 1"),
