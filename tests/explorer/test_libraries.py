@@ -163,6 +163,60 @@ class TestWorkAsTheyAre:
         assert report.violations == 0
         assert report.interleavings == 60
 
+    def test_aiocache(self):
+        """Asynchronous: of two writers that have read the same value, one is refused."""
+        needs("aiocache")
+        from aiocache import Cache
+        from aiocache.lock import OptimisticLock, OptimisticLockError
+
+        async def change(redis, db):
+            cache = Cache.from_url(URL)
+            try:
+                async with OptimisticLock(cache, "k") as lock:
+                    return await lock.cas("new")
+            except OptimisticLockError:
+                return False
+
+        report = explore(
+            {"a": change, "b": change},
+            given=lambda redis, db: redis.set("k", "old"),
+            invariant=lambda redis, db, told: any(told.values()) and "new" in redis.get("k"),
+        )
+        assert (report.violations, report.exhausted) == (0, True)
+        assert report.interleavings > 1
+
+    def test_django_redis(self, django):
+        """Its add() lets one in, its lock, redis-py's, lets one count at a time."""
+        needs("django-redis")
+        from django.core.cache import caches
+
+        cache = caches["django-redis"]
+        enter = lambda redis, db: cache.add("k", 1, timeout=60)  # noqa: E731
+        report = explore({"a": enter, "b": enter}, invariant=one_was_let_in)
+        assert (report.violations, report.exhausted) == (0, True)
+
+        def count(redis, db):
+            with cache.lock("l", timeout=60):
+                cache.set("n", cache.get("n", 0) + 1)
+
+        report = explore({"a": count, "b": count}, invariant=lambda redis, db: cache.get("n") == 2)
+        assert (report.violations, report.exhausted) == (0, True)
+
+    def test_huey(self):
+        """Each task is taken from its queue once."""
+        needs("huey")
+        from huey import RedisHuey
+
+        huey = RedisHuey("shop", url=URL, blocking=False)
+        job = huey.task(name="job")(lambda: None)
+        take = lambda redis, db: huey.dequeue() is not None  # noqa: E731
+        report = explore(
+            {"a": take, "b": take},
+            given=lambda redis, db: job(),
+            invariant=one_was_let_in,
+        )
+        assert (report.violations, report.exhausted) == (0, True)
+
     def test_pottery_has_threads(self):
         """Its Redlock asks the masters in threads: refused, by name."""
         needs("pottery")
@@ -183,8 +237,12 @@ def django():
     from django.conf import settings
 
     if not settings.configured:
-        backend = "django.core.cache.backends.redis.RedisCache"
-        settings.configure(CACHES={"default": {"BACKEND": backend, "LOCATION": URL}})
+        backends = {
+            "default": "django.core.cache.backends.redis.RedisCache",
+            "django-redis": "django_redis.cache.RedisCache",
+        }
+        caches = {name: {"BACKEND": one, "LOCATION": URL} for name, one in backends.items()}
+        settings.configure(CACHES=caches)
 
 
 class TestReports:
@@ -219,6 +277,33 @@ class TestReports:
         report = explore({"a": load, "b": load}, invariant=loaded_once)
         assert report.violations > 0
         assert not report.serial
+
+    def test_two_are_let_in(self):
+        """walrus 0.9.8: RateLimit looks at the length of its list, and then adds to it."""
+        needs("walrus", "0.9.8")
+        from walrus import Database
+
+        limit = Database(host="cache.example").rate_limit("door", limit=1, per=60)
+        hit = lambda redis, db: not limit.limit("k")  # noqa: E731
+        report = explore({"a": hit, "b": hit}, invariant=one_was_let_in)
+        assert report.violations > 0
+        assert not report.serial
+
+    def test_a_task_that_its_worker_takes_along(self):
+        """huey 3.5: BRPOP takes a task from its queue before it is done; a crash loses it."""
+        needs("huey", "3.5")
+        from huey import RedisHuey
+
+        huey = RedisHuey("shop", url=URL)
+        issue = huey.task(name="issue")(lambda: redis_py.Redis.from_url(URL).incr("issued"))
+        report = explore(
+            {"a": lambda redis, db: huey.execute(huey.dequeue())},
+            given=lambda redis, db: issue(),
+            invariant=lambda redis, db: redis.exists("issued") or huey.pending_count(),
+            crashes=True,
+        )
+        assert report.violations > 0
+        assert "crashes" in report.schedule
 
     def test_a_lost_item_of_a_session(self):
         """Flask-Session 0.8 (issue 71): of two requests at once, the one that ends last keeps its own."""
