@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from labsupport.charts import LiveChart
 from labsupport.database import Database, open_shop
 from labsupport.history import History
-from labsupport.processes import Closing, undisturbed
+from labsupport.processes import Closing, undisturbed, wants_a_core
 from labsupport.servers import Server, start_server
 from labsupport.workers import WorkerPool
 
+_MORE_PATIENCE = 3  # times, for who would go on if the machine let it
 _FINISH_SECONDS = 5.0  # what is granted to the clients when the budget is spent
 
 
@@ -139,17 +140,27 @@ class Stage(Closing):
     def wait_while_alive(self, condition: Callable[[], bool], *, patience_seconds: float) -> bool:
         """Wait for a condition as long as the workers still record events or return.
 
+        Who computes, or waits for a core, has a few times that patience: the machine may be busy.
+
         Returns:
             True as soon as the condition holds; False when nothing has happened for the patience.
         """
-        seen, since = -1, time.monotonic()
+        seen, since, more = -1, time.monotonic(), _MORE_PATIENCE
 
         def over() -> bool:
-            nonlocal seen, since
+            nonlocal seen, since, more
             signs = len(self.history) + sum(len(w.results) for w in self.pool.workers)
             if signs != seen:
-                seen, since = signs, time.monotonic()
-            return condition() or time.monotonic() - since > patience_seconds
+                seen, since, more = signs, time.monotonic(), _MORE_PATIENCE
+            if condition() or time.monotonic() - since <= patience_seconds:
+                return condition()
+            busy = more > 0 and any(
+                wants_a_core(worker.pid)
+                for worker in self.pool.workers
+                if not (worker.done or worker.killed)
+            )
+            since, more = (time.monotonic(), more - 1) if busy else (since, more)
+            return not busy
 
         while not self.wait(over, seconds=60.0) and not self.cut_short:
             pass

@@ -6,7 +6,12 @@ from labsupport.processes.interrupt import undisturbed
 from labsupport.processes.owned import OwnedProcess
 from labsupport.processes.program import Program
 from labsupport.processes.reaper import adopt, discard, protect, release
-from labsupport.processes.status import ProcessStatus, process_status, wait_for_status
+from labsupport.processes.status import (
+    ProcessStatus,
+    process_status,
+    wait_for_status,
+    wants_a_core,
+)
 
 __all__ = [
     "Closing",
@@ -22,5 +27,6 @@ __all__ = [
     "release",
     "undisturbed",
     "wait_for_status",
+    "wants_a_core",
     "writing_to",
 ]

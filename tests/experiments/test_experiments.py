@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import secrets
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -628,3 +630,24 @@ def test_a_run_that_costs_too_much_is_cut_short_and_says_so() -> None:
     assert statuses(result) == {"There are counts": "holds", "No count is lost": "not exercised"}
     assert result.figure.texts[0].get_text().startswith("Cut short: ")
     assert "cut_short" not in Counting().run(get_and_set).numbers
+
+
+def _compute(client: Client, seconds: float) -> None:
+    client.meet()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        hashlib.pbkdf2_hmac("sha256", b"long", b"shop", 10_000)
+
+
+def _wait(client: Client) -> None:
+    client.meet()
+    threading.Event().wait()
+
+
+def test_who_computes_has_more_patience_than_who_waits() -> None:
+    """A client that gets no further as the machine is busy is not taken for one that hangs."""
+    for function, args, left in ((_compute, (1.5,), []), (_wait, (), [0])):
+        with closing(Stage(None)) as stage:
+            stage.start(function, *args, clients=1, processes=1)
+            stage.pool.begin()
+            assert stage.finish(patience_seconds=0.6) == left

@@ -29,6 +29,20 @@ def update_user(redis, db):
     redis.delete("user:1")
 
 
+async def get_user_async(redis, db):
+    cached = await redis.get("user:1")
+    if cached is not None:
+        return json.loads(cached)
+    row = db.fetch_one(USER, id=1)
+    await redis.set("user:1", json.dumps(row), ex=3600)
+    return row
+
+
+async def update_user_async(redis, db):
+    db.execute("UPDATE users SET username = :name WHERE id = :id", id=1, name="grace")
+    await redis.delete("user:1")
+
+
 def fresh(redis, db):
     cached = redis.get("user:1")
     return cached is None or json.loads(cached) == db.fetch_one(USER, id=1)
@@ -94,6 +108,8 @@ if __name__ == "__main__":
         f"bare round trip, two cores {round_trip(False):.0f} µs, one core {round_trip(True):.0f} µs"
     )
     measure("cache-aside, reader and writer", two, 60)
+    coroutines = {"reader": get_user_async, "writer": update_user_async}
+    measure("the same as coroutines", coroutines, 60)
     measure("cache-aside, two readers and a writer", three, 9)
     measure("the same, pruned", three, 9, prune=True)
     measure("reader and writer, with crashes", two, 20, crashes=True)
