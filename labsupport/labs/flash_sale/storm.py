@@ -1,0 +1,305 @@
+"""The storm: what is done to the processes of a sale, each at the step that matters."""
+
+import random
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from labsupport.errors import WorkerError
+from labsupport.experiments import Stage
+from labsupport.labs.flash_sale.clients import (
+    ADA,
+    BOB,
+    CLEO,
+    DAN,
+    EVE,
+    PAGE,
+    RETRIES,
+    be_held,
+    book,
+    come_in_bursts,
+    send_mail,
+)
+from labsupport.labs.flash_sale.shop import PARTS, Shop
+from labsupport.servers import Server, connect_client, with_database
+from labsupport.workers import Worker
+
+BURSTS = 3
+CREW = (ADA, BOB, CLEO, DAN, EVE)
+FAULTS = (
+    "an eviction", "a crowd at the door", "a stopped process", "a lost reply",
+    "a killed clerk", "killed bookers", "a mailer away",
+)  # fmt: skip
+_PARTS_HIT = ("catalogue", "door", "stock", "stock", "sessions", "orders", "mail")
+_PART = {f: PARTS.index(part) for f, part in zip(FAULTS, _PARTS_HIT, strict=True)}
+_PATIENCE_SECONDS = 15.0
+_QUIET_SECONDS = 1.0
+_LOOKS = 8  # of each worker that is there, before quiet means over
+_WAITS = 4  # commands after which a reader waits for another reader's load
+
+Plan = list[list[list[tuple[int, int]]]]
+
+
+def plan_of(customers: int, stock: int, clients: int, seed: int) -> Plan:
+    """For each client and burst the customers who come, and how often each knocks.
+
+    Two small bursts leave some of the stock; the third one wants more than there is.
+    """
+    draw = random.Random(seed)
+    everybody = [(1_000_001 + n, draw.choice((1, 1, 1, 2, 5))) for n in range(customers)]
+    early = stock // 3
+    bursts = everybody[:early], everybody[early : 2 * early], everybody[2 * early :]
+    return [[list(burst[place::clients]) for burst in bursts] for place in range(clients)]
+
+
+class Storm:
+    """One sale, from the opening to the last order.
+
+    Args:
+        stage: gives the workers.
+        server: the shop's Redis.
+        without: the fault that is left out.
+        pace: a rest between two moves, in seconds.
+
+    Attributes:
+        met: the faults that hit what they are about.
+    """
+
+    def __init__(self, stage: Stage, server: Server, without: str, pace: float) -> None:
+        self._stage, self._server, self._without, self._pace = stage, server, without, pace
+        self._pool, self._history = stage.pool, stage.history
+        self.met: set[str] = set()
+
+    def open(self, shop: Shop, plan: Plan, processes: int, name: str) -> None:
+        """Start everybody, and let the first burst come."""
+        url, self._shop, self._name = self._server.url, shop, name
+        self._db = self._stage.shop()
+        parts = [*shop("sessions"), *shop("catalogue"), *shop("door"), *shop("stock")]
+        parts += [shop("orders")[0], shop("mail")[0]]
+        self._proxy = self._stage.own(self._server.proxy())
+        remote = f"redis://127.0.0.1:{self._proxy.port}"
+        self._clients = len(plan)
+        for place in range(processes):  # the crowd is first: its numbers are those of the plan
+            share = len(plan) // processes + (place < len(plan) % processes)
+            self._pool.start(
+                come_in_bursts, plan, url, self._db, *parts, clients=share, name=name
+            )
+        self._crew = {
+            role: self._pool.start(
+                be_held, role, remote if role == CLEO else url, self._db, *parts,
+                gated=True, name=name,
+            )
+            for role in CREW
+        }  # fmt: skip
+        bookers = [self._booker(gated=True) for _ in range(2)]
+        self._mailer = self._pool.start(send_mail, url, shop("mail")[1], name=name)
+        self._pool.begin()
+        self.burst(0)
+        for worker in self._crew.values():
+            worker.until("next")
+        self._bookers = bookers
+
+    def burst(self, number: int) -> None:
+        """Call a burst of the crowd, and wait until all have been served."""
+        with connect_client(with_database(self._server.url, 1)) as calls:
+            calls.xadd("bursts", {"burst": number}, id=f"{number + 1}-0")
+        self._until(lambda: self._count("burst over", value=number) >= self._clients)
+        self._rest()
+
+    def evict(self) -> None:
+        """The page is gone while five want it, and nobody loads it before all have asked."""
+        self._strike("an eviction")
+        asked = {role: self._of("asked", role) for role in CREW}
+        loads, served = ({role: self._of(e, role) for role in CREW} for e in ("load", "served"))
+        if self._armed("an eviction"):
+            with self._server.client() as admin:
+                admin.delete(PAGE)
+        for worker in self._crew.values():
+            worker.go()
+
+        def settled(role: int) -> bool:
+            begun = self._of("load", role) > loads[role] or self._of("served", role) > served[role]
+            return begun or self._of("asked", role) >= asked[role] + _WAITS
+
+        self._until(lambda: all(map(settled, CREW)))
+        if self._armed("an eviction") and all(self._of("asked", r) > asked[r] for r in CREW):
+            self.met.add("an eviction")
+        self._rest()
+        self._reach(CREW, "next")
+
+    def crowd_the_door(self) -> None:
+        """Five processes let the same customer in, and each has read before another writes."""
+        self._strike("a crowd at the door")
+        for role in CREW if self._armed("a crowd at the door") else ():
+            self._crew[role].until("breakpoint")
+        if self._armed("a crowd at the door"):
+            self.met.add("a crowd at the door")
+        self._reach(CREW, "next")
+        self._rest()
+
+    def stop(self) -> None:
+        """Two processes are stopped between the steps of a sale, until all others have bought."""
+        self._strike("a stopped process")
+        for role in (ADA, BOB) if self._armed("a stopped process") else ():
+            self._reach([role], "breakpoint")
+            self._crew[role].pause()
+        self._rest()
+
+    def go_on(self) -> None:
+        """They are continued."""
+        for role in (ADA, BOB):
+            if self._crew[role].status() == "stopped":
+                self._crew[role].resume()
+                self.met.add("a stopped process")
+            self._reach([role], "next")
+        self._rest()
+
+    def lose_replies(self) -> None:
+        """The reply of the first, second and third command of a sale is lost."""
+        self._strike("a lost reply")
+        for _ in RETRIES:
+            before = self._of("answered", CLEO)
+            self._reach([CLEO], "breakpoint")
+            if self._of("answered", CLEO) == before and self._armed("a lost reply"):
+                self._proxy.lose_reply()
+                self.met.add("a lost reply")
+            self._reach([CLEO], "next")
+        self._rest()
+
+    def ask_again(self) -> None:
+        """Whoever was told nothing asks once more, now that everything is sold."""
+        self._reach([CLEO], "next")
+
+    def kill_clerks(self) -> None:
+        """Two processes are killed after the first command of a sign-in, and of a knock."""
+        self._strike("a killed clerk")
+        for role in (DAN, EVE) if self._armed("a killed clerk") else ():
+            self._reach([role], "breakpoint")
+            self._crew[role].kill()
+            self.met.add("a killed clerk")
+        self._rest()
+
+    def kill_bookers(self) -> None:
+        """One worker is killed before it has booked an order, and one after; a third one is hired."""
+        self._strike("killed bookers")
+        armed = self._armed("killed bookers")
+        for points, worker in zip(
+            (["before booking"], ["before booking", "after booking"]), self._bookers, strict=True
+        ):
+            if armed:
+                with suppress(WorkerError):
+                    for name in points:
+                        worker.until(name, seconds=_PATIENCE_SECONDS / 5)
+                    self.met.add("killed bookers")
+            worker.kill()
+        self._rest()
+        self._working = [self._hire(self._booker)]
+
+    def stop_the_mail(self) -> None:
+        """The mailer is killed."""
+        self._strike("a mailer away")
+        if self._armed("a mailer away"):
+            self._mailer.kill()
+
+    def mail_again(self) -> None:
+        """Another mailer begins, when orders were confirmed meanwhile."""
+        if self._mailer.killed:
+            if self._count("confirmed", since="a mailer away"):
+                self.met.add("a mailer away")
+            self._mailer = self._hire(
+                lambda: self._pool.start(
+                    send_mail, self._server.url, self._shop("mail")[1], name=self._name
+                )
+            )
+        self._working.append(self._mailer)
+        self._rest()
+
+    def end(self) -> list[int]:
+        """Send everybody home; returns whose orders are booked, one for each row."""
+        self.wait_for_the_end()
+        for worker in self._crew.values():
+            worker.kill()
+        self._stage.finish(patience_seconds=_PATIENCE_SECONDS / 5)
+        return booked(self._db)
+
+    def wait_for_the_end(self) -> None:
+        """Until every order is booked and every mail sent, or nothing happens any more."""
+        while not self._stage.cut_short and not self._done():
+            seen = self._signs()
+            if not self._stage.wait(lambda was=seen: self._signs() != was, seconds=_QUIET_SECONDS):
+                before = [self._looks(worker) for worker in self._working]
+                self._until(
+                    lambda was=before: all(
+                        self._looks(worker) >= looks + _LOOKS
+                        for worker, looks in zip(self._working, was, strict=True)
+                    )
+                )
+                if self._signs() == seen:
+                    return
+
+    def _done(self) -> bool:
+        placed, mailed = (set(self._history.select(e)["value"]) for e in ("placed", "mailed"))
+        return placed <= mailed and self._booked() >= len(placed)
+
+    def _signs(self) -> tuple[int, int]:
+        return self._count("mailed"), self._count("after booking")
+
+    def _booked(self) -> int:
+        return len(booked(self._db))
+
+    def _looks(self, worker: Worker) -> int:
+        return self._of("looked", client=worker.clients[0])
+
+    def _booker(self, *, gated: bool = False) -> Worker:
+        work = self._shop("orders")[1]
+        url, name = self._server.url, self._name
+        return self._pool.start(book, url, self._db, work, gated=gated, name=name)
+
+    @staticmethod
+    def _hire(start: Callable[[], Worker]) -> Worker:
+        worker = start()
+        worker.send("begin")
+        return worker
+
+    def _armed(self, fault: str) -> bool:
+        return fault != self._without
+
+    def _strike(self, fault: str) -> None:
+        if self._armed(fault):
+            self._pool.note("struck", FAULTS.index(fault), _PART[fault])
+            self._history.read()
+
+    def _reach(self, roles: Iterable[int], name: str) -> None:
+        for role in roles:
+            with suppress(WorkerError):  # it waits for ever; that is a finding, and no error
+                self._crew[role].until(name, seconds=_PATIENCE_SECONDS)
+
+    def _of(self, event: str, role: int = 0, *, client: int = -1) -> int:
+        """How many events of a member of the crew, or of any client, there are."""
+        self._history.read()
+        who = self._crew[role].clients[0] if role else client
+        return int((self._history.select(event)["client"] == who).sum())
+
+    def _count(self, event: str, *, value: float | None = None, since: str = "") -> int:
+        self._history.read()
+        rows = self._history.select(event)
+        if value is not None:
+            rows = rows[rows["value"] == value]
+        if since:
+            struck = self._history.select("struck")
+            at = struck["start_ns"][struck["client"] == FAULTS.index(since)].max(initial=0)
+            rows = rows[rows["start_ns"] > at]
+        return len(rows)
+
+    def _until(self, done: Callable[[], bool]) -> bool:
+        return self._stage.wait(done, seconds=_PATIENCE_SECONDS)
+
+    def _rest(self) -> None:
+        self._stage.wait(seconds=self._pace)
+
+
+def booked(db: Any) -> list[int]:
+    """Whose orders are written, one for each row."""
+    rows = db.fetch_all("SELECT user_id FROM orders WHERE user_id > 1000000")
+    return [int(row["user_id"]) for row in rows]
+
