@@ -155,6 +155,8 @@ def book(client: Client, url: str, shop: Database, work: Callable[..., Any]) -> 
         if writes:
             point("before booking")
         found = run()
+        if writes and found.changed:
+            client.note("booked")
         if sql == "COMMIT" or (writes and not inside):
             point("after booking")
         return found

@@ -29,7 +29,9 @@ class Leaders:
         self.rows: dict[str, tuple[int, int]] = {}
         with suppress(OSError, ValueError, TypeError, AttributeError):
             saved = json.loads(self._path.read_text("utf-8"))
-            self.rows = {str(name): (int(held), int(trips)) for name, (held, trips) in saved.items()}
+            self.rows = {
+                str(name): (int(held), int(trips)) for name, (held, trips) in saved.items()
+            }
 
     def enter(self, result: "Result", name: str = "") -> "pd.DataFrame":
         """Put a run on the board if it is the best of its name; returns the board.

@@ -1,7 +1,7 @@
 """A shop sells its stock in a storm: what is sold, lost, doubled, let in too often, or left for ever?"""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -37,24 +37,26 @@ _HURT = {  # the numbers that break a claim about a part
 }
 
 
+_WORDS = (
+    ("for_ever", "session for ever", "sessions for ever"),
+    ("strangers", "customer unknown", "customers unknown"),
+    ("needless_loads", "needless load", "needless loads"),
+    ("wrong_pages", "wrong page", "wrong pages"),
+    ("too_many", "let in too often", "let in too often"),
+    ("too_few", "let in too seldom", "let in too seldom"),
+    ("locked_out", "locked out", "locked out"),
+    ("oversold", "sold too many", "sold too many"),
+    ("gone", "gone unsold", "gone unsold"),
+    ("lost", "order lost", "orders lost"),
+    ("doubled", "order doubled", "orders doubled"),
+    ("unheard", "buyer unheard", "buyers unheard"),
+)
+
+
 def _faults(numbers: Numbers) -> str:
     """What went wrong, in the order of the parts."""
-    words = {
-        "for_ever": "{for_ever} sessions for ever",
-        "strangers": "{strangers} customers unknown",
-        "needless_loads": "{loads} loads for one eviction",
-        "wrong_pages": "{wrong_pages} wrong pages",
-        "too_many": "{bot_in} calls let in where {limit} may",
-        "too_few": "{bot_in} calls let in where {limit} may",
-        "locked_out": "{locked_out} customers locked out",
-        "oversold": "{oversold} sold too many",
-        "gone": "{gone} gone unsold",
-        "lost": "{lost} orders lost",
-        "doubled": "{doubled} doubled",
-        "unheard": "{unheard} unheard",
-    }
-    said = [text for name, text in words.items() if numbers[name]]
-    return "Sold {sold} of {stock}: " + ", ".join(said)
+    found = [f"{{{n}}} {one if numbers[n] == 1 else many}" for n, one, many in _WORDS if numbers[n]]
+    return "Sold {sold} of {stock}: " + ", ".join(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +218,7 @@ class FlashSale(Experiment):
             "bot_in": bot_in,
             "limit": LIMIT,
             "locked_out": sum(key.startswith("calls:") for key in endless),
-            "oversold": max(taken, len(sold)) - self.stock if self.stock < max(taken, len(sold)) else 0,
+            "oversold": max(0, max(taken, len(sold)) - self.stock),
             "gone": max(0, taken - len(sold)),
             "lost": len(sold - booked.keys()),
             "doubled": sum(count > 1 for count in booked.values()),
@@ -234,19 +236,20 @@ class FlashSale(Experiment):
         lines = [
             Line("come", "tail", partial(_so_far, events=("known", "stranger"))),
             Line("sold", "good", partial(_so_far, events=("sold",))),
-            Line("booked", "median", partial(_so_far, events=("after booking",))),
+            Line("booked", "median", partial(_so_far, events=("booked",))),
         ]
-        customers = Lines("customers so far", lines, top=self.customers, gap=("sold", "booked", "alarm"))
+        gap = "sold", "booked", "waiting"
+        customers = Lines("customers so far", lines, top=self.customers, gap=gap)
         lanes = Lanes(
             "the parts of the shop",
             PARTS,
             bars=[
-                Bar("works", "work", partial(_spans, which="before")),
                 Bar("under its fault", "waiting", partial(_spans, which="struck")),
                 Bar("holds", "good", partial(_spans, which="holds")),
                 Bar("broken", "alarm", partial(_spans, which="broken")),
             ],
-            marks=[Mark("the fault", "limit", _strikes)],
+            marks=[Mark("the fault", "tail", _strikes)],
+            gap="not struck yet",
         )
         return customers, lanes
 
@@ -271,16 +274,18 @@ def _struck(history: History) -> dict[int, int]:
     return found
 
 
-def _spans(history: History, which: str) -> list[tuple[int, int, int]]:
+def _spans(history: History, which: str) -> NDArray[np.int64]:
     struck, now = _struck(history), history.elapsed_ns
     broken = set(history.select("broken")["client"].tolist())
     counted = len(history.select("counted")) > 0
-    if which == "before":
-        return [(row, 0, struck.get(row, now)) for row in range(len(PARTS))] if now else []
-    state: Callable[[int], str] = lambda row: (  # noqa: E731
-        "struck" if not counted else "broken" if row in broken else "holds"
-    )
-    return [(row, at, now) for row, at in struck.items() if state(row) == which]
+
+    def state(row: int) -> str:
+        if not counted:
+            return "struck"
+        return "broken" if row in broken else "holds"
+
+    found = [(row, at, now) for row, at in struck.items() if state(row) == which]
+    return np.array(found, "i8").reshape(-1, 3)
 
 
 def _strikes(history: History) -> NDArray[np.int64]:

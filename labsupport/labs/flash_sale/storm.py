@@ -1,6 +1,7 @@
 """The storm: what is done to the processes of a sale, each at the step that matters."""
 
 import random
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -20,7 +21,7 @@ from labsupport.labs.flash_sale.clients import (
     come_in_bursts,
     send_mail,
 )
-from labsupport.labs.flash_sale.shop import PARTS, Shop
+from labsupport.labs.flash_sale.shop import PARTS
 from labsupport.servers import Server, connect_client, with_database
 from labsupport.workers import Worker
 
@@ -70,7 +71,7 @@ class Storm:
         self._pool, self._history = stage.pool, stage.history
         self.met: set[str] = set()
 
-    def open(self, shop: Shop, plan: Plan, processes: int, name: str) -> None:
+    def open(self, shop: Callable[..., Any], plan: Plan, processes: int, name: str) -> None:
         """Start everybody, and let the first burst come."""
         url, self._shop, self._name = self._server.url, shop, name
         self._db = self._stage.shop()
@@ -81,9 +82,7 @@ class Storm:
         self._clients = len(plan)
         for place in range(processes):  # the crowd is first: its numbers are those of the plan
             share = len(plan) // processes + (place < len(plan) % processes)
-            self._pool.start(
-                come_in_bursts, plan, url, self._db, *parts, clients=share, name=name
-            )
+            self._pool.start(come_in_bursts, plan, url, self._db, *parts, clients=share, name=name)
         self._crew = {
             role: self._pool.start(
                 be_held, role, remote if role == CLEO else url, self._db, *parts,
@@ -125,6 +124,9 @@ class Storm:
         if self._armed("an eviction") and all(self._of("asked", r) > asked[r] for r in CREW):
             self.met.add("an eviction")
         self._rest()
+        for role in CREW:  # first all who load: the others may wait for them
+            if self._of("load", role) > loads[role]:
+                self._crew[role].go()
         self._reach(CREW, "next")
 
     def crowd_the_door(self) -> None:
@@ -216,39 +218,35 @@ class Storm:
 
     def end(self) -> list[int]:
         """Send everybody home; returns whose orders are booked, one for each row."""
-        self.wait_for_the_end()
+        self._wait_for_the_end()
         for worker in self._crew.values():
             worker.kill()
         self._stage.finish(patience_seconds=_PATIENCE_SECONDS / 5)
         return booked(self._db)
 
-    def wait_for_the_end(self) -> None:
-        """Until every order is booked and every mail sent, or nothing happens any more."""
-        while not self._stage.cut_short and not self._done():
-            seen = self._signs()
-            if not self._stage.wait(lambda was=seen: self._signs() != was, seconds=_QUIET_SECONDS):
-                before = [self._looks(worker) for worker in self._working]
-                self._until(
-                    lambda was=before: all(
-                        self._looks(worker) >= looks + _LOOKS
-                        for worker, looks in zip(self._working, was, strict=True)
-                    )
-                )
-                if self._signs() == seen:
-                    return
+    def _wait_for_the_end(self) -> None:
+        """Until every order is booked and every mail sent, or all look around and nothing happens."""
+        seen, looks, since = self._signs(), self._looks(), time.monotonic()
+
+        def over() -> bool:
+            nonlocal seen, looks, since
+            if (now := self._signs()) != seen:
+                seen, looks, since = now, self._looks(), time.monotonic()
+            quiet = time.monotonic() - since > _QUIET_SECONDS
+            enough = all(n >= m + _LOOKS for n, m in zip(self._looks(), looks, strict=True))
+            return (quiet and enough) or self._done()
+
+        self._until(over)
 
     def _done(self) -> bool:
         placed, mailed = (set(self._history.select(e)["value"]) for e in ("placed", "mailed"))
-        return placed <= mailed and self._booked() >= len(placed)
+        return placed <= mailed and len(set(booked(self._db))) >= len(placed)
 
-    def _signs(self) -> tuple[int, int]:
-        return self._count("mailed"), self._count("after booking")
+    def _signs(self) -> int:
+        return self._count("mailed") + self._count("after booking")
 
-    def _booked(self) -> int:
-        return len(booked(self._db))
-
-    def _looks(self, worker: Worker) -> int:
-        return self._of("looked", client=worker.clients[0])
+    def _looks(self) -> list[int]:
+        return [self._of("looked", client=worker.clients[0]) for worker in self._working]
 
     def _booker(self, *, gated: bool = False) -> Worker:
         work = self._shop("orders")[1]
@@ -302,4 +300,3 @@ def booked(db: Any) -> list[int]:
     """Whose orders are written, one for each row."""
     rows = db.fetch_all("SELECT user_id FROM orders WHERE user_id > 1000000")
     return [int(row["user_id"]) for row in rows]
-
