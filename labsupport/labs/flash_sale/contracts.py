@@ -95,13 +95,13 @@ class Parts(Contract):
     clauses: ClassVar = {
         "session:*": "sign_in keeps the hash session:{token}, with the field customer, for half an hour.",
         "lives": "sign_in keeps the hash session:{token}, with the field customer, for half an hour.",
-        "told": "admit is True for the first three calls of a customer in a minute; reserve is True for "
+        "told": "admit is True for the first three calls of a customer in a minute. reserve is True for "
         "a customer who has a piece, also when asked again, else False.",
-        "left": "reserve takes one from the number in stock for each customer of the set buyers.",
-        "stays": "No other key stays for ever.",
-        "at once": "Customers come at once, also the same one twice",
-        "crash": "a process may crash",
-        "reply that is lost": "a reply may be lost: then the customer asks again.",
+        "left": "It takes one from the number in stock for each customer of the set buyers.",
+        "stays": "Nothing else stays for ever.",
+        "at once": "Any call may crash, or be made again, or meet others.",
+        "crash": "Any call may crash, or be made again, or meet others.",
+        "reply that is lost": "Any call may crash, or be made again, or meet others.",
     }
     _sign_in = st.builds(
         lambda token, who: Call("sign_in", (token, who)), st.sampled_from(["t1", "t2"]), _CUSTOMERS

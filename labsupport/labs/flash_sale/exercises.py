@@ -49,10 +49,9 @@ def shop_stub():
     """Return sign_in(redis, token, customer), admit(redis, customer), reserve(redis, customer).
 
     sign_in keeps the hash session:{token}, with the field customer, for half an hour. admit is True
-    for the first three calls of a customer in a minute; reserve is True for a customer who has a
-    piece, also when asked again, else False. reserve takes one from the number in stock for each
-    customer of the set buyers. No other key stays for ever. Customers come at once, also the same
-    one twice; a process may crash; a reply may be lost: then the customer asks again.
+    for the first three calls of a customer in a minute. reserve is True for a customer who has a
+    piece, also when asked again, else False. It takes one from the number in stock for each customer
+    of the set buyers. Nothing else stays for ever. Any call may crash, or be made again, or meet others.
     """
 
     def sign_in(redis, token, customer):
