@@ -179,3 +179,9 @@ def _looking(client: Client) -> Callable[[], bool]:
         return client.running
 
     return running
+
+
+def booked_in(db: Database) -> list[int]:
+    """Whose orders are written, one for each row."""
+    rows = db.fetch_all("SELECT user_id FROM orders WHERE user_id > 1000000")
+    return [int(row["user_id"]) for row in rows]

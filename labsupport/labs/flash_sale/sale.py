@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labsupport.charts import Bar, Lanes, Line, Lines, Mark, Plot
+from labsupport.charts import Plot
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments import (
     Contrast,
@@ -23,18 +22,22 @@ from labsupport.experiments import (
     knob,
 )
 from labsupport.history import History
+from labsupport.labs.flash_sale.board import board
 from labsupport.labs.flash_sale.clients import LIMIT
+from labsupport.labs.flash_sale.plan import FAULTS, plan_of
 from labsupport.labs.flash_sale.shop import PARTS
-from labsupport.labs.flash_sale.storm import FAULTS, Storm, plan_of
+from labsupport.labs.flash_sale.storm import CREW, Storm
 
 _HURT = {  # the numbers that break a claim about a part
     "sessions": ("for_ever", "strangers"),
-    "catalogue": ("needless_loads", "wrong_pages"),
+    "catalogue": ("needless_loads", "wrong_pages", "unserved"),
     "door": ("too_many", "too_few", "locked_out"),
-    "stock": ("oversold", "gone"),
+    "stock": ("oversold", "left_over"),
+    "replies": ("gone",),
     "orders": ("lost", "doubled"),
     "mail": ("unheard",),
 }
+_AT_LAST = ("orders", "mail")
 
 
 _WORDS = (
@@ -42,14 +45,16 @@ _WORDS = (
     ("strangers", "customer unknown", "customers unknown"),
     ("needless_loads", "needless load", "needless loads"),
     ("wrong_pages", "wrong page", "wrong pages"),
+    ("unserved", "reader without a page", "readers without a page"),
     ("too_many", "let in too often", "let in too often"),
     ("too_few", "let in too seldom", "let in too seldom"),
     ("locked_out", "locked out", "locked out"),
     ("oversold", "sold too many", "sold too many"),
+    ("left_over", "left over", "left over"),
     ("gone", "gone unsold", "gone unsold"),
     ("lost", "order lost", "orders lost"),
     ("doubled", "order doubled", "orders doubled"),
-    ("unheard", "buyer unheard", "buyers unheard"),
+    ("unheard", "buyer not told", "buyers not told"),
 )
 
 
@@ -98,52 +103,24 @@ class FlashSale(Experiment):
                 "Make customers at least twice the stock.",
             )
 
-    claims = (
-        Rule(
-            text="Every session ends by itself",
-            met=FAULTS[4],
-            broken=_HURT["sessions"],
-            detail="{for_ever} do not; {strangers} customers unknown",
-        ),
-        Rule(
-            text="An eviction costs one load",
-            met=FAULTS[0],
-            broken=_HURT["catalogue"],
-            detail="{loads} loads, {wrong_pages} wrong pages",
-        ),
-        Rule(
-            text="The door keeps its limit, and locks out nobody",
-            met=FAULTS[1],
-            broken=_HURT["door"],
-            detail="{bot_in} let in, {locked_out} locked out",
-        ),
-        Rule(
-            text="No more is sold than there is",
-            met=FAULTS[2],
-            broken="oversold",
-            detail="{taken} of {stock}",
-        ),
-        Rule(
-            text="A lost reply costs no piece",
-            met=FAULTS[3],
-            broken="gone",
-            detail="{taken} taken, {sold} sold",
-        ),
-        Rule(
-            text="Every order is booked once",
-            met=FAULTS[5],
-            broken=_HURT["orders"],
-            detail="{lost} lost, {doubled} doubled",
-            final=True,
-        ),
-        Rule(
-            text="Every buyer hears of it",
-            met=FAULTS[6],
-            broken="unheard",
-            detail="{unheard} do not",
-            final=True,
-        ),
-    )
+    claims = tuple(
+        Rule(text=text, met=fault, broken=_HURT[part], detail=detail, final=part in _AT_LAST)
+        for text, fault, part, detail in (
+            ("Every session ends by itself", "a killed clerk", "sessions",
+             "{for_ever} do not; {strangers} customers unknown"),
+            ("An eviction costs one load", "an eviction", "catalogue",
+             "{loads} loads, {wrong_pages} wrong pages"),
+            ("The door keeps its limit, and locks out nobody", "a crowd at the door", "door",
+             "{bot_in} let in, {locked_out} locked out"),
+            ("The whole stock is sold, and no more", "a stopped process", "stock",
+             "{taken} of {stock}"),
+            ("A lost reply costs no piece", "a lost reply", "replies",
+             "{taken} taken, {sold} sold"),
+            ("Every order is booked once", "killed bookers", "orders",
+             "{lost} lost, {doubled} doubled"),
+            ("Every buyer hears of it", "a mailer away", "mail", "{unheard} do not"),
+        )
+    )  # fmt: skip
     findings = (
         Finding(_faults, lambda n: n["wrong"] > 0),
         Finding("The whole stock is sold, and each order booked once", lambda n: n["held"] > 0),
@@ -190,7 +167,8 @@ class FlashSale(Experiment):
             }
         numbers = self.measure(stage.history, stage.facts)
         for row, part in enumerate(PARTS):
-            if any(numbers[name] for name in _HURT[part]):
+            hurt = _HURT[part] + (_HURT["replies"] if part == "stock" else ())
+            if any(numbers[name] for name in hurt):
                 stage.pool.note("broken", row, row)
         stage.pool.note("counted", 0)
         stage.history.read()
@@ -203,7 +181,7 @@ class FlashSale(Experiment):
             for n in (0, 1)
         )
         loads = history.select("load")["start_ns"]
-        endless = facts["for_ever"]
+        endless, trips = facts["for_ever"], _of(history, "trips")
         bot_in, taken = len(_of(history, "bot in")), self.stock - facts["left"]
         found: dict[str, float] = {fault: int(fault in facts["met"]) for fault in FAULTS}
         found |= {
@@ -215,15 +193,19 @@ class FlashSale(Experiment):
             "strangers": len(_of(history, "stranger")),
             "loads": int(((loads > evicted) & (loads < later)).sum()),
             "wrong_pages": int((_of(history, "served") == 0).sum()),
+            "unserved": max(
+                0, len(CREW) - int((history.select("served")["client"] >= self.clients).sum())
+            ),
             "bot_in": bot_in,
             "limit": LIMIT,
             "locked_out": sum(key.startswith("calls:") for key in endless),
             "oversold": max(0, max(taken, len(sold)) - self.stock),
+            "left_over": max(0, self.stock - taken),
             "gone": max(0, taken - len(sold)),
             "lost": len(sold - booked.keys()),
             "doubled": sum(count > 1 for count in booked.values()),
             "unheard": len(sold - set(_of(history, "mailed").tolist())),
-            "trips_per_sale": float(np.median(_of(history, "trips"))) if sold else 0.0,
+            "trips_per_sale": float(np.median(trips)) if len(trips) else 0.0,
         }
         knocked = found["a crowd at the door"]
         found["needless_loads"] = max(0, found["loads"] - 1)
@@ -233,62 +215,9 @@ class FlashSale(Experiment):
         return found | {"held": statuses.count("holds"), "wrong": statuses.count("broken")}
 
     def plots(self) -> tuple[Plot, ...]:
-        lines = [
-            Line("come", "tail", partial(_so_far, events=("known", "stranger"))),
-            Line("sold", "good", partial(_so_far, events=("sold",))),
-            Line("booked", "median", partial(_so_far, events=("booked",))),
-        ]
-        gap = "sold", "booked", "waiting"
-        customers = Lines("customers so far", lines, top=self.customers, gap=gap)
-        lanes = Lanes(
-            "the parts of the shop",
-            PARTS,
-            bars=[
-                Bar("under its fault", "waiting", partial(_spans, which="struck")),
-                Bar("holds", "good", partial(_spans, which="holds")),
-                Bar("broken", "alarm", partial(_spans, which="broken")),
-            ],
-            marks=[Mark("the fault", "tail", _strikes)],
-            gap="not struck yet",
-        )
-        return customers, lanes
+        return board(self.customers)
 
 
 def _of(history: History, event: str) -> NDArray[np.float64]:
     values: NDArray[np.float64] = history.select(event)["value"]
     return values
-
-
-def _so_far(
-    history: History, events: tuple[str, ...]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    times = np.sort(np.concatenate([history.select(event)["start_ns"] for event in events]))
-    return times - history.origin_ns, np.arange(1.0, len(times) + 1)
-
-
-def _struck(history: History) -> dict[int, int]:
-    """When each part was struck first, in ns since the start."""
-    found: dict[int, int] = {}
-    for row in history.select("struck"):
-        found.setdefault(int(row["value"]), int(row["start_ns"]) - history.origin_ns)
-    return found
-
-
-def _spans(history: History, which: str) -> NDArray[np.int64]:
-    struck, now = _struck(history), history.elapsed_ns
-    broken = set(history.select("broken")["client"].tolist())
-    counted = len(history.select("counted")) > 0
-
-    def state(row: int) -> str:
-        if not counted:
-            return "struck"
-        return "broken" if row in broken else "holds"
-
-    found = [(row, at, now) for row, at in struck.items() if state(row) == which]
-    return np.array(found, "i8").reshape(-1, 3)
-
-
-def _strikes(history: History) -> NDArray[np.int64]:
-    struck = history.select("struck")
-    times = struck["start_ns"] - history.origin_ns
-    return np.stack([struck["value"].astype("i8"), times], 1)

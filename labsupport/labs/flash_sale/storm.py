@@ -1,7 +1,5 @@
 """The storm: what is done to the processes of a sale, each at the step that matters."""
 
-import random
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -18,39 +16,18 @@ from labsupport.labs.flash_sale.clients import (
     RETRIES,
     be_held,
     book,
+    booked_in,
     come_in_bursts,
     send_mail,
 )
-from labsupport.labs.flash_sale.shop import PARTS
+from labsupport.labs.flash_sale.plan import FAULTS, PART_OF, Plan
+from labsupport.labs.flash_sale.watch import Watch
 from labsupport.servers import Server, connect_client, with_database
 from labsupport.workers import Worker
 
-BURSTS = 3
 CREW = (ADA, BOB, CLEO, DAN, EVE)
-FAULTS = (
-    "an eviction", "a crowd at the door", "a stopped process", "a lost reply",
-    "a killed clerk", "killed bookers", "a mailer away",
-)  # fmt: skip
-_PARTS_HIT = ("catalogue", "door", "stock", "stock", "sessions", "orders", "mail")
-_PART = {f: PARTS.index(part) for f, part in zip(FAULTS, _PARTS_HIT, strict=True)}
 _PATIENCE_SECONDS = 15.0
-_QUIET_SECONDS = 1.0
-_LOOKS = 8  # of each worker that is there, before quiet means over
 _WAITS = 4  # commands after which a reader waits for another reader's load
-
-Plan = list[list[list[tuple[int, int]]]]
-
-
-def plan_of(customers: int, stock: int, clients: int, seed: int) -> Plan:
-    """For each client and burst the customers who come, and how often each knocks.
-
-    Two small bursts leave some of the stock; the third one wants more than there is.
-    """
-    draw = random.Random(seed)
-    everybody = [(1_000_001 + n, draw.choice((1, 1, 1, 2, 5))) for n in range(customers)]
-    early = stock // 3
-    bursts = everybody[:early], everybody[early : 2 * early], everybody[2 * early :]
-    return [[list(burst[place::clients]) for burst in bursts] for place in range(clients)]
 
 
 class Storm:
@@ -68,7 +45,7 @@ class Storm:
 
     def __init__(self, stage: Stage, server: Server, without: str, pace: float) -> None:
         self._stage, self._server, self._without, self._pace = stage, server, without, pace
-        self._pool, self._history = stage.pool, stage.history
+        self._pool, self._watch = stage.pool, Watch(stage)
         self.met: set[str] = set()
 
     def open(self, shop: Callable[..., Any], plan: Plan, processes: int, name: str) -> None:
@@ -90,19 +67,19 @@ class Storm:
             )
             for role in CREW
         }  # fmt: skip
-        bookers = [self._booker(gated=True) for _ in range(2)]
+        held = self._armed("killed bookers")
+        self._bookers = [self._booker(gated=held) for _ in range(2)]
         self._mailer = self._pool.start(send_mail, url, shop("mail")[1], name=name)
         self._pool.begin()
         self.burst(0)
         for worker in self._crew.values():
             worker.until("next")
-        self._bookers = bookers
 
     def burst(self, number: int) -> None:
         """Call a burst of the crowd, and wait until all have been served."""
         with connect_client(with_database(self._server.url, 1)) as calls:
             calls.xadd("bursts", {"burst": number}, id=f"{number + 1}-0")
-        self._until(lambda: self._count("burst over", value=number) >= self._clients)
+        self._until(lambda: self._watch.count("burst over", value=number) >= self._clients)
         self._rest()
 
     def evict(self) -> None:
@@ -132,9 +109,7 @@ class Storm:
     def crowd_the_door(self) -> None:
         """Five processes let the same customer in, and each has read before another writes."""
         self._strike("a crowd at the door")
-        for role in CREW if self._armed("a crowd at the door") else ():
-            self._crew[role].until("breakpoint")
-        if self._armed("a crowd at the door"):
+        if self._armed("a crowd at the door") and self._reach(CREW, "breakpoint"):
             self.met.add("a crowd at the door")
         self._reach(CREW, "next")
         self._rest()
@@ -184,18 +159,17 @@ class Storm:
     def kill_bookers(self) -> None:
         """One worker is killed before it has booked an order, and one after; a third one is hired."""
         self._strike("killed bookers")
-        armed = self._armed("killed bookers")
-        for points, worker in zip(
-            (["before booking"], ["before booking", "after booking"]), self._bookers, strict=True
-        ):
-            if armed:
-                with suppress(WorkerError):
-                    for name in points:
+        self._working = self._bookers
+        if self._armed("killed bookers"):
+            points = ["before booking"], ["before booking", "after booking"]
+            for names, worker in zip(points, self._bookers, strict=True):
+                with suppress(WorkerError):  # it books nothing
+                    for name in names:
                         worker.until(name, seconds=_PATIENCE_SECONDS / 5)
                     self.met.add("killed bookers")
-            worker.kill()
+                worker.kill()
+            self._working = [self._hire(self._booker)]
         self._rest()
-        self._working = [self._hire(self._booker)]
 
     def stop_the_mail(self) -> None:
         """The mailer is killed."""
@@ -206,7 +180,7 @@ class Storm:
     def mail_again(self) -> None:
         """Another mailer begins, when orders were confirmed meanwhile."""
         if self._mailer.killed:
-            if self._count("confirmed", since="a mailer away"):
+            if self._watch.count("confirmed", since="a mailer away"):
                 self.met.add("a mailer away")
             self._mailer = self._hire(
                 lambda: self._pool.start(
@@ -218,35 +192,11 @@ class Storm:
 
     def end(self) -> list[int]:
         """Send everybody home; returns whose orders are booked, one for each row."""
-        self._wait_for_the_end()
+        self._watch.wait_for_the_end(self._working, self._db)
         for worker in self._crew.values():
             worker.kill()
         self._stage.finish(patience_seconds=_PATIENCE_SECONDS / 5)
-        return booked(self._db)
-
-    def _wait_for_the_end(self) -> None:
-        """Until every order is booked and every mail sent, or all look around and nothing happens."""
-        seen, looks, since = self._signs(), self._looks(), time.monotonic()
-
-        def over() -> bool:
-            nonlocal seen, looks, since
-            if (now := self._signs()) != seen:
-                seen, looks, since = now, self._looks(), time.monotonic()
-            quiet = time.monotonic() - since > _QUIET_SECONDS
-            enough = all(n >= m + _LOOKS for n, m in zip(self._looks(), looks, strict=True))
-            return (quiet and enough) or self._done()
-
-        self._until(over)
-
-    def _done(self) -> bool:
-        placed, mailed = (set(self._history.select(e)["value"]) for e in ("placed", "mailed"))
-        return placed <= mailed and len(set(booked(self._db))) >= len(placed)
-
-    def _signs(self) -> int:
-        return self._count("mailed") + self._count("after booking")
-
-    def _looks(self) -> list[int]:
-        return [self._of("looked", client=worker.clients[0]) for worker in self._working]
+        return booked_in(self._db)
 
     def _booker(self, *, gated: bool = False) -> Worker:
         work = self._shop("orders")[1]
@@ -264,39 +214,24 @@ class Storm:
 
     def _strike(self, fault: str) -> None:
         if self._armed(fault):
-            self._pool.note("struck", FAULTS.index(fault), _PART[fault])
-            self._history.read()
+            self._pool.note("struck", FAULTS.index(fault), PART_OF[fault])
 
-    def _reach(self, roles: Iterable[int], name: str) -> None:
+    def _reach(self, roles: Iterable[int], name: str) -> bool:
+        """Let some go on to a point; False if one does not come: it waits for ever, or failed."""
+        came = []
         for role in roles:
-            with suppress(WorkerError):  # it waits for ever; that is a finding, and no error
-                self._crew[role].until(name, seconds=_PATIENCE_SECONDS)
+            try:
+                self._crew[role].until(name, seconds=_PATIENCE_SECONDS if all(came) else 0.1)
+                came.append(True)
+            except WorkerError:
+                came.append(False)
+        return all(came)
 
-    def _of(self, event: str, role: int = 0, *, client: int = -1) -> int:
-        """How many events of a member of the crew, or of any client, there are."""
-        self._history.read()
-        who = self._crew[role].clients[0] if role else client
-        return int((self._history.select(event)["client"] == who).sum())
-
-    def _count(self, event: str, *, value: float | None = None, since: str = "") -> int:
-        self._history.read()
-        rows = self._history.select(event)
-        if value is not None:
-            rows = rows[rows["value"] == value]
-        if since:
-            struck = self._history.select("struck")
-            at = struck["start_ns"][struck["client"] == FAULTS.index(since)].max(initial=0)
-            rows = rows[rows["start_ns"] > at]
-        return len(rows)
+    def _of(self, event: str, role: int) -> int:
+        return self._watch.of(event, self._crew[role])
 
     def _until(self, done: Callable[[], bool]) -> bool:
         return self._stage.wait(done, seconds=_PATIENCE_SECONDS)
 
     def _rest(self) -> None:
         self._stage.wait(seconds=self._pace)
-
-
-def booked(db: Any) -> list[int]:
-    """Whose orders are written, one for each row."""
-    rows = db.fetch_all("SELECT user_id FROM orders WHERE user_id > 1000000")
-    return [int(row["user_id"]) for row in rows]
