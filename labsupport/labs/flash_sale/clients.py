@@ -118,7 +118,7 @@ def be_held(
         try:
             told = call(redis, *args)
             client.note("answered", role)
-        except redis_py.ConnectionError:
+        except (redis_py.ConnectionError, redis_py.WatchError):
             told = None
         hold.over()
         return told

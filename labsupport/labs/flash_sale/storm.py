@@ -218,7 +218,7 @@ class Storm:
 
     def _reach(self, roles: Iterable[int], name: str) -> bool:
         """Let some go on to a point; False if one does not come: it waits for ever, or failed."""
-        came = []
+        came: list[bool] = []
         for role in roles:
             try:
                 self._crew[role].until(name, seconds=_PATIENCE_SECONDS if all(came) else 0.1)
