@@ -101,9 +101,10 @@ class TestOneBug:
                     while True:
                         try:
                             pipe.watch("stock", "buyers")
+                            left = int(pipe.get("stock") or 0)  # first: a "no" must be no older
                             if pipe.sismember("buyers", customer):
                                 return True
-                            if int(pipe.get("stock") or 0) < 1:
+                            if left < 1:
                                 return False
                             pipe.multi()
                             pipe.decr("stock").sadd("buyers", customer).execute()
@@ -123,7 +124,7 @@ class TestOneBug:
             sign_in, admit, _ = shop_stub()
 
             def reserve(redis, customer):
-                script = f"""
+                script = """
                 if redis.call('SADD', KEYS[2], ARGV[1]) == 0 then return 1 end
                 if tonumber(redis.call('GET', KEYS[1]) or 0) > 0 then
                   return redis.call('DECR', KEYS[1]) >= 0 and 1

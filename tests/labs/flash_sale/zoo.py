@@ -149,6 +149,28 @@ def asks_the_set_first():
     return with_parts(reserve=reserve)
 
 
+@wrong("16.2", because="True is due")
+def watches_what_it_does_not_change():
+    """A "no" needs no EXEC; so the stock may be read when this customer's other call has taken it."""
+
+    def reserve(redis, customer):
+        with redis.pipeline() as pipe:
+            while True:
+                try:
+                    pipe.watch("stock", "buyers")
+                    if pipe.sismember("buyers", customer):
+                        return True
+                    if int(pipe.get("stock") or 0) < 1:
+                        return False
+                    pipe.multi()
+                    pipe.decr("stock").sadd("buyers", customer).execute()
+                except WatchError:
+                    continue
+                return True
+
+    return with_parts(reserve=reserve)
+
+
 @wrong("16.2", because="crash")
 def signs_in_by_halves():
     def sign_in(redis, token, customer):
