@@ -15,12 +15,13 @@ __all__ = ["board"]
 def board(customers: int) -> tuple[Plot, ...]:
     """New plots; the first one's axis reaches so many customers."""
     lines = [
-        Line("came", "tail", partial(_so_far, events=("known", "stranger"))),
+        Line("knocks", "tail", partial(_so_far, events=("let in", "refused"))),
+        Line("let in", "second", partial(_so_far, events=("let in",))),
         Line("sold", "good", partial(_so_far, events=("sold",))),
         Line("booked", "median", partial(_so_far, events=("booked",))),
     ]
     gap = "sold", "booked", "waiting"
-    so_far = Lines("customers so far", lines, top=customers, gap=gap)
+    so_far = Lines("at the door and in the shop, so far", lines, top=customers, gap=gap)
     lanes = Lanes(
         "the parts of the shop",
         PARTS,

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
+from labsupport.errors import ImplementationError
 from labsupport.exercises import Outcome
 from labsupport.exercises.contract import WAIT, Call, Case, Contract
 from labsupport.exercises.state import Entries, State
@@ -170,18 +171,19 @@ def in_one_trip(answer: Callable[..., Any]) -> Outcome:
 
         redis.connection_pool.connection_class = Counting
         redis.set("stock", 2)
-        for customer in ("7", "8"):
-            answer(redis, customer)
-        for customer, case in (("7", "has a piece"), ("9", "comes too late")):
+        for customer, case in (
+            ("7", ""),  # the very first call may load a script
+            ("8", "buys"),
+            ("7", "has a piece already"),
+            ("9", "comes too late"),
+        ):
             sent.clear()
-            answer(redis, customer)
-            if len(sent) > 1:
-                reason = f"A customer who {case}: {len(sent)} round trips, where one is allowed."
-                return Outcome(False, reason, f"{len(sent)} round trips")
-        redis.set("stock", 1)
-        sent.clear()
-        answer(redis, "9")
-    if len(sent) > 1:
-        reason = f"A sale takes {len(sent)} round trips, where one is allowed."
-        return Outcome(False, reason, f"{len(sent)} round trips")
-    return Outcome(True, "one round trip for each sale.", None)
+            try:
+                answer(redis, customer)
+            except Exception as error:
+                raise ImplementationError("checkout", error) from error
+            if case and len(sent) > 1:
+                trips = f"{len(sent)} round trips"
+                reason = f"A customer who {case}: {trips}, where one is allowed."
+                return Outcome(False, reason, trips)
+    return Outcome(True, "one round trip for each call.", sent)

@@ -186,6 +186,7 @@ class FlashSale(Experiment):
         found: dict[str, float] = {fault: int(fault in facts["met"]) for fault in FAULTS}
         found |= {
             "offered": len(_of(history, "known")) + len(_of(history, "stranger")),
+            "knocks": len(_of(history, "let in")) + len(_of(history, "refused")),
             "let_in": len(_of(history, "let in")),
             "sold": len(sold),
             "taken": taken,
