@@ -7,11 +7,7 @@ from labsupport import check
 from labsupport.labs.flash_sale import FlashSale
 from labsupport.labs.flash_sale.exercises import EXERCISES, shop_solution, shop_stub
 from tests.labs.flash_sale.parts import FINAL
-
-SEEN = "if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 1 end "
-LEFT = "if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end "
-TAKE = "redis.call('DECR', KEYS[1]) redis.call('SADD', KEYS[2], ARGV[1]) "
-ORDER = "redis.call('XADD', KEYS[3], '*', 'customer', ARGV[1]) "
+from tests.labs.flash_sale.zoo import LEFT, ORDER, SEEN, TAKE
 
 
 def test_what_breaks_each_stub():

@@ -2,7 +2,7 @@
 
 from redis.exceptions import WatchError
 
-from labsupport.labs.flash_sale.exercises import shop_solution, shop_stub
+from labsupport.labs.flash_sale.exercises import shop_solution
 from tests.exercises.zoo import Zoo
 
 ZOO = Zoo()
@@ -24,11 +24,6 @@ def sell(redis, customer, script):
 @wrong("16.1", because="True is due", sequential=True)
 def looks_at_the_stock_first(redis, customer):
     return sell(redis, customer, f"{LEFT}{SEEN}{TAKE}{ORDER}return 1")
-
-
-@wrong("16.1", because="stock", sequential=True)
-def forgets_who_has_one(redis, customer):
-    return sell(redis, customer, f"{LEFT}{TAKE}{ORDER}return 1")
 
 
 @wrong("16.1", because="orders", sequential=True)
@@ -86,22 +81,6 @@ def watches(redis, customer):
             return True
 
 
-@wrong("16.1", because="crashes")
-def orders_first(redis, customer):
-    """The gap, the other way round."""
-    script = f"{SEEN}{LEFT}return 2"
-    if (told := redis.eval(script, 2, "stock", "buyers", customer)) == 2:
-        redis.xadd("orders", {"customer": customer})
-        return sell(redis, customer, f"{SEEN}{LEFT}{TAKE}return 1")
-    return told == 1
-
-
-@wrong("16.1", because="True", sequential=True)
-def says_yes(redis, customer):
-    sell(redis, customer, f"{SEEN}{LEFT}{TAKE}{ORDER}return 1")
-    return True
-
-
 # 16.2: the solution with one part made wrong
 
 
@@ -115,12 +94,6 @@ def taking(script):
         return redis.eval(script, 2, "stock", "buyers", customer) == 1
 
     return reserve
-
-
-@wrong("16.2", because="True is due", sequential=True)
-def mends_another_part():
-    sign_in, _, _ = shop_solution()
-    return sign_in, *shop_stub()[1:]
 
 
 @wrong("16.2", because="stock", sequential=True)
@@ -137,16 +110,6 @@ def keeps_who_came_too_late():
 @wrong("16.2", because="False is due", sequential=True)
 def tells_everybody_yes():
     return with_parts(reserve=taking(f"{SEEN}{LEFT.replace('return 0', 'return 1')}{TAKE}return 1"))
-
-
-@wrong("16.2", because="")
-def asks_the_set_first():
-    def reserve(redis, customer):
-        if redis.sismember("buyers", customer):
-            return True
-        return redis.eval(f"{LEFT}{TAKE}return 1", 2, "stock", "buyers", customer) == 1
-
-    return with_parts(reserve=reserve)
 
 
 @wrong("16.2", because="True is due")
@@ -209,16 +172,6 @@ def begins_the_minute_anew():
             return pipe.incr(f"calls:{customer}").expire(f"calls:{customer}", 60).execute()[0] <= 3
 
     return with_parts(admit=admit)
-
-
-@wrong("16.2", because="session:", sequential=True)
-def ends_a_session_early():
-    def sign_in(redis, token, customer):
-        with redis.pipeline() as pipe:
-            key = f"session:{token}"
-            pipe.hset(key, "customer", customer).pexpire(key, 1800).execute()
-
-    return with_parts(sign_in=sign_in)
 
 
 @wrong("16.2", because="does not return 3 functions", sequential=True)
