@@ -22,26 +22,34 @@ _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
 _LOOK_MS = 200
 
 
+def tell_trips(redis: redis_py.Redis, sent: Callable[[], object]) -> None:
+    """Let `sent` be called before each round trip of a client."""
+    kind: Any = redis.connection_pool.connection_class
+
+    class Telling(kind):  # type: ignore[misc]
+        def send_packed_command(self, command, check_health=True):  # type: ignore[no-untyped-def]
+            sent()
+            super().send_packed_command(command, check_health)
+
+    redis.connection_pool.connection_class = Telling
+    redis.connection_pool.reset()
+
+
 class _Line:
     """A connection to the shop's Redis that counts its round trips, and can be held."""
 
     def __init__(self, client: Client, url: str) -> None:
-        line = self
+        self._client = client
         self.trips = 0
         self.redis: redis_py.Redis
         self.hold: Breakpoint
         self.redis, self.hold = breakpoint_client(url)
-        kind: Any = self.redis.connection_pool.connection_class
-
-        class Counting(kind):  # type: ignore[misc]
-            def send_packed_command(self, command, check_health=True):  # type: ignore[no-untyped-def]
-                line.trips += 1
-                client.note("asked")
-                super().send_packed_command(command, check_health)
-
-        self.redis.connection_pool.connection_class = Counting
-        self.redis.connection_pool.reset()
+        tell_trips(self.redis, self._sent)
         self.redis.ping()
+
+    def _sent(self) -> None:
+        self.trips += 1
+        self._client.note("asked")
 
 
 class _Customer:

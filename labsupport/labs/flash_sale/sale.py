@@ -209,8 +209,9 @@ class FlashSale(Experiment):
             "trips_per_sale": float(np.median(trips)) if len(trips) else 0.0,
         }
         knocked = found["a crowd at the door"]
+        each = np.unique(_of(history, "let in"), return_counts=True)[1]
         found["needless_loads"] = max(0, found["loads"] - 1)
-        found["too_many"] = max(0, bot_in - LIMIT) * knocked
+        found["too_many"] = max(0, bot_in - LIMIT, int(each.max(initial=0)) - LIMIT)
         found["too_few"] = max(0, LIMIT - bot_in) * knocked
         statuses = [claim.status for claim in self.judge(found)]
         return found | {"held": statuses.count("holds"), "wrong": statuses.count("broken")}

@@ -61,7 +61,6 @@ class TestFinal:
 
     @pytest.mark.long
     def test_another_plan(self):
-        """Neither the seed nor the numbers decide."""
         assert signs(run(FINAL, seed=7, customers=200, stock=60, clients=5, processes=2)) == "+" * 7
 
 
@@ -87,8 +86,11 @@ class TestMutants:
 
         assert signs(run(FINAL.but(door=admit))) == BREAKS["door"]
 
+    def test_a_door_without_a_limit(self):
+        shop = FINAL.but(door=lambda redis, customer: True)
+        assert signs(run(shop, without="a crowd at the door")) == BREAKS["door"]
+
     def test_a_door_that_is_shut(self):
-        """A shop that sells nothing does not pass for a safe one."""
         assert signs(run(FINAL.but(door=lambda redis, customer: False)))[2:4] == "xx"
 
     def test_a_stock_that_watches(self):
