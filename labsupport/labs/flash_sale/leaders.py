@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _FILE = ".flash_sale.json"
 _MOST = 100  # names
+_LONGEST = 40  # letters of one
 
 
 class Leaders:
@@ -40,7 +41,7 @@ class Leaders:
             result: what `FlashSale.run` returned.
             name: whose it is; default: the run's own.
         """
-        name = name or result.name
+        name = str(name or result.name)[:_LONGEST]
         row = int(result.numbers["held"]), round(result.numbers["trips_per_sale"])
         if name not in self.rows or _rank(row) < _rank(self.rows[name]):
             self.rows[name] = row

@@ -38,7 +38,7 @@ _HURT = {  # the numbers that break a claim about a part
     "mail": ("unheard",),
 }
 _AT_LAST = ("orders", "mail")
-
+_MORE_SECONDS = 80.0  # a dozen processes take their time on a busy machine
 
 _WORDS = (
     ("for_ever", "session for ever", "sessions for ever"),
@@ -95,6 +95,10 @@ class FlashSale(Experiment):
     seconds: float = knob(3.0, low=1.0, high=60.0, step=0.5)
     clients: int = knob(12, low=3, high=60)
     processes: int = knob(3, low=1, high=8)
+
+    @property
+    def budget_seconds(self) -> float:
+        return self.seconds + _MORE_SECONDS
 
     def check(self) -> None:
         if self.customers < 2 * self.stock:
