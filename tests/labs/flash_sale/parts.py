@@ -1,6 +1,7 @@
 """The parts of the shop, and the shops made of them, as the notebook of lab 16 shows them."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,8 @@ _NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "16_flash_sale.ipynb"
 
 def _shown():
     """What the cells of the notebook define."""
-    names = {"__name__": "__main__", "time": time, "ResponseError": ResponseError}
+    names = {"__name__": "__main__", "time": time}
+    names |= {"suppress": suppress, "ResponseError": ResponseError}
     for cell in nbformat.read(_NOTEBOOK, as_version=4).cells:
         if cell.id.startswith(("naive-", "final-")) and cell.source.lstrip().startswith(
             ("def ", "ROW", "ADMIT", "RESERVE")
