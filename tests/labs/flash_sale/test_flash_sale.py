@@ -140,8 +140,6 @@ class TestMutants:
         assert found.numbers["lost"] == 0
 
     def test_mail_from_now_on(self):
-        """A reader of a stream that begins at its end misses what was said before."""
-
         def mail(redis, send, running):
             last = "$"
             while running():
