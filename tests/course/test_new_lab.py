@@ -78,6 +78,6 @@ def test_refuses_what_is_no_name(checkout):
         found = python(checkout, "tools/new_lab.py", *name)
         assert found.returncode == 1
         assert "make new LAB=" in found.stderr
-    colon = python(checkout, "tools/new_lab.py", "flash_sale", "Capstone: a flash sale")
+    colon = python(checkout, "tools/new_lab.py", "shop_window", "Late: a shop window")
     assert colon.returncode == 1
-    assert not (checkout / "labsupport" / "labs" / "flash_sale").exists()
+    assert not (checkout / "labsupport" / "labs" / "shop_window").exists()

@@ -1,0 +1,179 @@
+"""Wrong answers to the exercises of lab 16, and what each must be refused for."""
+
+from redis.exceptions import WatchError
+
+from labsupport.labs.flash_sale.exercises import shop_solution
+from tests.exercises.zoo import Zoo
+
+ZOO = Zoo()
+wrong = ZOO.wrong
+
+SEEN = "if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 1 end "
+LEFT = "if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end "
+TAKE = "redis.call('DECR', KEYS[1]) redis.call('SADD', KEYS[2], ARGV[1]) "
+ORDER = "redis.call('XADD', KEYS[3], '*', 'customer', ARGV[1]) "
+
+
+def sell(redis, customer, script):
+    return redis.eval(script, 3, "stock", "buyers", "orders", customer) == 1
+
+
+# 16.1
+
+
+@wrong("16.1", because="True is due", sequential=True)
+def looks_at_the_stock_first(redis, customer):
+    return sell(redis, customer, f"{LEFT}{SEEN}{TAKE}{ORDER}return 1")
+
+
+@wrong("16.1", because="orders", sequential=True)
+def places_no_order(redis, customer):
+    return sell(redis, customer, f"{SEEN}{LEFT}{TAKE}return 1")
+
+
+@wrong("16.1", because="orders", sequential=True)
+def orders_before_it_looks(redis, customer):
+    return sell(redis, customer, f"{ORDER}{SEEN}{LEFT}{TAKE}return 1")
+
+
+@wrong("16.1", because="orders", sequential=True)
+def keeps_only_the_last_order(redis, customer):
+    short = ORDER.replace("'*'", "'MAXLEN', '=', 1, '*'")
+    return sell(redis, customer, f"{SEEN}{LEFT}{TAKE}{short}return 1")
+
+
+@wrong("16.1", because="stock", sequential=True)
+def takes_without_looking(redis, customer):
+    with redis.pipeline() as pipe:
+        pipe.decr("stock").sadd("buyers", customer).xadd("orders", {"customer": customer})
+        return pipe.execute()[0] >= 0
+
+
+@wrong("16.1", because="")
+def looks_in_the_client(redis, customer):
+    if redis.sismember("buyers", customer):
+        return True
+    return sell(redis, customer, f"{LEFT}{TAKE}{ORDER}return 1")
+
+
+@wrong("16.1", because="2 round trips, where one is allowed")
+def asks_twice(redis, customer):
+    if redis.sismember("buyers", customer):
+        return True
+    return sell(redis, customer, f"{SEEN}{LEFT}{TAKE}{ORDER}return 1")
+
+
+@wrong("16.1", because="round trips, where one is allowed")
+def watches(redis, customer):
+    with redis.pipeline() as pipe:
+        while True:
+            try:
+                pipe.watch("stock", "buyers")
+                if pipe.sismember("buyers", customer):
+                    return True
+                if int(pipe.get("stock") or 0) < 1:
+                    return False
+                pipe.multi()
+                pipe.decr("stock").sadd("buyers", customer)
+                pipe.xadd("orders", {"customer": customer}).execute()
+            except WatchError:
+                continue
+            return True
+
+
+# 16.2: the solution with one part made wrong
+
+
+def with_parts(sign_in=None, admit=None, reserve=None):
+    right = shop_solution()
+    return tuple(one or other for one, other in zip((sign_in, admit, reserve), right, strict=True))
+
+
+def taking(script):
+    def reserve(redis, customer):
+        return redis.eval(script, 2, "stock", "buyers", customer) == 1
+
+    return reserve
+
+
+@wrong("16.2", because="stock", sequential=True)
+def sells_one_customer_two():
+    return with_parts(reserve=taking(f"{LEFT}{TAKE}return 1"))
+
+
+@wrong("16.2", because="buyers", sequential=True)
+def keeps_who_came_too_late():
+    early = "if redis.call('SADD', KEYS[2], ARGV[1]) == 0 then return 1 end "
+    return with_parts(reserve=taking(f"{early}{LEFT}redis.call('DECR', KEYS[1]) return 1"))
+
+
+@wrong("16.2", because="False is due", sequential=True)
+def tells_everybody_yes():
+    return with_parts(reserve=taking(f"{SEEN}{LEFT.replace('return 0', 'return 1')}{TAKE}return 1"))
+
+
+@wrong("16.2", because="True is due")
+def watches_what_it_does_not_change():
+    """A "no" needs no EXEC; so the stock may be read when this customer's other call has taken it."""
+
+    def reserve(redis, customer):
+        with redis.pipeline() as pipe:
+            while True:
+                try:
+                    pipe.watch("stock", "buyers")
+                    if pipe.sismember("buyers", customer):
+                        return True
+                    if int(pipe.get("stock") or 0) < 1:
+                        return False
+                    pipe.multi()
+                    pipe.decr("stock").sadd("buyers", customer).execute()
+                except WatchError:
+                    continue
+                return True
+
+    return with_parts(reserve=reserve)
+
+
+@wrong("16.2", because="crash")
+def signs_in_by_halves():
+    def sign_in(redis, token, customer):
+        redis.hset(f"session:{token}", "customer", customer)
+        redis.expire(f"session:{token}", 1800)
+
+    return with_parts(sign_in=sign_in)
+
+
+@wrong("16.2", because="crash")
+def counts_and_then_limits():
+    def admit(redis, customer):
+        calls = redis.incr(f"calls:{customer}")
+        if calls == 1:
+            redis.expire(f"calls:{customer}", 60)
+        return calls <= 3
+
+    return with_parts(admit=admit)
+
+
+@wrong("16.2", because="at once")
+def reads_and_then_counts():
+    def admit(redis, customer):
+        calls = int(redis.get(f"calls:{customer}") or 0)
+        if calls < 3:
+            redis.set(f"calls:{customer}", calls + 1, ex=60)
+        return calls < 3
+
+    return with_parts(admit=admit)
+
+
+@wrong("16.2", because="True is due", sequential=True)
+def begins_the_minute_anew():
+    def admit(redis, customer):
+        with redis.pipeline() as pipe:
+            return pipe.incr(f"calls:{customer}").expire(f"calls:{customer}", 60).execute()[0] <= 3
+
+    return with_parts(admit=admit)
+
+
+@wrong("16.2", because="does not return 3 functions", sequential=True)
+def returns_the_mended_part_alone():
+    return shop_solution()[2]
