@@ -258,6 +258,22 @@ class TestTasks:
             three.violations,
         )
 
+    @pytest.mark.parametrize("moves", [{"crashes": True}, {"prune": True}])
+    def test_a_crash_before_a_step_that_nobody_awaits(self, moves):
+        """A statement in `try` crashes, and what `finally` awaits is not reached, in no client."""
+
+        async def client(redis, db):
+            try:
+                db.fetch_one("SELECT 1 AS one")
+            finally:
+                await redis.set("cleaned", 1)
+
+        two = {"a": client, "b": client}
+        report = explore(two, invariant=lambda redis, db: True, **moves)
+        assert report.exhausted
+        alone = explore({"a": client}, invariant=lambda r, d: r.exists("cleaned"), crashes=True)
+        assert (alone.interleavings, alone.violations) == (3, 2)
+
     def test_a_crash_ends_all_of_them(self):
         """No task of a client that crashed takes another step, and no `finally` reaches the server."""
 

@@ -364,6 +364,9 @@ class Actor:
                 )
         except Exception as error:
             self.error = error
+        except GeneratorExit:  # a `finally` that awaits, after a crash in a step that does not
+            if not self.crashed:
+                raise
         except SystemExit:
             if not self.crashed:
                 self.fault = self.fault or NotSteppableError(
