@@ -1,10 +1,15 @@
 """How answers to exercises 14.2 and 14.3 are put to the test: a slot that moves, a replica that lags."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
+from redis import ConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.connection import UnixDomainSocketConnection
 from redis.crc import key_slot
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from labsupport.errors import ImplementationError, WorkerError
 from labsupport.exercises import Outcome
@@ -19,7 +24,9 @@ __all__ = ["check_fetch", "check_promise"]
 
 _MOST_SECONDS = 5.0  # ten times what is granted: a machine may be busy
 _TRIES = 20
-_MISSING = "basket:{cairo}"
+_MISSING, _EMPTY = "basket:{cairo}", "note:{cairo}"
+_MOST_REQUESTS = 20
+_DUE = frozenset({"get", "asking", "ping", "info", "hello", "client|setinfo", "select", "replconf"})
 
 
 def check_fetch(answer: Answer) -> Outcome:
@@ -29,48 +36,125 @@ def check_fetch(answer: Answer) -> Outcome:
     with cluster.client() as redis:
         for key in KEYS:
             redis.set(key, f"the value of {key}")
+        redis.set(_EMPTY, "")
     tried: list[str] = []
 
-    def ask(situation: str, first: Sequence[int], most: int) -> None:
+    def ask(situation: str, first: Sequence[int], most: int, **options: Any) -> None:
         if not tried:
-            wrong = _ask(answer, cluster, first, most)
+            wrong = _ask(answer, cluster, first, most, **options)
             tried.extend([f"{situation}: {wrong}"] if wrong else [])
 
     def moving() -> None:
         ask("A slot that moves, asked at its old node", [owner], 1)
         ask("A slot that moves, asked at another node", [other], 2)
 
+    def moves_on() -> None:
+        """The slot arrives, and moves on, between the ASK and what follows it."""
+        cluster.give_slot(slot, source=owner, to=third)
+        cluster.move_slot(slot, to=other, halfway=lambda: None)
+
+    def moving_on() -> None:
+        situation = "A slot that has moved on, since the ASK"
+        ask(situation, [owner], 2, keys=KEYS[-1:], between=moves_on)
+        if cluster.primary_of(slot) == other:
+            cluster.move_slot(slot, to=third, halfway=lambda: None)
+
     ask("A settled cluster", [owner, other, third], 1)
     cluster.move_slot(slot, to=third, halfway=moving)
     ask("A slot that has moved", [owner, third], 1)
+    cluster.move_slot(slot, to=owner, halfway=lambda: None)
+    cluster.move_slot(slot, to=third, halfway=moving_on)
     cluster.move_slot(slot, to=owner, halfway=lambda: None)
     if tried:
         return Outcome(False, tried[0], tried[0])
     return Outcome(True, "it found all keys, before a slot moved, meanwhile, and afterwards.")
 
 
-def _ask(answer: Answer, cluster: Cluster, first: Sequence[int], most: int) -> str:
-    """What is wrong with an answer that begins at one of these nodes; "" if nothing is."""
+class _TooManyError(Exception):
+    """Ends an answer that goes on asking."""
+
+
+class _Counted(UnixDomainSocketConnection):
+    """A connection of an answer's client, each of whose requests counts."""
+
+    counting: ClassVar[bool] = False
+    requests: ClassVar[int] = 0
+    between: ClassVar[Callable[[], object] | None] = None
+
+    def send_packed_command(self, *args: Any, **options: Any) -> None:
+        _Counted.requests += _Counted.counting
+        if _Counted.requests == 2 and (change := _Counted.between) is not None:
+            _Counted.between = None
+            change()
+        if _Counted.requests > _MOST_REQUESTS:
+            raise _TooManyError
+        super().send_packed_command(*args, **options)  # type: ignore[no-untyped-call]
+
+
+def _ask(
+    answer: Answer,
+    cluster: Cluster,
+    first: Sequence[int],
+    most: int,
+    *,
+    keys: Sequence[str] = (*KEYS, _EMPTY, _MISSING),
+    between: Callable[[], object] | None = None,
+) -> str:
+    """What is wrong with an answer that begins at one of these nodes; "" if nothing is.
+
+    Args:
+        answer: the learner's.
+        cluster: whose nodes it asks.
+        first: which it asks first, in turn.
+        most: how many redirections are due.
+        keys: which it asks for.
+        between: done before its second request.
+    """
     ports = dict(enumerate(cluster.ports))
     for start in first:
         order = [start, *(node for node in ports if node != start)]
-        nodes = {f"127.0.0.1:{ports[node]}": cluster.nodes[node].client() for node in order}
-        for key in (*KEYS, _MISSING):
-            before = sum(cluster.redirections().values())
-            wanted = None if key == _MISSING else f"the value of {key}"
+        nodes = {f"127.0.0.1:{ports[node]}": _counted(cluster.urls[node]) for node in order}
+        for key in keys:
+            for client in nodes.values():
+                client.ping()  # so that it is connected
+            wanted = {_MISSING: None, _EMPTY: ""}.get(key, f"the value of {key}")
+            before, sent = cluster.redirections(), cluster.calls()
+            _Counted.counting, _Counted.requests, _Counted.between = True, 0, between
             try:
                 told = answer(nodes, key)
+            except _TooManyError:
+                return f"more than {_MOST_REQUESTS} requests for {key}."
             except (RedisError, RecursionError) as error:
                 return f"{type(error).__name__} was raised for {key}."
-            if told != wanted:
+            finally:
+                _Counted.counting, _Counted.requests, _Counted.between = False, 0, None
+            redirected = {kind: n - before[kind] for kind, n in cluster.redirections().items()}
+            calls = {name: n - sent.get(name, 0) for name, n in cluster.calls().items()}
+            if told != wanted or type(told) is not type(wanted):
                 return f"{key} is {told!r}, not {wanted!r}."
-            if sum(cluster.redirections().values()) - before > most:
+            if sum(redirected.values()) > most:
                 return f"more than {most} redirection{'s' * (most > 1)} for {key}."
+            others = sorted(name for name, n in calls.items() if n and name not in _DUE)
+            if others and between is None:
+                return f"{others[0].upper()} was sent for {key}, and a GET is enough."
+            if calls.get("asking", 0) > sum(redirected.values()):
+                return f"ASKING was sent for {key} where no node had said where to go."
     return ""
+
+
+def _counted(url: str) -> Redis:
+    path = urlsplit(url).path
+    pool = ConnectionPool(
+        connection_class=_Counted, path=path, decode_responses=True, retry=Retry(NoBackoff(), 0)
+    )
+    return Redis(connection_pool=pool)
 
 
 def check_promise(answer: Answer) -> Outcome:
     with start_server() as primary, start_server() as alone, WorkerPool() as pool:
+        with primary.client() as admin:
+            admin.config_set("slowlog-log-slower-than", 0)  # all commands
+            admin.config_set("slowlog-max-len", 10_000)
         with primary.proxy() as proxy, primary.replica(through=proxy):
             worker = pool.start(
                 _be_told, answer, primary.url, alone.url, gated=True, name="promise"
@@ -78,6 +162,8 @@ def check_promise(answer: Answer) -> Outcome:
             try:
                 worker.until("lag", seconds=_TRIES * _MOST_SECONDS)
                 proxy.pause()
+                with primary.client() as admin:
+                    admin.slowlog_reset()
                 told = worker.finish(seconds=_MOST_SECONDS)
             except ImplementationError as error:
                 cause = error.__cause__ or error
@@ -90,8 +176,11 @@ def check_promise(answer: Answer) -> Outcome:
                 return Outcome(False, wrong, wrong)
         with primary.client() as redis:
             there = redis.lrange("orders", 0, -1)
-    wrong = _broken_promise(told, there)
+            wrong = _broken_promise(told, there) or _waited_wrongly(redis)
     return Outcome(not wrong, wrong or "it promised only what a replica had.", wrong or told)
+
+
+_WAITS_MS = (70, 130)  # 100 ms, by one WAIT or several
 
 
 def _be_told(client: Client, answer: Answer, primary: str, alone: str) -> dict[str, Any]:
@@ -104,7 +193,9 @@ def _be_told(client: Client, answer: Answer, primary: str, alone: str) -> dict[s
     redis.wait(1, int(_MOST_SECONDS * 1000))  # what came before is confirmed: it is no excuse
     point("lag")
     late = answer(redis, "orders", f"order-{len(told)}")
-    return {"well": told, "late": late, "alone": answer(connect_client(alone), "orders", "order-0")}
+    lonely = connect_client(alone)
+    twice = [answer(lonely, "orders", "order-0") for _ in range(2)]
+    return {"well": told, "late": late, "alone": twice, "list": lonely.lrange("orders", 0, -1)}
 
 
 def _broken_promise(told: dict[str, Any], there: list[str]) -> str:
@@ -113,8 +204,21 @@ def _broken_promise(told: dict[str, Any], there: list[str]) -> str:
         return f"A replica that keeps up: the answer was {told['well'][-1]!r}, not True."
     if told["late"] is not False:
         return f"A replica that lags: the answer was {told['late']!r}, not False."
-    if told["alone"] is not False:
-        return f"No replica: the answer was {told['alone']!r}, not False."
-    if there != [f"order-{number}" for number in range(len(told["well"]) + 1)]:
+    for one in told["alone"]:
+        if one is not False:
+            return f"No replica: the answer was {one!r}, not False."
+    orders = [f"order-{number}" for number in range(len(told["well"]) + 1)]
+    if there != orders:
         return f"A replica that lags: the list holds {', '.join(there) or 'nothing'}."
+    if len(told["list"]) != 2:
+        return f"The same order twice: the list holds {', '.join(told['list'])}."
     return ""
+
+
+def _waited_wrongly(redis: Any) -> str:
+    """Whether the replica that lags was given its 100 ms; "" if it was."""
+    entries = (entry["command"] for entry in redis.slowlog_get(10_000))
+    sent = [(text.decode() if isinstance(text, bytes) else text).split() for text in entries]
+    waited = sum(int(words[2]) for words in sent if words[0].upper() == "WAIT")
+    low, high = _WAITS_MS
+    return "" if low <= waited <= high else f"A replica that lags was given {waited} ms, not 100."

@@ -70,9 +70,10 @@ def fetch_solution(nodes, key):
             *_, answer = pipe.get(key).execute(raise_on_error=False)
         if not isinstance(answer, Exception):
             return answer
-        if not isinstance(answer, (MovedError, AskError)):
+        if not isinstance(answer, AskError):
             raise answer
-        client, asking = nodes[f"{answer.host}:{answer.port}"], isinstance(answer, AskError)
+        # in redis-py a MovedError is an AskError, too
+        client, asking = nodes[f"{answer.host}:{answer.port}"], not isinstance(answer, MovedError)
 
 
 def promise_stub(redis, key, order):

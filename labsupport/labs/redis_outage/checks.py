@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 from labsupport.errors import ImplementationError
 from labsupport.exercises import Outcome
 from labsupport.exercises.trials import Answer, require
+from labsupport.exploration import explore
 from labsupport.labs.redis_outage.faults import CONFIG, struck
 from labsupport.servers import Server, start_server
 from labsupport.verdict import Claim, Verdict
@@ -91,6 +92,7 @@ def check_page(answer: Answer) -> Outcome:
 
 def _situations() -> Iterator[tuple[str, Situation]]:
     yield "Redis is there", _there
+    yield "A caller that crashes", _crash
     yield "A key of another type", _bug
     for fault in ("killed", "stopped", "busy"):
         yield f"Redis is {fault}", functools.partial(_away, fault)
@@ -104,12 +106,32 @@ def _there(server: Server, admin: redis.Redis, shop: _Shop) -> None:
     require(0 < lives <= _TTL_SECONDS, f"{_KEY} lives {lives} s; {_TTL_SECONDS} s is due.")
     admin.set(_KEY, "cached by another", ex=_TTL_SECONDS)
     shop.is_given("cached by another", loads=0)
+    admin.set(_KEY, "", ex=_TTL_SECONDS)
+    shop.is_given("", loads=0)
+    shop.away = True
+    admin.delete(_KEY)
+    shop.is_given("", loads=1)
+    shop.away = False
+    admin.set(_KEY, "cached by another", ex=_TTL_SECONDS)
+    shop.is_given("cached by another", loads=0)
     admin.delete(_KEY)
     shop.away = True
     shop.is_given("cached by another", loads=1)
     require(not admin.exists(_KEY), "an old page was put back into Redis.")
     shop.kept.clear()
     shop.is_raised(DatabaseAwayError)
+
+
+def _crash(server: Server, admin: redis.Redis, shop: _Shop) -> None:
+    def caller(redis: Any, db: Any) -> None:
+        shop._answer(redis, _KEY, lambda key: "a page", {})
+
+    def ends(redis: Any, db: Any) -> bool:
+        """A page that is cached has a TTL"""
+        return bool(redis.ttl(_KEY) != -1)
+
+    report = explore({"ada": caller}, invariant=ends, crashes=True)
+    require(not report.violations, f"{_KEY} stays for ever.\n\n{report.schedule}")
 
 
 def _bug(server: Server, admin: redis.Redis, shop: _Shop) -> None:

@@ -64,8 +64,9 @@ def get_page_stub(redis, key, load, kept):
     It is cached in Redis under its key, for 60 seconds. If it is not there, or Redis is away, load(key)
     makes it, in one call; then cache it. If load raises, return the last page that was returned, from
     the dict kept, and don't cache it; if there is none, the error reaches the caller. Redis is
-    away when it refuses connections, doesn't answer, is busy ("BUSY …"), or is full. Any other
-    error of Redis is a bug, and reaches the caller. The client has its timeouts, and doesn't retry.
+    away when there is no connection (redis-py's ConnectionError) or no answer, when it is busy
+    ("BUSY …"), or full. Any other error of Redis is a bug, and reaches the caller. A page may be
+    empty. The client has its timeouts, and doesn't retry.
     """
     found = redis.get(key)
     if found is None:

@@ -11,6 +11,7 @@ __all__ = ["check_change_stock", "check_majority"]
 
 _KEY = "lock:kettle"
 _TTL = 10.0  # only the explorer decides when it is over
+_SHORT = 2.5  # seconds may be a fraction
 _VOTES = frozenset({"SET", "SETNX", "EVAL", "EVALSHA"})
 _DRIFT = 0.01 * _TTL + 0.002
 
@@ -52,7 +53,10 @@ def check_majority(answer: Answer) -> Outcome:
         told["ttls"] = [redis.pttl(key) for key in _votes(redis)]
         told["again"] = acquire(nodes(redis, 3), _KEY, _TTL)
         told["other"] = acquire(nodes(redis, 3), "lock:lamp", _TTL)
-        for place, key in ((told["ada"], _KEY), (told["other"], "lock:lamp")):
+        told["short"] = acquire(nodes(redis, 3), "lock:mug", _SHORT)
+        told["short ttls"] = [redis.pttl(key) for key in keys_of(redis) if key.endswith("mug")]
+        given = {_KEY: told["ada"], "lock:lamp": told["other"], "lock:mug": told["short"]}
+        for key, place in given.items():
             if place:
                 release(nodes(redis, 3), key, place[0])
 
@@ -61,8 +65,16 @@ def check_majority(answer: Answer) -> Outcome:
         _require_lease(told["ada"], _TTL - _DRIFT)
         have = set(told["votes"].values())
         require(len(told["votes"]) == 3 and have == {told["ada"][0]}, "Not every node was asked.")
-        fits = all(0 < ttl <= _TTL * 1000 for ttl in told["ttls"])
-        require(fits, f"With ttl={_TTL:g} the keys have TTLs of {told['ttls']} ms.")
+        _require_lease(told["short"], _SHORT)
+        for ttl, lease, ms in (
+            (_TTL, told["ada"], told["ttls"]),
+            (_SHORT, told["short"], told["short ttls"]),
+        ):
+            fits = all(lease[1] * 1000 <= one <= ttl * 1000 for one in ms)
+            words = (
+                f"With ttl={ttl:g} the keys have TTLs of {ms} ms, and a validity of {lease[1]:g} s."
+            )
+            require(fits, words)
         require(told["again"] is None, "A lock that is held was given once more.")
         _require_lease(told["other"], _TTL - _DRIFT)
         require(told["other"][0] != told["ada"][0], "Two locks have the same token.")
@@ -178,10 +190,10 @@ def check_change_stock(answer: Answer) -> Outcome:
         db.execute("ALTER TABLE products ADD COLUMN claimed_by TEXT")
         db.execute("UPDATE products SET stock = :stock, claimed_by = :by", stock=start, by=claimed)
 
-    def holder(*tokens: str) -> Answer:
+    def holder(*tokens: str, by: int = -1) -> Answer:
         def client(redis: Any, db: Any) -> None:
             for token in tokens:
-                told.append(answer(db, token, lambda stock: stock - 1))
+                told.append(answer(db, token, lambda stock: stock + by))
 
         return client
 
@@ -201,6 +213,16 @@ def check_change_stock(answer: Answer) -> Outcome:
         require(all(told), "Nobody else was there, and it was refused.")
         return nothing_lost(redis, db)
 
+    def set_to(wanted: int) -> Answer:
+        def is_set(redis: Any, db: Any) -> bool:
+            """who is alone is not refused, whatever the stock is, and becomes"""
+            stock = db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"]
+            words = f"{told} was returned, and the stock went from {start} to {stock}."
+            require(told == [True] and stock == wanted, words)
+            return True
+
+        return is_set
+
     # tokens are random: the later one may be smaller, or greater
     pairs = (("Kc7", "Xq2"), ("Xq2", "Kc7"))
     return put_through(
@@ -212,6 +234,13 @@ def check_change_stock(answer: Answer) -> Outcome:
                 lambda redis, db: given(redis, db, pieces=1),
                 all_served,
             ),
+            Trial(
+                "An empty stock is filled",
+                {"ada": holder("Kc7", by=5)},
+                lambda redis, db: given(redis, db, pieces=0),
+                set_to(5),
+            ),
+            Trial("A stock that stays as it is", {"ada": holder("Kc7", by=0)}, given, set_to(89)),
             Trial(
                 "One holder after one who crashed",
                 {"ada": holder("Kc7")},

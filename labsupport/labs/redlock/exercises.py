@@ -68,7 +68,7 @@ def lock_on_stub(urls):
     take returns a token, or None without a majority. A server may be dead, or hang: it takes a
     command and answers late, or never. With a majority alive, take has the lock before its ttl
     (in seconds) is over; nothing is raised. free frees every server that is there, also one that
-    hung, and carried out what it was sent when nobody waited any more.
+    hung, and carried out what it was sent when nobody waited any more; but no lock of another token.
     """
     nodes = [redis.Redis.from_url(url, decode_responses=True) for url in urls]
 

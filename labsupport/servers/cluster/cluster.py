@@ -171,8 +171,23 @@ class Cluster(Closing):
         while keys := here.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
             here.execute_command("MIGRATE", *address, "", 0, 5000, "KEYS", *keys)
         halfway()
-        for admin in (there, here):
-            admin.execute_command("CLUSTER SETSLOT", slot, "NODE", names[1])
+        self.give_slot(slot, source=source, to=to)
+
+    def give_slot(self, slot: int, *, source: int, to: int) -> None:
+        """End the move of a slot whose keys are where it goes; see `move_slot`."""
+        name = self._admins[to].execute_command("CLUSTER MYID")
+        for node in (to, source):
+            self._admins[node].execute_command("CLUSTER SETSLOT", slot, "NODE", name)
+
+    def calls(self) -> dict[str, int]:
+        """How many times the nodes have carried out each command, by its name in small letters."""
+        found: dict[str, int] = {}
+        for admin in self._admins:
+            with suppress(RedisError):
+                for name, told in admin.info("commandstats").items():
+                    name = name.removeprefix("cmdstat_")
+                    found[name] = found.get(name, 0) + int(told["calls"])
+        return found
 
     def redirections(self) -> dict[str, int]:
         """How many times the nodes have answered "MOVED" and "ASK" since they were started."""

@@ -76,6 +76,23 @@ def forgets_who_has(redis, product, user):
     return redis.decr(stock(product)) >= 0
 
 
+@wrong("14.1", situation="One user", because="bob, who got none, was told False", sequential=True)
+def remembers_who_got_none(redis, product, user):
+    script = """
+    if redis.call('SADD', KEYS[2], ARGV[1]) == 0 then return 0 end
+    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
+    redis.call('DECR', KEYS[1])
+    return 1
+    """
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
+
+
+@wrong("14.1", situation="One user", because="who has reserved is forgotten", sequential=True)
+def remembers_for_a_minute(redis, product, user):
+    script = RESERVE.replace("return 1\n", "redis.call('EXPIRE', KEYS[2], 60) return 1\n")
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
+
+
 # 14.2
 
 
@@ -119,7 +136,9 @@ def one_redirection(nodes, key):
         return pipe.get(key).execute()[-1]
 
 
-@wrong("14.2", situation="A slot that moves, asked at its old node", because="RecursionError")
+@wrong(
+    "14.2", situation="A slot that moves, asked at its old node", because="more than 20 requests"
+)
 def back_and_forth(nodes, key, client=None):
     try:
         return (client or start(nodes)).get(key)
@@ -141,7 +160,60 @@ def asks_the_first_only(nodes, key):
     return start(nodes).get(key)
 
 
+def going_on(nodes, key, client, error):
+    """What a node says that a redirection leads to, and where the next one leads."""
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            if type(error) is AskError:
+                pipe.execute_command("ASKING")
+            return pipe.get(key).execute()[-1], None
+    except AskError as next_one:
+        return None, next_one
+
+
+@wrong("14.2", situation="A slot that has moved on, since the ASK", because="MovedError")
+def nothing_comes_after_an_ask(nodes, key):
+    client = start(nodes)
+    while True:
+        try:
+            return client.get(key)
+        except MovedError as moved:
+            client = there(nodes, moved)
+        except AskError as ask:
+            pipe = there(nodes, ask).pipeline(transaction=False)
+            return pipe.execute_command("ASKING").get(key).execute()[1]
+
+
+@wrong("14.2", situation="A settled cluster", because="KEYSLOT was sent", sequential=True)
+def looks_the_slot_up(nodes, key):
+    start(nodes).cluster("KEYSLOT", key)
+    value, error = going_on(nodes, key, start(nodes), None)
+    while error is not None:
+        value, error = going_on(nodes, key, there(nodes, error), error)
+    return value
+
+
+@wrong("14.2", situation="A settled cluster", because="is None, not ''", sequential=True)
+def nothing_is_empty(nodes, key):
+    value, error = going_on(nodes, key, start(nodes), None)
+    while error is not None:
+        value, error = going_on(nodes, key, there(nodes, error), error)
+    return value or None
+
+
 # 14.3
+
+
+@wrong("14.3", situation="A replica that lags", because="was given 400 ms")
+def waits_too_long(redis, key, order):
+    return push(redis, key, order, ms=400) > 0
+
+
+@wrong("14.3", situation="The same order twice", because="the list holds order-0")
+def once_is_enough(redis, key, order):
+    if redis.lpos(key, order) is not None:
+        return redis.wait(1, 100) > 0
+    return push(redis, key, order) > 0
 
 
 def push(redis, key, order, copies=1, ms=100):

@@ -156,6 +156,37 @@ def _page(errors, *, load_in_try=False, whole=False):
 AWAY = (ConnectionError, TimeoutError)
 
 
+@wrong("13.3", situation="Redis is there", because="'' is due", sequential=True)
+def an_empty_page_is_no_page(redis, key, load, kept):
+    return _page(AWAY)(_Without(redis), key, load, kept)
+
+
+class _Without:
+    """A client that takes an empty page for none."""
+
+    def __init__(self, redis):
+        self._redis = redis
+
+    def __getattr__(self, name):
+        return getattr(self._redis, name)
+
+    def get(self, key):
+        return self._redis.get(key) or None
+
+
+@wrong("13.3", situation="A caller that crashes", because="stays for ever")
+def end_in_a_second_step(redis, key, load, kept):
+    class Slow(_Without):
+        def get(self, key):
+            return redis.get(key)
+
+        def set(self, key, page, ex):
+            redis.set(key, page)
+            redis.expire(key, ex)
+
+    return _page(AWAY, whole=True)(Slow(redis), key, load, kept)
+
+
 @wrong("13.3", situation="Redis is stopped", because="TimeoutError")
 def connection_errors_only(redis, key, load, kept):
     return _page(ConnectionError)(redis, key, load, kept)

@@ -86,6 +86,21 @@ def knows_no_drift():
     return redlock(left=lambda ttl, start: ttl - (time.monotonic() - start))
 
 
+@wrong("08.1", situation="One client", because="have TTLs of", sequential=True)
+def knows_whole_seconds_only():
+    _, release = redlock()
+
+    def acquire(nodes, key, ttl):
+        token, start = secrets.token_urlsafe(), time.monotonic()
+        votes = [node.set(key, token, nx=True, ex=int(ttl)) for node in nodes]
+        if sum(map(bool, votes)) > len(nodes) // 2 and validity_left(ttl, start) > 0:
+            return token, validity_left(ttl, start)
+        release(nodes, key, token)
+        return None
+
+    return acquire, release
+
+
 @wrong("08.1", situation="A release that comes too late", because="his key is gone")
 def frees_without_a_look():
     return redlock(release=lambda nodes, key, token: [node.delete(key) for node in nodes])
@@ -169,6 +184,19 @@ def lock_on(nodes, *, errors=redis.RedisError, quorum=3, everywhere=True, cleans
 HANG, DEAD = "Two of five servers hang", "Two of five servers dead"
 
 
+@wrong("08.2", situation="Five servers", because="has another token", sequential=True)
+def frees_whatever_is_there(urls):
+    take, _ = lock_on(clients(urls))
+    nodes = clients(urls)
+
+    def free(key, token):
+        for node in nodes:
+            with suppress(redis.RedisError):
+                node.delete(key)
+
+    return take, free
+
+
 @wrong("08.2", situation=HANG, because="did not come back before its ttl")
 def waits_for_ever(urls):
     return lock_on(clients(urls, socket_timeout=None))
@@ -239,6 +267,15 @@ def claims_and_never_compares(db, token, compute):
     stock = db.fetch_one(STOCK)["stock"]
     db.execute(WRITE, new=compute(stock))
     return True
+
+
+@wrong("08.3", situation="An empty stock is filled", because="[False] was", sequential=True)
+def nothing_to_change_in_an_empty_stock(db, token, compute):
+    db.execute(CLAIM, token=token)
+    stock = db.fetch_one(STOCK)["stock"]
+    if not stock:
+        return False
+    return db.execute(f"{WRITE} AND claimed_by = :by", new=compute(stock), by=token) == 1
 
 
 @wrong("08.3", situation=BOTH, because="2 reported")
