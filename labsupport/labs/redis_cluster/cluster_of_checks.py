@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from redis.cluster import RedisCluster
 
+from labsupport.errors import ServerUnreachableError
 from labsupport.servers.cluster import Cluster, open_cluster, start_cluster
 
 __all__ = ["checks_cluster", "cluster_for_commands"]
@@ -20,7 +21,12 @@ def _shared() -> Cluster:
 def checks_cluster() -> Cluster:
     """A cluster that is whole and without keys; it ends with the kernel."""
     cluster = _shared()
-    cluster.heal()
+    try:
+        cluster.heal()
+    except ServerUnreachableError:
+        cluster.close()
+        _shared.cache_clear()
+        cluster = _shared()
     with cluster.client() as redis:
         for key in list(redis.scan_iter()):
             redis.delete(key)

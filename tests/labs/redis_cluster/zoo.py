@@ -146,7 +146,7 @@ def back_and_forth(nodes, key, client=None):
         return back_and_forth(nodes, key, there(nodes, error))
 
 
-@wrong("14.2", situation="A settled cluster", because="more than 1 redirection", sequential=True)
+@wrong("14.2", situation="A settled cluster", because="ASKING was sent", sequential=True)
 def asks_one_after_the_other(nodes, key):
     for client in nodes.values():
         with suppress(ResponseError), client.pipeline(transaction=False) as pipe:
@@ -204,7 +204,7 @@ def nothing_is_empty(nodes, key):
 # 14.3
 
 
-@wrong("14.3", situation="A replica that lags", because="was given 400 ms")
+@wrong("14.3", situation="A replica that lags", because="it had 400 ms")
 def waits_too_long(redis, key, order):
     return push(redis, key, order, ms=400) > 0
 
