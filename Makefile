@@ -23,51 +23,51 @@ setup: ## install what requirements.lock lists into .venv; the others do it them
 
 lab: setup
 	@rm -f notebooks/rise.css; $(if $(STYLE),cp $(STYLE) notebooks)
-	@$(VENV) tools/progress.py notebooks/course.md || true
+	@"$(VENV)" tools/progress.py notebooks/course.md || true
 	@mkdir -p $(dir $(WORKSPACE)); [ -e $(WORKSPACE) ] || cp jupyter/first_workspace.json $(WORKSPACE)
 	@exec env JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
 		"$(VENV)" -m jupyterlab --ServerApp.ip=$(IP) --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
 
 present: setup ## the same with slides: a button over each notebook starts them, and cells run inside
-	@$(VENV) -c 'import jupyterlab_rise' 2>/dev/null || $(VENV) -m pip install -q -e '.[slides]'
+	@"$(VENV)" -c 'import jupyterlab_rise' 2>/dev/null || "$(VENV)" -m pip install -q -e '.[slides]'
 	@exec $(MAKE) lab STYLE=jupyter/rise.css
 
 slides: setup ## write the notebooks as pages of slides to .lab/slides
-	$(VENV) tools/slides.py
+	"$(VENV)" tools/slides.py
 
 test: setup ## check the style and types, run the quick tests, and every notebook from the top
-	$(VENV) -m ruff check .
-	$(VENV) -m ruff format --check .
-	$(VENV) -m mypy
-	$(VENV) -m pytest $(PYTEST) -m "not long" $(NBVAL) tests notebooks
+	"$(VENV)" -m ruff check .
+	"$(VENV)" -m ruff format --check .
+	"$(VENV)" -m mypy
+	"$(VENV)" -m pytest $(PYTEST) -m "not long" $(NBVAL) tests notebooks
 
 test-long: setup ## the longer checks: known answers, other servers, every slide, a wheel, a new lab
-	$(VENV) -m pytest $(PYTEST) -m long tests
+	"$(VENV)" -m pytest $(PYTEST) -m long tests
 
 test-all: test test-long ## both
 
 soak: setup ## run all notebooks three times each beside 0, 4 and 16 busy loops; SOAK="--times 1 --pinned"
-	$(VENV) tools/soak.py $(SOAK)
+	"$(VENV)" tools/soak.py $(SOAK)
 
 notebooks: setup ## run and save all notebooks, or NOTEBOOKS="notebooks/01_cache_aside.ipynb"
-	$(VENV) tools/notebooks.py $(NOTEBOOKS)
+	"$(VENV)" tools/notebooks.py $(NOTEBOOKS)
 
 bench: setup ## measure the labs' code and the libraries that one would use instead
-	@for file in tests/explorer/benchmark.py tests/labs/*/benchmark.py; do $(VENV) "$$file" || exit 1; done
+	@for file in tests/explorer/benchmark.py tests/labs/*/benchmark.py; do "$(VENV)" "$$file" || exit 1; done
 
 progress: setup ## which exercises you have passed, and what comes next
-	@$(VENV) tools/progress.py
+	@"$(VENV)" tools/progress.py
 
 doctor: ## what is here, what is missing, and what to do about it
-	@for python in $(VENV) $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python); do \
+	@for python in "$(VENV)" $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python); do \
 		if "$$python" -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13)' 2>/dev/null; \
 		then exec "$$python" labsupport/doctor.py; fi; done; PYTHON="$(PYTHON)" sh tools/setup.sh
 
 handout: setup ## write the notebooks without outputs and solutions to .lab/handout, for a class
-	$(VENV) tools/handout.py
+	"$(VENV)" tools/handout.py
 
 new: setup ## lay out a new lab: make new LAB=bloom_filter [TITLE="Bloom filter"]
-	@$(VENV) tools/new_lab.py "$(LAB)" "$(TITLE)"
+	@"$(VENV)" tools/new_lab.py "$(LAB)" "$(TITLE)"
 
 reset: ## put the notebooks and your progress back to the start (your notebooks are kept in .lab)
 	@sh tools/reset.sh
