@@ -17,6 +17,7 @@ from labsupport.explorer.clients.stand_ins import Timekeeper, timekeeper_here
 __all__ = ["Breach", "Remains", "play_after", "play_at_once", "without_unpromised"]
 
 _MOST_CHOICES = 200  # of a model, in one call
+_MOST_MODELS = 16  # that fit what was seen, and may differ in what was not
 _MORE_RUNS = 150  # after the first breach, to find a shorter schedule
 
 
@@ -253,7 +254,8 @@ def play_after(
             with here.trusting():  # that it looks is no step
                 view = contract.read(*direct)
             elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000 - waited_ms
-            right, nearest = [], (Fault("ends", ""), -1)
+            right: dict[str, tuple[State, _Earlier]] = {}
+            nearest = Fault("ends", ""), -1
             for model, given_before in models:
                 asked = filled(call, given_before.get(who, ()))
                 ways = islice(contract.outcomes(model, who, asked), _MOST_CHOICES)
@@ -264,15 +266,17 @@ def play_after(
                     )
                     if fault is None:
                         after.names = names
-                        since = [*given_before.get(who, ()), (call, told)]
-                        right.append((after, {**given_before, who: since}))
-                        break  # others that fit differ in what nobody sees
-                    if near > nearest[1]:
+                        since = {**given_before, who: [*given_before.get(who, ()), (call, told)]}
+                        text = f"{sorted(after.items())} {after.lives} {names} {since}"
+                        right.setdefault(text, (after, since))
+                    elif near > nearest[1]:
                         nearest = fault, near
+                    if len(right) >= _MOST_MODELS:
+                        break
             if not right:
                 found.append((nearest[0], number))
                 return
-            models = right
+            models = list(right.values())
 
     moves = {"passes": False, **moves}
     report = explore(

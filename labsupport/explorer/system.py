@@ -158,7 +158,7 @@ class System:
     def __init__(self, testbed: Testbed) -> None:
         self._testbed = testbed
         self.clock = Clock()
-        self._wiring = Wiring(self.clock, Scripts(self._load), ())
+        self._wiring = Wiring(self.clock, Scripts(self._load, testbed.kept_key), ())
         client = testbed.client()
         reserve(client.connection_pool)
         self.redis = DirectRedis(client, self._wiring)

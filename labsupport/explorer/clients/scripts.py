@@ -106,6 +106,16 @@ _PREFIX = """
     end
     return found
   end
+  local function overview(call, a)
+    local found, name = call(unpack(a)), string.upper(tostring(a[1]))
+    if type(found) == 'table' and found.err then return found end
+    if name == 'DBSIZE' then return found - call('EXISTS', 'HIDDEN') end
+    local keys = name == 'SCAN' and found[2] or found
+    for i = #keys, 1, -1 do
+      if keys[i] == 'HIDDEN' then table.remove(keys, i) end
+    end
+    return found
+  end
   local timed = {
     SET = with_options(4), GETEX = with_options(3), HSETEX = with_options(3), HGETEX = with_options(3),
     SETEX = setex(1000), PSETEX = setex(1),
@@ -116,6 +126,7 @@ _PREFIX = """
     TTL = ttl('PEXPIRETIME', false), PTTL = ttl('PEXPIRETIME', true),
     HTTL = ttl('HPEXPIRETIME', false), HPTTL = ttl('HPEXPIRETIME', true),
     TIME = function() return {at(math.floor(clock.now / 1000)), at(clock.now % 1000 * 1000)} end,
+    KEYS = overview, SCAN = overview, DBSIZE = overview,
     XADD = add, XAUTOCLAIM = idle, XCLAIM = idle, XPENDING = pending,
   }
   local function through(name)
@@ -180,10 +191,14 @@ class Scripts:
 
     Args:
         load: loads a text into the server; returns its digest.
+        hidden: a key that scripts are not shown; "" if there is none.
     """
 
-    def __init__(self, load: Any) -> None:
+    def __init__(self, load: Any, hidden: str = "") -> None:
         self._load = load
+        self._script_line, self._library_line = (
+            line.replace("HIDDEN", hidden) for line in (_SCRIPT_LINE, _LIBRARY_LINE)
+        )
         self._wrapped: dict[str, str] = {}
         self._texts: dict[str, str] = {}
         self._idle: set[str] = set()
@@ -196,7 +211,7 @@ class Scripts:
         text = text.decode() if isinstance(text, bytes) else str(text)
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         if digest not in self._wrapped:
-            self._wrapped[digest] = self._load(_behind_shebang(text, _SCRIPT_LINE))
+            self._wrapped[digest] = self._load(_behind_shebang(text, self._script_line))
             self._texts[digest] = text
             if _IDLE.search(text):
                 self._idle.add(digest)
@@ -214,10 +229,9 @@ class Scripts:
         """True when what it does depends on how long entries are pending."""
         return _text(digest) in self._idle
 
-    @staticmethod
-    def library(code: Any) -> str:
+    def library(self, code: Any) -> str:
         """A library of functions under the explorer's clock."""
-        return _behind_shebang(_text(code), _LIBRARY_LINE)
+        return _behind_shebang(_text(code), self._library_line)
 
 
 def _behind_shebang(text: str, line: str) -> str:

@@ -37,7 +37,7 @@ _HURT = {  # the numbers that break a claim about a part
     "orders": ("lost", "doubled"),
     "mail": ("unheard",),
 }
-_AT_LAST = ("orders", "mail")
+_AT_LAST = ("stock", "replies", "orders", "mail")
 _MORE_SECONDS = 80.0  # a dozen processes take their time on a busy machine
 
 _WORDS = (
@@ -72,7 +72,7 @@ class FlashSale(Experiment):
     plan of who comes when is drawn from `seed`, the same for all shops. A crew of five customers, two
     workers and the mailer are held at the steps that matter. There the lab deletes the cached
     page, lets five processes knock at once, stops two for the length of the sale, loses replies, and
-    kills.
+    kills. An order is lost when all workers look around for a second, and none takes it up.
 
     Args:
         customers: how many come; at least twice the stock.

@@ -79,7 +79,8 @@ class Storm:
         """Call a burst of the crowd, and wait until all have been served."""
         with connect_client(with_database(self._server.url, 1)) as calls:
             calls.xadd("bursts", {"burst": number}, id=f"{number + 1}-0")
-        self._until(lambda: self._watch.count("burst over", value=number) >= self._clients)
+        if not self._until(lambda: self._watch.count("burst over", value=number) >= self._clients):
+            self._stage.cut_short = True  # the crowd is not through: what is left proves nothing
         self._rest()
 
     def evict(self) -> None:
@@ -117,18 +118,21 @@ class Storm:
     def stop(self) -> None:
         """Two processes are stopped between the steps of a sale, until all others have bought."""
         self._strike("a stopped process")
+        self._stopped = []
         for role in (ADA, BOB) if self._armed("a stopped process") else ():
-            self._reach([role], "breakpoint")
-            self._crew[role].pause()
+            if self._reach([role], "breakpoint"):
+                self._crew[role].pause()
+                self._stopped.append(role)
         self._rest()
 
     def go_on(self) -> None:
         """They are continued."""
         for role in (ADA, BOB):
-            if self._crew[role].status() == "stopped":
+            if role in self._stopped:
                 self._crew[role].resume()
-                self.met.add("a stopped process")
             self._reach([role], "next")
+        if self._stopped == [ADA, BOB]:
+            self.met.add("a stopped process")
         self._rest()
 
     def lose_replies(self) -> None:
@@ -150,10 +154,12 @@ class Storm:
     def kill_clerks(self) -> None:
         """Two processes are killed after the first command of a sign-in, and of a knock."""
         self._strike("a killed clerk")
-        for role in (DAN, EVE) if self._armed("a killed clerk") else ():
-            self._reach([role], "breakpoint")
-            self._crew[role].kill()
-            self.met.add("a killed clerk")
+        if self._armed("a killed clerk"):
+            came = [self._reach([role], "breakpoint") for role in (DAN, EVE)]
+            for role in (DAN, EVE):
+                self._crew[role].kill()
+            if all(came):
+                self.met.add("a killed clerk")
         self._rest()
 
     def kill_bookers(self) -> None:
@@ -161,13 +167,16 @@ class Storm:
         self._strike("killed bookers")
         self._working = self._bookers
         if self._armed("killed bookers"):
+            came: list[Worker] = []
             points = ["before booking"], ["before booking", "after booking"]
             for names, worker in zip(points, self._bookers, strict=True):
                 with suppress(WorkerError):  # it books nothing
                     for name in names:
                         worker.until(name, seconds=_PATIENCE_SECONDS / 5)
-                    self.met.add("killed bookers")
+                    came.append(worker)
                 worker.kill()
+            if came == self._bookers:
+                self.met.add("killed bookers")
             self._working = [self._hire(self._booker)]
         self._rest()
 

@@ -64,4 +64,5 @@ class Watch:
             enough = all(n >= m + _LOOKS for n, m in zip(looks(), looked, strict=True))
             return (quiet and enough) or done()
 
-        self._stage.wait(over, seconds=_MOST_SECONDS)
+        if not self._stage.wait(over, seconds=_MOST_SECONDS):
+            self._stage.cut_short = True

@@ -56,7 +56,10 @@ def _try_lock(
     urls = [server.url for server in (reversed(servers) if early else servers)]
     worker = pool.start(_take_and_free, answer, urls, gated=True)
     if len(urls) - early * dead >= 3:
-        worker.until("another's")
+        try:
+            worker.until("another's")
+        except WorkerError:
+            return "take returned None, though a majority is alive."
         if sum(_has(server, "lock:lamp") for server in servers if server.alive) < 3:
             return "free took away a lock that has another token."
     worker.until("ready")

@@ -179,16 +179,6 @@ class Cluster(Closing):
         for node in (to, source):
             self._admins[node].execute_command("CLUSTER SETSLOT", slot, "NODE", name)
 
-    def calls(self) -> dict[str, int]:
-        """How many times the nodes have carried out each command, by its name in small letters."""
-        found: dict[str, int] = {}
-        for admin in self._admins:
-            with suppress(RedisError):
-                for name, told in admin.info("commandstats").items():
-                    name = name.removeprefix("cmdstat_")
-                    found[name] = found.get(name, 0) + int(told["calls"])
-        return found
-
     def redirections(self) -> dict[str, int]:
         """How many times the nodes have answered "MOVED" and "ASK" since they were started."""
         found = {"MOVED": 0, "ASK": 0}

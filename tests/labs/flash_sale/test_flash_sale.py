@@ -1,6 +1,7 @@
 """The experiment of lab 16: each part that is wrong breaks its own claim, and a fault left out tests none."""
 
 import json
+import threading
 from contextlib import suppress
 
 import pytest
@@ -8,6 +9,7 @@ from redis.exceptions import ResponseError, WatchError
 
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.labs.flash_sale import FlashSale, Leaders, table_of
+from labsupport.labs.flash_sale.clients import DAN
 from labsupport.labs.flash_sale.plan import FAULTS, plan_of
 from labsupport.labs.flash_sale.shop import PARTS
 from tests.labs.flash_sale.parts import FINAL, NAIVE, SHOWN
@@ -58,6 +60,17 @@ class TestFinal:
     def test_without_a_fault(self, fault, expected):
         """The claim of a fault that is left out is not exercised."""
         assert signs(run(FINAL, without=fault)) == expected
+
+    @pytest.mark.long
+    def test_a_kill_at_no_step(self):
+        """A clerk that does not come to the step at which it is to be killed proves nothing."""
+
+        def sign_in(redis, token, customer):
+            if customer == DAN:
+                threading.Event().wait()
+            SHOWN.sign_in_whole(redis, token, customer)
+
+        assert signs(run(FINAL.but(sessions=sign_in))) == "?++++++"
 
     @pytest.mark.long
     def test_another_plan(self):

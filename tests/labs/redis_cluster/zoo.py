@@ -184,7 +184,7 @@ def nothing_comes_after_an_ask(nodes, key):
             return pipe.execute_command("ASKING").get(key).execute()[1]
 
 
-@wrong("14.2", situation="A settled cluster", because="KEYSLOT was sent", sequential=True)
+@wrong("14.2", situation="A settled cluster", because="CLUSTER was sent", sequential=True)
 def looks_the_slot_up(nodes, key):
     start(nodes).cluster("KEYSLOT", key)
     value, error = going_on(nodes, key, start(nodes), None)

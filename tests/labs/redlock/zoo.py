@@ -184,6 +184,11 @@ def lock_on(nodes, *, errors=redis.RedisError, quorum=3, everywhere=True, cleans
 HANG, DEAD = "Two of five servers hang", "Two of five servers dead"
 
 
+@wrong("08.2", situation="Five servers", because="a majority is alive", sequential=True)
+def never_gets_it(urls):
+    return (lambda key, ttl: None), (lambda key, token: None)
+
+
 @wrong("08.2", situation="Five servers", because="has another token", sequential=True)
 def frees_whatever_is_there(urls):
     take, _ = lock_on(clients(urls))

@@ -5,6 +5,10 @@ from contextlib import suppress
 from redis.exceptions import ResponseError, WatchError
 
 from labsupport import check
+from labsupport.exercises.contract import ME, Call, Case
+from labsupport.exercises.rehearsal import play_after
+from labsupport.labs.queues.handling import Handle
+from labsupport.labs.streams.deliveries import Consume
 from labsupport.labs.streams.exercises import EXERCISES
 
 
@@ -39,6 +43,33 @@ class TestOtherGoodAnswers:
 
         found = check("11.1", consume)
         assert found.passed, str(found)
+
+    def test_the_latest_of_those_that_wait(self):
+        """Which of several that are pending comes first is not said, and two jobs may be alike."""
+
+        def consume(redis, me, handle, min_idle):
+            with suppress(ResponseError):
+                redis.xgroup_create("jobs", "mailers", id="0", mkstream=True)
+            waiting = redis.xpending_range("jobs", "mailers", "-", "+", 100, idle=min_idle)
+            entries = []
+            while waiting and not entries:
+                latest = [waiting.pop()["message_id"]]
+                entries = redis.xclaim("jobs", "mailers", me, min_idle, latest)
+            if not entries:
+                reply = redis.xreadgroup("mailers", me, {"jobs": ">"}, count=1)
+                entries = reply[0][1] if reply else []
+            for entry, fields in entries:
+                handle(fields["job"])
+                redis.xack("jobs", "mailers", entry)
+                return fields["job"]
+            return None
+
+        found = check("11.1", consume)
+        assert found.passed, str(found)
+        start = Consume.start([("a", "old", 1, 3_600_000), ("a", "bob", 1, 60_000)], [])
+        calls = [Call("consume", (ME, Handle(), min_idle)) for min_idle in (0, 600_000)]
+        case = Case(start, after=[("ada", call) for call in calls])
+        assert play_after(Consume(), {"consume": consume}, case, attack="")[1] is None
 
     def test_acknowledges_and_deletes(self):
         """A job that was handled may leave the stream as well: XACK and XDEL in one MULTI."""
