@@ -2,6 +2,7 @@
 
 import contextvars
 import functools
+import hashlib
 import itertools
 import json
 import math
@@ -26,6 +27,7 @@ from labsupport.errors import (
 from labsupport.explorer.clients import guard
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import Operation
+from labsupport.servers import start_server
 
 USER = "SELECT * FROM users WHERE id = :id"
 RENAME = "UPDATE users SET username = :name WHERE id = :id"
@@ -239,6 +241,24 @@ class TestSteps:
 
         report = explore({"a": run, "b": run}, invariant=lambda r, d: r.get("n") == "4")
         assert (report.interleavings, report.violations) == (2, 0)
+
+    @pytest.mark.parametrize("pipeline", [None, False, True])
+    def test_an_error_in_a_script_reads_as_without_the_explorer(self, pipeline):
+        """It names the script by the digest of its text, whatever the explorer has sent."""
+        text = "-- fails\nreturn redis.call('INCR', KEYS[1]) .. {}"
+
+        def fail(redis, db):
+            client = redis if pipeline is None else redis.pipeline(transaction=pipeline)
+            client.eval(text, 1, "n")
+            if pipeline is not None:
+                client.execute()
+
+        with start_server() as server, pytest.raises(redis_py.ResponseError) as plain:
+            fail(server.client(), None)
+        assert hashlib.sha1(text.encode()).hexdigest() in str(plain.value)
+        with pytest.raises(ImplementationError) as stepped:
+            explore({"a": fail}, invariant=lambda r, d: True)
+        assert str(stepped.value.__cause__) == str(plain.value)
 
     def test_blocking_pop_is_woken_by_a_push(self):
         """A blocked client goes on when it is served; its timeout ends when nobody else can move."""

@@ -166,6 +166,7 @@ class DirectRedis(redis.Redis):
             reply = self.parse_response(self.wire, sent[0], **options)
         except ResponseError as error:
             if word(args[0]) != "XADD" or "equal or smaller" not in str(error):
+                self.wiring.scripts.as_written(error)
                 raise
             # the stream is ahead of the clock: the server takes the next id of the same moment
             transmit(self.wire, args)
@@ -204,7 +205,11 @@ class DirectPipeline(Pipeline):
         if done:
             return reply
         sent, convert = self.direct.prepare(args)
-        reply = super().immediate_execute_command(*sent, **options)
+        try:
+            reply = super().immediate_execute_command(*sent, **options)
+        except ResponseError as error:
+            self.direct.wiring.scripts.as_written(error)
+            raise
         return reply if convert is None else convert(reply)
 
     def _execute_transaction(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
@@ -221,11 +226,21 @@ class DirectPipeline(Pipeline):
         changed = [
             (sent, options) for (sent, _), (_, options) in zip(prepared, commands, strict=True)
         ]
-        replies = execute(connection, changed, raise_on_error)
-        return [
-            reply if convert is None or isinstance(reply, Exception) else convert(reply)
+        as_written = self.direct.wiring.scripts.as_written
+        try:
+            replies = execute(connection, changed, False)
+        except ResponseError as error:
+            as_written(error)
+            raise
+        told = [
+            as_written(reply)
+            if isinstance(reply, Exception)
+            else (reply if convert is None else convert(reply))
             for reply, (_, convert) in zip(replies, prepared, strict=True)
         ]
+        if raise_on_error:  # here, as the commands that redis-py would name are the changed ones
+            self.raise_first_error(commands, told)
+        return told
 
 
 def transmit(wire: Any, args: tuple[Any, ...]) -> None:

@@ -172,6 +172,7 @@ local redis = {
   end,
 }
 """
+_DIGEST = re.compile(r"\b[0-9a-f]{40}\b")
 _IDLE = re.compile(r"X(?:AUTO)?CLAIM|XPENDING|XREADGROUP", re.IGNORECASE)
 
 
@@ -200,6 +201,7 @@ class Scripts:
             line.replace("HIDDEN", hidden) for line in (_SCRIPT_LINE, _LIBRARY_LINE)
         )
         self._wrapped: dict[str, str] = {}
+        self._written: dict[str, str] = {}
         self._texts: dict[str, str] = {}
         self._idle: set[str] = set()
 
@@ -212,6 +214,7 @@ class Scripts:
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         if digest not in self._wrapped:
             self._wrapped[digest] = self._load(_behind_shebang(text, self._script_line))
+            self._written[self._wrapped[digest]] = digest
             self._texts[digest] = text
             if _IDLE.search(text):
                 self._idle.add(digest)
@@ -220,6 +223,16 @@ class Scripts:
     def wrapped(self, digest: Any) -> str:
         """The digest by which the server knows it."""
         return self._wrapped[_text(digest)]
+
+    def as_written(self, error: Exception) -> Exception:
+        """The same error, which names a script by the digest that its user knows."""
+        error.args = tuple(
+            _DIGEST.sub(lambda found: self._written.get(found[0], found[0]), part)
+            if isinstance(part, str)
+            else part
+            for part in error.args
+        )
+        return error
 
     def text(self, digest: Any) -> str:
         """The script as its user wrote it."""
