@@ -1,4 +1,4 @@
-"""16 A flash sale: a shop of six parts in one storm, where each part that is wrong breaks its claim."""
+"""16 A flash sale: a shop of seven parts in one storm, where each part that is wrong breaks its claim."""
 
 from labsupport.labs.flash_sale.leaders import Leaders
 from labsupport.labs.flash_sale.sale import FlashSale

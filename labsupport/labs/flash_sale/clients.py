@@ -1,9 +1,12 @@
 """The processes of a sale: customers in bursts, a crew that is held at its steps, bookers, a mailer."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis as redis_py
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from labsupport.database import Database
 from labsupport.servers import connect_client, with_database
@@ -20,6 +23,7 @@ RETRIES = tuple(range(2_000_011, 2_000_014))
 _NAME = "SELECT name FROM products WHERE id = 1"
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
 _LOOK_MS = 200
+_PATIENT = Retry(ConstantBackoff(0.05), 300)
 
 
 def tell_trips(redis: redis_py.Redis, sent: Callable[[], object]) -> None:
@@ -45,7 +49,15 @@ class _Line:
         self.hold: Breakpoint
         self.redis, self.hold = breakpoint_client(url)
         tell_trips(self.redis, self._sent)
-        self.redis.ping()
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect again if it must: that is no step of the shop's."""
+        try:
+            self.redis.ping()
+        except redis_py.ConnectionError:  # the server was started anew, or a reply was lost
+            self.redis.connection_pool.disconnect()
+            self.redis.ping()
 
     def _sent(self) -> None:
         self.trips += 1
@@ -82,6 +94,7 @@ class _Customer:
 
     def visit(self, customer: int, knocks: int) -> None:
         """Come, look, knock, buy."""
+        self.line.connect()
         self.line.trips = 0
         redis, note = self.line.redis, self._client.note
         self.sign_in(redis, f"token-{customer}", customer)
@@ -103,7 +116,8 @@ def come_in_bursts(
 ) -> None:  # fmt: skip
     """Be a part of the crowd: when a burst is called, its customers come one after the other."""
     self = _Customer(client, url, shop, parts)
-    calls = connect_client(with_database(url, 1))  # out of sight of the shop
+    # out of sight of the shop, and none of its worries
+    calls = connect_client(with_database(url, 1), retry=_PATIENT)
     client.meet()
     for burst, customers in enumerate(plan[client.number]):
         while client.running and not calls.xread({"bursts": f"{burst}-0"}, 1, _LOOK_MS):
@@ -121,7 +135,7 @@ def be_held(
     redis, hold = self.line.redis, self.line.hold
 
     def held(before: int, call: Callable[..., Any], *args: Any) -> Any:
-        redis.ping()  # where a reply was lost: to connect again is no step of the shop's
+        self.line.connect()
         hold.before(before)
         try:
             told = call(redis, *args)
@@ -132,6 +146,8 @@ def be_held(
         return told
 
     client.meet()
+    point("next")
+    self.line.connect()
     point("next")
     self.look()
     point("next")
@@ -171,14 +187,25 @@ def book(client: Client, url: str, shop: Database, work: Callable[..., Any]) -> 
 
     redis, db = connect_client(url), shop.session(around=around)
     client.meet()
-    work(redis, db, f"worker-{client.number}", _looking(client))
+    _supervised(redis, lambda: work(redis, db, f"worker-{client.number}", _looking(client)))
 
 
 def send_mail(client: Client, url: str, mail: Callable[..., Any]) -> None:
     """Be the mailer."""
     redis = connect_client(url)
     client.meet()
-    mail(redis, lambda customer: client.note("mailed", int(customer)), _looking(client))
+    sent = functools.partial(client.note, "mailed")
+    _supervised(redis, lambda: mail(redis, lambda who: sent(int(who)), _looking(client)))
+
+
+def _supervised(redis: redis_py.Redis, work: Callable[[], object]) -> None:
+    """Start a worker, and start it again if its Redis was gone."""
+    try:
+        work()
+    except redis_py.ConnectionError:
+        redis.connection_pool.disconnect()
+        _PATIENT.call_with_retry(redis.ping, lambda _: None)  # it may not be there yet
+        work()
 
 
 def _looking(client: Client) -> Callable[[], bool]:

@@ -8,9 +8,9 @@ __all__ = ["FAULTS", "PART_OF", "Plan", "plan_of"]
 
 FAULTS = (
     "an eviction", "a crowd at the door", "a stopped process", "a lost reply",
-    "a killed clerk", "killed bookers", "a mailer away",
+    "a killed clerk", "killed bookers", "a mailer away", "a restart",
 )  # fmt: skip
-_PARTS_HIT = ("catalogue", "door", "stock", "stock", "sessions", "orders", "mail")
+_PARTS_HIT = ("catalogue", "door", "stock", "stock", "sessions", "orders", "mail", "data")
 PART_OF = {f: PARTS.index(part) for f, part in zip(FAULTS, _PARTS_HIT, strict=True)}
 """The row of the part that a fault is for."""
 

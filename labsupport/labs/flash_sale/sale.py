@@ -36,6 +36,7 @@ _HURT = {  # the numbers that break a claim about a part
     "replies": ("gone",),
     "orders": ("lost", "doubled"),
     "mail": ("unheard",),
+    "data": ("forgotten",),
 }
 _AT_LAST = ("stock", "replies", "orders", "mail")
 _MORE_SECONDS = 80.0  # a dozen processes take their time on a busy machine
@@ -55,6 +56,7 @@ _WORDS = (
     ("lost", "order lost", "orders lost"),
     ("doubled", "order doubled", "orders doubled"),
     ("unheard", "buyer not told", "buyers not told"),
+    ("forgotten", "key forgotten", "keys forgotten"),
 )
 
 
@@ -70,9 +72,10 @@ class FlashSale(Experiment):
 
     Under study is a `Shop`, or any function that returns the functions of a part by its name. The
     plan of who comes when is drawn from `seed`, the same for all shops. A crew of five customers, two
-    workers and the mailer are held at the steps that matter. There the lab deletes the cached
-    page, lets five processes knock at once, stops two for the length of the sale, loses replies, and
-    kills. An order is lost when all workers look around for a second, and none takes it up.
+    workers and the mailer are held at the steps that matter. There the lab kills Redis and starts it
+    again, deletes the cached page, lets five processes knock at once, stops two for the length of the
+    sale, loses replies, and kills. An order is lost when all workers look around for a second, and none
+    takes it up.
 
     Args:
         customers: how many come; at least twice the stock.
@@ -123,6 +126,7 @@ class FlashSale(Experiment):
             ("Every order is booked once", "killed bookers", "orders",
              "{lost} lost, {doubled} doubled"),
             ("Every buyer hears of it", "a mailer away", "mail", "{unheard} do not"),
+            ("A restart forgets nothing", "a restart", "data", "{forgotten} keys forgotten"),
         )
     )  # fmt: skip
     findings = (
@@ -143,31 +147,35 @@ class FlashSale(Experiment):
         return f"{self.customers} customers, {self.stock} pieces{left}"
 
     def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
-        server = stage.server()
+        server = stage.server(config=implementation("data")[0])
         with server.client() as admin:
             admin.set("stock", self.stock)
-            storm = Storm(stage, server, self.without, self.pace_seconds)
-            plan = plan_of(self.customers, self.stock, self.clients, self.seed)
-            storm.open(implementation, plan, self.processes, name)
-            storm.evict()
-            storm.crowd_the_door()
-            storm.stop()
-            storm.lose_replies()
-            storm.kill_clerks()
-            storm.kill_bookers()
-            storm.stop_the_mail()
-            storm.burst(1)
-            storm.mail_again()
-            storm.burst(2)
-            storm.go_on()
-            storm.ask_again()
-            rows = storm.end()
+        storm = Storm(stage, server, self.without, self.pace_seconds)
+        plan = plan_of(self.customers, self.stock, self.clients, self.seed)
+        storm.open(implementation, plan, self.processes, name)
+        storm.kill_bookers()
+        storm.restart(self.stock)
+        storm.hire()
+        storm.evict()
+        storm.crowd_the_door()
+        storm.stop()
+        storm.lose_replies()
+        storm.kill_clerks()
+        storm.stop_the_mail()
+        storm.burst(1)
+        storm.mail_again()
+        storm.burst(2)
+        storm.go_on()
+        storm.ask_again()
+        rows = storm.end()
+        with server.client() as admin:
             ttls = {key: admin.pttl(key) for key in admin.scan_iter(count=1000)}
             stage.facts |= {
                 "booked": Counter(rows),
                 "for_ever": [key for key, ms in ttls.items() if ms == -1],
                 "left": int(admin.get("stock") or 0),
                 "met": storm.met,
+                "forgotten": storm.forgotten,
             }
         numbers = self.measure(stage.history, stage.facts)
         for row, part in enumerate(PARTS):
@@ -182,7 +190,7 @@ class FlashSale(Experiment):
         struck = history.select("struck")
         evicted, later = (
             int(struck["start_ns"][struck["client"] == n].min(initial=np.iinfo("i8").max))
-            for n in (0, 1)
+            for n in map(FAULTS.index, ("an eviction", "a crowd at the door"))
         )
         loads = history.select("load")["start_ns"]
         endless, trips = facts["for_ever"], _of(history, "trips")
@@ -209,6 +217,7 @@ class FlashSale(Experiment):
             "gone": max(0, taken - len(sold)),
             "lost": len(sold - booked.keys()),
             "doubled": sum(count > 1 for count in booked.values()),
+            "forgotten": facts["forgotten"],
             "unheard": len(sold - set(_of(history, "mailed").tolist())),
             "trips_per_sale": float(np.median(trips)) if len(trips) else 0.0,
         }

@@ -1,7 +1,7 @@
-"""A shop is a choice: one function or two for each of its parts."""
+"""A shop is a choice: one function or two for each of its parts, and how its Redis persists."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from labsupport.errors import InvalidSettingError
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from labsupport.experiments import Result
 
-PARTS = ("sessions", "catalogue", "door", "stock", "orders", "mail")
-"""In the order in which a customer meets them."""
+PARTS = ("sessions", "catalogue", "door", "stock", "orders", "mail", "data")
+"""In the order in which a customer meets them; the last one carries the others."""
+_SETTINGS = ("appendfsync", "appendonly", "save")
 
 Function = Callable[..., Any]
 _SIGNS = {"holds": "✓", "broken": "✗", "not exercised": "?"}
@@ -35,6 +36,8 @@ class Shop:
             user_id is the customer.
         mail: `confirm(redis, customer)` and `mail(redis, send, running)`, which calls
             `send(customer)` for each.
+        data: how Redis persists: settings as in redis.conf, of appendonly, appendfsync and save.
+            Without any it keeps everything in memory alone.
     """
 
     forms: ClassVar[dict[str, Sequence[tuple[str, ...]]]] = {
@@ -52,8 +55,14 @@ class Shop:
     stock: Function
     orders: tuple[Function, Function]
     mail: tuple[Function, Function]
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.data, Mapping) or not {*self.data} <= {*_SETTINGS}:
+            raise InvalidSettingError(
+                f"The part data is {self.data!r}.",
+                f'Give it settings, of {", ".join(_SETTINGS)}, e.g. {{"appendonly": "yes"}}.',
+            )
         for part, forms in self.forms.items():
             found = self(part)
             if len(found) != len(forms):
@@ -66,8 +75,8 @@ class Shop:
                 text = f"({', '.join(form)})"
                 check_parameters(function, form, given_to=f"Shop({part}=…)", name=name, form=text)
 
-    def __call__(self, part: str) -> tuple[Function, ...]:
-        """The functions of a part."""
+    def __call__(self, part: str) -> tuple[Any, ...]:
+        """The functions of a part; of data the settings."""
         found = getattr(self, part)
         return found if isinstance(found, tuple) else (found,)
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+import redis
+
 from labsupport.errors import WorkerError
 from labsupport.experiments import Stage
 from labsupport.labs.flash_sale.clients import (
@@ -27,6 +29,7 @@ from labsupport.workers import Worker
 
 CREW = (ADA, BOB, CLEO, DAN, EVE)
 _PATIENCE_SECONDS = 15.0
+_LASTING_MS = 30_000  # a key that ends sooner may be gone for that
 _WAITS = 4  # commands after which a reader waits for another reader's load
 
 
@@ -41,12 +44,14 @@ class Storm:
 
     Attributes:
         met: the faults that hit what they are about.
+        forgotten: how many keys are gone, or are others, after the restart.
     """
 
     def __init__(self, stage: Stage, server: Server, without: str, pace: float) -> None:
         self._stage, self._server, self._without, self._pace = stage, server, without, pace
         self._pool, self._watch = stage.pool, Watch(stage)
         self.met: set[str] = set()
+        self.forgotten = 0
 
     def open(self, shop: Callable[..., Any], plan: Plan, processes: int, name: str) -> None:
         """Start everybody, and let the first burst come."""
@@ -71,6 +76,9 @@ class Storm:
         self._bookers = [self._booker(gated=held) for _ in range(2)]
         self._mailer = self._pool.start(send_mail, url, shop("mail")[1], name=name)
         self._pool.begin()
+        if not held and self._armed("a restart"):
+            for worker in self._bookers:  # so that orders wait in Redis
+                worker.pause()
         self.burst(0)
         for worker in self._crew.values():
             worker.until("next")
@@ -81,6 +89,30 @@ class Storm:
             calls.xadd("bursts", {"burst": number}, id=f"{number + 1}-0")
         if not self._until(lambda: self._watch.count("burst over", value=number) >= self._clients):
             self._stage.cut_short = True  # the crowd is not through: what is left proves nothing
+        self._rest()
+
+    def restart(self, stock: int) -> None:
+        """Redis is killed and started anew, while the orders of the first burst wait in it.
+
+        Args:
+            stock: how many pieces there were. If Redis has forgotten how many are left, somebody
+                counts them, and types the number in.
+        """
+        self._strike("a restart")
+        if self._armed("a restart"):
+            self._watch.wait_for_mail(self._mailer)
+            known, waiting = self._contents(_LASTING_MS), self._watch.waiting(self._db)
+            self._server.kill()
+            self._server.restart()
+            found = self._contents(0)
+            self.forgotten = sum(found.get(key) != value for key, value in known.items())
+            with self._server.client() as admin:
+                admin.set("stock", stock - self._watch.count("sold"), nx=True)
+            for worker in self._working:
+                worker.resume()
+            if waiting > len(self._bookers):  # more than they can have in hand
+                self.met.add("a restart")
+        self._reach(CREW, "next")
         self._rest()
 
     def evict(self) -> None:
@@ -163,7 +195,7 @@ class Storm:
         self._rest()
 
     def kill_bookers(self) -> None:
-        """One worker is killed before it has booked an order, and one after; a third one is hired."""
+        """One worker is killed before it has booked an order, and one after."""
         self._strike("killed bookers")
         self._working = self._bookers
         if self._armed("killed bookers"):
@@ -177,8 +209,12 @@ class Storm:
                 worker.kill()
             if came == self._bookers:
                 self.met.add("killed bookers")
-            self._working = [self._hire(self._booker)]
+            self._working = []
         self._rest()
+
+    def hire(self) -> None:
+        """A worker takes the place of those who were killed."""
+        self._working = self._working or [self._hire(self._booker)]
 
     def stop_the_mail(self) -> None:
         """The mailer is killed."""
@@ -206,6 +242,13 @@ class Storm:
             worker.kill()
         self._stage.finish(patience_seconds=_PATIENCE_SECONDS / 5)
         return booked_in(self._db)
+
+    def _contents(self, lasting_ms: int) -> dict[str, Any]:
+        """What is in Redis, for so long at the least."""
+        with self._server.client() as admin:
+            ttls = {str(key): admin.pttl(key) for key in admin.scan_iter(count=1000)}
+            lasting = [key for key, ms in ttls.items() if ms == -1 or ms >= lasting_ms]
+            return {key: _value_of(admin, key) for key in lasting}
 
     def _booker(self, *, gated: bool = False) -> Worker:
         work = self._shop("orders")[1]
@@ -244,3 +287,16 @@ class Storm:
 
     def _rest(self) -> None:
         self._stage.wait(seconds=self._pace)
+
+
+def _value_of(admin: redis.Redis, key: str) -> Any:
+    reads: dict[str, Callable[[], Any]] = {
+        "string": lambda: admin.get(key),
+        "hash": lambda: admin.hgetall(key),
+        "list": lambda: admin.lrange(key, 0, -1),
+        "set": lambda: admin.smembers(key),
+        "zset": lambda: admin.zrange(key, 0, -1, withscores=True),
+        "stream": lambda: admin.xrange(key),
+    }
+    read = reads.get(str(admin.type(key)))
+    return read() if read else None

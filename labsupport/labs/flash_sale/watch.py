@@ -11,6 +11,7 @@ from labsupport.workers import Worker
 
 _QUIET_SECONDS = 1.0
 _LOOKS = 8  # of each worker that is there, before quiet means over
+_PATIENCE_SECONDS = 15.0
 _MOST_SECONDS = 60.0
 
 
@@ -40,6 +41,22 @@ class Watch:
             at = struck["start_ns"][struck["client"] == FAULTS.index(since)].max(initial=0)
             rows = rows[rows["start_ns"] > at]
         return len(rows)
+
+    def wait_for_mail(self, mailer: Worker) -> None:
+        """Until the mailer has sent what was confirmed, or looks around and finds nothing."""
+        enough = self.of("looked", mailer) + _LOOKS
+
+        def over() -> bool:
+            told = set(self._history.select("confirmed")["value"])
+            return told <= set(self._history.select("mailed")["value"])
+
+        self._stage.wait(
+            lambda: self.of("looked", mailer) >= enough or over(), seconds=_PATIENCE_SECONDS
+        )
+
+    def waiting(self, db: Database) -> int:
+        """How many orders are placed, and not booked."""
+        return self.count("placed") - len(set(booked_in(db)))
 
     def wait_for_the_end(self, working: Sequence[Worker], db: Database) -> None:
         """Until every order is booked and every mail sent, or all look around and nothing happens."""

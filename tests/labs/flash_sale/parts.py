@@ -42,4 +42,5 @@ FINAL = Shop(
     stock=SHOWN.reserve_once,
     orders=(SHOWN.place_in_stream, SHOWN.work_in_group),
     mail=(SHOWN.confirm_in_stream, SHOWN.mail_from_stream),
+    data={"appendonly": "yes"},
 )
