@@ -251,7 +251,8 @@ class UserCache(_Asking):
 
     def get_user(self, state: State, number: int) -> Generator[Any, Any, Any]:
         key = f"user:{number}"
-        if key in state and (yield [True, False]):  # it may have expired, or was never kept
+        # of clients at once: it may have expired, or was never kept
+        if key in state and (_ASKED in state or (yield [True, False])):
             return state[key]
         yield
         if _ASKED in state:

@@ -18,6 +18,17 @@ _MIN_IDLE_MS = (
     600_000  # far from what is idle for a shorter time, and from what is for a longer one
 )
 _MOST = 3
+_MORE = {"to": "ada@example.org"}
+"""The fields that an entry has beside its job."""
+
+
+def _put(redis: Any, job: str) -> None:
+    redis.xadd("jobs", {"job": job, **_MORE})
+
+
+def _job_of(fields: dict[str, str]) -> str:
+    rest = {name: value for name, value in fields.items() if name != "job"}
+    return fields.get("job", "(no job)") if rest == _MORE else f"{fields} without all its fields"
 
 
 class _Group(Contract):
@@ -46,9 +57,9 @@ class _Group(Contract):
         for entry, job, *_ in sorted(
             [*rows, *start["jobs"]], key=lambda row: [int(part) for part in row[0].split("-")]
         ):
-            redis.xadd("jobs", {"job": job}, id=entry)
+            redis.xadd("jobs", {"job": job, **_MORE}, id=entry)
         for job in start.get("dead", ()):
-            redis.xadd("dead", {"job": job})
+            redis.xadd("dead", {"job": job, **_MORE})
         if start.get("group"):
             redis.xgroup_create("jobs", "mailers", id="0", mkstream=True)
             if rows:
@@ -77,7 +88,7 @@ class _Group(Contract):
         state["jobs"] = [
             [entry, job] for entry, job in jobs.items() if _place(entry) > _place(last)
         ]
-        state["dead"] = [fields.get("job", "?") for fields in state.get("dead", ())]
+        state["dead"] = [_job_of(fields) for fields in state.get("dead", ())]
         state["group"] = len(groups)
         state.lives |= dict.fromkeys(("pending", "jobs", "dead", "group"), KEPT)
         return state
@@ -102,6 +113,8 @@ def _place(entry: str) -> list[int]:
     return [int(part) for part in entry.split("-")]
 
 
+# XAUTOCLAIM looks at ten entries for each that it is asked for
+_BEHIND_OTHERS = [*((f"{n}", "old", 1, _LATELY) for n in range(11)), ("late", "old", 1, _LONG)]
 _CONSUME = Call("consume", (ME, Handle(), _MIN_IDLE_MS))
 _AT_ONCE = Call("consume", (ME, Handle(), 0))
 _FAIL = Call("consume", (ME, Handle(fails=True), _MIN_IDLE_MS))
@@ -121,7 +134,7 @@ class Consume(_Group):
         "at once": "many consumers begin at once",
         "left": "It is acknowledged when it was handled",
     }
-    others: ClassVar = {"put": lambda redis, job: redis.xadd("jobs", {"job": job})}
+    others: ClassVar = {"put": _put}
     calls = st.one_of(
         st.sampled_from([_CONSUME, _CONSUME, _AT_ONCE, _FAIL]),
         st.builds(Call, st.just("put"), st.tuples(_JOBS)),
@@ -135,13 +148,7 @@ class Consume(_Group):
         Case(_Group.start([], ["a"]), after=(("ada", _FAIL), ("bob", _AT_ONCE))),
         Case(_Group.start([("late", "bob", 1, _LONG)], ["new"]), after=(("ada", _CONSUME),) * 2),
         Case(_Group.start([("a", "bob", 1, _LATELY)], []), after=(("ada", _CONSUME),)),
-        Case(  # XAUTOCLAIM looks at ten entries for each that it is asked for
-            _Group.start(
-                [*((f"{n}", "old", 1, _LATELY) for n in range(11)), ("late", "old", 1, _LONG)],
-                ["new"],
-            ),
-            after=(("ada", _CONSUME),),
-        ),
+        Case(_Group.start(_BEHIND_OTHERS, ["new"]), after=(("ada", _CONSUME),)),
     )
 
     def race_starts(self) -> Any:
@@ -217,7 +224,7 @@ class Take(_Group):
         "at once": "Many do this at once, and may be killed",
         "left": "no job is lost, and none is in dead twice",
     }
-    others: ClassVar = {"put": lambda redis, job: redis.xadd("jobs", {"job": job})}
+    others: ClassVar = {"put": _put}
     calls = st.sampled_from([_TAKE, _TAKE, _TAKE_NOW, Call("put", ("n",))])
     starts = st.builds(
         _Group.start, _Group._pending, st.sampled_from([[], ["new"]]), st.sampled_from([[], ["z"]])
@@ -227,6 +234,7 @@ class Take(_Group):
             Case(_Group.start([("a", "old", times, idle)], []), after=(("ada", _TAKE),) * 2)
             for times, idle in ((1, _LONG), (2, _LONG), (3, _LONG), (1, _LATELY), (3, _LATELY))
         ),
+        Case(_Group.start(_BEHIND_OTHERS, []), after=(("ada", _TAKE),)),
         Case(  # an older one dies later
             _Group.start([("a", "old", 2, _LONG), ("b", "old", 3, _LONG)], []),
             after=(("ada", _TAKE_NOW),) * 4,

@@ -105,7 +105,7 @@ class TestOtherGoodAnswers:
         def take(redis, me, min_idle):
             bury = """
             if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 1 then
-              redis.call('XADD', KEYS[2], '*', 'job', ARGV[3])
+              redis.call('XADD', KEYS[2], '*', unpack(ARGV, 3))
             end
             """
             for one in redis.xpending_range("jobs", "mailers", "-", "+", 10, idle=min_idle):
@@ -116,7 +116,8 @@ class TestOtherGoodAnswers:
                 ((entry, fields),) = claimed
                 if one["times_delivered"] < 3:
                     return entry, fields["job"]
-                redis.eval(bury, 2, "jobs", "dead", "mailers", entry, fields["job"])
+                pairs = [text for pair in fields.items() for text in pair]
+                redis.eval(bury, 2, "jobs", "dead", "mailers", entry, *pairs)
             return None
 
         found = check("11.2", take)
@@ -137,11 +138,16 @@ class TestOtherGoodAnswers:
                 pipe.execute()
 
         def take(redis, me, min_idle):
-            for entry, fields in redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[1]:
-                about = redis.xpending_range("jobs", "mailers", entry, entry, 1)
-                if about and about[0]["times_delivered"] <= 3:
-                    return entry, fields["job"]
-                bury(redis, entry, fields)
+            start = None
+            while start != "0-0":
+                start, found, _ = redis.xautoclaim(
+                    "jobs", "mailers", me, min_idle, start or "0-0", count=1
+                )
+                for entry, fields in found:
+                    about = redis.xpending_range("jobs", "mailers", entry, entry, 1)
+                    if about and about[0]["times_delivered"] <= 3:
+                        return entry, fields["job"]
+                    bury(redis, entry, fields)
             return None
 
         found = check("11.2", take)
@@ -152,8 +158,12 @@ class TestOtherGoodAnswers:
 
         def take(redis, me, min_idle):
             script = """
-            local found = redis.call('XAUTOCLAIM', KEYS[1], 'mailers', ARGV[1], ARGV[2], '0', 'COUNT', 1)
-            local entry = found[2][1]
+            local start, entry = '0-0', nil
+            repeat
+              local found = redis.call(
+                'XAUTOCLAIM', KEYS[1], 'mailers', ARGV[1], ARGV[2], start, 'COUNT', 1)
+              start, entry = found[1], found[2][1]
+            until entry or start == '0-0'
             if not entry then return false end
             local about = redis.call('XPENDING', KEYS[1], 'mailers', entry[1], entry[1], 1)[1]
             if about[4] <= 3 then return {entry[1], entry[2][2]} end

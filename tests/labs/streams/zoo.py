@@ -229,6 +229,27 @@ def dead_with_its_id(redis, me, min_idle):
     return None
 
 
+@wrong("11.2", because="without all its fields", sequential=True)
+def keeps_only_the_job(redis, me, min_idle):
+    for entry, fields in idle(redis, me, min_idle):
+        count = deliveries(redis, entry)
+        if count is not None and count <= 3:
+            return entry, fields["job"]
+        bury(redis, entry, {"job": fields["job"]})
+    return None
+
+
+@wrong("11.2", because="ada was given None; ('12-0', 'late')", sequential=True)
+def looks_at_ten(redis, me, min_idle):
+    """XAUTOCLAIM with COUNT 1 looks at ten pending entries, and says where it stopped."""
+    for entry, fields in redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[1]:
+        count = deliveries(redis, entry)
+        if count is not None and count <= 3:
+            return entry, fields["job"]
+        bury(redis, entry, fields)
+    return None
+
+
 # 11.3
 
 
