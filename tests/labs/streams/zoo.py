@@ -240,7 +240,7 @@ def keeps_only_the_job(redis, me, min_idle):
 
 
 @wrong("11.2", because="ada was given None; ('12-0', 'late')", sequential=True)
-def looks_at_ten(redis, me, min_idle):
+def hands_out_of_ten(redis, me, min_idle):
     """XAUTOCLAIM with COUNT 1 looks at ten pending entries, and says where it stopped."""
     for entry, fields in redis.xautoclaim("jobs", "mailers", me, min_idle, count=1)[1]:
         count = deliveries(redis, entry)
