@@ -94,7 +94,7 @@ class FlashSale(Experiment):
     stock: int = knob(90, low=24, high=1000, step=6)
     seed: int = knob(16, low=0, high=999)
     without: str = choice("nothing", among=("nothing", *FAULTS))
-    pace_seconds: float = knob(0.1, low=0.0, high=3.0, step=0.05)
+    pace_seconds: float = knob(0.05, low=0.0, high=3.0, step=0.05)
     seconds: float = knob(3.0, low=1.0, high=60.0, step=0.5)
     clients: int = knob(12, low=3, high=60)
     processes: int = knob(3, low=1, high=8)
