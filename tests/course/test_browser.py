@@ -416,6 +416,52 @@ def test_steps_through_a_schedule(lab, page):
     _stays_here(lab, page)
 
 
+def test_asks_for_a_prediction_first(lab, page):
+    """What comes out is blurred until something is predicted, or the cell is clicked or run."""
+    notebook = lab.directory / "notebooks" / "guess.ipynb"
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    code = [
+        nbformat.v4.new_code_cell(
+            f"print({n})",
+            id=f"code-{n}",
+            execution_count=n,
+            outputs=[nbformat.v4.new_output("stream", text=f"the answer is {n}\n")],
+        )
+        for n in range(3)
+    ]
+    ask, told = (
+        nbformat.v4.new_markdown_cell(text, id=name)
+        for name, text in (("ask", "**Predict** the number."), ("told", "So it is."))
+    )
+    cells = [ask, code[0], code[1], told, code[2]]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), notebook)
+    before = notebook.read_bytes()
+    address = lab.address("notebooks/guess.ipynb")
+    _open(page, address)
+    hidden = page.locator(".lab-hidden")
+    _wait(lambda: hidden.count() == 2, "two outputs that are blurred")
+    _screenshot(page, "prediction")
+    hidden.first.click()
+    _wait(lambda: hidden.count() == 1, "one that is shown, as it was clicked")
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    cells.nth(1).locator(".jp-InputPrompt").click()
+    page.keyboard.press("Control+Enter")
+    _wait(lambda: hidden.count() == 0, "one that is shown, as it was run")
+    page.reload()
+    _wait(lambda: hidden.count() == 2, "two outputs that are blurred again")
+    guess = page.get_by_label("Your prediction")
+    guess.press_sequentially("dd xab 42")  # in a notebook, d and d delete a cell
+    assert page.locator(".jp-Notebook .jp-Cell").count() == 5
+    assert hidden.count() == 2
+    guess.press("Enter")
+    _wait(lambda: hidden.count() == 0, "what was predicted")
+    page.reload()
+    _wait(lambda: guess.count() and guess.input_value() == "dd xab 42", "what was written")
+    assert hidden.count() == 0
+    _wait(lambda: page.locator(".lm-TabBar-tab.jp-mod-dirty").count() == 0, "a notebook as saved")
+    assert notebook.read_bytes() == before
+
+
 def _set(page, readout, value):
     """Type a value into a slider's read-out."""
     readout.click()

@@ -303,8 +303,11 @@ def test_notebook_reads_well(path):
         if line.startswith("# ")
     ]
     assert len(titles) == 1
+    first = path.name.startswith("00_")
+    assert first or "(00_start_here.ipynb#What-a-proof-is)" in notebook.cells[0].source
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
+            assert "pipeline()" not in cell.source, f"cell {number}: with MULTI, or without?"
             most = 25 if '"""' in cell.source else 20  # an exercise's contract may be longer
             assert len(cell.source.splitlines()) <= most, f"cell {number} is too long"
         kind = cell.metadata.get("slideshow", {}).get("slide_type")

@@ -1,5 +1,6 @@
 """The parts of the shop, and the shops made of them, as the notebook of lab 16 shows them."""
 
+import random
 import secrets
 import time
 from contextlib import suppress
@@ -16,7 +17,7 @@ _NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "16_flash_sale.ipynb"
 
 def _shown():
     """What the cells of the notebook define."""
-    names = {"__name__": "__main__", "time": time, "secrets": secrets}
+    names = {"__name__": "__main__", "time": time, "random": random, "secrets": secrets}
     names |= {"suppress": suppress, "ResponseError": ResponseError}
     for cell in nbformat.read(_NOTEBOOK, as_version=4).cells:
         if cell.id.startswith(("naive-", "final-")) and cell.source.lstrip().startswith(

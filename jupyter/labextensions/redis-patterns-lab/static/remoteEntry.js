@@ -2,18 +2,102 @@
 //
 // Alt text: JupyterLab leaves `alt` empty, although the output's metadata has it.
 // Arrow keys: inside a schedule's stepper, left and right are its buttons "back" and "on".
+// Predictions: under a question is a place to write one, and what comes out below is blurred until then, or
+// until it is clicked or run. What was written stays in this browser, and the notebook does not know of it.
+// Saved: JupyterLab writes the kernel's version into a notebook that it opens, and then calls it unsaved.
 (() => {
-  const describe = app => {
-    for (const panel of app.shell.widgets("main")) {
-      for (const cell of panel.content?.widgets ?? []) {
-        const area = cell.outputArea;
-        area?.widgets?.forEach((output, at) => {
-          const alt = area.model.get(at)?.metadata?.["image/png"]?.alt;
-          const picture = output.node.querySelector(".jp-RenderedImage img");
-          if (alt && picture && picture.alt !== alt) picture.alt = alt;
-        });
+  const opened = new WeakSet();
+  const settle = async panel => {
+    if (opened.has(panel)) return;
+    opened.add(panel);
+    await panel.context.ready;
+    await panel.sessionContext.ready;
+    const kernel = panel.sessionContext.session?.kernel;
+    await Promise.all([kernel?.info, kernel?.spec]);
+    setTimeout(() => {
+      if (!panel.content.model?.sharedModel.canUndo()) panel.context.model.dirty = false;
+    });
+  };
+
+  const seen = new WeakSet(); // code cells
+  const shown = new WeakSet(); // those that were run, or clicked
+
+  const question = (panel, cell) => {
+    const key = `redis-patterns-lab:${panel.context?.path}:${cell.model.id}`;
+    const label = document.createElement("label");
+    label.className = "lab-guess";
+    label.innerHTML = "<span>Your prediction</span><input maxlength='200' autocomplete='off'>";
+    const input = label.lastChild;
+    const said = text => { input.value = label.dataset.said = text; };
+    said(localStorage.getItem(key) ?? "");
+    input.addEventListener("change", () => {
+      said(input.value.trim());
+      localStorage.setItem(key, input.value);
+      describe(panel);
+    });
+    for (const name of ["mousedown", "click", "dblclick"]) {
+      label.addEventListener(name, event => event.stopPropagation());
+    }
+    cell.node.append(label);
+    return label;
+  };
+
+  const predict = panel => {
+    let asked = null;
+    for (const cell of panel.content?.widgets ?? []) {
+      if (cell.model.type === "markdown") {
+        const asks = /\*\*predict/i.test(cell.model.sharedModel.source);
+        const there = cell.node.querySelector(".lab-guess");
+        if (!asks) there?.remove();
+        asked = asks ? there ?? question(panel, cell) : null;
+      } else if (cell.model.type === "code" && cell.outputArea) {
+        const node = cell.outputArea.node;
+        const show = () => { shown.add(cell); node.classList.remove("lab-hidden"); };
+        if (!seen.has(cell)) {
+          seen.add(cell);
+          node.addEventListener("click", show, true);
+          cell.model.stateChanged.connect((_, change) => change.name === "executionCount" && show());
+        }
+        node.classList.toggle("lab-hidden", Boolean(asked && !asked.dataset.said && !shown.has(cell)));
       }
     }
+  };
+
+  const describe = panel => {
+    for (const cell of panel.content?.widgets ?? []) {
+      const area = cell.outputArea;
+      area?.widgets?.forEach((output, at) => {
+        const alt = area.model.get(at)?.metadata?.["image/png"]?.alt;
+        const picture = output.node.querySelector(".jp-RenderedImage img");
+        if (alt && picture && picture.alt !== alt) picture.alt = alt;
+      });
+    }
+    if (panel.content?.widgets?.[0]?.model?.sharedModel) {
+      predict(panel);
+      settle(panel);
+    }
+  };
+
+  const LOOK = `
+    .lab-guess { display: flex; align-items: center; gap: 0.8em; padding: 0.4em 0 0.8em;
+      margin-left: calc(var(--jp-cell-prompt-width) + 2 * var(--jp-code-padding) + 5px);
+      color: var(--jp-content-font-color1); font: var(--jp-content-font-size1) var(--jp-content-font-family); }
+    .lab-guess input { flex: 0 1 36em; padding: 0.35em 0.6em; font: inherit; color: inherit;
+      background: var(--jp-layout-color1); border: 1px solid var(--jp-border-color0); border-radius: 4px; }
+    .lab-guess input:focus { outline: 2px solid var(--jp-brand-color1); outline-offset: 0; }
+    .lab-hidden { position: relative; cursor: pointer; min-height: 2.4em; max-height: 12em; overflow: hidden; }
+    .lab-hidden > * { filter: blur(16px) opacity(0.6); pointer-events: none; user-select: none; }
+    .lab-hidden::after { content: "Write your prediction above, or click to see"; position: absolute;
+      inset: 0; display: grid; place-items: center; font: bold var(--jp-content-font-size1)
+      var(--jp-content-font-family); color: var(--jp-content-font-color0); }
+    @media print { .lab-guess { display: none; } }
+  `;
+
+  const told = event => { // to JupyterLab, Enter is a key of the notebook
+    if (event.key !== "Enter" || !event.target.closest?.(".lab-guess")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    event.target.blur();
   };
 
   const step = event => {
@@ -29,14 +113,18 @@
     id: "redis-patterns-lab:plugin",
     autoStart: true,
     activate: app => {
+      const sheet = document.createElement("style");
+      sheet.textContent = LOOK;
+      document.head.append(sheet);
       let due = 0;
       const look = () => {
-        due ||= setTimeout(() => { due = 0; describe(app); }, 200);
+        due ||= setTimeout(() => { due = 0; [...app.shell.widgets("main")].forEach(describe); }, 200);
       };
       new MutationObserver(look).observe(document.body, {
         attributeFilter: ["src"], attributes: true, childList: true, subtree: true,
       });
       document.addEventListener("keydown", step, true);
+      document.addEventListener("keydown", told, true);
     },
   };
 
