@@ -41,3 +41,18 @@ def test_the_mark_is_shown_to_nobody(own_server):
 
     assert explore({"ada": look}, invariant=all_end).violations == 0
     assert seen == [1]
+
+
+def test_a_script_that_empties_the_database(own_server):
+    """FLUSHDB in a script leaves the mark, as it does on the wire."""
+
+    def flush(redis, db):
+        redis.set("a", 1)
+        redis.eval("return redis.call('FLUSHDB')", 0)
+
+    def empty(redis, db):
+        """Only the mark is left"""
+        with connect_client(own_server.url) as server:
+            return server.exists(OWNER_KEY) and redis.dbsize() == 0
+
+    assert explore({"ada": flush}, invariant=empty).violations == 0

@@ -197,6 +197,21 @@ BEYOND = [
     ("MIGRATE", "127.0.0.1", 9, "n", 0, 1),
     ("OBJECT", "IDLETIME", "n"),
     ("XINFO", "CONSUMERS", "s", "g"),
+    ("COPY", "n", "m", "DB", 3),
+    ("XREADGROUP", "GROUP", "g", "me", "CLAIM", 60_000, "STREAMS", "s", ">"),
+    ("FUNCTION", "FLUSH"),
+    ("SLOWLOG", "RESET"),
+    ("LATENCY", "RESET"),
+    ("MEMORY", "PURGE"),
+]
+IN_A_SCRIPT = [
+    "return redis.call('FLUSHALL')",
+    "return redis.pcall('flush' .. 'all')",
+    "redis.call('SELECT', 5) return redis.call('SET', 'n', 1)",
+    "return redis.call('SWAPDB', 0, 1)",
+    "return redis.call('MOVE', 'n', 1)",
+    "return redis.call('COPY', 'n', 'm', 'DB', 3)",
+    "return redis.call('MIGRATE', '127.0.0.1', 9, 'n', 0, 1)",
 ]
 
 
@@ -220,6 +235,37 @@ class TestRefused:
             explore({"a": client}, invariant=always)
         report = explore({"a": count, "b": count}, invariant=lambda r, d: r.get("n") == "2")
         assert (report.interleavings, report.violations) == (2, 0)
+
+    @pytest.mark.parametrize("text", IN_A_SCRIPT)
+    @pytest.mark.parametrize("way", ["eval", "pipeline", "function"])
+    def test_in_a_script_too(self, text, way):
+        """Nor is a script, in whatever way it comes."""
+        library = f"#!lua name=x\nredis.register_function('f', function() {text} end)"
+
+        def client(redis, db):
+            redis.incr("n")
+            if way == "function":
+                redis.function_load(library, replace=True)
+                redis.fcall("f", 0)
+            elif way == "pipeline":
+                redis.pipeline(transaction=True).eval(text, 0).execute()
+            else:
+                redis.eval(text, 0)
+
+        with pytest.raises(LabError, match="reaches beyond the database"):
+            explore({"a": client}, invariant=always)
+        report = explore({"a": count, "b": count}, invariant=lambda r, d: r.get("n") == "2")
+        assert (report.interleavings, report.violations) == (2, 0)
+
+    def test_keys_that_are_named_like_an_option(self):
+        def client(redis, db):
+            redis.set("n", 1)
+            redis.copy("n", "DB")
+            redis.eval("return redis.call('COPY', 'n', 'db', 'REPLACE')", 0)
+            redis.xgroup_create("claim", "claim", id="0", mkstream=True)
+            redis.xreadgroup("claim", "claim", {"claim": ">"})
+
+        explore({"a": client}, invariant=lambda r, d: r.mget("DB", "db") == ["1", "1"]).check()
 
     @pytest.mark.parametrize(
         "command", [("FLUSHALL",), ("SELECT", 3), ("CONFIG", "SET", "maxmemory", "1")]

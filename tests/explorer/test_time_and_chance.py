@@ -178,6 +178,26 @@ class TestTime:
             )
             assert report.violations == 0, report
 
+    @pytest.mark.parametrize("absolute", [False, True])
+    def test_a_key_that_is_restored_ends_on_the_explorers_clock(self, absolute):
+        """RESTORE with a TTL, or with a moment, on the wire and in Lua."""
+        script = "return redis.call('RESTORE', KEYS[1], ARGV[1], ARGV[2], unpack(ARGV, 3))"
+
+        def client(redis, db):
+            redis.set("k", "v")
+            saved = redis.execute_command("DUMP", "k", NEVER_DECODE=True)
+            ms = redis.time()[0] * 1000 + 7_000 if absolute else 7_000
+            options = ["ABSTTL"] if absolute else []
+            redis.restore("copy", ms, saved, absttl=absolute)
+            redis.eval(script, 1, "copy in Lua", ms, saved, *options)
+            redis.restore("for ever", 0, saved)
+            return redis.pttl("copy"), redis.pttl("copy in Lua"), redis.pttl("for ever")
+
+        report = explore(
+            {"a": client}, invariant=lambda r, d, told: told["a"] == (7_000, 7_000, -1)
+        )
+        assert report.violations == 0, report
+
     def test_moments_in_the_past_are_past(self):
         """EXPIREAT of a moment that is over on the explorer's clock removes the key at once."""
 

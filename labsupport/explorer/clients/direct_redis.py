@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import actor_here
-from labsupport.explorer.clients.scripts import Scripts
+from labsupport.explorer.clients.scripts import BEYOND, Scripts
 from labsupport.explorer.clients.server_time import on_the_wire, word
 from labsupport.explorer.clock import Clock
 
@@ -28,7 +29,12 @@ _ALLOWED = {
     "CONFIG": frozenset({"GET"}),
     "XINFO": frozenset({"STREAM", "GROUPS", "HELP"}),
     "OBJECT": frozenset({"ENCODING", "REFCOUNT", "HELP"}),
+    "FUNCTION": frozenset({"LOAD", "DELETE", "LIST", "DUMP", "HELP"}),
+    "LATENCY": frozenset({"HELP"}),
+    "MEMORY": frozenset({"USAGE", "HELP"}),
+    "SLOWLOG": frozenset({"HELP"}),
 }
+_BEYOND_WITH = {"COPY": ("DB", 3), "XREADGROUP": ("CLAIM", 4)}  # an option, and where they begin
 _SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _FUNCTIONS = frozenset({"FCALL", "FCALL_RO"})
 _IDLE = frozenset({"XAUTOCLAIM", "XCLAIM", "XPENDING"})
@@ -40,7 +46,8 @@ _SPECIAL = (
     | _BEYOND
     | _ALLOWED.keys()
     | _IDLE
-    | {"SCRIPT", "FUNCTION", "FLUSHDB", "XREADGROUP"}
+    | _BEYOND_WITH.keys()
+    | {"SCRIPT", "FLUSHDB"}
 )
 
 
@@ -124,6 +131,11 @@ class DirectRedis(redis.Redis):
         second = second or (word(args[1]) if len(args) > 1 else "")
         if first in _BEYOND or (first in _ALLOWED and second not in _ALLOWED[first]):
             raise refused(f"{first} {second}" if first in _ALLOWED else first)
+        if first in _BEYOND_WITH:
+            option, begin = _BEYOND_WITH[first]
+            options = itertools.takewhile(lambda one: one != "STREAMS", map(word, args[begin:]))
+            if option in options:
+                raise refused(f"{first} {option}")
         scripts = self.wiring.scripts
         if first == "SCRIPT":
             digests = args[1:] if " " in str(name) else args[2:]
@@ -166,8 +178,7 @@ class DirectRedis(redis.Redis):
             reply = self.parse_response(self.wire, sent[0], **options)
         except ResponseError as error:
             if word(args[0]) != "XADD" or "equal or smaller" not in str(error):
-                self.wiring.scripts.as_written(error)
-                raise
+                raise _as_seen(error, self.wiring) from None
             # the stream is ahead of the clock: the server takes the next id of the same moment
             transmit(self.wire, args)
             reply = self.parse_response(self.wire, args[0], **options)
@@ -208,8 +219,7 @@ class DirectPipeline(Pipeline):
         try:
             reply = super().immediate_execute_command(*sent, **options)
         except ResponseError as error:
-            self.direct.wiring.scripts.as_written(error)
-            raise
+            raise _as_seen(error, self.direct.wiring) from None
         return reply if convert is None else convert(reply)
 
     def _execute_transaction(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
@@ -226,14 +236,13 @@ class DirectPipeline(Pipeline):
         changed = [
             (sent, options) for (sent, _), (_, options) in zip(prepared, commands, strict=True)
         ]
-        as_written = self.direct.wiring.scripts.as_written
+        wiring = self.direct.wiring
         try:
             replies = execute(connection, changed, False)
         except ResponseError as error:
-            as_written(error)
-            raise
+            raise _as_seen(error, wiring) from None
         told = [
-            as_written(reply)
+            _as_seen(reply, wiring)
             if isinstance(reply, Exception)
             else (reply if convert is None else convert(reply))
             for reply, (_, convert) in zip(replies, prepared, strict=True)
@@ -295,6 +304,12 @@ def refused(name: str) -> NotSteppableError:
     if actor is not None:
         actor.fault = actor.fault or error
     return error
+
+
+def _as_seen(error: Exception, wiring: Wiring) -> Exception:
+    """An error of the server's as the client is to see it."""
+    found = BEYOND.search(str(error))
+    return refused(found[1]) if found else wiring.scripts.as_written(error)
 
 
 def _without(hidden: str, name: str) -> Callable[[Any], Any]:

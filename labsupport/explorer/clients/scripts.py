@@ -11,7 +11,7 @@ from typing import Any
 
 from labsupport.explorer.clients.server_time import IDLE_BASE_MS, IDLE_SCALE
 
-__all__ = ["Scripts"]
+__all__ = ["BEYOND", "Scripts"]
 
 # One line, so that the line numbers of the script's own errors stay.
 _PREFIX = """
@@ -116,7 +116,34 @@ _PREFIX = """
     end
     return found
   end
+  local function restore(call, a)
+    local value = whole(a[3])
+    for n = 5, #a do
+      if string.upper(tostring(a[n])) == 'ABSTTL' then
+        if value and value > 0 and value <= clock.now then a[3] = '1' end
+        return call(unpack(a))
+      end
+    end
+    if value and value > 0 then a[3], a[#a + 1] = at(clock.now + value), 'ABSTTL' end
+    return call(unpack(a))
+  end
+  local function empty(call, a)
+    for _, key in ipairs(call('KEYS', '*')) do
+      if key ~= 'HIDDEN' then call('UNLINK', key) end
+    end
+    return {ok = 'OK'}
+  end
+  local function has(a, option, begin)
+    for n = begin, #a do
+      local one = string.upper(tostring(a[n]))
+      if one == 'STREAMS' then break end
+      if one == option then return true end
+    end
+  end
+  local beyond = {FLUSHALL = true, MIGRATE = true, MOVE = true, SELECT = true, SWAPDB = true}
+  local other = {COPY = {'DB', 4}, XREADGROUP = {'CLAIM', 5}}
   local timed = {
+    FLUSHDB = empty, RESTORE = restore,
     SET = with_options(4), GETEX = with_options(3), HSETEX = with_options(3), HGETEX = with_options(3),
     SETEX = setex(1000), PSETEX = setex(1),
     EXPIRE = expire(1000, 'PEXPIREAT'), PEXPIRE = expire(1, 'PEXPIREAT'),
@@ -131,7 +158,12 @@ _PREFIX = """
   }
   local function through(name)
     return function(first, ...)
-      local change = timed[string.upper(tostring(first))]
+      local word = string.upper(tostring(first))
+      local option = other[word]
+      if beyond[word] or (option and has({first, ...}, unpack(option))) then
+        error({err = 'MARK' .. word .. (option and ' ' .. option[1] or '')})
+      end
+      local change = timed[word]
       if not change then return real()[name](first, ...) end
       return change(real()[name], {first, ...})
     end
@@ -172,13 +204,18 @@ local redis = {
   end,
 }
 """
+BEYOND = re.compile(r"explorer-refuses:([A-Z]+(?: DB| CLAIM)?)")
+"""What a script is told of a command that reaches beyond the database."""
 _DIGEST = re.compile(r"\b[0-9a-f]{40}\b")
 _IDLE = re.compile(r"X(?:AUTO)?CLAIM|XPENDING|XREADGROUP", re.IGNORECASE)
 
 
 def _line(lua: str) -> str:
     return (
-        " ".join(lua.split()).replace("BASE", str(IDLE_BASE_MS)).replace("SCALE", str(IDLE_SCALE))
+        " ".join(lua.split())
+        .replace("BASE", str(IDLE_BASE_MS))
+        .replace("SCALE", str(IDLE_SCALE))
+        .replace("MARK", "explorer-refuses:")
     )
 
 

@@ -147,6 +147,17 @@ def _ttl(args: Arguments, now_ms: int) -> Wire:
     return ("HPEXPIRETIME" if name.startswith("H") else "PEXPIRETIME", *args[1:]), left
 
 
+def _restore(args: Arguments, now_ms: int) -> Wire:
+    ms = _whole(args[2])
+    if "ABSTTL" in map(word, args[4:]):
+        return (args if ms > now_ms or ms <= 0 else (*args[:2], _PAST, *args[3:])), None
+    return (args if ms <= 0 else (*args[:2], now_ms + ms, *args[3:], "ABSTTL")), None
+
+
+def _msetex(args: Arguments, now_ms: int) -> Wire:
+    return _options(args, 2 + 2 * _whole(args[1]), len(args), now_ms), None
+
+
 def _time(args: Arguments, now_ms: int) -> Wire:
     return args, lambda _: (now_ms // 1000, now_ms % 1000 * 1000)
 
@@ -228,6 +239,8 @@ _CHANGES: dict[str, Callable[[Arguments, int], Wire]] = {
     "HPTTL": _ttl,
     "HSETEX": _field_options,
     "HGETEX": _field_options,
+    "RESTORE": _restore,
+    "MSETEX": _msetex,
     "TIME": _time,
     "XADD": _xadd,
     "XAUTOCLAIM": _claim,
