@@ -164,7 +164,14 @@ def _minimum():
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/teaching.md", "docs/glossary.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/teaching.md",
+        "docs/glossary.md",
+        "docs/sources.md",
+    ],
 )
 def test_pages_name_commands_that_exist(page):
     """Every `make something` of a page is a target of the Makefile, and every link leads somewhere."""
@@ -313,6 +320,17 @@ def test_notebook_reads_well(path):
         kind = cell.metadata.get("slideshow", {}).get("slide_type")
         assert kind in {"slide", "subslide", "fragment", "skip", "notes", "-"}, f"cell {number}"
     assert path.stat().st_size < 1_000_000
+
+
+@every_notebook
+def test_notebook_cites_what_the_sources_list(path):
+    """Each link of its text to the web stands in docs/sources.md, with the lab's number behind it."""
+    row = r"^\| \[.*?\]\((\S+)\) \|(?:.* \|)? ([\d, ]+) \|$"
+    rows = re.findall(row, _read("docs/sources.md"), re.MULTILINE)
+    listed = {link for link, labs in rows if path.name[:2] in labs}
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert set(re.findall(r"https?://[^\s)]+", text)) - listed == set()
 
 
 @every_notebook

@@ -113,8 +113,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "command takes it out of one list and puts it into another at the same time?",
             "`redis.lmove('jobs', f'jobs:{me}', 'RIGHT', 'LEFT')`, then `handle`, then `LREM`, in that "
             "order. And before you take a new job, look into `jobs:{me}`.",
-            "`job = redis.lindex(mine, -1) or redis.lmove('jobs', mine, 'RIGHT', 'LEFT')`; if there is "
-            "one: `handle(job)`, `redis.lrem(mine, 1, job)`.",
+            "`job = redis.lindex(mine, -1)`; if that `is None`, `job = redis.lmove('jobs', mine, "
+            "'RIGHT', 'LEFT')`; if it isn't None now: `handle(job)`, `redis.lrem(mine, -1, job)`.",
         ),
         check=judged_by(WorkOnce()),
     ),

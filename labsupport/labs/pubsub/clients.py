@@ -80,9 +80,9 @@ class Messaging:
 
 
 def _client(url: str, retries: int, name: str) -> redis.Redis:
-    """A client that retries like redis-py's own default, if at all."""
+    """A client with redis-py's own time limit for a reply, which retries as it does, if at all."""
     retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=1), retries)
-    return connect_client(url, retry=retry, socket_timeout=None, client_name=name)
+    return connect_client(url, retry=retry, socket_timeout=5, client_name=name)
 
 
 def publish(

@@ -36,7 +36,7 @@ def follow_solution(redis, version, stock, message):
         if number == version + 1:
             return number, {**stock, product: stock.get(product, 0) + change}
     # a gap: take everything anew, the version and the stock as they are at one moment
-    number, found = redis.pipeline().get("version").hgetall("stock").execute()
+    number, found = redis.pipeline(transaction=True).get("version").hgetall("stock").execute()
     return int(number), {name: int(pieces) for name, pieces in found.items()}
 
 
@@ -103,8 +103,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "only Redis has it. But what was read of version 7 and the stock of version 8 make a copy "
             "that is wrong for good.",
             "The first two need no Redis. Else read both in one step: "
-            '`redis.pipeline().get("version").hgetall("stock").execute()` is a MULTI. Return what you '
-            "read, and do not add the message: it is in there.",
+            '`redis.pipeline(transaction=True).get("version").hgetall("stock").execute()`. Return what '
+            "you read, and do not add the message: it is in there.",
         ),
         check=judged_by(Follow()),
     ),

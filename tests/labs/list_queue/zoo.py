@@ -145,6 +145,21 @@ def removes_it_in_finally(redis, me, handle):
     return job
 
 
+@wrong(
+    "10.1",
+    situation="One call after the other",
+    because="'' (str) is due",
+    sequential=True,
+)
+def skips_an_empty_job(redis, me, handle):
+    mine = f"jobs:{me}"
+    job = redis.lindex(mine, -1) or redis.lmove("jobs", mine, "RIGHT", "LEFT")
+    if job is not None:
+        handle(job)
+        redis.lrem(mine, 1, job)
+    return job
+
+
 # 10.2: but for the last two, all are right as long as one reaper works, undisturbed
 
 
