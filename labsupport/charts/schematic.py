@@ -15,8 +15,7 @@ from labsupport.charts.picture import LabFigure
 from labsupport.charts.sheet import WIDTH, Sheet
 from labsupport.charts.style import INK, MUTED, ROLES, Role, Size, legible, style
 
-_SIDE = 0.3
-_ACROSS = WIDTH - 2 * _SIDE
+_SIDE, _ACROSS = 0.3, WIDTH - 0.6
 _LINE = 0.23  # of a text
 _TAB = 0.13  # the strip with the role's full colour and hatch
 _PAD = 0.09
@@ -72,7 +71,8 @@ def timeline(
     above = [_stacked(found) for found in notes]
     tops = [max((note.low + _high(note.text) for note in found), default=0.0) for found in above]
     thick = [max([_high(text) for *_, text, _ in found], default=0) + 2 * _PAD for found in bars]
-    edges = tops[-1] + np.cumsum(np.add(tops[:-1], 0.28)) + np.cumsum([0.0, *thick[:-1]])
+    apart = [0.28 if above[-1] else 0.05, *[0.28] * (len(rows) - 1)]
+    edges = tops[-1] + np.cumsum(np.add(tops[:-1], apart)) + np.cumsum([0.0, *thick[:-1]])
     bottom = float(edges[-1] + thick[-1] + 0.15)
     with style():
         sheet, axes = _sheet(bottom + 0.3, title, alt)
