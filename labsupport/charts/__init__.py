@@ -8,6 +8,7 @@ from labsupport.charts.live import LiveChart
 from labsupport.charts.picture import LabFigure, Picture, Place, Reel, png, show
 from labsupport.charts.plot import Plot
 from labsupport.charts.quantiles import Quantiles
+from labsupport.charts.schematic import flow, timeline
 from labsupport.charts.still import bar_chart, histograms
 from labsupport.charts.style import ALARM, CLIENTS, INK, MUTED, ROLES, Role, Size, style
 
@@ -38,10 +39,12 @@ __all__ = [
     "bar_chart",
     "count_per_span",
     "draw_comparison",
+    "flow",
     "histograms",
     "most_at_once",
     "overlaps",
     "png",
     "show",
     "style",
+    "timeline",
 ]

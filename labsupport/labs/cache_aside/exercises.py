@@ -4,6 +4,7 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import json
+import random
 import secrets
 import time
 
@@ -69,7 +70,7 @@ def fetch_once_solution(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
     while (cached := redis.get(key)) is None:
         if not redis.set(lock, token, nx=True, px=10_000):
-            time.sleep(0.005)
+            time.sleep(random.uniform(0.002, 0.01))  # so that they don't ask in step
             continue
         try:
             cached = redis.get(key)  # somebody may have filled it since
@@ -160,9 +161,10 @@ EXERCISES: tuple[Exercise, ...] = (
             "many loads are there when `load` returns None?",
             "`try` … `finally` frees the lock after an error; a TTL frees it after a crash. After "
             "taking the lock, look into the cache again: somebody may have filled it meanwhile.",
-            "Loop: `GET` key; `SET` lock token `NX PX` 10000 or sleep 5 ms and go round; then, in a "
-            "`try`: `GET` again, `load()`, `SET` with `px=int(ttl * 1000)`; in `finally` the script "
-            "that deletes the lock only if it holds the token.",
+            "Loop: `GET` key; `SET` lock token `NX PX` 10000, or sleep for a few milliseconds, "
+            "`random.uniform(0.002, 0.01)`, and go round; then, in a `try`: `GET` again, `load()`, "
+            "`SET` with `px=int(ttl * 1000)`; in `finally` the script that deletes the lock only if "
+            "it holds the token.",
         ),
         check=judged_by(FetchOnce(), also=check_under_load),
     ),

@@ -30,10 +30,11 @@ class Accounts(Contract):
     remembers = True
     clauses: ClassVar = {
         "told": "sign_in returns True, and session:{session} holds the user's id for an hour, if email "
-        "is the user's; else False.",
+        "is the user's; else False. The user is there; while change_email is under way, anybody may be "
+        "told False.",
         "lives": "session:{session} holds the user's id for an hour",
-        "emails": "change_email sets it",
-        "session:*": "change_email sets it, then ends the user's sessions",
+        "emails": "change_email sets the email",
+        "session:*": "change_email sets the email, then ends the user's sessions",
         "at once": "Once both are done, or sign_in has crashed, no session is there that began with "
         "another address.",
         "crash": "Once both are done, or sign_in has crashed, no session is there that began with "

@@ -82,7 +82,8 @@ def accounts_stub():
     """Return sign_in and change_email; who comes by a link to an old address does not stay.
 
     sign_in returns True, and session:{session} holds the user's id for an hour, if email is the
-    user's; else False. change_email sets it, then ends the user's sessions. Once both are done, or
+    user's; else False. The user is there; while change_email is under way, anybody may be told
+    False. change_email sets the email, then ends the user's sessions. Once both are done, or
     sign_in has crashed, no session is there that began with another address.
     """
 
@@ -90,7 +91,7 @@ def accounts_stub():
         if db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)["email"] != email:
             return False
         key, index = f"session:{session}", f"sessions:{user_id}"
-        pipe = redis.pipeline().set(key, user_id, ex=3600)  # MULTI
+        pipe = redis.pipeline(transaction=True).set(key, user_id, ex=3600)
         return bool(pipe.sadd(index, key).expire(index, 3600).execute())
 
     def change_email(redis, db, user_id, email):
