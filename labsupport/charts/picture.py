@@ -11,15 +11,21 @@ import numpy as np
 from IPython import get_ipython
 from IPython.display import DisplayHandle
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from labsupport.charts.style import style
+from labsupport.charts.style import ALARM, CLIENTS, INK, MUTED, style
 
 DPI = 100
 """Dots per inch as shown on the page; final pictures hold twice as many, for projectors."""
 _SHARPER = 2
 _COLOURS = 32
+_OF_THE_STYLE = bytes(
+    round(255 * part)
+    for colour in (ALARM, INK, MUTED, *(colour for colour, _ in CLIENTS))
+    for part in to_rgb(colour)
+)
 _BAND_LINES = 16
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGBA = 6
@@ -35,16 +41,22 @@ def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
         figure.savefig(pixels, format="rgba", dpi=dpi, facecolor="white", transparent=False)
     width, height = (int(inches * dpi) for inches in figure.get_size_inches())
     picture = Image.frombytes("RGBA", (width, height), pixels.getvalue()).convert("RGB")
-    # a chart has few colours, and a ninth of its pixels shows which: with a palette of them it takes a
-    # third of the room in the notebook
+    # a chart has few colours: with a palette of them it takes a third of the room in the notebook
+    small = io.BytesIO()
+    few = picture.quantize(palette=_palette(picture), dither=Image.Dither.NONE)
+    few.save(small, "png", optimize=True)
+    return small.getvalue()
+
+
+def _palette(picture: Image.Image) -> Image.Image:
+    """White, the colours of the one style, and those that most of a ninth of the pixels have."""
+    width, height = picture.size
     ninth = picture.resize((width // 3, height // 3), Image.Resampling.NEAREST)
     palette = ninth.quantize(_COLOURS, dither=Image.Dither.NONE)
-    colours = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)
-    colours[colours.min(axis=1) > 244] = 255  # white is white: Pillow takes what is near
-    palette.putpalette(colours.tobytes())
-    small = io.BytesIO()
-    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(small, "png", optimize=True)
-    return small.getvalue()
+    found = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)
+    found[found.min(axis=1) > 244] = 255  # white is white: Pillow takes what is near
+    palette.putpalette(_OF_THE_STYLE + found.tobytes())
+    return palette
 
 
 @dataclass(frozen=True, slots=True, eq=False)

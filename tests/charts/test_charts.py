@@ -203,6 +203,20 @@ def test_pictures_are_opaque_white(figures: list[LabFigure]) -> None:
     assert image[0, 0].tolist() == [255, 255, 255, 255]
 
 
+def test_a_small_mark_keeps_its_colour() -> None:
+    """The palette is made of few pixels; what covers little is among them."""
+    figure = LabFigure(figsize=(9.6, 5))
+    axes = figure.add_axes((0.1, 0.1, 0.8, 0.8))
+    axes.barh(range(4), [1, 2, 3, 4], color=["#0072B2", "#009E73", "#CC79A7", "#56B4E9"])
+    axes.plot([3.5], [0.0], marker="o", markersize=4, color="#E69F00")
+    for at in range(8):  # what else wants a place in the palette
+        axes.text(at / 2, 0.5, "label", color=str(at / 10), rotation=at)
+    image = np.asarray(Image.open(io.BytesIO(png(figure))).convert("RGB")).astype(int)
+    for colour in ("#E69F00", "#0072B2", "#009E73", "#CC79A7"):
+        due = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+        assert np.abs(image - due).max(axis=-1).min() <= 4, colour
+
+
 def test_a_frame_is_the_canvas_pixel_for_pixel(figures: list[LabFigure]) -> None:
     """The lab's own PNG writer loses nothing, whatever it keeps of the frame before."""
     canvas = FigureCanvasAgg(figures[0])
