@@ -51,6 +51,10 @@ class ForeignKeysError(LabError):
     """The database holds keys that the lab did not write."""
 
 
+class BeyondDatabaseError(LabError):
+    """A command reaches beyond the lab's database, on a server that is not the lab's."""
+
+
 class DatabaseUnreachableError(LabError):
     """DATABASE_URL cannot be opened."""
 

@@ -20,6 +20,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from labsupport.errors import InvalidSettingError, ServerTooOldError, ServerUnreachableError
+from labsupport.servers.bounds import keep_within, on_a_server_of_yours
 from labsupport.servers.product import Product, product_of
 
 _SECONDS_TO_CONNECT = 5.0
@@ -32,7 +33,8 @@ def connect_client(url: str, **options: Any) -> redis.Redis:
     """A client of the Redis at `url`: replies are text, and nothing is ever sent twice.
 
     redis-py retries a command ten times by default; a command whose reply was lost is then applied
-    twice. Here an error is an error at once, as every pattern in this course needs it.
+    twice. Here an error is an error at once, as every pattern in this course needs it. On the server
+    that REDIS_URL names, what reaches beyond the database is refused.
 
     Args:
         url: redis://, rediss:// (TLS) or unix://.
@@ -56,6 +58,8 @@ def connect_client(url: str, **options: Any) -> redis.Redis:
         defaults["credential_provider"] = provider
         url = address
     client: redis.Redis = redis.Redis.from_url(url, **(defaults | options))
+    if on_a_server_of_yours(url):
+        keep_within(client)
     return client
 
 

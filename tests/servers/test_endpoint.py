@@ -15,6 +15,7 @@ from redis.cache import CacheConfig
 
 import labsupport
 from labsupport.errors import (
+    BeyondDatabaseError,
     ForeignKeysError,
     InvalidSettingError,
     LabError,
@@ -574,3 +575,74 @@ class TestUrls:
         """Only the number changes, as redis-py reads it."""
         before, after = (redis.connection.parse_url(u) for u in (url, with_database(url, 7)))
         assert after == before | {"db": 7}
+
+
+BEYOND = [
+    "FLUSHALL", "SWAPDB 0 1", "MOVE n 1", "SELECT 1", "COPY n m DB 1", "CONFIG SET maxmemory 1",
+    "CONFIG REWRITE", "SHUTDOWN NOSAVE", "DEBUG SLEEP 0", "REPLICAOF NO ONE", "FAILOVER", "SAVE",
+    "BGSAVE", "MONITOR", "SCRIPT FLUSH", "FUNCTION FLUSH", "CLIENT PAUSE 1", "ACL SETUSER x",
+    "ACL LIST", "SLOWLOG RESET", "LATENCY RESET", "MEMORY PURGE", "MODULE LOAD x", "CLUSTER RESET",
+]  # fmt: skip
+BEYOND_IN_A_SCRIPT = ["return redis.call('FLUSHALL')", 'return redis.pcall( "swapdb", 0, 1)']
+
+
+class TestBounds:
+    """On a server of yours a lab's clients stay in their database, whatever rights the user has."""
+
+    @pytest.fixture
+    def lab(self, base, monkeypatch):
+        with connect_client(f"{base}/1") as theirs:
+            theirs.set("theirs", "kept")
+        monkeypatch.setenv("REDIS_URL", base)
+        with open_redis() as endpoint, endpoint.client() as client:
+            yield client
+        monkeypatch.delenv("REDIS_URL")
+        with connect_client(f"{base}/1") as theirs:
+            assert theirs.get("theirs") == "kept"
+
+    @pytest.mark.parametrize("command", BEYOND)
+    @pytest.mark.parametrize("way", ["plain", "whole", "pipeline", "transaction"])
+    def test_refused_before_it_is_sent(self, lab, command, way):
+        parts = command.split()
+
+        def send():
+            if way == "plain":
+                lab.execute_command(*parts)
+            elif way == "whole":  # as redis-py itself writes many
+                lab.execute_command(" ".join(parts[:2]), *parts[2:])
+            else:
+                pipe = lab.pipeline(transaction=way == "transaction")
+                pipe.set("n", 1).execute_command(*parts)
+                pipe.execute()
+
+        with pytest.raises(BeyondDatabaseError, match=parts[0]):
+            send()
+        lab.ping()
+        assert not lab.exists("n")
+
+    @pytest.mark.parametrize("text", BEYOND_IN_A_SCRIPT)
+    def test_in_a_script(self, lab, text):
+        library = f"#!lua name=x\nredis.register_function('f', function() {text} end)"
+        for send in (
+            lambda: lab.eval(text, 0),
+            lambda: lab.script_load(text),
+            lambda: lab.register_script(text)(),
+            lambda: lab.function_load(library, replace=True),
+        ):
+            with pytest.raises(BeyondDatabaseError, match="reaches beyond"):
+                send()
+
+    def test_what_stays_within(self, lab):
+        """Names that only look like such commands, and a copy within the database."""
+        lab.set("FLUSHALL", "SELECT 1")
+        lab.copy("FLUSHALL", "DB")
+        assert lab.eval("return redis.call('GET', KEYS[1])", 1, "DB") == "SELECT 1"
+        assert lab.config_get("maxmemory")
+        assert lab.client_id()
+        assert lab.acl_whoami() == "default"
+
+    def test_a_server_of_the_labs_own(self, lab):
+        """Beside it, a server of the lab's own may be hurt as before."""
+        with start_server() as own, own.client() as client:
+            client.flushall()
+            client.config_set("maxmemory", 0)
