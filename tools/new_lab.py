@@ -31,6 +31,11 @@ _CARD = """# 00 · Start here: say what the reader will do
 | **You need** | what they should know |
 | **You build** | what they will have in the end |
 | **You learn to** | what they will be able to do |"""
+_BELOW = """
+
+Each section makes a claim, asks for your prediction, breaks the code, finds the reason and repairs it. What
+"none breaks" proves, and what it doesn't, is in [lab 00](00_start_here.ipynb#What-a-proof-is). Words with
+a fixed meaning are in the [glossary](../docs/glossary.md)."""
 
 
 def main(arguments: list[str]) -> int:
@@ -103,6 +108,7 @@ def _copy_notebook(name: str, number: str, title: str) -> Path:
     card.source = _CARD
     for cell in notebook.cells:
         cell.source = _renamed(cell.source, name, number, title)
+    card.source += _BELOW
     path = ROOT / "notebooks" / f"{number}_{name}.ipynb"
     nbformat.write(notebook, path)
     return path
