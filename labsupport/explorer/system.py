@@ -11,7 +11,7 @@ from typing import Any
 
 from greenlet import getcurrent
 from redis.commands.core import AsyncScript, Script
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from labsupport.errors import InvalidSettingError
 from labsupport.explorer.clients.direct_redis import DirectRedis, Wiring, note_times
@@ -170,6 +170,7 @@ class System:
         self._wiring.changes = self.changes
         self._state = self._load(_STATE)
         self._wiring.state = self.state
+        self._wiring.has_library = self._has_library
         self.db = testbed.db
         self._keys: dict[tuple[Any, ...], list[tuple[str, list[str]]]] = {}
         self._seats: list[Seat] = []
@@ -258,12 +259,23 @@ class System:
     def reset(self) -> None:
         """An empty Redis, the database as it was, and the clock at its first moment."""
         self.wires.restart()
+        self.forget_libraries()
         self.redis.raw(*self._empty)
         self._testbed.restore()
         self.clock.restart()
         if self._wiring.streams:
             self._idle.restart()
         self.host.restart()
+
+    def _has_library(self, name: str) -> bool:
+        return bool(self.redis.raw("FUNCTION", "LIST", "LIBRARYNAME", name))
+
+    def forget_libraries(self) -> None:
+        """Functions belong to the whole server: what a run has loaded ends with it."""
+        for name in sorted(self._wiring.libraries):
+            with suppress(ResponseError):  # the run has deleted it
+                self.redis.raw("FUNCTION", "DELETE", name)
+        self._wiring.libraries.clear()
 
     def expirable(self, patterns: Sequence[str]) -> list[str]:
         """The keys among `patterns` that have a time to live."""
@@ -376,5 +388,7 @@ class System:
         for seat in self._seats:
             seat.close()
         self.wires.close()
+        with suppress(RedisError):  # a server that is gone has no libraries
+            self.forget_libraries()
         self.redis.hang_up()
         self._testbed.close()

@@ -1,11 +1,14 @@
 """The explorer on a server of one's own."""
 
 import pytest
+from redis.exceptions import ResponseError
 
 from labsupport import explore
+from labsupport.errors import NotSteppableError
 from labsupport.exploration.testbed import close_testbed
 from labsupport.servers import OWNER_KEY, connect_client, start_server
 
+LIBRARY = "#!lua name={0}\nredis.register_function('{0}', function() return {1} end)"
 SCRIPT = """
 local found = redis.call('SCAN', '0', 'COUNT', 100)
 return {redis.call('KEYS', '*'), found[2], redis.call('DBSIZE')}
@@ -56,3 +59,31 @@ def test_a_script_that_empties_the_database(own_server):
             return server.exists(OWNER_KEY) and redis.dbsize() == 0
 
     assert explore({"ada": flush}, invariant=empty).violations == 0
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda redis: redis.function_load(LIBRARY.format("theirs", 2), replace=True),
+        lambda redis: redis.function_delete("theirs"),
+    ],
+)
+def test_functions_of_others(own_server, touch):
+    """A library that was there before stays as it is; one that a run has loaded goes with it."""
+    with own_server.client() as theirs:
+        theirs.function_load(LIBRARY.format("theirs", 1))
+
+    def load(redis, db):
+        redis.function_load(LIBRARY.format("ours", 3))
+        redis.fcall("ours", 0)
+
+    def reach(redis, db):
+        redis.ping()
+        touch(redis)
+
+    explore({"ada": load, "bob": load}, invariant=lambda r, d: True, raises=ResponseError).check()
+    with pytest.raises(NotSteppableError, match="'theirs', which was there before"):
+        explore({"ada": reach}, invariant=lambda r, d: True)
+    with own_server.client() as theirs:
+        assert theirs.fcall("theirs", 0) == 1
+        assert len(theirs.function_list()) == 1

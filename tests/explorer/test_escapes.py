@@ -27,6 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from labsupport import explore
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients import guard
+from labsupport.explorer.clock import START
 
 
 def always(redis, db):
@@ -448,6 +449,26 @@ class TestNothingOutlivesARun:
         with pytest.raises(LabError):
             explore({"a": thread}, invariant=always)
         assert (redis_py.Redis.execute_command, threading.Thread.start, time.sleep) == before
+
+    def test_functions_end_with_the_run(self):
+        """A library belongs to the whole server; each run loads its own, and none is left."""
+        body = "function() return redis.call('TIME')[1] end"
+        library = f"#!lua name=once\nredis.register_function('once', {body})"
+
+        def load(redis, db):
+            redis.execute_command("FUNCTION", "LOAD", library)  # without REPLACE
+            return redis.fcall("once", 0)
+
+        def other(redis, db):
+            redis.incr("n")
+
+        for _ in "12":
+            report = explore(
+                {"a": load, "b": other}, invariant=lambda r, d, told: told["a"] == str(START)
+            )
+            assert (report.interleavings, report.violations) == (3, 0)
+        report = explore({"a": count}, invariant=lambda r, d: r.function_list() == [])
+        assert report.violations == 0
 
     def test_signals_are_put_back(self):
         """The alarm that watches for endless loops is the program's own again."""

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,8 @@ class Wiring:
         settle: brings the idle times of pending entries up to the clock.
         changes: how many changes the server has made to its data.
         state: a digest of its data.
+        libraries: those of functions that the run has loaded, by name.
+        has_library: whether the server has one.
     """
 
     def __init__(self, clock: Clock, scripts: Scripts, empty: tuple[Any, ...]) -> None:
@@ -76,6 +79,15 @@ class Wiring:
         self.settle: Any = None
         self.changes: Any = None
         self.state: Any = None
+        self.libraries: set[str] = set()
+        self.has_library: Any = None
+
+    def own(self, library: str) -> bool:
+        """Take a library for the run's own; False if it was there before."""
+        if library not in self.libraries and self.has_library(library):
+            return False
+        self.libraries.add(library)
+        return True
 
 
 @functools.lru_cache(maxsize=512)
@@ -323,8 +335,20 @@ def _without(hidden: str, name: str) -> Callable[[Any], Any]:
     return others if name == "KEYS" else lambda reply: (reply[0], others(reply[1]))
 
 
+def _text(part: Any) -> str:
+    return part.decode(errors="replace") if isinstance(part, bytes) else str(part)
+
+
+def _library_of(code: Any) -> str:
+    """The name of a library of functions, from its first line."""
+    found = re.match(r"#!.*?\bname=(\S+)", _text(code), re.IGNORECASE)
+    return found[1] if found else ""
+
+
 def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], Any]:
     name, now_ms = word(args[0]), wiring.clock.now_ms
+    if name == "FUNCTION" and len(args) > 1:
+        name = f"FUNCTION {word(args[1])}"
     if name in _SCRIPTS:
         evaluates = name.startswith("EVAL") and not name.startswith("EVALSHA")
         digest = wiring.scripts.load(args[1]) if evaluates else args[1]
@@ -338,7 +362,12 @@ def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], An
     if name in _FUNCTIONS:
         return (*args, now_ms), None
     if name == "FUNCTION LOAD":
+        library = _library_of(args[-1])
+        if not wiring.own(library) and "REPLACE" in map(word, args[1:-1]):
+            raise refused(f"FUNCTION LOAD REPLACE of {library!r}, which was there before,")
         return (*args[:-1], wiring.scripts.library(args[-1])), None
+    if name == "FUNCTION DELETE" and not wiring.own(_text(args[-1])):
+        raise refused(f"FUNCTION DELETE of {args[-1]!r}, which was there before,")
     if name == "FLUSHDB":
         return wiring.empty, lambda _: True
     if name == "XREADGROUP":
