@@ -260,6 +260,7 @@ class System:
         """An empty Redis, the database as it was, and the clock at its first moment."""
         self.wires.restart()
         self.forget_libraries()
+        self._wiring.draws.clear()
         self.redis.raw(*self._empty)
         self._testbed.restore()
         self.clock.restart()

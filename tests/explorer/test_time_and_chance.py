@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 
 from labsupport import explore
 from labsupport.errors import NotSteppableError
+from labsupport.exploration.testbed import close_testbed
 from labsupport.explorer.clock import START, Clock
 
 MODULE = """
@@ -177,6 +178,105 @@ class TestTime:
                 invariant=lambda r, d, told: told["a"] == wanted,
             )
             assert report.violations == 0, report
+
+    @pytest.mark.parametrize(
+        ("draw", "due"),
+        [
+            (lambda r: r.spop("s"), str),
+            (lambda r: r.spop("s", 3), list),
+            (lambda r: r.srandmember("s"), str),
+            (lambda r: r.srandmember("s", -30), list),
+            (lambda r: r.hrandfield("h"), str),
+            (lambda r: r.zrandmember("z", 2), list),
+            (lambda r: r.randomkey(), str),
+            (lambda r: r.pipeline(transaction=True).spop("s").execute()[0], str),
+            (lambda r: r.eval("return redis.call('SPOP', KEYS[1])", 1, "s"), str),
+            (lambda r: r.eval("return math.random(1000000000)", 0), int),
+            (lambda r: r.fcall("draw", 0), int),
+        ],
+    )
+    def test_the_servers_chance_is_held(self, draw, due):
+        """The same in each run, on any server, and another one for each call and client."""
+        library = (
+            "#!lua name=d\nredis.register_function('draw', function() return math.random(1e9) end)"
+        )
+        drawn = []
+
+        def given(redis, db):
+            redis.function_load(library, replace=True)
+            redis.sadd("s", *range(1_000))
+            redis.hset("h", mapping={str(n): n for n in range(1_000)})
+            redis.zadd("z", {str(n): n for n in range(1_000)})
+            redis.mset({f"key:{n}": n for n in range(100)})
+
+        def seen(redis, db, told):
+            drawn.append(told)
+            return True
+
+        clients = {who: lambda redis, db: [draw(redis), draw(redis)] for who in "ab"}
+        close_testbed()
+        explore(clients, given=given, invariant=seen)
+        close_testbed()  # and another server
+        explore(clients, given=given, invariant=seen)
+        assert len(drawn) == 12
+        assert drawn[:6] == drawn[6:]
+        first = drawn[0]
+        assert all(type(one) is due for told in first.values() for one in told)
+        assert len({str(one) for told in first.values() for one in told}) == 4
+
+    @pytest.mark.parametrize(
+        "draw",
+        [
+            lambda r: r.spop("none"),
+            lambda r: r.srandmember("none"),
+            lambda r: r.hrandfield("none"),
+            lambda r: r.randomkey() if not r.dbsize() else None,
+        ],
+    )
+    def test_nothing_to_draw_from(self, draw):
+        report = explore(
+            {
+                "a": lambda redis, db: [
+                    redis.spop("none", 2),
+                    redis.zrandmember("none", 2),
+                    draw(redis),
+                ]
+            },
+            invariant=lambda r, d, told: told["a"] == [[], [], None],
+        )
+        assert report.violations == 0, report
+
+    def test_keys_come_in_one_order(self):
+        """KEYS and SCAN, on the wire and in Lua, whatever order the server has."""
+        names = [f"key:{n}" for n in range(40)]
+
+        def look(redis, db):
+            script = "return {redis.call('KEYS', '*'), redis.call('SCAN', 0, 'COUNT', 1000)[2]}"
+            return [redis.keys("*"), redis.scan(count=1_000)[1], *redis.eval(script, 0)]
+
+        report = explore(
+            {"a": look},
+            given=lambda r, d: r.mset(dict.fromkeys(names, 1)),
+            invariant=lambda r, d, told: told["a"] == [sorted(names)] * 4,
+        )
+        assert report.violations == 0, report
+
+    def test_what_the_server_tells_of_itself(self):
+        """INFO says what stays; what changes by itself is refused by name."""
+
+        def version(redis, db):
+            redis.ping()
+            found = redis.info("server")
+            return found["redis_version"], "redis_version" in redis.info(), found.get("none", 7)
+
+        def memory(redis, db):
+            redis.ping()
+            redis.info("memory")["used_memory"]
+
+        report = explore({"a": version}, invariant=lambda r, d, told: told["a"][1:] == (True, 7))
+        assert report.violations == 0
+        with pytest.raises(NotSteppableError, match="INFO's used_memory"):
+            explore({"a": memory}, invariant=always)
 
     @pytest.mark.parametrize("absolute", [False, True])
     def test_a_key_that_is_restored_ends_on_the_explorers_clock(self, absolute):

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import re
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,17 @@ _BEYOND = frozenset(
     {"ACL", "AUTH", "BGREWRITEAOF", "BGSAVE", "CLUSTER", "DEBUG", "FAILOVER", "FLUSHALL", "HELLO"}
     | {"MIGRATE", "MODULE", "MONITOR", "MOVE", "PSUBSCRIBE", "PSYNC", "QUIT", "REPLICAOF", "RESET"}
     | {"SENTINEL"}
-    | {"SAVE", "SELECT", "SHUTDOWN", "SLAVEOF", "SSUBSCRIBE", "SUBSCRIBE", "SWAPDB", "SYNC"}
+    | {
+        "LASTSAVE",
+        "SAVE",
+        "SELECT",
+        "SHUTDOWN",
+        "SLAVEOF",
+        "SSUBSCRIBE",
+        "SUBSCRIBE",
+        "SWAPDB",
+        "SYNC",
+    }
 )
 _ALLOWED = {
     "CLIENT": frozenset({"ID", "INFO", "LIST", "GETNAME", "UNBLOCK"}),
@@ -38,6 +49,9 @@ _ALLOWED = {
 _BEYOND_WITH = {"COPY": ("DB", 3), "XREADGROUP": ("CLAIM", 4)}  # an option, and where they begin
 _SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _FUNCTIONS = frozenset({"FCALL", "FCALL_RO"})
+_DRAWN = frozenset({"HRANDFIELD", "SPOP", "SRANDMEMBER", "ZRANDMEMBER"})
+_DRAW = "return redis.pcall(ARGV[1], KEYS[1], unpack(ARGV, 2))"
+_DRAW_KEY = "return redis.call('RANDOMKEY')"
 _IDLE = frozenset({"XAUTOCLAIM", "XCLAIM", "XPENDING"})
 _OVERVIEWS = frozenset({"KEYS", "SCAN", "DBSIZE"})
 _SPECIAL = (
@@ -48,7 +62,8 @@ _SPECIAL = (
     | _ALLOWED.keys()
     | _IDLE
     | _BEYOND_WITH.keys()
-    | {"SCRIPT", "FLUSHDB"}
+    | {"HRANDFIELD", "RANDOMKEY", "SPOP", "SRANDMEMBER", "ZRANDMEMBER"}
+    | {"FLUSHDB", "INFO", "SCRIPT"}
 )
 
 
@@ -81,6 +96,16 @@ class Wiring:
         self.state: Any = None
         self.libraries: set[str] = set()
         self.has_library: Any = None
+        self.draws: dict[str, int] = {}
+
+    def moment(self, *, chance: bool) -> str | int:
+        """What a script is passed: the time, and a seed where chance counts, each client's own."""
+        if not chance:
+            return self.clock.now_ms
+        actor = actor_here()
+        name = actor.name if actor is not None else ""
+        self.draws[name] = count = self.draws.get(name, 0) + 1
+        return f"{self.clock.now_ms}:{zlib.crc32(f'{name}:{count}'.encode())}"
 
     def own(self, library: str) -> bool:
         """Take a library for the run's own; False if it was there before."""
@@ -297,6 +322,31 @@ def note_times(args: tuple[Any, ...], wiring: Wiring) -> None:
             wiring.clock.span(int(value) / 1000)
 
 
+class HeldInfo(dict[str, Any]):
+    """What INFO tells of the server, without what changes by itself.
+
+    Raises:
+        NotSteppableError: something else is asked for.
+    """
+
+    _STAYS = re.compile(
+        r"(redis|valkey|server|os|arch|gcc|maxmemory|maxclients|aof_enabled|role|cluster_enabled"
+        r"|connected_slaves|mem_allocator)(_(?!seconds|time).*)?"
+    )
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        super().__init__({k: v for k, v in found.items() if self._STAYS.fullmatch(k)})
+        self._others = found.keys() - self.keys()
+
+    def __missing__(self, key: str) -> Any:
+        if key in self._others:
+            raise refused(f"INFO's {key}")
+        raise KeyError(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self or key in self._others else default
+
+
 def digest_of(script: Any) -> str:
     """The digest of a script, or of the text of one."""
     text = script.decode() if isinstance(script, bytes) else str(script)
@@ -324,14 +374,17 @@ def _as_seen(error: Exception, wiring: Wiring) -> Exception:
     return refused(found[1]) if found else wiring.scripts.as_written(error)
 
 
-def _without(hidden: str, name: str) -> Callable[[Any], Any]:
-    """What takes a key out of the reply of KEYS, SCAN or DBSIZE."""
+def _overview(hidden: str, name: str) -> Callable[[Any], Any]:
+    """What takes a key out of the reply of KEYS, SCAN or DBSIZE; keys come in the order of their names.
+
+    Each server has an order of its own.
+    """
 
     def others(keys: Any) -> list[Any]:
-        return [key for key in keys if key not in (hidden, hidden.encode())]
+        return sorted(key for key in keys if key not in (hidden, hidden.encode()))
 
     if name == "DBSIZE":
-        return lambda count: count - 1
+        return lambda count: count - bool(hidden)
     return others if name == "KEYS" else lambda reply: (reply[0], others(reply[1]))
 
 
@@ -356,11 +409,28 @@ def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], An
             wiring.streams = True
             wiring.settle()
         by_digest = "EVALSHA_RO" if name.endswith("_RO") else "EVALSHA"
-        return (by_digest, wiring.scripts.wrapped(digest), *args[2:], now_ms), None
+        moment = wiring.moment(chance=wiring.scripts.draws(digest))
+        return (by_digest, wiring.scripts.wrapped(digest), *args[2:], moment), None
+    if name in _DRAWN:
+        script = wiring.scripts.wrapped(wiring.scripts.load(_DRAW))
+        return (
+            "EVALSHA",
+            script,
+            1,
+            *args[1:2],
+            *args[:1],
+            *args[2:],
+            wiring.moment(chance=True),
+        ), None
+    if name == "RANDOMKEY":
+        script = wiring.scripts.wrapped(wiring.scripts.load(_DRAW_KEY))
+        return ("EVALSHA", script, 0, wiring.moment(chance=True)), None
+    if name == "INFO":
+        return args, lambda found: HeldInfo(found) if isinstance(found, dict) else found
     if name in _OVERVIEWS:
-        return args, _without(wiring.hidden, name) if wiring.hidden else None
+        return args, _overview(wiring.hidden, name)
     if name in _FUNCTIONS:
-        return (*args, now_ms), None
+        return (*args, wiring.moment(chance=True)), None
     if name == "FUNCTION LOAD":
         library = _library_of(args[-1])
         if not wiring.own(library) and "REPLACE" in map(word, args[1:-1]):

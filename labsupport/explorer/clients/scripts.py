@@ -114,6 +114,7 @@ _PREFIX = """
     for i = #keys, 1, -1 do
       if keys[i] == 'HIDDEN' then table.remove(keys, i) end
     end
+    table.sort(keys)
     return found
   end
   local function restore(call, a)
@@ -140,10 +141,38 @@ _PREFIX = """
       if one == option then return true end
     end
   end
+  local reads = {
+    SPOP = 'SMEMBERS', SRANDMEMBER = 'SMEMBERS', HRANDFIELD = 'HKEYS', ZRANDMEMBER = 'ZRANGE',
+  }
+  local function drawn(call, a)
+    local name = string.upper(tostring(a[1]))
+    local count = name == 'RANDOMKEY' and nil or a[3]
+    local from
+    if name == 'RANDOMKEY' then from = call('KEYS', '*')
+    elseif name == 'ZRANDMEMBER' then from = call('ZRANGE', a[2], 0, -1)
+    else from = call(reads[name], a[2]) end
+    if from.err then return from end
+    table.sort(from)
+    if name == 'RANDOMKEY' then
+      for i = #from, 1, -1 do if from[i] == 'HIDDEN' then table.remove(from, i) end end
+    end
+    local found, wanted = {}, count and whole(count) or 1
+    if not wanted or a[4] then error({err = 'MARK' .. name .. ' WITH'}) end
+    for i = 1, wanted < 0 and -wanted or math.min(wanted, #from) do
+      if #from == 0 then break end
+      local at = math.random(#from)
+      found[i] = from[at]
+      if wanted > 0 then table.remove(from, at) end
+    end
+    if name == 'SPOP' and #found > 0 then call('SREM', a[2], unpack(found)) end
+    if count == nil then return found[1] or false end
+    return found
+  end
   local beyond = {FLUSHALL = true, MIGRATE = true, MOVE = true, SELECT = true, SWAPDB = true}
   local other = {COPY = {'DB', 4}, XREADGROUP = {'CLAIM', 5}}
   local timed = {
-    FLUSHDB = empty, RESTORE = restore,
+    FLUSHDB = empty, RESTORE = restore, RANDOMKEY = drawn,
+    SPOP = drawn, SRANDMEMBER = drawn, HRANDFIELD = drawn, ZRANDMEMBER = drawn,
     SET = with_options(4), GETEX = with_options(3), HSETEX = with_options(3), HGETEX = with_options(3),
     SETEX = setex(1000), PSETEX = setex(1),
     EXPIRE = expire(1000, 'PEXPIREAT'), PEXPIRE = expire(1, 'PEXPIREAT'),
@@ -173,7 +202,7 @@ end)
 """
 _FOR_SCRIPT = """
 local redis = setmetatable(
-  CORE(function() return redis end, {now = tonumber(table.remove(ARGV))}), {__index = redis})
+  CORE(function() return redis end, MOMENT(table.remove(ARGV))), {__index = redis})
 """
 # A library's functions get the moment as one more argument, too; while it loads, `redis` is another.
 _FOR_LIBRARY = """
@@ -183,7 +212,7 @@ local function api() return redis end
 local timed = CORE(api, clock)
 local function held(callback)
   return function(keys, args)
-    clock.now = tonumber(table.remove(args))
+    clock.now = MOMENT(table.remove(args)).now
     return callback(keys, args)
   end
 end
@@ -204,8 +233,14 @@ local redis = {
   end,
 }
 """
-BEYOND = re.compile(r"explorer-refuses:([A-Z]+(?: DB| CLAIM)?)")
+# What is passed is the moment, and the seed of the script's chance.
+_MOMENT = (
+    "(function(now) math.randomseed(tonumber(string.match(now, ':(%d+)')) or 0) "
+    "return {now = tonumber(string.match(now, '^%d+'))} end)"
+)
+BEYOND = re.compile(r"explorer-refuses:([A-Z]+(?: DB| CLAIM| WITH)?)")
 """What a script is told of a command that reaches beyond the database."""
+_CHANCE = re.compile(r"rand|SPOP", re.IGNORECASE)
 _DIGEST = re.compile(r"\b[0-9a-f]{40}\b")
 _IDLE = re.compile(r"X(?:AUTO)?CLAIM|XPENDING|XREADGROUP", re.IGNORECASE)
 
@@ -216,6 +251,7 @@ def _line(lua: str) -> str:
         .replace("BASE", str(IDLE_BASE_MS))
         .replace("SCALE", str(IDLE_SCALE))
         .replace("MARK", "explorer-refuses:")
+        .replace("MOMENT", _MOMENT)
     )
 
 
@@ -241,6 +277,7 @@ class Scripts:
         self._written: dict[str, str] = {}
         self._texts: dict[str, str] = {}
         self._idle: set[str] = set()
+        self._chance: set[str] = set()
 
     def __contains__(self, digest: object) -> bool:
         return digest in self._wrapped
@@ -255,6 +292,8 @@ class Scripts:
             self._texts[digest] = text
             if _IDLE.search(text):
                 self._idle.add(digest)
+            if _CHANCE.search(text):
+                self._chance.add(digest)
         return digest
 
     def wrapped(self, digest: Any) -> str:
@@ -278,6 +317,10 @@ class Scripts:
     def reads_idle_times(self, digest: Any) -> bool:
         """True when what it does depends on how long entries are pending."""
         return _text(digest) in self._idle
+
+    def draws(self, digest: Any) -> bool:
+        """True when what it does may depend on chance."""
+        return _text(digest) in self._chance
 
     def library(self, code: Any) -> str:
         """A library of functions under the explorer's clock."""
