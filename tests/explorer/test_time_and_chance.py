@@ -246,6 +246,27 @@ class TestTime:
         )
         assert report.violations == 0, report
 
+    def test_a_set_has_one_order(self):
+        """Python's own is another one in each process, and with it the step that comes next."""
+        names = [f"member {n}" for n in range(40)]
+
+        def walk(redis, db):
+            found = redis.smembers("s")
+            piped = redis.pipeline(transaction=True).smembers("s").execute()[0]
+            assert isinstance(found, set)
+            assert found == set(names)
+            assert found.pop() == names[0]
+            return [*found], [*(piped - {names[1]})], [*redis.sunion("s", "none")], str(piped)
+
+        names.sort()
+        due = names[1:], [names[0], *names[2:]], names, f"{{{str(names)[1:-1]}}}"
+        report = explore(
+            {"a": walk},
+            given=lambda r, d: r.sadd("s", *names),
+            invariant=lambda r, d, told: told["a"] == due,
+        )
+        assert report.violations == 0, report
+
     def test_keys_come_in_one_order(self):
         """KEYS and SCAN, on the wire and in Lua, whatever order the server has."""
         names = [f"key:{n}" for n in range(40)]

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis
@@ -219,7 +219,7 @@ class DirectRedis(redis.Redis):
             # the stream is ahead of the clock: the server takes the next id of the same moment
             transmit(self.wire, args)
             reply = self.parse_response(self.wire, args[0], **options)
-        return reply if convert is None else convert(reply)
+        return _held(reply if convert is None else convert(reply))
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "DirectPipeline":
         return DirectPipeline(self, transaction)
@@ -257,7 +257,7 @@ class DirectPipeline(Pipeline):
             reply = super().immediate_execute_command(*sent, **options)
         except ResponseError as error:
             raise _as_seen(error, self.direct.wiring) from None
-        return reply if convert is None else convert(reply)
+        return _held(reply if convert is None else convert(reply))
 
     def _execute_transaction(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
         return self.run(super()._execute_transaction, connection, commands, raise_on_error)
@@ -281,7 +281,7 @@ class DirectPipeline(Pipeline):
         told = [
             _as_seen(reply, wiring)
             if isinstance(reply, Exception)
-            else (reply if convert is None else convert(reply))
+            else _held(reply if convert is None else convert(reply))
             for reply, (_, convert) in zip(replies, prepared, strict=True)
         ]
         if raise_on_error:  # here, as the commands that redis-py would name are the changed ones
@@ -345,6 +345,47 @@ class HeldInfo(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         return self[key] if key in self or key in self._others else default
+
+
+class SetInOrder(set[Any]):
+    """A set of a reply, in the order of its members: Python has another one in each process."""
+
+    __class__ = set  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(sorted(super().__iter__(), key=lambda one: (type(one).__name__, one)))
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(repr, self))}}}" if self else "set()"
+
+    def pop(self) -> Any:
+        one = next(iter(self), None)
+        if not self:
+            raise KeyError("pop from an empty set")
+        self.remove(one)
+        return one
+
+
+def _in_order(name: str) -> Callable[..., Any]:
+    plain = getattr(set, name)
+
+    @functools.wraps(plain)
+    def made(self: set[Any], *others: Any) -> Any:
+        found = plain(self, *others)
+        return SetInOrder(found) if type(found) is set else found
+
+    return made
+
+
+for _name in (
+    "__and__", "__or__", "__sub__", "__xor__", "__rand__", "__ror__", "__rsub__", "__rxor__",
+    "copy", "difference", "intersection", "symmetric_difference", "union",
+):  # fmt: skip
+    setattr(SetInOrder, _name, _in_order(_name))
+
+
+def _held(reply: Any) -> Any:
+    return SetInOrder(reply) if type(reply) is set else reply
 
 
 def digest_of(script: Any) -> str:
