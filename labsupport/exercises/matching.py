@@ -140,9 +140,7 @@ def same(got: Any, due: Any, names: Names | None = None, *, stored: bool = False
         )
     if isinstance(due, Raised):
         return isinstance(got, Raised) and issubclass(got.kind, due.kind)
-    if (
-        got.__class__ is not due.__class__
-    ):  # a set of a reply in an exploration has a class of its own
+    if got.__class__ is not due.__class__:  # and not type(): a reply's set has one of its own
         return False
     if isinstance(due, float):
         return math.isclose(got, due, rel_tol=_CLOSE, abs_tol=_CLOSE)

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,18 +14,8 @@ from labsupport.errors import BeyondDatabaseError
 __all__ = ["keep_within", "on_a_server_of_yours"]
 
 _REFUSED = frozenset(
-    {
-        "BGREWRITEAOF",
-        "BGSAVE",
-        "DEBUG",
-        "FAILOVER",
-        "FLUSHALL",
-        "MIGRATE",
-        "MONITOR",
-        "MOVE",
-        "PSYNC",
-    }
-    | {"REPLICAOF", "SAVE", "SHUTDOWN", "SLAVEOF", "SWAPDB", "SYNC"}
+    {"BGREWRITEAOF", "BGSAVE", "DEBUG", "FAILOVER", "FLUSHALL", "MIGRATE", "MONITOR", "MOVE"}
+    | {"PSYNC", "REPLICAOF", "SAVE", "SHUTDOWN", "SLAVEOF", "SWAPDB", "SYNC"}
 )
 _REFUSED_PARTS = {
     "CLIENT": frozenset({"PAUSE", "UNPAUSE"}),
@@ -49,7 +40,9 @@ _SCRIPTS = frozenset({"EVAL", "EVAL_RO", "SCRIPT", "FUNCTION"})
 def on_a_server_of_yours(url: str) -> bool:
     """True for an address on the server that REDIS_URL names."""
     yours = os.environ.get("REDIS_URL", "").strip()
-    return bool(yours) and _address(url) == _address(yours)
+    with suppress(ValueError):  # `check_url` says what is wrong with it
+        return bool(yours) and _address(url) == _address(yours)
+    return False
 
 
 def keep_within(client: redis.Redis) -> None:
@@ -97,6 +90,8 @@ def _beyond(args: tuple[Any, ...], db: Any) -> str:
         for text in map(_text, rest[:3]):
             if found := _IN_A_SCRIPT.search(text):
                 return f"{found[2].upper()} in a script"
+    if (first, part) == ("CLIENT", "KILL"):  # one connection may be ended, and not all of a kind
+        return "" if _word(rest[1] if len(rest) > 2 else "") == "ID" else "CLIENT KILL"
     if first in _ALLOWED_PARTS:
         return "" if part in _ALLOWED_PARTS[first] else f"{first} {part}"
     if part in _REFUSED_PARTS.get(first, ()):

@@ -19,6 +19,7 @@ from labsupport import explore
 from labsupport.errors import NotSteppableError
 from labsupport.exploration.testbed import close_testbed
 from labsupport.explorer.clock import START, Clock
+from labsupport.servers import start_server
 
 MODULE = """
 import datetime
@@ -244,6 +245,25 @@ class TestTime:
             },
             invariant=lambda r, d, told: told["a"] == [[], [], None],
         )
+        assert report.violations == 0, report
+
+    @pytest.mark.parametrize(
+        "command", [("SPOP", "s", -1), ("SRANDMEMBER", "s", "x"), ("SPOP", "t")]
+    )
+    def test_a_draw_that_the_server_refuses(self, command):
+        """What is wrong with it is said in the server's words."""
+
+        def told(redis, db):
+            redis.sadd("s", 1)
+            redis.set("t", 1)
+            try:
+                return redis.execute_command(*command)
+            except ResponseError as error:
+                return str(error).partition(" script:")[0]
+
+        with start_server() as server, server.client() as client:
+            due = told(client, None)
+        report = explore({"a": told}, invariant=lambda r, d, told: told["a"] == due)
         assert report.violations == 0, report
 
     def test_a_set_has_one_order(self):

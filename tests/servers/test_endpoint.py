@@ -580,7 +580,8 @@ class TestUrls:
 BEYOND = [
     "FLUSHALL", "SWAPDB 0 1", "MOVE n 1", "SELECT 1", "COPY n m DB 1", "CONFIG SET maxmemory 1",
     "CONFIG REWRITE", "SHUTDOWN NOSAVE", "DEBUG SLEEP 0", "REPLICAOF NO ONE", "FAILOVER", "SAVE",
-    "BGSAVE", "MONITOR", "SCRIPT FLUSH", "FUNCTION FLUSH", "CLIENT PAUSE 1", "ACL SETUSER x",
+    "BGSAVE", "MONITOR", "SCRIPT FLUSH", "FUNCTION FLUSH", "CLIENT PAUSE 1", "CLIENT KILL TYPE normal",
+    "ACL SETUSER x",
     "ACL LIST", "SLOWLOG RESET", "LATENCY RESET", "MEMORY PURGE", "MODULE LOAD x", "CLUSTER RESET",
 ]  # fmt: skip
 BEYOND_IN_A_SCRIPT = ["return redis.call('FLUSHALL')", 'return redis.pcall( "swapdb", 0, 1)']
@@ -640,6 +641,17 @@ class TestBounds:
         assert lab.config_get("maxmemory")
         assert lab.client_id()
         assert lab.acl_whoami() == "default"
+
+    @pytest.mark.parametrize(
+        "url", ["redis://h:99999999", "redis://:secret@h:x", "redis://[", "nonsense"]
+    )
+    def test_a_variable_that_is_no_address(self, monkeypatch, url):
+        """Whoever asks for it is told; a server of the lab's own doesn't mind."""
+        monkeypatch.setenv("REDIS_URL", url)
+        with start_server() as own, own.client() as client:
+            assert client.ping()
+        with pytest.raises(InvalidSettingError):
+            open_redis()
 
     def test_a_server_of_the_labs_own(self, lab):
         """Beside it, a server of the lab's own may be hurt as before."""

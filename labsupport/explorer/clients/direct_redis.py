@@ -23,18 +23,8 @@ __all__ = ["DirectPipeline", "DirectRedis", "Wiring", "note_times", "transmit"]
 _BEYOND = frozenset(
     {"ACL", "AUTH", "BGREWRITEAOF", "BGSAVE", "CLUSTER", "DEBUG", "FAILOVER", "FLUSHALL", "HELLO"}
     | {"MIGRATE", "MODULE", "MONITOR", "MOVE", "PSUBSCRIBE", "PSYNC", "QUIT", "REPLICAOF", "RESET"}
-    | {"SENTINEL"}
-    | {
-        "LASTSAVE",
-        "SAVE",
-        "SELECT",
-        "SHUTDOWN",
-        "SLAVEOF",
-        "SSUBSCRIBE",
-        "SUBSCRIBE",
-        "SWAPDB",
-        "SYNC",
-    }
+    | {"LASTSAVE", "SAVE", "SELECT", "SENTINEL", "SHUTDOWN", "SLAVEOF", "SSUBSCRIBE", "SUBSCRIBE"}
+    | {"SWAPDB", "SYNC"}
 )
 _ALLOWED = {
     "CLIENT": frozenset({"ID", "INFO", "LIST", "GETNAME", "UNBLOCK"}),
@@ -62,8 +52,8 @@ _SPECIAL = (
     | _ALLOWED.keys()
     | _IDLE
     | _BEYOND_WITH.keys()
-    | {"HRANDFIELD", "RANDOMKEY", "SPOP", "SRANDMEMBER", "ZRANDMEMBER"}
-    | {"FLUSHDB", "INFO", "SCRIPT"}
+    | _DRAWN
+    | {"FLUSHDB", "INFO", "RANDOMKEY", "SCRIPT"}
 )
 
 
@@ -83,6 +73,7 @@ class Wiring:
         state: a digest of its data.
         libraries: those of functions that the run has loaded, by name.
         has_library: whether the server has one.
+        draws: how often each client has let the server draw, by its name.
     """
 
     def __init__(self, clock: Clock, scripts: Scripts, empty: tuple[Any, ...]) -> None:

@@ -156,8 +156,9 @@ _PREFIX = """
     if name == 'RANDOMKEY' then
       for i = #from, 1, -1 do if from[i] == 'HIDDEN' then table.remove(from, i) end end
     end
-    local found, wanted = {}, count and whole(count) or 1
-    if not wanted or a[4] then error({err = 'MARK' .. name .. ' WITH'}) end
+    if a[4] then error({err = 'MARK' .. name .. ' WITH'}) end
+    local found, wanted = {}, count == nil and 1 or whole(count)
+    if not wanted or (name == 'SPOP' and wanted < 0) then return call(unpack(a)) end
     for i = 1, wanted < 0 and -wanted or math.min(wanted, #from) do
       if #from == 0 then break end
       local at = math.random(#from)

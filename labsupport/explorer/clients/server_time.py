@@ -285,7 +285,7 @@ class IdleTimes:
                 since = idle_of(idle)
                 self._delivered[name] = now - since
             kept = self._kept[name] = IDLE_BASE_MS if since == 0 else scaled_idle(since)
-            if not 0 <= idle - kept < IDLE_SCALE // 4:  # else it has this idle time already
+            if not 0 <= idle - kept < IDLE_SCALE // 20:  # else it has this idle time already
                 self._send("XCLAIM", key, group, consumer, 0, entry, "IDLE", kept, "JUSTID")
 
     def moments_us(self) -> list[int]:
