@@ -25,6 +25,9 @@ __all__ = ["Adversary", "Powers"]
 MAX_IDLE = 1_000
 """A client that repeats a step so often in vain, with nobody else to move, would do so for ever."""
 
+MAX_PATIENCE = 300
+"""The same, of one that repeats it while others stand still, though they could move."""
+
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
 _PASS = Move("pass", "time")
 _READ = re.compile(r"\s*select\b(?!.*\bfor\s+update\b)", re.IGNORECASE | re.DOTALL)
@@ -82,6 +85,7 @@ class Adversary:
         self._system = system
         self._named = {actor.name: actor for actor in actors}
         self._endless: set[int] = set()  # sites that are known to repeat for ever
+        self._idled: set[int] = set()  # sites at which somebody has given up, in this run
         self._names = Names()
         self._keys: dict[str, str] = {}  # of the keys that may expire, by the name in this run
         self._lost = 0
@@ -108,6 +112,7 @@ class Adversary:
         self._keys = {}
         self.serial = serial
         self._lost = self._passed = 0
+        self._idled = set()
         if len(self.actors) > len(self.clients):
             self.actors = list(self.clients)
             self._named = {actor.name: actor for actor in self.clients}
@@ -144,6 +149,8 @@ class Adversary:
         live = [actor for actor in self.actors if actor.live]
         ready = [actor for actor in live if actor.ready]
         moves = [actor.move for actor in ready if not actor.parked]
+        if moves and len(moves) < len(ready):
+            moves += self._patience(ready)
         if not live or (moves and self.powers.none):
             return moves
         more = [Move("crash", a.name) for a in live if a.name in self.powers.crashes]
@@ -155,6 +162,16 @@ class Adversary:
                 more.append(_PASS)
             return moves + more
         return self._ways_out(live, ready, others=bool(more)) + more
+
+    def _patience(self, ready: list[Actor]) -> list[Move]:
+        """Those who repeat a step in vain may do so until they give up, while others stand still."""
+        return [
+            Move("idle", actor.name)
+            for actor in ready
+            if actor.parked
+            and actor.pending
+            and actor.pending.site not in self._endless | self._idled
+        ]
 
     def last_resort(self) -> Move | None:
         """What the environment does when nothing else ends a wait: a time to live ends by itself."""
@@ -271,20 +288,31 @@ class Adversary:
     def _idle(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         """Let a client retry while nothing else moves; True when it does something else."""
         assert operation is not None
+        others = any(one.ready and not one.parked for one in self.actors)
+        begin = actor.whole.monotonic()
         self.trace.append(Taken(actor.move, operation))
         try:
-            for attempt in range(MAX_IDLE):
-                if attempt > _HASTE_AFTER:
+            for attempt in range(MAX_PATIENCE if others else MAX_IDLE):
+                if attempt > (MAX_PATIENCE // 2 if others else _HASTE_AFTER):
                     actor.haste = min(actor.haste * 2, 1 << 40)
                 actor.proceed()
                 self.moved += 1
                 if not actor.ready or not actor.parked:
-                    return True
+                    self._idled.add(operation.site)
+                    if not others:
+                        return True
+                    self.trace[-1] = Taken(actor.move, operation, "until it gives up")
+                    return self._gave_up(actor, actor.whole.monotonic() - begin)
         finally:
             actor.haste = 1
         self.trace.pop()
         self._endless.add(operation.site)
         return False
+
+    def _gave_up(self, actor: Actor, seconds: float) -> bool:
+        """True unless what it waited for would have ended before: it sleeps, or a TTL was shorter."""
+        until = self._system.clock.now_us + seconds * 1e6
+        return actor.whole.wake_us is None and all(at > until for at in self._system.deadlines_us())
 
     def _expire(self, move: Move) -> None:
         self.trace.append(Taken(move, None, move.who))

@@ -257,7 +257,7 @@ def _report(
                 step = checker.steps([taken], names)[0]
                 yield Moment(step, system.contents(), system.rows(tables))
 
-    def anew(moves: tuple[Move, ...]) -> Rerun:
+    def anew(moves: Iterable[Move]) -> Rerun:
         with _resumed(search, functions):
             return run_again(search, moves, tables)
 

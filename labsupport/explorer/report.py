@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -142,9 +142,7 @@ class Report:
     again: Callable[[tuple[Move, ...]], Iterator[Moment]] | None = field(
         default=None, compare=False, repr=False
     )
-    anew: Callable[[tuple[Move, ...]], Rerun] | None = field(
-        default=None, compare=False, repr=False
-    )
+    anew: Callable[[Iterable[Move]], Rerun] | None = field(default=None, compare=False, repr=False)
 
     @property
     def violations(self) -> int:

@@ -24,7 +24,7 @@ def tables_of(steps: Iterable[Step]) -> list[str]:
     return sorted(name for name in found if re.fullmatch(r"\w+", name))
 
 
-def run_again(search: Search, moves: Sequence[Move], tables: Sequence[str]) -> Rerun:
+def run_again(search: Search, moves: Iterable[Move], tables: Sequence[str]) -> Rerun:
     """Run one order and judge it; call it while exploring.
 
     Args:

@@ -7,7 +7,7 @@ that differ only in steps that commute be completed once.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -135,18 +135,19 @@ class Search:
         finally:
             self.adversary.end()
 
-    def rerun(self, moves: Sequence[Move], look: Callable[[], None]) -> tuple[Ending, list[Move]]:
+    def rerun(self, moves: Iterable[Move], look: Callable[[], None]) -> tuple[Ending, list[Move]]:
         """Run one order to its end, one client after the other where `moves` does not say.
 
         Args:
-            moves: the order; what cannot be made where it stands is left out.
+            moves: the order, each asked for when it is its turn; what cannot be made where it stands
+                is left out.
             look: called before the first step and after each; may look at the state.
 
         Returns:
             how it ended, and the moves that were made. The checker can look at it until `dismiss`.
         """
         self._same_draws()
-        wanted, made, vain = list(moves), list[Move](), set[Move]()
+        wanted, made, vain = iter(moves), list[Move](), set[Move]()
         self._begin(serial=False)
         look()
         while len(made) < MAX_STEPS:
@@ -163,14 +164,13 @@ class Search:
             look()
         return Ending.ENDLESS, made
 
-    def _next(self, wanted: list[Move], vain: set[Move]) -> Move | None:
+    def _next(self, wanted: Iterator[Move], vain: set[Move]) -> Move | None:
         """The next wanted move that can be made, else the first client's; None when there is none."""
         possible = self.adversary.moves()
         if not possible and self.adversary.stuck and (resort := self.adversary.last_resort()):
             possible = [resort]
         possible = [move for move in possible if move not in vain]
-        while wanted:
-            move = wanted.pop(0)
+        for move in wanted:
             waits = Move("idle", move.who) if move.kind == "step" else move
             found = next((one for one in (move, waits) if one in possible), None)
             if found is not None:
@@ -266,7 +266,7 @@ class Search:
         left = {move.kind for move in choice.moves if move not in choice.void}
         if chosen.kind == "step" and left <= {"crash"}:  # all wait for locks that others hold
             return Ending.STUCK
-        waits = {"idle", "timeout", "pass"}
+        waits = {"step", "idle", "timeout", "pass"}
         ways = {move for move in choice.moves if move.kind != "crash"}  # a crash need not come
         if choice.void >= ways and {move.kind for move in ways} <= waits:
             resort = None if choice.resort else self.adversary.last_resort()

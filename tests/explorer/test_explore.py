@@ -1,5 +1,6 @@
 """The interleaving explorer, on a real Redis and a real database."""
 
+import asyncio
 import contextvars
 import functools
 import hashlib
@@ -562,6 +563,56 @@ class TestWaiting:
 
         report = explore({"a": patient}, invariant=lambda r, d: r.exists("gave_up") == 1)
         assert (report.violations, report.exhausted) == (0, True)
+
+    @pytest.mark.parametrize("pause", [0, 0.05])
+    @pytest.mark.parametrize("attempts", [2, 3, 20])
+    def test_a_bounded_wait_gives_up_while_the_holder_stands_still(self, attempts, pause):
+        """However many attempts it makes: others need not move meanwhile."""
+
+        def impatient(redis, db):
+            for _ in range(attempts):
+                if redis.set("lock", "x", nx=True, px=10_000):
+                    break
+                time.sleep(pause)
+            lost_update(redis, db)
+            redis.delete("lock")
+
+        clients = {"a": impatient, "b": impatient}
+        report = explore(clients, invariant=lambda r, d: r.get("n") == "2", passes=False)
+        assert report.exhausted
+        assert report.violations > 0
+        assert attempts == 2 or "SET lock x NX PX 10000 → nil, until it gives up" in str(report)
+
+    def test_nobody_gives_up_after_what_would_have_ended_the_wait_in_a_coroutine(self):
+        """The same where the event loop sleeps."""
+
+        async def patient(redis, db):
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                if await redis.set("lock", "x", nx=True, px=10_000):
+                    await redis.delete("lock")
+                    return
+                await asyncio.sleep(0.01)
+            await redis.set("gave_up", 1)
+
+        clients = {"a": patient, "b": patient}
+        report = explore(clients, invariant=lambda r, d: not r.exists("gave_up"), passes=False)
+        assert (report.exhausted, report.violations) == (True, 0)
+
+    def test_nobody_gives_up_after_what_would_have_ended_the_wait(self):
+        """A wait of a minute for a lock of ten seconds does not end in vain."""
+
+        def patient(redis, db):
+            for _ in range(20):
+                if redis.set("lock", "x", nx=True, px=10_000):
+                    redis.delete("lock")
+                    return
+                time.sleep(3)
+            redis.set("gave_up", 1)
+
+        clients = {"a": patient, "b": patient}
+        report = explore(clients, invariant=lambda r, d: not r.exists("gave_up"), passes=False)
+        assert (report.exhausted, report.violations) == (True, 0)
 
     def test_spinning_for_ever_is_a_finding(self):
         """A client that spins for ever is named, with what it repeats."""

@@ -7,7 +7,7 @@ from redis.commands import CoreCommands
 
 from labsupport.errors import InvalidSettingError, NotSteppableError
 
-__all__ = ["Node", "as_nodes"]
+__all__ = ["Node", "NodePipeline", "as_nodes"]
 
 _SCRIPTED = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _MANY_KEYS = frozenset({"DEL", "EXISTS", "MGET", "TOUCH", "UNLINK"})
@@ -36,12 +36,21 @@ class Node(CoreCommands):
         self._event_dispatcher: Any = None
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        return self._client.execute_command(*self._named(args), **options)
+        reply = self._client.execute_command(*self.named(args), **options)
+        self.answered()
+        return reply
+
+    def answered(self) -> None:
+        """Called when a reply has come."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "NodePipeline":
+        """As redis-py's: a transaction is one step."""
+        return NodePipeline(self, self._client.pipeline(transaction, shard_hint))
 
     def get_encoder(self) -> Any:
         return self._client.get_encoder()
 
-    def _named(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def named(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The command with this node's keys."""
         command = str(args[0]).upper()
         if command in _NO_KEY:
@@ -55,18 +64,62 @@ class Node(CoreCommands):
                 f"A node of the explorer does not know the command {command}.",
                 f"It knows {', '.join(sorted(_ONE_KEY | _MANY_KEYS | _SCRIPTED | _NO_KEY))}.",
             )
-        keys = [f"{self.name}:{_text(key)}" for key in args[first:after]]
-        return (*args[:first], *keys, *args[after:])
+        return (*args[:first], *map(self.key, args[first:after]), *args[after:])
 
-    def pipeline(self, *args: Any, **options: Any) -> Any:
+    def key(self, key: Any) -> str:
+        """What the explorer's server has the node's key under."""
+        return f"{self.name}:{_text(key)}"
+
+    def lock(self, *args: Any, **options: Any) -> Any:
         raise NotSteppableError(
-            "A node of the explorer has no pipeline.", "Send its commands one by one, or a script."
+            "A node of the explorer has neither lock, nor pubsub, nor monitor.",
+            "Send its commands.",
         )
 
-    lock = pubsub = monitor = pipeline
+    pubsub = monitor = lock
 
     def __repr__(self) -> str:
         return f"<{self.name}, played by the explorer>"
+
+
+class NodePipeline(CoreCommands):
+    """A pipeline to one node.
+
+    Args:
+        node: knows the names of its keys.
+        pipeline: that of the explorer's client.
+    """
+
+    def __init__(self, node: Node, pipeline: Any) -> None:
+        self._node, self._pipeline = node, pipeline
+        self._event_dispatcher: Any = None
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        reply = self._pipeline.execute_command(*self._node.named(args), **options)
+        return self if reply is self._pipeline else reply
+
+    def watch(self, *names: Any) -> Any:
+        return self._pipeline.watch(*map(self._node.key, names))
+
+    def unwatch(self) -> Any:
+        return self._pipeline.unwatch()
+
+    def execute(self, raise_on_error: bool = True) -> Any:
+        replies = self._pipeline.execute(raise_on_error)
+        self._node.answered()
+        return replies
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipeline, name)
+
+    def __enter__(self) -> "NodePipeline":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pipeline.reset()
+
+    def __len__(self) -> int:
+        return len(self._pipeline)
 
 
 def as_nodes(client: redis.Redis, count: int = 5) -> list[Node]:
