@@ -12,6 +12,7 @@ from labsupport.exercises.rehearsal import (
     Remains,
     play_after,
     play_at_once,
+    play_overtaken,
     without_unpromised,
 )
 from labsupport.exercises.state import frozen
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ATTACKS", "Attack", "attack"]
 
 _MOST_WAITS = 3
+_OVERTAKEN = (6, 12, 36)  # how often: ten attempts of three steps each are not enough
 
 Attempt = Callable[[Case, int], tuple[int, Breach | None]]
 """Tries a case with so many runs at the most; returns how many it took, and the breach."""
@@ -107,6 +109,11 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
     except Exception:
         if not broken:
             raise
+    for case in contract.rare if one is ATTACKS[0] and not broken else ():
+        took, breach = attempt(case, one.runs)
+        spent += took
+        if breach is not None:
+            return spent, breach
     if not broken:
         return spent, None
     smallest = min(broken, key=lambda text: (len(text), text))
@@ -160,6 +167,30 @@ def _at_once(contract: Contract, answer: Functions) -> Attempt:
         return play_at_once(
             contract, answer, case, attack="several clients at once", most=min(most, 500)
         )
+
+    return attempt
+
+
+def _overtaken(contract: Contract, answer: Functions) -> Attempt:
+    """Before each step of one client another makes a call, many times; then it is left alone."""
+
+    def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+        if len(case.programs) < 2:
+            return 0, None
+        (one, calls), (two, rivals) = list(case.programs.items())[:2]
+        spent = 0
+        for times in (_OVERTAKEN[-1], *_OVERTAKEN):  # the fewer, the easier to read
+            many = (tuple(rivals) * times)[:times]
+            meeting = Case(case.start, {one: calls, two: many})
+            took, breach = play_overtaken(
+                contract, answer, meeting, attack="a client that is overtaken at every step"
+            )
+            spent += took
+            if breach is None and not spent > 2:
+                break
+            if breach is not None and spent > 2:
+                return spent, breach
+        return spent, None
 
     return attempt
 
@@ -285,6 +316,10 @@ ATTACKS = (
     Attack(
         "several clients at once", "", 20, 2_500,
         lambda contract: contract.races(), _at_once,
+    ),
+    Attack(
+        "a client that is overtaken at every step", "", 4, 40,
+        lambda contract: contract.races(), _overtaken,
     ),
     Attack(
         "several clients whose clocks differ", "clocks", 6, 500,

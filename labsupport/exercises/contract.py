@@ -177,7 +177,8 @@ class Contract:
         effort: the share of an attack's runs that it gets, where each run takes long.
         starts: strategy for what is in Redis before.
         calls: strategy for one call of anybody, in sequence.
-        always: cases in sequence that are tried whatever is drawn.
+        always: cases in sequence that are tried whatever is drawn, before all others.
+        rare: the same, after all others: each takes more to understand.
     """
 
     answer: ClassVar[str]
@@ -194,6 +195,7 @@ class Contract:
     patient: ClassVar[Sequence[str]] = ()
     effort: ClassVar[float] = 1.0
     always: "ClassVar[Sequence[Case]]" = ()
+    rare: "ClassVar[Sequence[Case]]" = ()
     starts: "ClassVar[SearchStrategy[State]]"
     calls: "ClassVar[SearchStrategy[Call]]"
 

@@ -9,6 +9,7 @@ from typing import Any
 from labsupport.exercises.attacks import attack
 from labsupport.exercises.contract import Contract
 from labsupport.exercises.exercise import Outcome
+from labsupport.exercises.matching import listed
 from labsupport.exercises.rehearsal import Breach
 
 __all__ = ["Refusal", "judged_by"]
@@ -47,7 +48,7 @@ class Refusal:
         lines = [self._begins]
         if case.programs:
             for who, calls in case.programs.items():
-                lines.append(f"{who}: {', '.join(call.shown(who) for call in calls)}")
+                lines.append(f"{who}: {listed([call.shown(who) for call in calls])}")
             if self.counterexample:
                 lines += ["", _timeless(report.schedule.rpartition("\n\n")[0])]
         if report is None:

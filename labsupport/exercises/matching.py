@@ -1,6 +1,7 @@
 """Whether what an answer gave is what is due: value and type, and values that only it can know."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = [
     "Rising",
     "Skipped",
     "Words",
+    "listed",
     "lives_as",
     "same",
     "typed",
@@ -23,6 +25,7 @@ __all__ = [
 
 _CLOSE = 1e-6
 _ROUNDING_MS = 5
+_MOST_LISTED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +195,10 @@ def typed(got: Any, due: Any) -> tuple[str, str]:
             for text, kind, one in zip((shown, wanted), kinds, (got, due), strict=True)
         )
     return shown, wanted
+
+
+def listed(texts: Sequence[str], then: str = ", ") -> str:
+    """Texts in a row; of many, the first two and the last."""
+    if len(texts) > _MOST_LISTED:
+        texts = [*texts[:2], f"… ({len(texts)} in all)", texts[-1]]
+    return then.join(texts)

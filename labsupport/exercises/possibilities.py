@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labsupport.exercises.contract import ALONE, Blocked, Case, Contract, filled
-from labsupport.exercises.matching import Names, lives_as, same, typed
+from labsupport.exercises.matching import Names, listed, lives_as, same, typed
 from labsupport.exercises.state import KEPT, State, frozen, plain_text
 
 __all__ = ["Fault", "Possibilities", "Possibility", "compare"]
@@ -68,6 +68,10 @@ class Possibilities:
         starts: the model's states to begin with, when several explain what a fault has left.
         expires: what has a TTL may expire at any moment.
         outwaited: who is blocked by what has a TTL may wait until it has expired.
+
+    Attributes:
+        cut: True when there are more orders than were worked out: what none of them explains is not
+            wrong.
     """
 
     def __init__(
@@ -82,6 +86,9 @@ class Possibilities:
         self._contract = contract
         self._outwaited = outwaited
         self._expires = expires
+        self.cut = False
+        # Redis says what a class has not with ^, and fnmatch with !
+        self._lapses = [one.replace("[^", "[!") for one in contract.lapses]
         self._case = case
         self._starts = starts or [case.start]
         self._serial: list[Possibility] | None = None
@@ -179,9 +186,10 @@ class Possibilities:
                 todo.append((start, (*order, (who, ()))))
             state = played.possibility.state
             for key, life in state.lives.items() if self._expires else ():
-                lapses = any(fnmatch.fnmatchcase(key, one) for one in self._contract.lapses)
+                lapses = any(fnmatch.fnmatchcase(key, one) for one in self._lapses)
                 if lapses and life is not KEPT and key in state:  # the model knows its content
                     todo.append((start, (*order, (None, (key,)))))
+        self.cut = self.cut or bool(todo)
 
     def _play(self, start: State, order: tuple["_Move", ...]) -> "_Played":
         state = start.copy()
@@ -281,7 +289,9 @@ def _left(contract: Contract, start: State, view: State, due: State, names: Name
 
 
 def _all_told(told: Told, was: str = "was given ") -> str:
-    parts = [f"{who} {was}{', then '.join(map(repr, replies))}" for who, replies in told.items()]
+    parts = [
+        f"{who} {was}{listed(list(map(repr, replies)), ', then ')}" for who, replies in told.items()
+    ]
     return " and ".join(part for part in parts)
 
 

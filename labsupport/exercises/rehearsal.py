@@ -1,7 +1,7 @@
 """One case, for real: an answer is run in it by the explorer and compared with what may come of it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -13,11 +13,21 @@ from labsupport.exercises.state import KEPT, State, frozen
 from labsupport.exploration import explore
 from labsupport.explorer.clients.actor import actor_here
 from labsupport.explorer.clients.stand_ins import Timekeeper, timekeeper_here
+from labsupport.explorer.operations import Move
+from labsupport.explorer.search import MAX_STEPS
 
-__all__ = ["Breach", "Remains", "play_after", "play_at_once", "without_unpromised"]
+__all__ = [
+    "Breach",
+    "Remains",
+    "play_after",
+    "play_at_once",
+    "play_overtaken",
+    "without_unpromised",
+]
 
 _MOST_CHOICES = 200  # of a model, in one call
 _MOST_MODELS = 16  # that fit what was seen, and may differ in what was not
+_MOST_STEPS = 30  # of one call, until the next step of a client that is overtaken
 _MORE_RUNS = 150  # after the first breach, to find a shorter schedule
 
 
@@ -115,19 +125,6 @@ def play_at_once(
     if clocks:
         moves["clocks"] = clocks
 
-    def client(who: str) -> Callable[[Any, Any], None]:
-        def run(redis: Any, db: Any) -> None:
-            keeper = _keeper(who, case)
-            for call in case.programs[who]:
-                call = filled(call, zip(case.programs[who], notes.told[who], strict=False))
-                begin = keeper.monotonic()
-                notes.told[who].append(_reply(contract, answer, redis, db, who, call))
-                own = call.name in answer and call.name not in contract.patient
-                if own and keeper.monotonic() > begin:
-                    notes.waited = who
-
-        return run
-
     def fault_of(redis: Any, db: Any) -> Fault | None:
         if notes.waited and "waits" in contract.clauses:
             return Fault("waits", f"{notes.waited} waited for somebody else.")
@@ -157,7 +154,7 @@ def play_at_once(
 
     faults: dict[str, Fault] = {}
     moves = {"passes": False, **moves}  # time passes only where a contract says so
-    clients = {who: client(who) for who in case.programs}
+    clients = {who: _client(contract, answer, case, who, notes) for who in case.programs}
     try:
         report = explore(
             clients, given=given, invariant=stop_at_first, prune=True, max_runs=most, **moves
@@ -179,6 +176,75 @@ def play_at_once(
         raise
     endless = None if waits else _endless(report)
     return runs, Breach(attack, case, endless, report=report) if endless else None
+
+
+def play_overtaken(
+    contract: Contract, answer: Functions, case: Case, *, attack: str
+) -> tuple[int, Breach | None]:
+    """Run one order of two clients' steps: before each step of the first, the other makes a call.
+
+    Returns:
+        How many orders were run, and the breach, if there was one.
+    """
+    notes = _Notes()
+    possible = Possibilities(contract, case)
+    one, two = case.programs
+    faults: list[Fault] = []
+
+    def given(redis: Any, db: Any) -> None:
+        notes.told = {who: [] for who in case.programs}
+        notes.wrote_at = _now(redis)
+        contract.write(case.start, redis, db)
+
+    def explained(redis: Any, db: Any) -> bool:
+        view = contract.read(redis, db)
+        elapsed_ms = (view.at - notes.wrote_at) * 1000
+        _, fault = possible.explaining(notes.told, view, elapsed_ms)
+        if fault is None or possible.cut:
+            return True
+        faults[:] = [fault]
+        raise AssertionError(fault.text)
+
+    def moves() -> Iterator[Move]:
+        for _ in range(MAX_STEPS):
+            yield Move("step", one)
+            made = len(notes.told[two])
+            for _ in range(_MOST_STEPS):
+                if len(notes.told[two]) == made < len(case.programs[two]):
+                    yield Move("step", two)
+
+    clients = {who: _client(contract, answer, case, who, notes) for who in case.programs}
+    try:
+        report = explore(clients, given=given, invariant=explained, max_runs=1, passes=False)
+    except NotSteppableError as error:
+        if "took no step" in error.problem:
+            return 1, None
+        raise
+    assert report.anew is not None
+    if report.findings:  # one after the other: that is another attack's
+        return 1, None
+    finding = report.anew(moves()).finding
+    if finding is None or finding.kind != "broken":
+        return 2, None
+    return 2, Breach(attack, case, faults[0], report=replace(report, findings=(finding,)))
+
+
+def _client(
+    contract: Contract, answer: Functions, case: Case, who: str, notes: _Notes
+) -> Callable[[Any, Any], None]:
+    """One of those who meet in a case."""
+
+    def run(redis: Any, db: Any) -> None:
+        keeper = _keeper(who, case)
+        for call in case.programs[who]:
+            call = filled(call, zip(case.programs[who], notes.told[who], strict=False))
+            begin = keeper.monotonic()
+            notes.told[who].append(_reply(contract, answer, redis, db, who, call))
+            own = call.name in answer and call.name not in contract.patient
+            if own and keeper.monotonic() > begin:
+                notes.waited = who
+
+    return run
 
 
 def play_after(

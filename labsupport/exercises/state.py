@@ -15,6 +15,8 @@ __all__ = ["KEPT", "Entries", "Scores", "State"]
 KEPT = None
 """The life of a key that stays until somebody deletes it."""
 
+_MOST_CHARACTERS = 600
+
 # Reads the whole database at one moment. KEYS: none; ARGV[1]: the key to leave out.
 # Returns the server's time, then for each key its name, type, PTTL and value. A hash without a TTL
 # whose fields all have one lives as long as the longest of them.
@@ -187,10 +189,14 @@ class State(dict[str, Any]):
 
 
 def plain_text(value: Any) -> str:
-    """A value in a few characters, sets in order."""
+    """A value in a few characters, sets in order; of a long one the beginning and the end."""
     if isinstance(value, set | frozenset):
-        return "{" + ", ".join(map(repr, sorted(value))) + "}"
-    return repr(value) if not isinstance(value, Scores) else repr(dict(value))
+        text = "{" + ", ".join(map(repr, sorted(value))) + "}"
+    else:
+        text = repr(value) if not isinstance(value, Scores) else repr(dict(value))
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    return f"{text[: _MOST_CHARACTERS // 2]} … ({len(value):,} in all) … {text[-40:]}"
 
 
 def _seconds(ms: Any) -> str:

@@ -1,17 +1,32 @@
 """The explorer at home in the lab: on the lab's Redis and shop, with reports that draw themselves."""
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from labsupport import explorer
 from labsupport.exploration.report import ShownReport
 from labsupport.exploration.testbed import close_testbed, open_system
 
-__all__ = ["ShownReport", "close_testbed", "explore", "open_system"]
+__all__ = ["ShownReport", "by_default", "close_testbed", "explore", "open_system"]
+
+_DEFAULTS: ContextVar[dict[str, Any]] = ContextVar("what explore is given by default")
 
 
 @functools.wraps(explorer.explore)
 def explore(*args: Any, **options: Any) -> ShownReport:
     """The explorer's `explore`, on the lab's own server and shop."""
-    options.setdefault("system", open_system())
+    options = {"system": open_system(), **_DEFAULTS.get({}), **options}
     return ShownReport.of(explorer.explore(*args, **options))
+
+
+@contextmanager
+def by_default(**options: Any) -> Iterator[None]:
+    """Give each `explore` in this block these options, where the call does not say otherwise."""
+    before = _DEFAULTS.set({**_DEFAULTS.get({}), **options})
+    try:
+        yield
+    finally:
+        _DEFAULTS.reset(before)

@@ -12,6 +12,7 @@ from labsupport.labs.caches.rows import Rows
 
 __all__ = ["GetProduct", "UserCache"]
 
+_LONG_SECONDS = 100_000_000
 _ASKED = "the count of calls that asked the database"
 
 
@@ -131,10 +132,13 @@ class GetProduct(_Asking):
         return st.builds(Case, self.starts, after=turns)
 
     def races(self) -> Any:
-        """At times one of them finds what it has kept itself, and it expires."""
-        get, expire = Call("get_product", (1,)), Call("expire", (1,))
-        expiring = self.starts.map(lambda start: Case(start, {"ada": (get, get), "bob": (expire,)}))
-        return st.one_of(super().races(), super().races(), expiring)
+        """At times what one has kept itself expires, or the other keeps that the row is gone."""
+        get, expire, remove = (Call(name, (1,)) for name in ("get_product", "expire", "remove"))
+        programs = st.sampled_from(
+            [{"ada": (get, get), "bob": (expire,)}, {"ada": (get,), "bob": (remove, get)}]
+        )
+        usual = super().races()
+        return st.one_of(usual, usual, st.builds(Case, self.starts, programs))
 
     def race_calls(self) -> Any:
         number = st.sampled_from([(1,), (1,), (0,)])
@@ -240,9 +244,19 @@ class UserCache(_Asking):
         return st.builds(Case, self.race_starts(), programs)
 
     def recoveries(self) -> Any:
+        """Others come at once; or when all that has a TTL is over, and the row is kept again."""
         get, update = Call("get_user", (1,)), Call("update_user", (1, "grace"))
         after = ("ada", get), ("bob", update), ("bob", get)
-        return self.race_starts().map(lambda start: Case(start, {"ada": (get,)}, after))
+        late = ("bob", Call(WAIT, (_LONG_SECONDS,))), ("bob", get), ("bob", get)
+        at_once = self.race_starts().map(lambda start: Case(start, {"ada": (get,)}, after))
+        much_later = self.starts.map(lambda start: Case(start, {"ada": (get,)}, late))
+        return st.one_of(at_once, at_once, much_later)
+
+    def wait(self, state: State, seconds: float) -> None:
+        """Whether a row is still there is not said."""
+        for key in state.settled(self.cached):
+            state.remove(key)
+            state.set_at("perhaps kept").add(key)
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """What is cached is the row; whether it is, is not said of clients at once."""

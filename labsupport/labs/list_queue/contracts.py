@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
-from labsupport.exercises.contract import ME, Call, Case, Contract
+from labsupport.exercises.contract import ME, WAIT, Call, Case, Contract
 from labsupport.exercises.matching import Raised
 from labsupport.exercises.state import Scores, State
 from labsupport.labs.queues.handling import Handle, PrinterAwayError
@@ -230,6 +230,19 @@ class ReleaseDue(Contract):
     _due = st.sampled_from([-5_000_000.0, -60_000.0, -1_500.0, -2.0])
     _later = st.sampled_from([15_000.0, 90_000.0, 3_600_000.0, 40_000_000_000.0])
     calls = st.one_of(st.just(Call("release_due")), st.just(Call("put", ("r",))))
+    rare = (
+        *(  # due at this very moment, or a little earlier in this second
+            Case(
+                State({"later": Scores({"a": due, "b": 260.0}), "jobs": []}),
+                after=(("ada", Call(WAIT, (0.25,))), ("ada", Call("release_due"))),
+            )
+            for due in (250.0, 249.0)
+        ),
+        Case(  # and more than a reply should hold
+            State({"later": Scores({f"n{n}": -1.0 - n for n in range(150)}), "jobs": []}),
+            after=(("ada", Call("release_due")),),
+        ),
+    )
     starts = st.builds(
         lambda later, jobs: State({"later": Scores(later), "jobs": jobs}),
         st.dictionaries(
@@ -279,9 +292,9 @@ class ReleaseDue(Contract):
     def release_due(self, state: State) -> Generator[Any, Any, int]:
         """What comes while it is at work may be moved, or left to the next."""
         moved = 0
-        later = state.scores_at("later")
-        first = {job for job, score in later.items() if score <= 0}
-        while due := sorted(job for job, score in later.items() if score <= 0):
+        later, now = state.scores_at("later"), state.get("clock", 0.0)
+        first = {job for job, score in later.items() if score <= now}
+        while due := sorted(job for job, score in later.items() if score <= now):
             job = yield due if first & {*due} else [*due, None]
             if job is None:
                 break
@@ -290,6 +303,10 @@ class ReleaseDue(Contract):
             moved += 1
             yield
         return moved
+
+    def wait(self, state: State, seconds: float) -> None:
+        super().wait(state, seconds)
+        state["clock"] = state.get("clock", 0.0) + seconds * 1000
 
     def put(self, state: State, job: str) -> None:
         state.list_at("jobs").insert(0, job)

@@ -19,7 +19,8 @@ def test_prices_stub(shop):
 
     shop has the coroutine functions price(product) and reprice(product, cents), and its engine;
     restock(shop.engine) writes product 1 at 100. Readers and changes come at once, also two
-    changes. When all have finished, the next reader must be told what the table says.
+    changes. When all have finished, the next reader must be told what the table says. Each
+    `explore` may run 2,000 orders.
     """
 
     async def up_to_date(redis, db):

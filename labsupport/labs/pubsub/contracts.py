@@ -195,6 +195,19 @@ class Confirm(Contract):
     _confirm = st.builds(Call, st.just("confirm"), st.tuples(_orders))
     calls = st.one_of(_confirm, _confirm, _confirm, st.just(Call(WAIT, (8_640_000,))))
     starts = st.just(State())
+    others: ClassVar = {
+        "others_order": lambda redis, count: redis.eval(
+            "for n = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'order', 'n' .. n) end",
+            1, "emails", count,
+        ),
+    }  # fmt: skip
+    _one = Call("confirm", ("42",))
+    rare = (  # however many wait to be sent
+        Case(
+            State(),
+            after=tuple(("ada", one) for one in (_one, Call("others_order", (1_500,)), _one)),
+        ),
+    )
 
     def races(self) -> Any:
         """Two or three callers for one order; or one of them for another order."""
@@ -227,6 +240,9 @@ class Confirm(Contract):
         """The orders that have an entry; at what place is not said."""
         orders = [fields.get("order", "no order") for _, fields in state.get("emails", ())]
         return {"the orders in emails": sorted(orders)}
+
+    def others_order(self, state: State, count: int) -> None:
+        state.list_at("emails").extend([0, {"order": f"n{n}"}] for n in range(1, count + 1))
 
     def confirm(self, state: State, order: str) -> Any:
         entries = state.list_at("emails")

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
-from labsupport.exercises.contract import ME, Call, Contract
+from labsupport.exercises.contract import ME, WAIT, Call, Case, Contract
 from labsupport.exercises.state import State
 
 __all__ = ["CountOnce", "TakeLock"]
@@ -33,6 +33,22 @@ class CountOnce(Contract):
     starts = st.dictionaries(
         st.sampled_from(["visits:home", "visits:d'Arc"]), st.sampled_from([9, 41])
     ).map(State)
+
+    rare = (  # each visit is remembered for a day of its own
+        Case(
+            State(),
+            after=tuple(
+                ("ada", call)
+                for call in (
+                    Call("count_once", ("home", "v1")),
+                    Call(WAIT, (80_000,)),
+                    Call("count_once", ("home", "v2")),
+                    Call(WAIT, (10_000,)),
+                    Call("count_once", ("home", "v2")),
+                )
+            ),
+        ),
+    )
 
     def race_calls(self) -> Any:
         return st.builds(
@@ -63,12 +79,13 @@ class TakeLock(Contract):
     }
     others: ClassVar = {
         "taken_over": lambda redis: redis.set("lock:till", "cyd", px=20_000),  # it had expired
+        "runs_out": lambda redis: redis.delete("lock:till"),
     }
     _ask = st.builds(
         Call,
         st.just("take_lock"),
-        st.tuples(st.sampled_from(["till", "d'Arc"]), st.just(ME), st.sampled_from([30, 90])),
-    ).map(lambda call: Call(call.name, (*call.args[:2], call.args[2] * 1000)))
+        st.tuples(st.sampled_from(["till", "d'Arc"]), st.just(ME), st.sampled_from([30.5, 90])),
+    ).map(lambda call: Call(call.name, (*call.args[:2], round(call.args[2] * 1000))))
     calls = _ask
 
     @staticmethod
@@ -84,6 +101,15 @@ class TakeLock(Contract):
         ask = Call("take_lock", ("till", ME, 90_000))
         return st.sampled_from([ask, ask, Call("taken_over")])
 
+    def races(self) -> Any:
+        """At times the lock that a caller has ends, or is another's by then."""
+        ask = Call("take_lock", ("till", ME, 90_000))
+        ends = st.sampled_from([Call("taken_over"), Call("runs_out")]).map(
+            lambda other: Case(self._start("ada"), {"ada": (ask,), "bob": (other,)})
+        )
+        usual = super().races()
+        return st.one_of(usual, usual, ends)
+
     def take_lock(self, state: State, name: str, token: str, ms: int) -> bool:
         if state.get(f"lock:{name}", token) != token:
             return False
@@ -92,3 +118,6 @@ class TakeLock(Contract):
 
     def taken_over(self, state: State) -> None:
         state.keep("lock:till", "cyd", 20_000)
+
+    def runs_out(self, state: State) -> None:
+        state.remove("lock:till")

@@ -12,7 +12,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from labsupport.exercises import Exercise
-from labsupport.labs.redlock.checks import check_change_stock, check_majority
+from labsupport.exercises.judge import judged_by
+from labsupport.labs.redlock.checks import check_majority
+from labsupport.labs.redlock.contracts import ChangeStock, Majority
 from labsupport.labs.redlock.dead_servers_checks import check_lock_on
 
 __all__ = ["EXERCISES"]
@@ -147,7 +149,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`sum(map(bool, votes)) > len(nodes) // 2 and validity > 0` is the whole condition; in "
             "every other case call `release(nodes, key, token)` and return None.",
         ),
-        check=check_majority,
+        check=judged_by(Majority(), also=check_majority),
     ),
     Exercise(
         number="08.2",
@@ -177,6 +179,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "Claim, then read, then `UPDATE … WHERE id = 1 AND claimed_by = :token`: it changes one "
             "row or none, and `db.execute` says which.",
         ),
-        check=check_change_stock,
+        check=judged_by(ChangeStock()),
     ),
 )

@@ -40,7 +40,7 @@ class Visit(Contract):
     _visit = st.builds(
         lambda name, idle_ms: Call("visit", (name, idle_ms)),
         st.sampled_from(["a", "a", "b"]),
-        st.sampled_from([30_000, 60_000, 900_000]),
+        st.sampled_from([30_000, 61_500, 900_000]),
     )
     calls = st.one_of(
         _visit,
@@ -171,19 +171,23 @@ class Rotate(Contract):
     @staticmethod
     def _start(sessions: Any, logged_in: Any) -> State:
         state = State()
-        for name, (fields, ms) in sessions.items():
-            state.keep(f"session:{name}", fields, ms)
         for user, ms in logged_in.items():
             name = f"there-{user}"
             state.keep(f"session:{name}", {"user": user}, 180_000)
             state.keep(f"sessions:{user}", {name}, ms)
+        for name, (fields, ms) in sessions.items():
+            state.keep(f"session:{name}", fields, ms)
+            if user := fields.get("user"):  # logged in already
+                state.lives.setdefault(f"sessions:{user}", 60_000_000)
+                state.set_at(f"sessions:{user}").add(name)
         return state
 
     _session = st.tuples(
         st.fixed_dictionaries(
-            {"cart": st.sampled_from(["1", ""])}, optional={"n": st.sampled_from(["9"])}
+            {"cart": st.sampled_from(["1", ""])},
+            optional={"n": st.just("9"), "user": st.sampled_from(["7", "9"])},
         ),
-        st.sampled_from([15_000, 90_000, 50_000_000]),
+        st.sampled_from([15_000, 90_400, 50_000_000]),
     )
     _logged_in = st.dictionaries(_users, st.sampled_from([170_000, 60_000_000]), max_size=2)
     starts = st.builds(

@@ -34,6 +34,14 @@ class _Windows(Contract):
         """A call so many seconds after the first moment."""
         raise NotImplementedError
 
+    @property
+    def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
+        """The limit is lowered while there are more calls in the window."""
+        many, few = ((3, 60),), ((1, 60),)
+        moments = ((0.0, many), (8.0, many), (16.0, many), (24.0, few))
+        calls = [(at, self.call("limit:7", limits, at)) for at, limits in moments]
+        return (Case(State(), after=in_time(calls)),)
+
     def limits(self) -> Any:
         """Strategy for the limits of a case; of an exercise with one limit, pairs of one."""
         raise NotImplementedError
@@ -44,15 +52,11 @@ class _Windows(Contract):
         def timed(limits: Any, steps: list[tuple[str, float]]) -> Case:
             unit = limits[len(steps) % len(limits)][1]
             moments = itertools.accumulate(step * unit for _, step in steps)
-            return Case(
-                State(),
-                after=in_time(
-                    [
-                        (at, self.call(key, limits, at))
-                        for (key, _), at in zip(steps, moments, strict=True)
-                    ]
-                ),
-            )
+            calls = [
+                (at, self.call(key, limits, at))
+                for (key, _), at in zip(steps, moments, strict=True)
+            ]
+            return Case(State(), after=in_time(calls))
 
         return st.builds(
             timed,
@@ -111,9 +115,9 @@ class Allow(_Windows):
     }
 
     def limits(self) -> Any:
-        return st.sampled_from([(1, 60), (2, 60), (3, 90.5), (2, 5_400), (5, 60), (2, 0.5)]).map(
-            lambda pair: (pair,)
-        )
+        return st.sampled_from(
+            [(1, 60), (2, 60), (3, 90.5), (2, 5_400), (5, 60), (2, 0.5), (1, 1.5)]
+        ).map(lambda pair: (pair,))
 
     def call(self, key: Any, limits: Any, seconds: float) -> Call:
         return Call("allow", (key, *limits[0], START + seconds))
@@ -189,6 +193,12 @@ class AllowAll(_Windows):
                 ((2, 60),),
             ]
         )
+
+    @property
+    def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
+        """Two of the limits have the same window, too."""
+        calls = [(0.0, self.call("limit:7", ((3, 60), (2, 60)), 0)) for _ in "123"]
+        return (*super().rare, Case(State(), after=in_time(calls)))
 
     def race_limits(self) -> Any:
         return st.sampled_from([((1, 60), (2, 90.5)), ((3, 60), (2, 90.5))])

@@ -57,7 +57,8 @@ def limiter_stub(redis, key, limit, window, clock):
     redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
     local used = redis.call('ZCARD', KEYS[1])
     if used >= limit then
-      return {0, 0, redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + window - now}
+      local leaves = redis.call('ZRANGE', KEYS[1], used - limit, used - limit, 'WITHSCORES')[2]
+      return {0, 0, leaves + window - now}
     end
     redis.call('ZADD', KEYS[1], now, ARGV[4])
     redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
@@ -78,7 +79,8 @@ def limiter_solution(redis, key, limit, window, clock):
     redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
     local used = redis.call('ZCARD', KEYS[1])
     if used >= limit then
-      return {0, 0, redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + window - now}
+      local leaves = redis.call('ZRANGE', KEYS[1], used - limit, used - limit, 'WITHSCORES')[2]
+      return {0, 0, leaves + window - now}
     end
     redis.call('ZADD', KEYS[1], now, ARGV[3])
     redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))

@@ -147,6 +147,18 @@ class TakeMany(_Bucket):
         "crash": "Callers come at once, and may crash",
     }
 
+    rare = (  # a small cost after a great one: how long the key has to live
+        Case(
+            State(),
+            after=in_time(
+                [
+                    (at, Call("take_many", ("bucket:7", 5, 0.5, cost)))
+                    for at, cost in ((0.0, 4), (0.0, 1), (5.0, 5))
+                ]
+            ),
+        ),
+    )
+
     def sequences(self) -> Any:
         def timed(bucket: tuple[int, float], steps: list[tuple[str, float, int]]) -> Case:
             capacity, rate = bucket

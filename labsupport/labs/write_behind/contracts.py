@@ -208,6 +208,7 @@ class ViewPage(_Views):
         "told": "The stream never has more than most entries",
         "left": "Count a view once",
         "ends": "nobody waits for room",
+        "waits": "nobody waits for room",
         "at once": "Others view pages, and a flusher empties the stream meanwhile",
         "crash": "who crashes has counted once, or not at all",
     }

@@ -23,8 +23,8 @@ class RenameUser(Rows):
     """02.1: the cache has what the database has, or nothing."""
 
     answer = "rename_user"
-    cached = ("user:[0-9]",)
-    visible = ("user:[0-9]", "users")
+    cached = ("user:[0-9]", "user:10")
+    visible = ("user:[0-9]", "user:10", "users")
     faults = ("crash", "pause")
     lapses = _NO_ROWS
     clauses: ClassVar = {
@@ -48,14 +48,16 @@ class RenameUser(Rows):
     @staticmethod
     def _start(version: int, *cached: Any) -> State:
         rows = {1: {"username": "ada", "version": version}, 2: {"username": "é", "version": 9}}
-        state = State({"users": {**rows, 0: None}})
-        for number, ms in enumerate(cached, 1):
+        ten = {"username": "zoe", "version": 1}
+        state = State({"users": {**rows, 10: ten, 0: None}})
+        for number, ms in zip((1, 2, 10), cached, strict=True):
             if ms:
                 state.keep(f"user:{number}", RenameUser().row(state, number), ms)
         return state
 
     _lives = st.sampled_from([0, _HOUR_MS, 40_000])
-    starts = st.builds(_start, st.sampled_from([1, 9, 99]), _lives, _lives)
+    starts = st.builds(_start, st.sampled_from([1, 9, 99]), _lives, _lives, _lives)
+    others: ClassVar = {"expire": lambda redis, db, number: redis.delete(f"user:{number}")}
 
     def ask(self, functions: Functions, redis: Any, db: Any, who: str, call: Call) -> Any:
         """A reader takes one step: the gap between its query and its SET is another lab's affair."""
@@ -76,6 +78,17 @@ class RenameUser(Rows):
         )
         other = st.sampled_from([Call("look_up", (1,)), Call("rename_user", (2, "joan"))])
         return st.one_of(rename, rename, other)
+
+    def races(self) -> Any:
+        """At times what the other has put there expires."""
+        one, other, expire = (
+            Call("rename_user", (1, "grace")),
+            Call("rename_user", (1, "alan")),
+            Call("expire", (1,)),
+        )
+        programs = st.just({"ada": (one,), "bob": (other, expire)})
+        usual = super().races()
+        return st.one_of(usual, usual, usual, st.builds(Case, self.race_starts(), programs))
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """Rows that nobody has changed stay; the others are there, or not."""
@@ -109,6 +122,10 @@ class RenameUser(Rows):
         key = f"user:{number}"
         if key not in state:
             state.keep(key, self.row(state, number), Between(0, _HOUR_MS))
+
+    def expire(self, state: State, number: int) -> None:
+        state.remove(f"user:{number}")
+        state.set_at("touched by writers").add(f"user:{number}")
 
 
 def _plain(found: dict[str, Any]) -> dict[str, Any]:

@@ -38,9 +38,9 @@ def rename_user_solution(redis, db, user_id, name):
 def put_newer_stub(redis, key, row, ttl):
     """Keep a row as JSON in key for ttl seconds, unless a newer one is there.
 
-    Return True if it was kept, else False. row["version"] is a whole number that says which row is
-    newer; one of the same version is kept. Writers come at once, and may pause for any time. A
-    crash leaves a key as it was, or as it is to be, and no other key for ever.
+    Return True if it was kept, else False. row["version"], a whole number below 2 ** 53, says which
+    row is newer; one of the same version is kept. Writers come at once, and may pause for any time.
+    A crash leaves a key as it was, or as it is to be, and no other key for ever.
     """
     cached = redis.get(key)
     if cached is not None and json.loads(cached)["version"] > row["version"]:

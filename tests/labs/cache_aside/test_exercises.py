@@ -7,6 +7,7 @@ import time
 from collections import deque
 from contextlib import suppress
 
+import pytest
 from greenlet import getcurrent, greenlet
 from redis.exceptions import LockError
 
@@ -55,6 +56,7 @@ def test_steady_reads_fill_the_cache():
     assert loads == 2
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_jitter(self):
         """A TTL with jitter is as good as a round one."""

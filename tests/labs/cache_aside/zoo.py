@@ -853,3 +853,49 @@ def one_key_for_all_users():
 @wrong("01.3", situation="", because="does not return 2 functions", sequential=True)
 def one_function():
     return plain_reader
+
+
+@wrong("01.2", situation="Several clients at once", because="['ada', 'bob']; ['bob'] is due")
+def loads_without_the_lock_after_a_while(redis, key, load, ttl):
+    """The holder need not move meanwhile."""
+    lock, token = f"{key}:lock", secrets.token_hex(16)
+    for _ in range(20):
+        if (cached := redis.get(key)) is not None:
+            return json.loads(cached)
+        if redis.set(lock, token, nx=True, px=5_000):
+            break
+        time.sleep(0.02)
+    try:
+        if (cached := redis.get(key)) is not None:
+            return json.loads(cached)
+        value = load()
+        redis.set(key, json.dumps(value), px=int(ttl * 1000))
+        return value
+    finally:
+        redis.eval(RELEASE, 1, lock, token)
+
+
+@wrong("01.3", situation="A client that crashes", because="asked the database holds")
+def reader_whose_pass_stays_for_ever():
+    """One who crashes leaves it, and no row is ever cached again."""
+    fill = """
+    if redis.call('GET', KEYS[2]) ~= ARGV[3] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+    return redis.call('DEL', KEYS[2])
+    """
+
+    def get_user(redis, db, user_id):
+        key, token = f"user:{user_id}", secrets.token_urlsafe()
+        if (cached := redis.get(key)) is not None:
+            return json.loads(cached)
+        mine = redis.set(f"{key}:pass", token, nx=True)
+        row = db.fetch_one(USER, id=user_id)
+        if mine:
+            redis.eval(fill, 2, key, f"{key}:pass", json.dumps(row), 3600, token)
+        return row
+
+    def update_user(redis, db, user_id, name):
+        db.execute(RENAME, id=user_id, name=name)
+        redis.delete(f"user:{user_id}", f"user:{user_id}:pass")
+
+    return get_user, update_user

@@ -20,6 +20,7 @@ def test_what_breaks_each_stub():
     assert schedule(third) == "UPDATE COMMIT crash:DEL"
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_the_leases_first(self):
         """In two steps, too, if the leases go first: then nobody may fill what is deleted next."""

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from labsupport import check
 from labsupport.labs.distributed_lock.exercises import EXERCISES
 from tests.exercises.zoo import schedule
@@ -16,6 +18,7 @@ def test_what_breaks_each_stub():
     assert schedule(third) == "SELECT SELECT UPDATE UPDATE"
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_lock_of_redis_py(self):
         """redis-py's own scripts do what 07.1 asks for."""

@@ -30,6 +30,7 @@ def test_the_storm_sees_the_bug(maker, expected):
     assert statuses == ["holds"] * 4 + [expected] + ["holds"] * 3
 
 
+@pytest.mark.long
 class TestOneRoundTrip:
     def test_registered_script(self):
         """EVALSHA, and the set decides who is new."""
@@ -77,6 +78,7 @@ class TestOneRoundTrip:
         assert found.passed, str(found)
 
 
+@pytest.mark.long
 class TestOneBug:
     def test_transactions_and_a_watch(self):
         """No script at all."""

@@ -177,3 +177,15 @@ def begins_the_minute_anew():
 @wrong("16.2", because="does not return 3 functions", sequential=True)
 def returns_the_mended_part_alone():
     return shop_solution()[2]
+
+
+@wrong("16.1", situation="One call after the other", because="True; False is due", sequential=True)
+def no_stock_is_a_full_one(redis, customer):
+    left = "if redis.call('GET', KEYS[1]) == '0' then return 0 end "
+    return sell(redis, customer, SEEN + left + TAKE + ORDER + "return 1")
+
+
+@wrong("16.1", situation="One call after the other", because="orders holds", sequential=True)
+def forgets_old_orders(redis, customer):
+    order = ORDER.replace("'*'", "'MAXLEN', '~', 1000, '*'")
+    return sell(redis, customer, SEEN + LEFT + TAKE + order + "return 1")

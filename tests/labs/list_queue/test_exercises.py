@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import pytest
 from redis.exceptions import WatchError
 
 from labsupport import check
@@ -17,6 +18,7 @@ def test_what_breaks_each_stub():
     assert "ada was given 1; 0 is due" in str(third)
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_back_to_where_it_came_from(self):
         """What a killed worker has left goes back to jobs first, and is then taken like any other."""

@@ -414,3 +414,30 @@ def in_seconds(redis):
     return #due
     """
     return redis.eval(script, 2, "later", "jobs")
+
+
+RELEASE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', %s)
+for _, job in ipairs(due) do
+  redis.call('ZREM', KEYS[1], job)
+  redis.call('LPUSH', KEYS[2], job)
+end
+return #due
+"""
+
+
+@wrong("10.3", situation="One call after the other", because="150 is due", sequential=True)
+def a_hundred_and_no_more(redis):
+    return redis.eval(RELEASE % "now, 'LIMIT', 0, 100", 2, "later", "jobs")
+
+
+@wrong("10.3", situation="One call after the other", because="0; 1 is due", sequential=True)
+def what_is_due_now_is_late(redis):
+    return redis.eval(RELEASE % "'(' .. now", 2, "later", "jobs")
+
+
+@wrong("10.3", situation="One call after the other", because="0; 1 is due", sequential=True)
+def knows_whole_seconds_only(redis):
+    return redis.eval(RELEASE % "time[1] * 1000", 2, "later", "jobs")

@@ -1,5 +1,6 @@
 """The exercises of lab 15: what breaks each stub, and other good answers."""
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,6 +18,7 @@ def test_what_breaks_each_stub():
     assert "lock:1 expires" in str(third)
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_a_test_that_collects(self):
         """Prices that are told afterwards, by reports that are looked at together."""

@@ -19,6 +19,7 @@ def test_what_breaks_each_stub():
     assert "though bob still needs it: 5-10" in str(third)
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     @pytest.mark.parametrize("way", ["script", "until it is the same", "watch"])
     def test_copy_of_one_moment(self, way):

@@ -16,6 +16,7 @@ def test_what_breaks_each_stub():
     assert "A replica that lags: the answer was True, not False" in third.reason
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_a_field_for_each_user(self):
         """A hash, and the tag in front."""

@@ -1,5 +1,6 @@
 """The exercises of lab 13: what breaks each stub, and other good answers."""
 
+import pytest
 from redis.exceptions import RedisError
 
 from labsupport import check
@@ -14,6 +15,7 @@ def test_what_breaks_each_stub():
     assert third.reason.startswith("Redis is there: the answer raised DatabaseAwayError")
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_watch_counts_once(self):
         """The note is watched; whoever was second starts again and finds it."""

@@ -252,3 +252,27 @@ def old_page_first(redis, key, load, kept):
         return _page(AWAY)(redis, key, load, kept)
     kept[key] = page
     return page
+
+
+@wrong("13.1", situation="One call after the other", because="3; 2 is due", sequential=True)
+def a_set_that_ends_with_its_first_day(redis, page, visit):
+    script = """
+    if redis.call('SADD', KEYS[1], ARGV[1]) == 1 then
+      redis.call('EXPIRE', KEYS[1], 86400, 'NX')
+      return redis.call('INCR', KEYS[2])
+    end
+    return tonumber(redis.call('GET', KEYS[2]))
+    """
+    return redis.eval(script, 2, f"counted:{page}", f"visits:{page}", visit)
+
+
+@wrong("13.2", situation="Several clients at once", because="No order of the calls gives that")
+def refused_by_a_lock_that_has_just_ended(redis, name, token, ms):
+    key = f"lock:{name}"
+    if redis.set(key, token, nx=True, px=ms):
+        return True
+    renew = """
+    if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+    return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    """
+    return redis.eval(renew, 1, key, token, ms) == 1

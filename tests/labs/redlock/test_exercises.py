@@ -4,6 +4,7 @@ import secrets
 import time
 from contextlib import suppress
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -16,12 +17,13 @@ from tests.exercises.zoo import schedule
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: two winners, a server that hangs, two holders."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
-    assert first.reason.startswith("Two clients and 3 nodes")
-    assert "Both have the lock" in str(first)
+    assert first.reason.startswith("One call after the other")
+    assert "9.898) (tuple); None is due" in first.reason  # one vote is no majority
     assert second.reason.startswith("Two of five servers hang: take did not come back")
     assert schedule(third) == "SELECT SELECT UPDATE UPDATE"
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_votes_by_a_script_and_another_clock(self):
         """However a vote is asked for, the time that it took counts."""

@@ -56,37 +56,51 @@ def redlock(
     return acquire, release
 
 
-@wrong("08.1", situation="Two clients and 4 nodes", because="Both have the lock")
+@wrong(
+    "08.1", situation="One call after the other", because="(tuple); None is due", sequential=True
+)
 def half_is_a_majority():
     return redlock(quorum=lambda count: (count + 1) // 2)
 
 
-@wrong("08.1", situation="Two clients and 3 nodes", because="Both have the lock")
+@wrong(
+    "08.1", situation="One call after the other", because="(tuple); None is due", sequential=True
+)
 def one_vote_less_than_half():
     return redlock(quorum=lambda count: count // 2)
 
 
-@wrong("08.1", situation="Two clients and 3 nodes", because="with the vote that is left")
+@wrong("08.1", situation="One call after the other", because="nothing is due", sequential=True)
 def keeps_its_votes_when_it_loses():
     return redlock(clean=lambda nodes, key, token: None)
 
 
-@wrong("08.1", situation="Two clients and 3 nodes", because="the one who has the lock are gone")
+@wrong("08.1", situation="One call after the other", because="bob's", sequential=True)
 def frees_all_votes_when_it_loses():
     return redlock(clean=lambda nodes, key, token: [node.delete(key) for node in nodes])
 
 
-@wrong("08.1", situation="Nodes that take 1 s each, of a ttl of 10", because="up to 6.898 s")
+@wrong(
+    "08.1",
+    situation="One call after the other",
+    because="9.898); (a new token 1, 6.898)",
+    sequential=True,
+)
 def never_looks_at_the_clock():
     return redlock(left=lambda ttl, start: ttl - 0.01 * ttl - 0.002)
 
 
-@wrong("08.1", situation="One client", because="up to 9.898 s", sequential=True)
+@wrong(
+    "08.1",
+    situation="One call after the other",
+    because="10); (a new token 1, 9.898)",
+    sequential=True,
+)
 def knows_no_drift():
     return redlock(left=lambda ttl, start: ttl - (time.monotonic() - start))
 
 
-@wrong("08.1", situation="One client", because="have TTLs of", sequential=True)
+@wrong("08.1", situation="One call after the other", because="invalid expire time", sequential=True)
 def knows_whole_seconds_only():
     _, release = redlock()
 
@@ -101,7 +115,9 @@ def knows_whole_seconds_only():
     return acquire, release
 
 
-@wrong("08.1", situation="A release that comes too late", because="his key is gone")
+@wrong(
+    "08.1", situation="One call after the other", because="a new token 1 is due", sequential=True
+)
 def frees_without_a_look():
     return redlock(release=lambda nodes, key, token: [node.delete(key) for node in nodes])
 
@@ -137,12 +153,12 @@ def looks_and_then_votes():
     return redlock(vote=vote)
 
 
-@wrong("08.1", situation="One client", because="the same token", sequential=True)
+@wrong("08.1", situation="One call after the other", because="is due", sequential=True)
 def token_of_the_host():
     return redlock(token=lambda: "web-1")
 
 
-@wrong("08.1", situation="One client", because="is still there", sequential=True)
+@wrong("08.1", situation="One call after the other", because="nothing is due", sequential=True)
 def frees_a_majority_only():
     return redlock(
         release=lambda nodes, key, token: give_back(nodes[: len(nodes) // 2 + 1], key, token)
@@ -258,15 +274,8 @@ def keeps_the_votes_of_a_lost_election(urls):
 
 # 08.3: all of them change the stock rightly when nobody else holds the lock
 
-BOTH = "Two holders at once, Kc7 and Xq2"
 
-
-@wrong(
-    "08.3",
-    situation=BOTH,
-    because="2 reported",
-    schedule="UPDATE SELECT UPDATE SELECT UPDATE UPDATE",
-)
+@wrong("08.3", situation="Several clients at once", because="stock holds '88'; '93' is due")
 def claims_and_never_compares(db, token, compute):
     db.execute(CLAIM, token=token)
     stock = db.fetch_one(STOCK)["stock"]
@@ -274,7 +283,7 @@ def claims_and_never_compares(db, token, compute):
     return True
 
 
-@wrong("08.3", situation="An empty stock is filled", because="[False] was", sequential=True)
+@wrong("08.3", situation="One call after the other", because="False; True is due", sequential=True)
 def nothing_to_change_in_an_empty_stock(db, token, compute):
     db.execute(CLAIM, token=token)
     stock = db.fetch_one(STOCK)["stock"]
@@ -283,14 +292,14 @@ def nothing_to_change_in_an_empty_stock(db, token, compute):
     return db.execute(f"{WRITE} AND claimed_by = :by", new=compute(stock), by=token) == 1
 
 
-@wrong("08.3", situation=BOTH, because="2 reported")
+@wrong("08.3", situation="Several clients at once", because="stock holds '88'; '93' is due")
 def reads_before_it_claims(db, token, compute):
     stock = db.fetch_one(STOCK)["stock"]
     db.execute(CLAIM, token=token)
     return db.execute(f"{WRITE} AND claimed_by = :by", new=compute(stock), by=token) == 1
 
 
-@wrong("08.3", situation=BOTH, because="2 reported")
+@wrong("08.3", situation="Several clients at once", because="stock holds '88'; '93' is due")
 def looks_at_its_claim_and_then_writes(db, token, compute):
     db.execute(CLAIM, token=token)
     stock = db.fetch_one(STOCK)["stock"]
@@ -300,7 +309,7 @@ def looks_at_its_claim_and_then_writes(db, token, compute):
     return True
 
 
-@wrong("08.3", situation=BOTH, because="2 reported")
+@wrong("08.3", situation="Several clients at once", because="stock holds '94'; '93' is due")
 def takes_random_tokens_for_an_order(db, token, compute):
     """A fence compares with >=; that takes numbers that grow."""
     db.execute(CLAIM, token=token)
@@ -308,7 +317,7 @@ def takes_random_tokens_for_an_order(db, token, compute):
     return db.execute(f"{WRITE} AND claimed_by <= :by", new=compute(stock), by=token) == 1
 
 
-@wrong("08.3", situation=BOTH, because="2 reported")
+@wrong("08.3", situation="Several clients at once", because="stock holds '94'; '93' is due")
 def reports_what_was_refused(db, token, compute):
     db.execute(CLAIM, token=token)
     stock = db.fetch_one(STOCK)["stock"]
@@ -316,21 +325,14 @@ def reports_what_was_refused(db, token, compute):
     return True
 
 
-@wrong(
-    "08.3",
-    situation="One holder after another",
-    because="it was refused",
-    sequential=True,
-)
+@wrong("08.3", situation="One call after the other", because="False; True is due", sequential=True)
 def first_come_only_served(db, token, compute):
     db.execute(f"{CLAIM} AND claimed_by IS NULL", token=token)
     stock = db.fetch_one(STOCK)["stock"]
     return db.execute(f"{WRITE} AND claimed_by = :by", new=compute(stock), by=token) == 1
 
 
-@wrong(
-    "08.3", situation="One holder after one who crashed", because="it was refused", sequential=True
-)
+@wrong("08.3", situation="One call after the other", because="False; True is due", sequential=True)
 def clears_its_claim_at_the_end(db, token, compute):
     db.execute(f"{CLAIM} AND claimed_by IS NULL", token=token)
     stock = db.fetch_one(STOCK)["stock"]
@@ -339,16 +341,13 @@ def clears_its_claim_at_the_end(db, token, compute):
 
 
 @wrong(
-    "08.1",
-    situation="One of three nodes is another's",
-    because="acquire returned None",
-    sequential=True,
+    "08.1", situation="One call after the other", because="None; (a new token 1", sequential=True
 )
 def needs_every_vote():
     return redlock(quorum=lambda count: count)
 
 
-@wrong("08.3", situation="The last piece", because="it was refused", sequential=True)
+@wrong("08.3", situation="One call after the other", because="False; True is due", sequential=True)
 def takes_nothing_left_for_a_refusal(db, token, change):
     db.execute(CLAIM, token=token)
     new = change(db.fetch_one(STOCK)["stock"])

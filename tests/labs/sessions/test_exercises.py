@@ -1,5 +1,6 @@
 """The exercises of lab 12: what breaks each stub, and other good answers."""
 
+import pytest
 from redis.exceptions import WatchError
 
 from labsupport import check
@@ -25,6 +26,7 @@ def server_ms(redis):
     return seconds * 1000 + micros // 1000
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_a_visit_with_watch(self):
         """Optimistic locking, tried again until nobody came between, is as good as a script."""

@@ -529,3 +529,30 @@ def ends_all_of_everybody():
 )
 def one_function():
     return plain_sign_in
+
+
+@wrong("12.1", situation="One call after the other", because="61.5 s is due", sequential=True)
+def lives_for_whole_seconds(redis, session, idle_ms):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+    redis.call('HINCRBY', KEYS[1], 'visits', 1)
+    redis.call('EXPIRE', KEYS[1], math.floor(tonumber(ARGV[1]) / 1000))
+    redis.call('PEXPIREAT', KEYS[1], redis.call('HGET', KEYS[1], 'ends') or 0, 'LT')
+    return redis.call('HGETALL', KEYS[1])
+    """
+    return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))
+
+
+@wrong("12.2", situation="One call after the other", because="False; True is due", sequential=True)
+def nobody_logs_in_twice(redis, user, old, new):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HEXISTS', KEYS[1], 'user') == 1 then
+      return 0
+    end
+    redis.call('RENAME', KEYS[1], KEYS[2])
+    redis.call('HSET', KEYS[2], 'user', ARGV[1])
+    redis.call('SADD', KEYS[3], ARGV[2])
+    return redis.call('EXPIRE', KEYS[3], 28800)
+    """
+    keys = (f"session:{old}", f"session:{new}", f"sessions:{user}")
+    return redis.eval(script, 3, *keys, user, new) == 1

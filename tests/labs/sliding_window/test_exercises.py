@@ -3,6 +3,7 @@
 import math
 import secrets
 
+import pytest
 from redis.exceptions import WatchError
 
 from labsupport import check
@@ -41,6 +42,7 @@ def test_what_breaks_each_stub():
     assert "ada was given (False, 0, 0.5); (False, 0, 0.25) is due" in str(third)
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_a_list(self):
         """A list of moments, newest first, is as good a log as a sorted set."""

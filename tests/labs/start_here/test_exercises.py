@@ -17,6 +17,7 @@ def test_what_breaks_each_stub():
     assert "ada was given True and bob was given True. No order" in third.reason
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_watch_and_retry_sells_once(self):
         """An answer in the optimistic style is as good as a script."""

@@ -502,3 +502,34 @@ def replies_with_a_number(redis, product, customer):
     return 1
     """
     return redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer)
+
+
+@wrong(
+    "00.1", situation="A client that is overtaken at every step", because="No order of the calls"
+)
+def gives_up_after_five_conflicts(redis, page):
+    """Five conflicts in a row take more than two visitors who come once."""
+    key, number = f"visits:{page}", 0
+    with redis.pipeline() as pipe, suppress(WatchError):
+        for _ in range(5):
+            with suppress(WatchError):
+                pipe.watch(key)
+                number = int(pipe.get(key) or 0) + 1
+                pipe.multi()
+                pipe.set(key, number).execute()
+                return number
+    return number
+
+
+@wrong(
+    "00.3",
+    situation="One call after the other",
+    because="stock:7 holds '0'; nothing is due",
+    sequential=True,
+)
+def makes_a_stock_of_nothing(redis, product, customer):
+    script = """
+    if redis.call('DECR', KEYS[1]) < 0 then redis.call('INCR', KEYS[1]) return 0 end
+    return redis.call('RPUSH', KEYS[2], ARGV[1])
+    """
+    return redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer) > 0

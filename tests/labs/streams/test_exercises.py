@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import pytest
 from redis.exceptions import ResponseError, WatchError
 
 from labsupport import check
@@ -20,6 +21,7 @@ def test_what_breaks_each_stub():
     assert "ada was given 10; 5 is due" in str(third)
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_pending_and_claim(self):
         """XPENDING with IDLE and XCLAIM, which asks for the idle time again, as before XAUTOCLAIM."""

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from redis.exceptions import WatchError
 
 from labsupport import check
@@ -38,6 +39,7 @@ def test_what_breaks_each_stub():
     assert "ada was given 0.0; 409.6 is due" in third.reason
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_whole_intervals(self):
         """Whole tokens only, and a clock that moves on by their time."""

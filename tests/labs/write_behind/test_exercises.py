@@ -2,6 +2,7 @@
 
 import secrets
 
+import pytest
 from redis.exceptions import WatchError
 
 from labsupport import check
@@ -19,6 +20,7 @@ def test_what_breaks_each_stub():
     assert "page 1 in the database holds '16'; '17' is due" in str(third)
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_get_and_delete_in_a_transaction(self):
         """MULTI takes and forgets in one step, as GETDEL does."""

@@ -27,6 +27,7 @@ def test_what_breaks_each_stub():
     assert "ada was given True; False is due" in third.reason
 
 
+@pytest.mark.long
 class TestOtherGoodAnswers:
     def test_a_newer_version_wins(self):
         """Two writers who compare versions in a script cannot harm each other either."""
@@ -133,6 +134,7 @@ def explored(backend):
 
 
 @pytest.mark.usefixtures("explored")
+@pytest.mark.long
 class TestBothDatabases:
     """One contract: the lab says the same on SQLite and on PostgreSQL."""
 
