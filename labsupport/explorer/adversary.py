@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ MAX_IDLE = 1_000
 MAX_PATIENCE = 300
 """The same, of one that repeats it while others stand still, though they could move."""
 
+_MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for ever
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
 _PASS = Move("pass", "time")
 _READ = re.compile(r"\s*select\b(?!.*\bfor\s+update\b)", re.IGNORECASE | re.DOTALL)
@@ -85,7 +87,7 @@ class Adversary:
         self._system = system
         self._named = {actor.name: actor for actor in actors}
         self._endless: set[int] = set()  # sites that are known to repeat for ever
-        self._idled: set[int] = set()  # sites at which somebody has given up, in this run
+        self._gave_up: Counter[tuple[str, int]] = Counter()  # who, at which site, in this run
         self._names = Names()
         self._keys: dict[str, str] = {}  # of the keys that may expire, by the name in this run
         self._lost = 0
@@ -112,7 +114,7 @@ class Adversary:
         self._keys = {}
         self.serial = serial
         self._lost = self._passed = 0
-        self._idled = set()
+        self._gave_up.clear()
         if len(self.actors) > len(self.clients):
             self.actors = list(self.clients)
             self._named = {actor.name: actor for actor in self.clients}
@@ -170,7 +172,8 @@ class Adversary:
             for actor in ready
             if actor.parked
             and actor.pending
-            and actor.pending.site not in self._endless | self._idled
+            and actor.pending.site not in self._endless
+            and self._gave_up[actor.name, actor.pending.site] < _MOST_GIVEN_UP
         ]
 
     def last_resort(self) -> Move | None:
@@ -298,18 +301,18 @@ class Adversary:
                 actor.proceed()
                 self.moved += 1
                 if not actor.ready or not actor.parked:
-                    self._idled.add(operation.site)
+                    self._gave_up[actor.name, operation.site] += 1
                     if not others:
                         return True
                     self.trace[-1] = Taken(actor.move, operation, "until it gives up")
-                    return self._gave_up(actor, actor.whole.monotonic() - begin)
+                    return self._in_vain(actor, actor.whole.monotonic() - begin)
         finally:
             actor.haste = 1
         self.trace.pop()
         self._endless.add(operation.site)
         return False
 
-    def _gave_up(self, actor: Actor, seconds: float) -> bool:
+    def _in_vain(self, actor: Actor, seconds: float) -> bool:
         """True unless what it waited for would have ended before: it sleeps, or a TTL was shorter."""
         until = self._system.clock.now_us + seconds * 1e6
         return actor.whole.wake_us is None and all(at > until for at in self._system.deadlines_us())

@@ -583,6 +583,25 @@ class TestWaiting:
         assert report.violations > 0
         assert attempts == 2 or "SET lock x NX PX 10000 → nil, until it gives up" in str(report)
 
+    def test_two_give_up_and_one_of_them_twice(self):
+        """Whoever waits in vain, at the same place, or once more."""
+
+        def holds(redis, db):
+            redis.set("lock", "x")
+            redis.delete("lock")
+
+        def waits(redis, db):
+            for _ in range(2):
+                for _ in range(20):
+                    if not redis.exists("lock"):
+                        break
+                else:
+                    redis.incr("gave_up")
+
+        clients = {"holder": holds, "a": waits, "b": waits}
+        report = explore(clients, invariant=lambda r, d: r.get("gave_up") != "4", max_runs=3_000)
+        assert report.violations > 0
+
     def test_nobody_gives_up_after_what_would_have_ended_the_wait_in_a_coroutine(self):
         """The same where the event loop sleeps."""
 
