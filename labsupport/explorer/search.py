@@ -155,13 +155,15 @@ class Search:
             if move is None:
                 return Ending.STUCK if self.adversary.stuck else Ending.COMPLETE, made
             self.adversary.command(move)  # it looks up the keys that may expire
-            self.adversary.make(move)
+            possible = self.adversary.make(move)
             if len(self.adversary.trace) == len(made):  # nothing came of it
                 vain.add(move)
                 continue
             made.append(move)
             vain.clear()
             look()
+            if not possible:  # it was done, and can't have been
+                return Ending.VOID, made
         return Ending.ENDLESS, made
 
     def _next(self, wanted: Iterator[Move], vain: set[Move]) -> Move | None:
@@ -170,8 +172,9 @@ class Search:
         if not possible and self.adversary.stuck and (resort := self.adversary.last_resort()):
             possible = [resort]
         possible = [move for move in possible if move not in vain]
+        alone = all(move.kind != "step" for move in possible)
         for move in wanted:
-            waits = Move("idle", move.who) if move.kind == "step" else move
+            waits = Move("idle", move.who) if move.kind == "step" and alone else move
             found = next((one for one in (move, waits) if one in possible), None)
             if found is not None:
                 return found
