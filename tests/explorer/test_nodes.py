@@ -1,6 +1,7 @@
 """Several servers, played by the explorer's one."""
 
 import pytest
+from redis.exceptions import WatchError
 
 from labsupport import explore
 from labsupport.errors import ImplementationError, InvalidSettingError, NotSteppableError
@@ -32,7 +33,35 @@ def test_nodes_share_no_key():
     assert seen == [True, True, "a", 1, 0, 1, -2, ["node1:lock"]]
 
 
-@pytest.mark.parametrize("act", [lambda node: node.flushall(), lambda node: node.pipeline()])
+def test_a_pipeline_to_a_node():
+    """Its commands are about the node's keys; what was watched is watched there."""
+    seen = []
+
+    def client(redis, db):
+        one, two = as_nodes(redis, 2)
+        two.set("lock", "b")
+        with one.pipeline() as pipe:
+            seen.append(pipe.set("lock", "a").get("lock").execute())
+            pipe.watch("lock")
+            seen.append(pipe.get("lock"))
+            two.set("lock", "c")  # another's, of the same name
+            pipe.multi()
+            pipe.delete("lock")
+            seen.append(pipe.execute())
+            pipe.watch("lock")
+            one.set("lock", "a")
+            pipe.multi()
+            pipe.delete("lock")
+            with pytest.raises(WatchError):
+                pipe.execute()
+        seen.append(sorted(redis.keys("node*")))
+
+    report = explore({"a": client}, invariant=lambda redis, db: True)
+    assert report.exhausted
+    assert seen == [[True, "a"], "a", [1], ["node1:lock", "node2:lock"]]
+
+
+@pytest.mark.parametrize("act", [lambda node: node.flushall(), lambda node: node.pubsub()])
 def test_what_a_node_cannot_play(act):
     """A command that is not about a node's keys is refused, not sent to all of them."""
     with pytest.raises((ImplementationError, NotSteppableError), match="node of the explorer"):
