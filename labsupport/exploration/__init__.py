@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 from labsupport import explorer
@@ -12,21 +11,23 @@ from labsupport.exploration.testbed import close_testbed, open_system
 
 __all__ = ["ShownReport", "by_default", "close_testbed", "explore", "open_system"]
 
-_DEFAULTS: ContextVar[dict[str, Any]] = ContextVar("what explore is given by default")
+_DEFAULTS: dict[str, Any] = {}
 
 
 @functools.wraps(explorer.explore)
 def explore(*args: Any, **options: Any) -> ShownReport:
     """The explorer's `explore`, on the lab's own server and shop."""
-    options = {"system": open_system(), **_DEFAULTS.get({}), **options}
+    options = {"system": open_system(), **_DEFAULTS, **options}
     return ShownReport.of(explorer.explore(*args, **options))
 
 
 @contextmanager
 def by_default(**options: Any) -> Iterator[None]:
     """Give each `explore` in this block these options, where the call does not say otherwise."""
-    before = _DEFAULTS.set({**_DEFAULTS.get({}), **options})
+    before = dict(_DEFAULTS)
+    _DEFAULTS.update(options)
     try:
         yield
     finally:
-        _DEFAULTS.reset(before)
+        _DEFAULTS.clear()
+        _DEFAULTS.update(before)
