@@ -205,7 +205,15 @@ class Confirm(Contract):
     rare = (  # however many wait to be sent
         Case(
             State(),
-            after=tuple(("ada", one) for one in (_one, Call("others_order", (1_500,)), _one)),
+            after=tuple(
+                ("ada", call)
+                for call in (
+                    _one,
+                    Call("others_order", (1_500,)),
+                    _one,
+                    Call("confirm", ("7",)),
+                )
+            ),
         ),
     )
 

@@ -441,3 +441,28 @@ def pending_ones_decide(redis, names):
         cut(redis, [two(entry) for entry in pending if entry])
     else:
         cut(redis, [from_where(read[name], None) for name in names])
+
+
+@wrong(
+    "09.2", situation="One call after the other", because="the orders in emails", sequential=True
+)
+def keeps_the_last_thousand(redis, order):
+    """The e-mails that wait longest are thrown away."""
+    script = """
+    if redis.call('SADD', KEYS[1], ARGV[1]) == 0 then return end
+    redis.call('XADD', KEYS[2], 'MAXLEN', '1000', '*', 'order', ARGV[1])
+    """
+    redis.eval(script, 2, "confirmed", "emails", order)
+
+
+@wrong(
+    "09.2", situation="One call after the other", because="the orders in emails", sequential=True
+)
+def looks_at_the_last_hundred(redis, order):
+    script = """
+    for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 100)) do
+      if entry[2][2] == ARGV[1] then return end
+    end
+    redis.call('XADD', KEYS[1], '*', 'order', ARGV[1])
+    """
+    redis.eval(script, 1, "emails", order)
