@@ -164,7 +164,7 @@ class ChangeStock(Contract):
         "told": "Set the stock of product 1 to compute(stock); return True if it was written, else "
         "False.",
         "left": "Set the stock of product 1 to compute(stock)",
-        "at once": "each True is a change that no other overwrites. Who is alone is never refused",
+        "at once": "each True is a change that no other overwrites",
         "crash": "Who is alone is never refused, whatever others left behind.",
     }
     # tokens are random: the later one may be smaller, or greater

@@ -122,8 +122,7 @@ def change_stock_stub(db, token, compute):
     whatever others left behind. The column products.claimed_by is there for you.
     """
     stock = db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"]
-    db.execute("UPDATE products SET stock = :new WHERE id = 1", new=compute(stock))
-    return True
+    return db.execute("UPDATE products SET stock = :new WHERE id = 1", new=compute(stock)) == 1
 
 
 def change_stock_solution(db, token, compute):
