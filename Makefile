@@ -11,7 +11,7 @@ TITLE =
 VENV = .venv/bin/python
 WORKSPACE = .lab/workspaces/default-37a8.jupyterlab-workspace
 PYTEST = -q -n 2 --dist loadfile --no-loadscope-reorder
-NBVAL = --nbval --nbval-current-env --nbval-kernel-startup-timeout=20 --nbval-cell-timeout=120
+NBVAL = --nbval --nbval-current-env --nbval-kernel-startup-timeout=60 --nbval-cell-timeout=600
 
 help: ## this list
 	@echo "make lab [PORT=8888] [BROWSER=no]   open the lab in JupyterLab"

@@ -56,9 +56,9 @@ def shared():
 def nbval(path, **variables):
     """Start the strict comparison of a notebook; returns the process."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += ["--nbval", "--nbval-current-env", "--nbval-kernel-startup-timeout=20"]
+    command += ["--nbval", "--nbval-current-env", "--nbval-kernel-startup-timeout=60"]
     return subprocess.Popen(
-        [*command, "--nbval-cell-timeout=120", str(path)],
+        [*command, "--nbval-cell-timeout=600", str(path)],
         cwd=ROOT,
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
@@ -68,7 +68,7 @@ def nbval(path, **variables):
 
 
 def passed(process):
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=1800)
     assert process.returncode == 0, said[-4000:]
     assert re.search(r"\d+ passed", said)
     return said
