@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ATTACKS", "Attack", "attack"]
 
 _MOST_WAITS = 3
-_OVERTAKEN = (6, 12, 36)  # how often: ten attempts of three steps each are not enough
+_OVERTAKEN = (36, 6, 12)  # how often: ten attempts of three steps are not enough; then fewer
 
 Attempt = Callable[[Case, int], tuple[int, Breach | None]]
 """Tries a case with so many runs at the most; returns how many it took, and the breach."""
@@ -178,19 +178,19 @@ def _overtaken(contract: Contract, answer: Functions) -> Attempt:
         if len(case.programs) < 2:
             return 0, None
         (one, calls), (two, rivals) = list(case.programs.items())[:2]
-        spent = 0
-        for times in (_OVERTAKEN[-1], *_OVERTAKEN):  # the fewer, the easier to read
+        spent, first = 0, None
+        for times in _OVERTAKEN:
             many = (tuple(rivals) * times)[:times]
             meeting = Case(case.start, {one: calls, two: many})
             took, breach = play_overtaken(
                 contract, answer, meeting, attack="a client that is overtaken at every step"
             )
             spent += took
-            if breach is None and not spent > 2:
-                break
-            if breach is not None and spent > 2:
+            if first is None and breach is not None:
+                first = breach  # with fewer it is easier to read
+            elif first is None or breach is not None:
                 return spent, breach
-        return spent, None
+        return spent, first
 
     return attempt
 

@@ -87,6 +87,7 @@ class Adversary:
         self._system = system
         self._named = {actor.name: actor for actor in actors}
         self._endless: set[int] = set()  # sites that are known to repeat for ever
+        self._lasting: set[int] = set()  # the same, while others stand still
         self._gave_up: Counter[tuple[str, int]] = Counter()  # who, at which site, in this run
         self._names = Names()
         self._keys: dict[str, str] = {}  # of the keys that may expire, by the name in this run
@@ -172,7 +173,7 @@ class Adversary:
             for actor in ready
             if actor.parked
             and actor.pending
-            and actor.pending.site not in self._endless
+            and actor.pending.site not in self._endless | self._lasting
             and self._gave_up[actor.name, actor.pending.site] < _MOST_GIVEN_UP
         ]
 
@@ -309,7 +310,7 @@ class Adversary:
         finally:
             actor.haste = 1
         self.trace.pop()
-        self._endless.add(operation.site)
+        (self._lasting if others else self._endless).add(operation.site)
         return False
 
     def _in_vain(self, actor: Actor, seconds: float) -> bool:

@@ -583,6 +583,18 @@ class TestWaiting:
         assert report.violations > 0
         assert attempts == 2 or "SET lock x NX PX 10000 → nil, until it gives up" in str(report)
 
+    def test_a_long_bounded_wait_is_not_stuck(self):
+        """Five hundred attempts end when nobody else is there any more."""
+
+        def patient(redis, db):
+            for _ in range(500):
+                if redis.get("ready"):
+                    return
+            redis.set("gave_up", 1)
+
+        report = explore({"a": patient, "b": lost_update}, invariant=always)
+        assert (report.exhausted, report.violations) == (True, 0)
+
     def test_two_give_up_and_one_of_them_twice(self):
         """Whoever waits in vain, at the same place, or once more."""
 
