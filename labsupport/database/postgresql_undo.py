@@ -11,11 +11,15 @@ from typing import Any
 
 from labsupport.errors import LabError
 
+SETTLED = "WITH (vacuum_truncate = false)"
+"""A table's setting: when the server tidies it up by itself, it keeps nobody waiting for a lock."""
+
 # {0} the shop's schema, {1} the one beside it; what is logged is the table as text that SQL can
 # use, the condition that finds the row `t` again, and the row before and after.
 _MACHINERY = """
 CREATE TABLE {1}.undo(
-    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tab TEXT, found TEXT, was TEXT, now TEXT);
+    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tab TEXT, found TEXT, was TEXT, now TEXT)
+    WITH (vacuum_truncate = false);
 CREATE FUNCTION {1}.log() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
@@ -158,7 +162,7 @@ class Undo:
         self._run("COMMIT")
 
     def _copy(self, table: str, source: str, target: str) -> None:
-        self._run(f"CREATE TABLE {target}.{table} (LIKE {source}.{table} INCLUDING ALL)")
+        self._run(f"CREATE TABLE {target}.{table} (LIKE {source}.{table} INCLUDING ALL) {SETTLED}")
         self._run(
             f"INSERT INTO {target}.{table} OVERRIDING SYSTEM VALUE SELECT * FROM {source}.{table}"
         )

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ MAX_PATIENCE = 300
 
 _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for ever
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
+_OUTSIDER_SECONDS = 5.0
+_OUTSIDER_POLL_SECONDS = 0.001
 _PASS = Move("pass", "time")
 _READ = re.compile(r"\s*select\b(?!.*\bfor\s+update\b)", re.IGNORECASE | re.DOTALL)
 
@@ -260,11 +263,32 @@ class Adversary:
     def _step(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         self.trace.append(Taken(move, operation))
         actor.proceed()
-        if actor.busy:  # the database has no lock to give: nothing was done
+        if actor.busy and not self._somebody_holds(actor):
+            self._outwait(actor)
+        if actor.busy:  # another client has the database's lock: nothing was done
             actor.busy = False
             self.trace.pop()
             return False
         return True
+
+    def _somebody_holds(self, waiting: Actor) -> bool:
+        """Whether a lock that is not free may be held by a client, or by the one that waits for it."""
+        return any(
+            one.others or (one is not waiting and one.db.in_transaction) for one in self.actors
+        )
+
+    def _outwait(self, actor: Actor) -> None:
+        """Repeat a step that somebody from outside keeps from its lock: the database's own vacuum, say."""
+        until = time.monotonic() + _OUTSIDER_SECONDS
+        while actor.busy:
+            if time.monotonic() > until:
+                raise NotDeterministicError(
+                    f"The client {actor.name!r} waits for a lock in the database, and no client holds it.",
+                    "End what else uses these tables: another session, or a transaction left open.",
+                )
+            time.sleep(_OUTSIDER_POLL_SECONDS)
+            actor.busy = False
+            actor.proceed()
 
     def _lose(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         self._lost += 1
