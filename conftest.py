@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
 
 import pytest
 
@@ -25,3 +26,15 @@ def pytest_configure(config: pytest.Config) -> None:
         nbval.kernel.KernelManager = lambda **options: start(
             transport="ipc", ip=f"{directory}/kernel-{next(number)}", **options
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what a notebook's cell wrote to stderr, which nbval only says is there."""
+    report = yield
+    for output in getattr(item, "test_outputs", None) or ():
+        if report.failed and output.get("name") == "stderr":
+            report.sections.append(("What the cell wrote to stderr", output["text"]))
+    return report
