@@ -172,17 +172,11 @@ class Reap(Contract):
         )
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
-        """In which order the jobs of the dead are moved is not said; nor a dead letter's count."""
+        """In which order the jobs of the dead are moved is not said."""
         found = state.settled(self.visible)
         jobs, dead = found.pop("jobs", []), sorted(found.pop("dead", []))
-        counts = found.pop("attempts", {})
         front = sum(job in _WAITING for job in jobs)
-        return {
-            "dead": dead,
-            "jobs": jobs[:front] + sorted(jobs[front:]),
-            "attempts": {job: count for job, count in counts.items() if job not in dead},
-            **found,
-        }
+        return {"dead": dead, "jobs": jobs[:front] + sorted(jobs[front:]), **found}
 
     def reap(self, state: State) -> Generator[Any, Any, int]:
         moved = 0

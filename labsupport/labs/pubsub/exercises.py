@@ -15,10 +15,11 @@ def follow_stub(redis, version, stock, message):
     """Return a subscriber's copy (version, stock) after a message; stock maps products to ints.
 
     The publisher changes the hash stock, raises the key version by one, and publishes (version,
-    product, change): all in one step. Messages keep their order, but some never come, and some
-    are in the copy already. message is None when a subscription was confirmed: before that,
-    anything may have been missed. The copy is always the stock as it was at its version, which is
-    never below that of the message. Redis is asked only if something was missed.
+    product, change): all in one step; before the first there is neither. Messages keep their
+    order, but some never come, and some are in the copy already. message is None when a
+    subscription was confirmed: before that, anything may have been missed. The copy is always the
+    stock as it was at its version, which is never below that of the message. Redis is asked only
+    if something was missed.
     """
     if message is not None:
         number, product, change = message
@@ -37,7 +38,7 @@ def follow_solution(redis, version, stock, message):
             return number, {**stock, product: stock.get(product, 0) + change}
     # a gap: take everything anew, the version and the stock as they are at one moment
     number, found = redis.pipeline(transaction=True).get("version").hgetall("stock").execute()
-    return int(number), {name: int(pieces) for name, pieces in found.items()}
+    return int(number or 0), {name: int(pieces) for name, pieces in found.items()}
 
 
 def confirm_stub(redis, order):

@@ -14,7 +14,7 @@ def test_what_breaks_each_stub():
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
     assert "jobs:ada = ['a']" in str(first)  # left by a worker that was killed
     assert "ada was given None; 'a' (str) is due" in first.reason
-    assert "attempts holds {}; {'a': '1'} is due" in str(second)
+    assert "attempts is not there; {'a': '1'} is due" in str(second)
     assert "ada was given 1; 0 is due" in str(third)
 
 

@@ -23,7 +23,7 @@ def applied(stock, message):
 
 def anew(redis):
     number, found = redis.pipeline().get("version").hgetall("stock").execute()
-    return int(number), ints(found)
+    return int(number or 0), ints(found)
 
 
 def next_one(version, message):
@@ -44,7 +44,7 @@ def version_before_stock(redis, version, stock, message):
         return version, stock
     if next_one(version, message):
         return applied(stock, message)
-    return int(redis.get("version")), ints(redis.hgetall("stock"))
+    return int(redis.get("version") or 0), ints(redis.hgetall("stock"))
 
 
 @wrong("09.1", situation="Several clients at once", because="ada was given (4, {'kettle': 4})")
@@ -54,7 +54,7 @@ def stock_before_version(redis, version, stock, message):
     if next_one(version, message):
         return applied(stock, message)
     found = ints(redis.hgetall("stock"))
-    return int(redis.get("version")), found
+    return int(redis.get("version") or 0), found
 
 
 @wrong(
@@ -83,7 +83,7 @@ def a_pipeline_without_multi(redis, version, stock, message):
         return applied(stock, message)
     pipe = redis.pipeline(transaction=False).get("version").hgetall("stock")
     number, found = pipe.execute()
-    return int(number), ints(found)
+    return int(number or 0), ints(found)
 
 
 @wrong(
@@ -99,7 +99,7 @@ def looks_once_more(redis, version, stock, message):
     number, found = redis.get("version"), redis.hgetall("stock")
     if redis.get("version") != number:
         number, found = redis.get("version"), redis.hgetall("stock")
-    return int(number), ints(found)
+    return int(number or 0), ints(found)
 
 
 @wrong(
