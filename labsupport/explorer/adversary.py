@@ -105,6 +105,7 @@ class Adversary:
         }
         for actor in actors:
             actor.may_lose = actor.name in powers.loses
+        system.clock.outlasts = self._outlasts
 
     def begin(self, *, serial: bool) -> None:
         """Let every client come to its first step.
@@ -157,14 +158,16 @@ class Adversary:
         moves = [actor.move for actor in ready if not actor.parked]
         if moves and len(moves) < len(ready):
             moves += self._patience(ready)
-        if not live or (moves and self.powers.none):
+        asleep = any(actor.wake_us is not None for actor in live)
+        if not live or (moves and self.powers.none and not asleep):
             return moves
         more = [Move("crash", a.name) for a in live if a.name in self.powers.crashes]
         more += [Move("expire", key) for key in self._expirable()]
         if moves:
             if self._lost < self.powers.losses:
                 more += [Move("lose", move.who) for move in moves if self._may_lose(move.who)]
-            if self._passed < self.powers.passes and self._next_moment() is not None:
+            may_pass = self._passed < self.powers.passes and self._next_moment() is not None
+            if may_pass or (asleep and not self.powers.passes):
                 more.append(_PASS)
             return moves + more
         return self._ways_out(live, ready, others=bool(more)) + more
@@ -220,6 +223,13 @@ class Adversary:
             holds = actor.waiting is not None or actor.db.in_transaction or actor.others
             return EVERYTHING if holds else NOTHING
         return EVERYTHING
+
+    def _outlasts(self, who: str, seconds: float) -> bool:
+        """Whether a client is the last one, and its sleep outlasts a time to live in Redis."""
+        if any(one.live and owner(one.name) != owner(who) for one in self.actors):
+            return False
+        until = self._system.clock.now_us + seconds * 1e6
+        return any(moment <= until for moment in self._system.deadlines_us())
 
     def _may_lose(self, who: str) -> bool:
         actor = self._named[who]

@@ -6,7 +6,7 @@ is sent to Redis as a moment is never reached by the machine's time, only by a m
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 __all__ = ["START", "Clock"]
@@ -27,12 +27,15 @@ class Clock:
 
     Attributes:
         now_us: microseconds since 1970.
-        passing: True when a sleep lasts until time has passed; otherwise it moves its client's clock.
+        passing: True when each sleep lasts until time has passed; otherwise a sleep moves its client's
+            clock, unless it outlasts something.
+        outlasts: says of a client whether time passes for all in a sleep of so many seconds.
     """
 
     def __init__(self, skews: Mapping[str, float] | None = None, *, passing: bool = False) -> None:
         self.skews = dict(skews or {})
         self.passing = passing
+        self.outlasts: Callable[[str, float], bool] = lambda who, seconds: False
         self.now_us = START * _MICROSECONDS
         # whole seconds of the machine's: a deadline that was made before the exploration is not over in it
         self._base = float(int(time.monotonic()))

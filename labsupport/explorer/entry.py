@@ -62,9 +62,9 @@ def explore(
     at all, that is a violation, too: a deadlock, or a wake-up that was lost.
 
     No clock of the machine decides anything. All clocks, the server's too, begin each run at the same
-    moment and stand still, but for a client's own sleeps; `passes` lets time move on. Where a client asks
-    twice what time it is, with a step in between, time may have passed; so it does, unless `passes`
-    says otherwise.
+    moment and stand still, but for a client's own sleeps; `passes` lets time move on. A sleep of the last
+    client that outlasts a TTL lets time pass for all. Where a client asks twice what time it is, with a
+    step in between, time may have passed; so it does, unless `passes` says otherwise.
 
     Args:
         clients: name and function of each; a function is called with (redis, db), a coroutine function

@@ -1,5 +1,6 @@
 """The adversary's moves, on every kind of step: lost replies, passing time, expiry, crashes, deadlocks."""
 
+import asyncio
 import json
 import time
 from datetime import datetime
@@ -386,6 +387,46 @@ class TestPassingTime:
         report = explore({"s": sleeper, "o": other}, invariant=note, passes=True)
         assert ("falls asleep", "works", "wakes") in seen
         assert report.exhausted
+
+    @pytest.mark.parametrize("seconds", [59, 60])
+    def test_the_last_one_s_sleep_outlasts_a_ttl(self, seconds):
+        """Nobody else is there whose work could take that long: what has lived for as long is gone."""
+
+        def pause(redis, db):
+            redis.set("mark", "mine", ex=60)
+            time.sleep(seconds)
+            return redis.get("mark")
+
+        async def wait(redis, db):
+            await redis.set("mark", "mine", ex=60)
+            await asyncio.sleep(seconds)
+            return await redis.get("mark")
+
+        def lasts(redis, db, told):
+            return told["sleeper"] == ("mine" if seconds < 60 else None)
+
+        for sleeper in (pause, wait):
+            report = explore({"sleeper": sleeper}, invariant=lasts, passes=False)
+            assert report.exhausted
+            assert report.verdict.status == "holds", str(report)
+
+    def test_a_sleep_beside_others_takes_no_ttl_from_them(self):
+        """While another one works, a sleep is its client's own, or a slow machine would be a finding."""
+
+        def worker(redis, db):
+            redis.set("mark", "mine", ex=60)
+            return redis.get("mark")
+
+        def sleeper(redis, db):
+            redis.incr("n")
+            time.sleep(90)
+
+        report = explore(
+            {"sleeper": sleeper, "worker": worker},
+            invariant=lambda redis, db, told: told["worker"] == "mine",
+            passes=False,
+        )
+        assert report.verdict.status == "holds"
 
     def test_hash_fields_end_too(self):
         """The time to live of a hash's field ends as a key's does."""

@@ -161,12 +161,15 @@ class CoroutineActor(Actor):
         assert self.loop is not None
         timer = self.loop.next_timer()
         busy = self.stands_back
-        if timer is not None and not self.clock.passing and not (timer[1] and busy):
+        left = timer[0] - self.monotonic() if timer is not None else 0.0
+        passing = self.clock.passing or (
+            timer is not None and not timer[1] and self.passes_in(left)
+        )
+        if timer is not None and not passing and not (timer[1] and busy):
             self._fire()
             return
         self.waiting = self.wake_us = None
-        if timer is not None and self.clock.passing:
-            left = timer[0] - self.monotonic()
+        if timer is not None and passing:
             self.wake_us = self.clock.now_us + max(round(left * 1e6), 1)
             if left <= 0:
                 return

@@ -173,5 +173,24 @@ class LetsNobodyIn(Shop):
         return False
 
 
+class OneForAll(Shop):
+    """All customers share one counter: who comes third is refused, whoever came before."""
+
+    async def admit(self, customer: str) -> bool:
+        async with self.redis.pipeline() as pipe:
+            calls, _ = await pipe.incr("calls").expire("calls", 60, nx=True).execute()
+        return bool(calls <= 2)
+
+
+class AnHour(Shop):
+    """Its minute has sixty minutes: who was refused once is refused for an hour."""
+
+    async def admit(self, customer: str) -> bool:
+        async with self.redis.pipeline() as pipe:
+            counted = pipe.incr(f"calls:{customer}").expire(f"calls:{customer}", 3600, nx=True)
+            calls, _ = await counted.execute()
+        return bool(calls <= 2)
+
+
 RIGHT_LIMITS = (OneTransaction, OneScript, EndFirst)
-WRONG_LIMITS = (EndAfterwards, EndAlways, LooksFirst, LetsNobodyIn)
+WRONG_LIMITS = (EndAfterwards, EndAlways, LooksFirst, LetsNobodyIn, OneForAll, AnHour)

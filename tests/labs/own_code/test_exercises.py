@@ -1,5 +1,7 @@
 """The exercises of lab 15: what breaks each stub, and other good answers."""
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -58,11 +60,29 @@ class TestOtherGoodAnswers:
             async def one(redis, db):
                 return await shop.admit("bob")
 
+            def twice(name):
+                async def given(redis, db):
+                    await shop.admit(name)
+                    await shop.admit(name)
+
+                return given
+
+            async def a_minute_later(redis, db):
+                assert not await shop.admit("bob")
+                await asyncio.sleep(61)
+                return await shop.admit("bob")
+
             explore(
                 {"a": one, "b": one},
                 given=one,
                 invariant=lambda r, d, told: right_count(told),
             ).check()
+            for client, before in ((one, "eve"), (a_minute_later, "bob")):
+                explore(
+                    {"a": client},
+                    given=twice(before),
+                    invariant=lambda r, d, told: told["a"] is True,
+                ).check()
             explore({"a": one}, invariant=right, crashes=True).check()
 
         def right_count(told):
