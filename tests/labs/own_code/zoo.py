@@ -159,6 +159,22 @@ def is_content_with_none(shop):
     explore(calls(shop, "a"), invariant=all_ends, crashes=True).check()
 
 
+@wrong("15.2", because="All customers share one counter")
+def knows_one_customer(shop):
+    explore(calls(shop), invariant=two).check()
+    explore(calls(shop, "a"), invariant=all_ends, crashes=True).check()
+
+
+@wrong("15.2", because="Its minute has sixty minutes")
+def does_not_wait(shop):
+    async def both(redis, db):
+        return [await shop.admit(name) for name in ("ada", "ada", "bob")]
+
+    explore(calls(shop), invariant=two).check()
+    explore(calls(shop, "a"), invariant=all_ends, crashes=True).check()
+    explore({"a": both}, invariant=lambda redis, db, told: all(told["a"])).check()
+
+
 # 15.3
 
 
