@@ -35,7 +35,7 @@ class Attack:
 
     Args:
         name: in words.
-        fault: the contract must allow this; "" when every contract does.
+        fault: the contract must allow this, or say that nothing "stays"; "" when every contract does.
         examples: how many cases are tried.
         runs: how many runs of the explorer all of these may take.
         cases: the cases of a contract.
@@ -52,8 +52,9 @@ class Attack:
 
 def attack(contract: Contract, answer: Functions) -> Iterator[tuple[Attack, int, Breach | None]]:
     """Each attack that the contract allows, how many runs it took, and the breach."""
+    allowed = {"", *contract.faults, *({"stays"} & contract.clauses.keys())}
     for one in ATTACKS:
-        if not one.fault or one.fault in contract.faults:
+        if one.fault in allowed:
             yield (one, *_search(one, contract, answer))
 
 
@@ -348,6 +349,11 @@ ATTACKS = (
     Attack(
         "a pause that outlasts every TTL", "pause", 10, 1_000,
         lambda contract: contract.fault_races(), _with_a_pause,
+    ),
+    Attack(
+        "a TTL that ends between two steps", "stays", 10, 300,
+        lambda contract: contract.fault_races(),
+        _at_once_with("a TTL that ends between two steps", expires="*", stays_only=True),
     ),
     Attack(
         "a reply that is lost", "lost reply", 10, 1_000,

@@ -113,8 +113,8 @@ def clause_of(contract: Contract, breach: Breach) -> str:
     for name in ("crash", "pause", "clock", "reply that is lost"):
         if name in breach.attack and name in clauses:
             return clauses[name]
-    if fault.kind == "waits":
-        return clauses["waits"]
+    if fault.kind in ("waits", "stays"):
+        return clauses[fault.kind]
     if breach.case.programs and "at once" in clauses:
         return clauses["at once"]
     if fault.kind in clauses and fault.kind != "left":

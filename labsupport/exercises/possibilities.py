@@ -16,7 +16,7 @@ from labsupport.exercises.contract import ALONE, Blocked, Case, Contract, filled
 from labsupport.exercises.matching import Names, listed, lives_as, same, typed
 from labsupport.exercises.state import KEPT, State, frozen, plain_text
 
-__all__ = ["Fault", "Possibilities", "Possibility", "compare"]
+__all__ = ["Fault", "Possibilities", "Possibility", "compare", "staying"]
 
 _MOST_ORDERS = 4_000
 
@@ -258,21 +258,27 @@ def compare(
     if fault is not None:
         return fault, near
     near += 10
+    visible = view.settled(contract.visible)
     for key in view:
-        visible = key in view.settled(contract.visible)
         due = way.state.lives.get(key, KEPT)
         got = view.lives[key]
-        if not visible:
-            if got is KEPT and "stays" in contract.clauses:
-                text = f"The key {key!r} has no time to live: it stays for ever."
-                return Fault("stays", text, key), near
-        elif not lives_as(got, due, elapsed_ms):
+        if key in visible and not lives_as(got, due, elapsed_ms):
             lives = (
                 "has no time to live" if got is KEPT else f"lives for {math.ceil(got / 1000):,} s"
             )
             wanted = "none" if due is KEPT else _seconds(due)
             return Fault("lives", f"The key {key!r} {lives}; {wanted} is due.", key), near
-    return None, near
+    return staying(contract, view), near
+
+
+def staying(contract: Contract, view: State) -> Fault | None:
+    """The first key that stays for ever though the contract says that none does."""
+    visible = view.settled(contract.visible)
+    for key in view if "stays" in contract.clauses else ():
+        if key not in visible and view.lives[key] is KEPT:
+            text = f"The key {key!r} has no time to live: it stays for ever."
+            return Fault("stays", text, key)
+    return None
 
 
 def _left(contract: Contract, start: State, view: State, due: State, names: Names) -> Fault | None:

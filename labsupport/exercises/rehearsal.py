@@ -8,7 +8,7 @@ from typing import Any
 from labsupport.errors import LabError, NotDeterministicError, NotSteppableError
 from labsupport.exercises.contract import WAIT, Call, Case, Contract, Functions, filled
 from labsupport.exercises.matching import Raised
-from labsupport.exercises.possibilities import Fault, Possibilities, Possibility, compare
+from labsupport.exercises.possibilities import Fault, Possibilities, Possibility, compare, staying
 from labsupport.exercises.state import KEPT, State, frozen
 from labsupport.exploration import explore
 from labsupport.explorer.clients.actor import actor_here
@@ -88,6 +88,7 @@ def play_at_once(
     waits: bool = False,
     late_ms: float = 0.0,
     clocks: Mapping[str, float] = {},
+    stays_only: bool = False,
     **moves: Any,
 ) -> tuple[int, Breach | None]:
     """Run a case's programs in every order of their steps.
@@ -103,6 +104,7 @@ def play_at_once(
         waits: a client may wait for what a crash has left; a TTL ends that, but no move of these.
         late_ms: how long ago the start was as its `ways` say.
         clocks: how many seconds each client's clock is ahead.
+        stays_only: only a key that stays for ever is a breach.
         moves: the adversary's, as options of `explore`.
 
     Returns:
@@ -129,6 +131,8 @@ def play_at_once(
         if notes.waited and "waits" in contract.clauses:
             return Fault("waits", f"{notes.waited} waited for somebody else.")
         view = contract.read(redis, db)
+        if stays_only:
+            return staying(contract, view)
         elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000
         ways, fault = possible.explaining(notes.told, view, elapsed_ms)
         if fault is None and keep is not None:
