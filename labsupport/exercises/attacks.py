@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["ATTACKS", "Attack", "attack"]
 
 _MOST_WAITS = 3
-_OVERTAKEN = (36, 6, 12)  # how often: ten attempts of three steps are not enough; then fewer
+# how often: ten attempts of three steps are not enough; then fewer, which are easier to read
+_OVERTAKEN = (36, 6, 12, 18, 24)
 
 Attempt = Callable[[Case, int], tuple[int, Breach | None]]
 """Tries a case with so many runs at the most; returns how many it took, and the breach."""
@@ -188,7 +189,7 @@ def _overtaken(contract: Contract, answer: Functions) -> Attempt:
             )
             spent += took
             if first is None and breach is not None:
-                first = breach  # with fewer it is easier to read
+                first = breach
             elif first is None or breach is not None:
                 return spent, breach
         return spent, first
@@ -320,7 +321,7 @@ ATTACKS = (
     ),
     Attack(
         "a client that is overtaken at every step", "", 4, 40,
-        lambda contract: contract.races(), _overtaken,
+        lambda contract: contract.crowds(), _overtaken,
     ),
     Attack(
         "several clients whose clocks differ", "clocks", 6, 500,

@@ -15,6 +15,7 @@ __all__ = ["KEPT", "Entries", "Scores", "State"]
 KEPT = None
 """The life of a key that stays until somebody deletes it."""
 
+_MOST_ITEMS = 40
 _MOST_CHARACTERS = 600
 
 # Reads the whole database at one moment. KEYS: none; ARGV[1]: the key to leave out.
@@ -190,6 +191,10 @@ class State(dict[str, Any]):
 
 def plain_text(value: Any) -> str:
     """A value in a few characters, sets in order; of a long one the beginning and the end."""
+    if isinstance(value, list | set | frozenset) and len(value) > _MOST_ITEMS:
+        ends = sorted(value) if isinstance(value, set | frozenset) else value
+        first, last = (", ".join(map(repr, part)) for part in (ends[:5], ends[-2:]))
+        return f"[{first}, … ({len(value):,} in all) …, {last}]"
     if isinstance(value, set | frozenset):
         text = "{" + ", ".join(map(repr, sorted(value))) + "}"
     else:

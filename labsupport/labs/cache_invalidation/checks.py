@@ -24,15 +24,21 @@ class _Listener:
     Args:
         answer: the learner's function.
         server: whose messages it hears.
+        late: the subscription was confirmed, and the connection is lost, before the answer is called.
     """
 
-    def __init__(self, answer: Answer, server: Server) -> None:
+    def __init__(self, answer: Answer, server: Server, *, late: bool = False) -> None:
         self.local: dict[str, Any] = {}
         self.ended = ""
         self._server, self._client = server, server.client()
         retry = Retry(ExponentialBackoff(), 10)
         subscriber = server.client(client_name="listener", retry=retry).pubsub()
         subscriber.subscribe("invalidate")
+        if late:
+            subscriber.get_message(timeout=_PATIENCE_SECONDS)
+            self.local.update({key: {} for key in _KEYS})
+            server.disconnect("listener")
+            self._until(lambda: self._hearers() == 0)
 
         def run() -> None:
             try:
@@ -67,6 +73,12 @@ class _Listener:
             return f"the copies of {sorted(self.local)} were still there after a lost connection"
         return self.after_message("user:2")
 
+    def after_late_start(self) -> str:
+        """What is wrong when the connection was lost before anything was read from it."""
+        if not self._until(lambda: not self.local):
+            return f"the copies of {sorted(self.local)} were still there, and one may be old"
+        return self.after_message("user:2")
+
     def after_quiet(self) -> str:
         """What is wrong after a time in which nobody says anything."""
         self.local.update({key: {} for key in _KEYS})
@@ -90,8 +102,9 @@ def _heard(answer: Answer) -> Outcome | None:
     """What is wrong with what the answer makes of messages, gaps and quiet."""
     with start_server() as server:
         listener = _Listener(answer, server)
-        turns = (
+        turns: tuple[tuple[str, Callable[[], str]], ...] = (
             *(("A message", lambda key=key: listener.after_message(key)) for key in _KEYS),
+            ("The same key once more", lambda: listener.after_message(_KEYS[-1])),
             ("A message about a key without a copy", listener.after_unknown),
             ("A lost connection", listener.after_cut),
             ("A second lost connection", listener.after_cut),
@@ -103,6 +116,11 @@ def _heard(answer: Answer) -> Outcome | None:
             if wrong or listener.ended:
                 wrong = listener.ended or wrong
                 return Outcome(False, f"{situation}: {wrong}.", situation)
+        late = _Listener(answer, server, late=True)
+        wrong = late.after_late_start()
+        if wrong or late.ended:
+            situation = "A connection that was lost before the first word"
+            return Outcome(False, f"{situation}: {late.ended or wrong}.", situation)
     return None
 
 

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from labsupport.exercises.contract import Call, Case, Contract
 from labsupport.exercises.matching import ANYTHING, Between
-from labsupport.exercises.state import State
+from labsupport.exercises.state import KEPT, State
 
 __all__ = ["AnnounceUser", "RenameUser"]
 
 _ROWS = {"1": ("ada", 1), "2": ("alan", 1)}  # name and version
 _MINUTE_MS = 60_000
+_CRASHED = "the deadline of a writer of user 2 that has crashed"
+_LEFT_SECONDS = 2
 
 # Reads a value, or grants the lease to fill it. KEYS: value, lease, the deadlines of those who are
 # writing; ARGV: the reader's token; returns the value, and 1 if granted.
@@ -124,8 +126,11 @@ class _CachedRows(Contract):
         for number, (name, version) in start.get("users", {}).items():
             put = "UPDATE users SET username = :name, version = :version WHERE id = :id"
             db.execute(put, id=int(number), name=name, version=version)
-        notes = ("users", "wrong", "cached", "announced")
+        notes = ("users", "wrong", "cached", "announced", _CRASHED)
         State({k: v for k, v in start.items() if k not in notes}, start.lives).write(redis)
+        if _CRASHED in start:
+            redis.zadd("user:2:writers", {"crashed": redis.time()[0] + _LEFT_SECONDS})
+            redis.expire("user:2:writers", _LEFT_SECONDS)
         if cached := start.get("cached"):
             said = _said(db)
             with redis.pipeline() as pipe:
@@ -145,12 +150,14 @@ class _CachedRows(Contract):
                 if cached != said.get(key):
                     name = cached.get("username") if isinstance(cached, dict) else state[key]
                     wrong[f"{key} in the cache, which the database contradicts,"] = name
-        ahead = [
-            deadline - state.at
-            for key in ("user:1:writers", "user:2:writers")
-            for deadline in state.get(key, {}).values()
-            if deadline > state.at
-        ]
+        ahead = []
+        for key in ("user:1:writers", "user:2:writers"):
+            mine = [one - state.at for one in state.get(key, {}).values() if one > state.at]
+            life = state.lives.get(key, KEPT)
+            if mine and life is not KEPT and life / 1000 < max(mine) - 1:
+                late = f"the TTL of {key}, with a deadline {max(mine):.0f} s ahead,"
+                wrong[late] = f"{life / 1000:.0f} s"
+            ahead += mine
         rows = {n: (said[f"user:{n}"]["username"], said[f"user:{n}"]["version"]) for n in _ROWS}
         for name, found in (("users", rows), ("wrong", wrong), ("announced", ahead)):
             if found:
@@ -217,6 +224,30 @@ class AnnounceUser(_CachedRows):
 
     def rivals(self) -> list[Call]:
         return [Call(self.answer, (1, "lin")), Call("another_writes", ("lin",))]
+
+    def recoveries(self) -> Any:
+        """Or one has crashed before."""
+        after_a_crash = (
+            super()
+            .recoveries()
+            .map(
+                lambda case: Case(
+                    State(
+                        {
+                            **case.start,
+                            _CRASHED: f"{_LEFT_SECONDS} s ahead",
+                            "announced": [_LEFT_SECONDS],
+                        }
+                    ),
+                    case.programs,
+                    case.after,
+                )
+            )
+        )
+        return st.one_of(super().recoveries(), after_a_crash)
+
+    def begins(self, start: State) -> str:
+        return super().begins(State({k: v for k, v in start.items() if k != "announced"}))
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """With the writers that keep readers out, and for how long at the most."""

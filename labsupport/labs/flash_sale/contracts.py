@@ -32,6 +32,10 @@ def _reserve(state: State, customer: str) -> bool:
     return True
 
 
+def _many(call: str) -> tuple[Call, ...]:
+    return tuple(Call(call, (f"n{n}",)) for n in range(36))
+
+
 def _stocked(stock: int | None, buyers: list[str]) -> State:
     return State({"buyers": set(buyers)} | ({} if stock is None else {"stock": stock}))
 
@@ -78,6 +82,11 @@ class Checkout(Contract):
 
     def race_calls(self) -> Any:
         return st.sampled_from([Call("checkout", ("7",)), Call("checkout", ("8",))])
+
+    def crowds(self) -> Any:
+        """There is enough for all."""
+        clients = {"ada": (Call("checkout", ("7",)),), "bob": _many("checkout")}
+        return st.just(Case(self._start(100, []), clients))
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """In which order two come is not said."""
@@ -151,6 +160,11 @@ class Parts(Contract):
         """Or two who knock twice each, at one door."""
         four = st.just(Case(_stocked(1, []), dict.fromkeys(("ada", "bob"), (_ADMIT, _ADMIT))))
         return st.one_of(super().races(), four)
+
+    def crowds(self) -> Any:
+        """There is enough for all."""
+        clients = {"ada": (Call("reserve", ("7",)),), "bob": _many("reserve")}
+        return st.just(Case(_stocked(100, []), clients))
 
     def recoveries(self) -> Any:
         """Whoever asks again after a lost reply has knocked twice: that is no fault of the door's."""

@@ -78,6 +78,11 @@ class _Windows(Contract):
         names = st.sampled_from([("ada", "bob"), ("ada", "bob"), ("ada", "bob", "cyd")])
         return st.builds(case, self.race_limits(), names)
 
+    def crowds(self) -> Any:
+        """There is room for all."""
+        one = (self.call("limit:7", ((1_000, 60),), 0),)
+        return st.just(Case(State(), {"ada": one, "bob": one}))
+
     def recoveries(self) -> Any:
         """A crash in a call that is admitted, or in one that is refused; calls then, and later."""
 

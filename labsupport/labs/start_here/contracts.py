@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
-from labsupport.exercises.contract import ME, Call, Contract
+from labsupport.exercises.contract import ME, Call, Case, Contract
 from labsupport.exercises.matching import ANYTHING
 from labsupport.exercises.state import State
 
@@ -71,6 +71,13 @@ class MoveCredit(Contract):
         optional={"credit:bob": st.sampled_from([500, 0])},
     ).map(State)
 
+    rare = (  # more than a float holds to the cent
+        Case(
+            State({"credit:ada": 90_071_992_547_409_931, "credit:bob": 100_000_000_000_000}),
+            after=(("ada", Call("move_credit", ("ada", "bob", 1))),),
+        ),
+    )
+
     def shown(self, state: State, start: State) -> dict[str, Any]:
         return _without_zeros(state.settled(self.visible))
 
@@ -115,8 +122,20 @@ class Buy(Contract):
             st.sampled_from([[], ["zoe"]]),
         )
 
+    rare = (  # after a great many
+        Case(
+            State({"stock:7": 10, "buyers:7": [f"n{n}" for n in range(1_500)]}),
+            after=(("ada", Call("buy", (7, ME))),),
+        ),
+    )
+
     def race_calls(self) -> Any:
         return st.just(Call("buy", (7, ME)))
+
+    def crowds(self) -> Any:
+        """There is enough for all."""
+        one = (Call("buy", (7, ME)),)
+        return st.just(Case(State({"stock:7": 1_000}), {"ada": one, "bob": one}))
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """At which end a customer is added is not said."""

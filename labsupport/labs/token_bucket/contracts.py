@@ -40,6 +40,14 @@ class _Bucket(Contract):
             Case, self.starts, st.fixed_dictionaries(programs, optional={"cyd": calls})
         )
 
+    def crowded(self) -> Call:
+        """A call of a bucket that has enough for many."""
+        raise NotImplementedError
+
+    def crowds(self) -> Any:
+        one = (self.crowded(),)
+        return st.just(Case(State(), {"ada": one, "bob": one}))
+
     def recoveries(self) -> Any:
         return self.race_calls().map(
             lambda one: Case(State(), {"ada": (one,)}, (("ada", one), ("bob", one), ("bob", one)))
@@ -85,6 +93,9 @@ class Take(_Bucket):
             st.sampled_from([1, 2]),
             moments,
         )
+
+    def crowded(self) -> Call:
+        return Call("take", ("bucket:7", 100, 1 / 60, START))
 
     def races(self) -> Any:
         """All callers know the same bucket."""
@@ -179,6 +190,9 @@ class TakeMany(_Bucket):
             lambda cost: Call("take_many", ("bucket:7", 5, 0.001, cost))
         )
 
+    def crowded(self) -> Call:
+        return Call("take_many", ("bucket:7", 1_000, 0.001, 3))
+
     def take_many(self, state: State, key: str, capacity: int, rate: float, cost: int) -> Any:
         now = state.get("clock", 0.0)
         tokens, at = state.get(key, (float(capacity), now))
@@ -237,6 +251,9 @@ class Reserve(_Bucket):
             st.sampled_from([1000, 64, 0]),
             st.sampled_from([0.0, 40.0]),
         )
+
+    def crowded(self) -> Call:
+        return self._call("bucket:7", 1 / 64, 100_000, 0.0)
 
     def reserve(self, state: State, key: str, rate: float, longest: float, now: float) -> Any:
         turn = max(now, state.get(key, now))

@@ -238,6 +238,11 @@ class ViewPage(_Views):
             st.sampled_from(meets),
         )
 
+    def crowds(self) -> Any:
+        """There is room for all."""
+        one = (Call("view_page", (1, 1_000)),)
+        return st.just(Case(State(), {"ada": one, "bob": one}))
+
     def recoveries(self) -> Any:
         one = Call("view_page", (1, 2))
         after = ("ada", one), ("bob", Call("flush")), ("bob", one)

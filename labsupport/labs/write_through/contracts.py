@@ -148,6 +148,10 @@ _ROWS = st.builds(
 )
 
 
+# versions that count microseconds: Lua's tostring keeps 14 digits
+_IN_MICROSECONDS = [_row(1_764_000_000_000_000 + n) for n in (4, 2, 6)]
+
+
 class PutNewer(Contract):
     """02.2: the newer row stays."""
 
@@ -185,6 +189,14 @@ class PutNewer(Contract):
         return state
 
     starts = st.builds(_start, st.one_of(st.none(), _ROWS), st.sampled_from([5_000, 4_000_000]))
+    rare = (
+        Case(
+            State(),
+            after=tuple(
+                ("ada", Call("put_newer", ("user:1", row, 60))) for row in _IN_MICROSECONDS
+            ),
+        ),
+    )
 
     def race_starts(self) -> Any:
         rows = st.sampled_from([None, _row(8), _row(10)])
@@ -237,6 +249,11 @@ class PutFenced(Contract):
         st.builds(Call, st.just(WAIT), st.tuples(st.sampled_from([20, 3_700, 50_000]))),
     )
     starts = st.just(State())
+    rare = (
+        Case(
+            State(), after=tuple(("ada", Call("put_fenced", (1, row))) for row in _IN_MICROSECONDS)
+        ),
+    )
 
     def sequences(self) -> Any:
         """At times the row has expired, or an older one is refused twice."""

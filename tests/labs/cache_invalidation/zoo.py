@@ -527,3 +527,38 @@ def announces_user_1_only(redis, db, user_id, name):
     change(db, user_id, name)
     release(redis, 1, token)
     redis.delete(f"user:{user_id}", f"user:{user_id}:lease")
+
+
+@wrong("04.2", because="A connection that was lost before the first word")
+def takes_the_first_word_for_granted(subscriber, local):
+    confirmed = False
+    for message in subscriber.listen():
+        if message["type"] == "message":
+            local.pop(message["data"], None)
+        elif confirmed:
+            local.clear()
+        confirmed = True
+
+
+@wrong("04.2", because="The same key once more", sequential=True)
+def hears_everything_once(subscriber, local):
+    last = None
+    for message in subscriber.listen():
+        if message["type"] != "message":
+            local.clear()
+        elif message["data"] != last:
+            last = message["data"]
+            local.pop(last, None)
+
+
+@wrong("04.3", because="the TTL of user:2:writers, with a deadline 60 s ahead, holds")
+def leaves_the_ttl_to_the_first_writer(redis, db, user_id, name):
+    key, token = f"user:{user_id}", secrets.token_urlsafe()
+    announce = """
+    redis.call('DEL', KEYS[1], KEYS[2])
+    redis.call('ZADD', KEYS[3], redis.call('TIME')[1] + 60, ARGV[1])
+    return redis.call('EXPIRE', KEYS[3], 60, 'NX')
+    """
+    redis.eval(announce, 3, key, f"{key}:lease", f"{key}:writers", token)
+    change(db, user_id, name)
+    release(redis, user_id, token)

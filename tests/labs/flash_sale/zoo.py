@@ -1,5 +1,7 @@
 """Wrong answers to the exercises of lab 16, and what each must be refused for."""
 
+from contextlib import suppress
+
 from redis.exceptions import WatchError
 
 from labsupport.labs.flash_sale.exercises import shop_solution
@@ -189,3 +191,31 @@ def no_stock_is_a_full_one(redis, customer):
 def forgets_old_orders(redis, customer):
     order = ORDER.replace("'*'", "'MAXLEN', '~', 1000, '*'")
     return sell(redis, customer, SEEN + LEFT + TAKE + order + "return 1")
+
+
+@wrong("16.2", because="A TTL that ends between two steps: The key 'calls:7' has no time to live")
+def sets_the_minute_and_counts():
+    def admit(redis, customer):
+        redis.set(f"calls:{customer}", 0, ex=60, nx=True)
+        return redis.incr(f"calls:{customer}") <= 3
+
+    return with_parts(admit=admit)
+
+
+@wrong("16.2", because="A client that is overtaken at every step")
+def gives_up_while_there_is_stock():
+    def reserve(redis, customer):
+        with redis.pipeline() as pipe:
+            for _ in range(5):
+                with suppress(WatchError):
+                    pipe.watch("stock", "buyers")
+                    if pipe.sismember("buyers", customer):
+                        return True
+                    if int(pipe.get("stock") or 0) < 1:
+                        return False
+                    pipe.multi()
+                    pipe.decr("stock").sadd("buyers", customer).execute()
+                    return True
+        return False
+
+    return with_parts(reserve=reserve)

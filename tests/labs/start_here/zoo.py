@@ -533,3 +533,40 @@ def makes_a_stock_of_nothing(redis, product, customer):
     return redis.call('RPUSH', KEYS[2], ARGV[1])
     """
     return redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer) > 0
+
+
+@wrong("00.3", because="A client that is overtaken at every step: ada was given False")
+def gives_up_while_there_is_plenty(redis, product, customer):
+    with redis.pipeline() as pipe:
+        for _ in range(5):
+            with suppress(WatchError):
+                pipe.watch(f"stock:{product}")
+                if int(pipe.get(f"stock:{product}") or 0) < 1:
+                    return False
+                pipe.multi()
+                pipe.decr(f"stock:{product}").rpush(f"buyers:{product}", customer)
+                pipe.execute()
+                return True
+    return False
+
+
+@wrong("00.3", because="(1,000 in all)")
+def keeps_a_thousand_buyers(redis, product, customer):
+    script = """
+    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
+    redis.call('DECR', KEYS[1])
+    redis.call('RPUSH', KEYS[2], ARGV[1])
+    redis.call('LTRIM', KEYS[2], -1000, -1)
+    return 1
+    """
+    return bool(redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer))
+
+
+@wrong("00.2", because="credit:ada holds '9.007199254741e+16'")
+def writes_what_lua_prints(redis, giver, receiver, cents):
+    script = """
+    for n, change in ipairs({-ARGV[1], ARGV[1]}) do
+      redis.call('SET', KEYS[n], tostring((redis.call('GET', KEYS[n]) or 0) + change))
+    end
+    """
+    redis.eval(script, 2, f"credit:{giver}", f"credit:{receiver}", cents)

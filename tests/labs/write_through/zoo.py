@@ -443,3 +443,16 @@ def fence_of_the_refused(redis, user_id, row):
     return 1
     """
     return fenced(script)(redis, user_id, row)
+
+
+@wrong("02.3", because="ada was given True; False is due")
+def remembers_what_lua_prints(redis, user_id, row):
+    script = """
+    local version = tonumber(ARGV[2])
+    if tonumber(redis.call('GET', KEYS[2]) or -1) > version then return 0 end
+    redis.call('SET', KEYS[2], tostring(version), 'EX', 86400)
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+    return 1
+    """
+    key = f"user:{user_id}"
+    return bool(redis.eval(script, 2, key, f"{key}:version", json.dumps(row), row["version"]))
