@@ -5,7 +5,7 @@
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
-from labsupport.labs.list_queue.contracts import Reap, ReleaseDue, WorkOnce
+from labsupport.labs.list_queue.contracts import Reap, ReleaseDue, WorkOnce, reap_many, release_many
 
 __all__ = ["EXERCISES"]
 
@@ -130,7 +130,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "For each name of `SMEMBERS`: if `EXISTS lease:name` is 0, `LPOP` its list until it is empty; "
             "`HINCRBY attempts job 1`; below 3 `RPUSH` to jobs, else to dead. All in one `EVAL`.",
         ),
-        check=judged_by(Reap()),
+        check=judged_by(Reap(), also=reap_many),
     ),
     Exercise(
         number="10.3",
@@ -145,6 +145,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`local now = redis.call('TIME')`, ms is `now[1] * 1000 + math.floor(now[2] / 1000)`; "
             "`ZRANGE … BYSCORE` up to it; for each job `LPUSH` and `ZREM`; return `#due`. One `EVAL`.",
         ),
-        check=judged_by(ReleaseDue()),
+        check=judged_by(ReleaseDue(), also=release_many),
     ),
 )

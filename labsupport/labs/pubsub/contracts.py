@@ -93,10 +93,7 @@ class Follow(Contract):
             if number <= first + at:
                 copy = number, dict(stock)
         now = first + len(changes)
-        start = State({"stock": stock, "on its way": coming, "the copy": copy})
-        if now:  # else nothing was published yet
-            start["version"] = str(now)
-        return start
+        return State({"version": now, "stock": stock, "on its way": coming, "the copy": copy})
 
     rare = (  # nothing was published yet
         Case(

@@ -195,7 +195,9 @@ class Rotate(Contract):
     )
 
     def race_starts(self) -> Any:
-        return st.builds(self._start, st.fixed_dictionaries({"a": self._session}), self._logged_in)
+        a, b = ({name: self._session} for name in "ab")
+        sessions = st.fixed_dictionaries(a, optional=b)
+        return st.builds(self._start, sessions, self._logged_in)
 
     def races(self) -> Any:
         one = Call("rotate", ("7", "a", "x"))
@@ -203,7 +205,9 @@ class Rotate(Contract):
         return st.builds(
             lambda start, other: Case(start, {"ada": (one,), "bob": (other,)}),
             self.race_starts(),
-            st.sampled_from([*others, Call("rotate", ("d'Arc", "a", "y"))]),
+            st.sampled_from(
+                [*others, Call("rotate", ("d'Arc", "a", "y")), Call("rotate", ("7", "b", "y"))]
+            ),
         )
 
     def recoveries(self) -> Any:

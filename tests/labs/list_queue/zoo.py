@@ -441,3 +441,57 @@ def what_is_due_now_is_late(redis):
 @wrong("10.3", situation="One call after the other", because="0; 1 is due", sequential=True)
 def knows_whole_seconds_only(redis):
     return redis.eval(RELEASE % "time[1] * 1000", 2, "later", "jobs")
+
+
+@wrong("10.2", because="10,000 jobs at once", sequential=True)
+def moves_all_of_them_in_one_call(redis):
+    script = """
+    local moved = 0
+    for _, name in ipairs(redis.call('SMEMBERS', 'workers')) do
+      if redis.call('EXISTS', 'lease:' .. name) == 0 then
+        local back, dead = {}, {}
+        for _, job in ipairs(redis.call('LRANGE', 'jobs:' .. name, 0, -1)) do
+          local again = redis.call('HINCRBY', 'attempts', job, 1) < 3
+          table.insert(again and back or dead, job)
+          moved = moved + 1
+        end
+        if #back > 0 then redis.call('RPUSH', 'jobs', unpack(back)) end
+        if #dead > 0 then redis.call('RPUSH', 'dead', unpack(dead)) end
+        redis.call('DEL', 'jobs:' .. name)
+      end
+    end
+    return moved
+    """
+    return redis.eval(script, 0)
+
+
+@wrong("10.2", because="ada was given 1; 0 is due", sequential=True)
+def takes_a_lease_without_a_ttl_for_none(redis):
+    script = """
+    local moved = 0
+    for _, name in ipairs(redis.call('SMEMBERS', 'workers')) do
+      while redis.call('TTL', 'lease:' .. name) < 0 do
+        local job = redis.call('LPOP', 'jobs:' .. name)
+        if not job then break end
+        local again = redis.call('HINCRBY', 'attempts', job, 1) < 3
+        redis.call('RPUSH', again and 'jobs' or 'dead', job)
+        moved = moved + 1
+      end
+    end
+    return moved
+    """
+    return redis.eval(script, 0)
+
+
+@wrong("10.3", because="10,000 jobs at once", sequential=True)
+def pushes_all_of_them_in_one_call(redis):
+    script = """
+    local now = redis.call('TIME')
+    local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+    local due = redis.call('ZRANGE', KEYS[1], '-inf', string.format('%d', ms), 'BYSCORE')
+    if #due == 0 then return 0 end
+    redis.call('ZREM', KEYS[1], unpack(due))
+    redis.call('LPUSH', KEYS[2], unpack(due))
+    return #due
+    """
+    return redis.eval(script, 2, "later", "jobs")

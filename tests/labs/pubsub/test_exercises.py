@@ -59,7 +59,7 @@ class TestOtherGoodAnswers:
                 case (number, _, _) if number <= version:
                     return version, stock
             number, found = anew(redis)
-            return int(number), {name: int(pieces) for name, pieces in found.items()}
+            return int(number or 0), {name: int(pieces) for name, pieces in found.items()}
 
         found = check("09.1", follow)
         assert found.passed, str(found)

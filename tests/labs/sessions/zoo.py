@@ -556,3 +556,22 @@ def nobody_logs_in_twice(redis, user, old, new):
     """
     keys = (f"session:{old}", f"session:{new}", f"sessions:{user}")
     return redis.eval(script, 3, *keys, user, new) == 1
+
+
+@wrong("12.2", because="sessions:7 holds")
+def clears_the_set_up_in_passing(redis, user, old, new):
+    index = f"sessions:{user}"
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+    redis.call('RENAME', KEYS[1], KEYS[2])
+    redis.call('HSET', KEYS[2], 'user', ARGV[1])
+    redis.call('SADD', KEYS[3], ARGV[2])
+    return redis.call('EXPIRE', KEYS[3], 28800)
+    """
+    if not redis.eval(script, 3, f"session:{old}", f"session:{new}", index, user, new):
+        return False
+    alive = [name for name in redis.smembers(index) if redis.exists(f"session:{name}")]
+    if alive:
+        with redis.pipeline() as pipe:
+            pipe.delete(index).sadd(index, *alive).expire(index, 28_800).execute()
+    return True
