@@ -260,14 +260,16 @@ def test_a_lease_that_everybody_takes_away_is_never_filled() -> None:
             return value
         return json.loads(cached)
 
-    found = small(clients=8, seconds=1.2, ttl_seconds=0.5).run(get)
-    assert statuses(found)[FILLED] == "broken"
-    assert (
-        statuses(
-            small(clients=8, seconds=1.2, ttl_seconds=0.5).run(functools.partial(get, nx=True))
-        )[FILLED]
-        == "holds"
-    )
+    def found(answer: Callable[..., Any]) -> str:
+        for times in (1, 4, 16):  # on a busy machine a load may take longer than the TTL
+            herd = small(clients=8, seconds=1.2 * times, ttl_seconds=0.5 * times)
+            status = statuses(herd.run(answer))[FILLED]
+            if status != "not exercised":
+                break
+        return status
+
+    assert found(get) == "broken"
+    assert found(functools.partial(get, nx=True)) == "holds"
 
 
 def test_a_function_that_never_returns_is_killed_and_reported() -> None:
