@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import time
+import types
 
 import pytest
 import redis as redis_py
@@ -14,6 +16,7 @@ from redis.exceptions import TimeoutError as LostReply
 
 from labsupport import explore
 from labsupport.errors import ImplementationError, InvalidSettingError, NotSteppableError
+from labsupport.explorer.own import event_loop
 
 MODULE = aredis.Redis.from_url("redis://cache.example:6379/0", decode_responses=True)
 SYNC = redis_py.Redis("cache.example", decode_responses=True)
@@ -542,3 +545,34 @@ def test_a_synchronous_client_inside():
 
     report = explore({"a": mixed, "b": mixed}, invariant=two)
     assert (report.interleavings, report.violations) == (6, 4)
+
+
+def test_a_crash_in_a_context_manager_leaves_nothing_to_the_collector(monkeypatch):
+    """Its `finally` awaits a reply that never comes: that would end, and fail, when it is collected."""
+
+    @contextlib.asynccontextmanager
+    async def lock(redis):
+        take = redis.register_script("return redis.call('SET', KEYS[1], 'mine', 'NX', 'EX', 10)")
+        free = redis.register_script("return redis.call('DEL', KEYS[1])")
+        try:
+            while not await take(["lock"]):
+                await asyncio.sleep(0.01)
+            yield
+        finally:
+            await free(["lock"])
+
+    async def worker(redis, db):
+        async with lock(redis):
+            await redis.incr("worked")
+
+    left, abandon = [], event_loop.ClientLoop.abandon
+
+    def look(loop):
+        abandon(loop)
+        there = [one for one in gc.get_objects() if isinstance(one, types.CoroutineType)]
+        left.extend(one.__qualname__ for one in there if one.cr_frame is not None)
+
+    monkeypatch.setattr(event_loop.ClientLoop, "abandon", look)
+    clients = {"ada": worker, "bob": acount}
+    assert explore(clients, invariant=always, crashes=["ada"], expires="lock", prune=True).exhausted
+    assert "AsyncScript.__call__" not in left

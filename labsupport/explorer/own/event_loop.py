@@ -93,12 +93,15 @@ class ClientLoop(asyncio.BaseEventLoop):
 
     def abandon(self) -> None:
         """Drop all tasks as they are; their `finally` blocks reach no server."""
+        generators = list(self._asyncgens)  # type: ignore[attr-defined]
         events._set_running_loop(self)  # a `finally` may make a task, which ends here, too
         try:
             for task in self.tasks:
                 if not task.done():
                     task._log_destroy_pending = False
                     _close(task.get_coro())
+            for generator in generators:
+                _close_generator(generator)
         finally:
             events._set_running_loop(None)
 
@@ -119,6 +122,19 @@ def _close(coroutine: Any) -> None:
             return
         with suppress(BaseException):
             innermost.close()
+
+
+def _close_generator(generator: Any) -> None:
+    """Close an asynchronous generator and what it awaits, in its `finally`, too.
+
+    What was closed only when it is collected would tell of its errors on stderr, whoever runs then.
+    """
+    for _ in range(_MOST_LAYERS):
+        _close(generator.ag_await)
+        if generator.ag_frame is None or generator.ag_running:
+            return
+        with suppress(BaseException):
+            generator.aclose().send(None)
 
 
 def _refusing(what: str) -> Callable[..., None]:

@@ -150,6 +150,13 @@ class Limiter(_Windows):
     """05.2: as 05.1, by the server's clock."""
 
     answer = "limiter"
+
+    @property
+    def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
+        """A window that is no second."""
+        calls = [(0.0, self.call("limit:7", ((1, 0.1),), 0)) for _ in "12"]
+        return (*super().rare, Case(State(), after=in_time(calls)))
+
     faults = ("crash", "clocks")
     clauses: ClassVar = {
         "told": "As `allow`",
@@ -201,9 +208,13 @@ class AllowAll(_Windows):
 
     @property
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
-        """Two of the limits have the same window; whether each has a log of its own is not said."""
-        calls = [(0.0, self.call("limit:7", ((3, 60), (2, 60)), 0)) for _ in "123"]
-        return (Case(State(), after=in_time(calls)),)
+        """Two of the limits have the same window; whether each has a log of its own is not said.
+
+        Or two have nearly the same.
+        """
+        same = [(0.0, self.call("limit:7", ((3, 60), (2, 60)), 0)) for _ in "123"]
+        near = [(at, self.call("limit:7", ((3, 60), (2, 60.5)), at)) for at in (0.0, 0.0, 60.25)]
+        return (Case(State(), after=in_time(same)), Case(State(), after=in_time(near)))
 
     def race_limits(self) -> Any:
         return st.sampled_from([((1, 60), (2, 90.5)), ((3, 60), (2, 90.5))])

@@ -158,16 +158,16 @@ class TakeMany(_Bucket):
         "crash": "Callers come at once, and may crash",
     }
 
-    rare = (  # a small cost after a great one: how long the key has to live
-        Case(
-            State(),
-            after=in_time(
-                [
-                    (at, Call("take_many", ("bucket:7", 5, 0.5, cost)))
-                    for at, cost in ((0.0, 4), (0.0, 1), (5.0, 5))
-                ]
-            ),
-        ),
+    rare = (
+        tuple(  # a small cost after a great one, and two great ones: how long the key has to live
+            Case(
+                State(),
+                after=in_time(
+                    [(at, Call("take_many", ("bucket:7", 5, 0.5, n))) for at, n in costs]
+                ),
+            )
+            for costs in (((0.0, 4), (0.0, 1), (5.0, 5)), ((0.0, 5), (8.0, 4), (13.0, 5)))
+        )
     )
 
     def sequences(self) -> Any:

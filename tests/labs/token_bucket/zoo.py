@@ -395,3 +395,23 @@ def saves_up_turns(redis, key, rate, longest, now):
 def for_an_hour(redis, key, rate, longest, now):
     script = RESERVE.replace("math.ceil((turn + interval - now) * 1000)", "3600000")
     return reserve(redis, key, rate, longest, now, script)
+
+
+@wrong("06.2", because="ada was given (True", sequential=True)
+def is_full_when_the_first_ttl_ends(redis, key, capacity, rate, cost):
+    script = """
+    local capacity, rate, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+    local time = redis.call('TIME')
+    local now = time[1] + time[2] / 1000000
+    local tokens, at = unpack(redis.call('HMGET', KEYS[1], 'tokens', 'at'))
+    tokens = math.min(capacity, (tokens or capacity) + (now - (at or now)) * rate)
+    local allowed = tokens >= cost
+    if allowed then tokens = tokens - cost end
+    redis.call('HSET', KEYS[1], 'tokens', string.format('%.17g', tokens), 'at', string.format('%.17g', now))
+    redis.call('PEXPIRE', KEYS[1], math.ceil(capacity / rate * 1000), 'NX')
+    return {allowed and 1 or 0, math.floor(tokens), string.format('%.17g', (cost - tokens) / rate)}
+    """
+    allowed, left, wait = redis.eval(script, 1, key, capacity, rate, cost)
+    if allowed:
+        return True, left, 0
+    return False, left, float(wait) if cost <= capacity else math.inf
