@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, RedisError, TimeoutError, WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -276,3 +276,20 @@ def refused_by_a_lock_that_has_just_ended(redis, name, token, ms):
     return redis.call('PEXPIRE', KEYS[1], ARGV[2])
     """
     return redis.eval(renew, 1, key, token, ms) == 1
+
+
+@wrong("13.1", because="A client that is overtaken at every step")
+def gives_a_busy_page_up(redis, page, visit):
+    mark, count = f"visit:{page}:{visit}", f"visits:{page}"
+    with redis.pipeline() as pipe:
+        for _ in range(5):
+            with suppress(WatchError):
+                pipe.watch(mark, count)
+                known = pipe.exists(mark)
+                number = int(pipe.get(count) or 0)
+                if known:
+                    return number
+                pipe.multi()
+                pipe.set(mark, 1, ex=86_400).incr(count)
+                return pipe.execute()[1]
+    return number
