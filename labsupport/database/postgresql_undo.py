@@ -14,12 +14,11 @@ from labsupport.errors import LabError
 SETTLED = "WITH (vacuum_truncate = false)"
 """A table's setting: when the server tidies it up by itself, it keeps nobody waiting for a lock."""
 
-# {0} the shop's schema, {1} the one beside it; what is logged is the table as text that SQL can
-# use, the condition that finds the row `t` again, and the row before and after.
+# {0} the shop's schema, {1} the one beside it, {2} the setting of a table; what is logged is the table
+# as text that SQL can use, the condition that finds the row `t` again, and the row before and after.
 _MACHINERY = """
 CREATE TABLE {1}.undo(
-    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tab TEXT, found TEXT, was TEXT, now TEXT)
-    WITH (vacuum_truncate = false);
+    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tab TEXT, found TEXT, was TEXT, now TEXT) {2};
 CREATE FUNCTION {1}.log() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
@@ -112,7 +111,7 @@ class Undo:
         self._beyond = [name for (name,) in self._ask(_BEYOND_COPY)]
         with self._together():
             self._run(f"CREATE SCHEMA {self._saved}")
-            self._run(_MACHINERY.format(self._schema, self._saved))
+            self._run(_MACHINERY.format(self._schema, self._saved, SETTLED))
             for table, _ in self._tables:
                 self._copy(table, self._schema, self._saved)
             self._watch()

@@ -68,6 +68,7 @@ class Possibilities:
         starts: the model's states to begin with, when several explain what a fault has left.
         expires: what has a TTL may expire at any moment.
         outwaited: who is blocked by what has a TTL may wait until it has expired.
+        most: no more orders than these are worked out.
 
     Attributes:
         cut: True when there are more orders than were worked out: what none of them explains is not
@@ -82,8 +83,10 @@ class Possibilities:
         *,
         expires: bool = False,
         outwaited: bool = False,
+        most: int = _MOST_ORDERS,
     ) -> None:
         self._contract = contract
+        self._most = most
         self._outwaited = outwaited
         self._expires = expires
         self.cut = False
@@ -163,7 +166,7 @@ class Possibilities:
         """Every order, or every one without an interruption; each is replayed from the start."""
         todo: list[tuple[State, tuple[_Move, ...]]] = [(start, ()) for start in self._starts]
         tried = 0
-        while todo and tried < _MOST_ORDERS:
+        while todo and tried < self._most:
             tried += 1
             start, order = todo.pop()
             try:

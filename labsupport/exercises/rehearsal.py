@@ -28,6 +28,7 @@ __all__ = [
 _MOST_CHOICES = 200  # of a model, in one call
 _MOST_MODELS = 16  # that fit what was seen, and may differ in what was not
 _MOST_STEPS = 30  # of one call, until the next step of a client that is overtaken
+_MOST_OVERTAKEN = 1_000  # orders: 37 calls of one moment have 740, and of several far too many
 _MORE_RUNS = 150  # after the first breach, to find a shorter schedule
 
 
@@ -191,7 +192,7 @@ def play_overtaken(
         How many orders were run, and the breach, if there was one.
     """
     notes = _Notes()
-    possible = Possibilities(contract, case)
+    possible = Possibilities(contract, case, most=_MOST_OVERTAKEN)
     one, two = case.programs
     faults: list[Fault] = []
 

@@ -116,6 +116,7 @@ def _heard(answer: Answer) -> Outcome | None:
             if wrong or listener.ended:
                 wrong = listener.ended or wrong
                 return Outcome(False, f"{situation}: {wrong}.", situation)
+    with start_server() as server:  # where nobody else listens
         late = _Listener(answer, server, late=True)
         wrong = late.after_late_start()
         if wrong or late.ended:

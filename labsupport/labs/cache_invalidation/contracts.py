@@ -4,6 +4,7 @@ import json
 import secrets
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -227,24 +228,11 @@ class AnnounceUser(_CachedRows):
 
     def recoveries(self) -> Any:
         """Or one has crashed before."""
-        after_a_crash = (
-            super()
-            .recoveries()
-            .map(
-                lambda case: Case(
-                    State(
-                        {
-                            **case.start,
-                            _CRASHED: f"{_LEFT_SECONDS} s ahead",
-                            "announced": [_LEFT_SECONDS],
-                        }
-                    ),
-                    case.programs,
-                    case.after,
-                )
-            )
+        left = {_CRASHED: f"{_LEFT_SECONDS} s ahead", "announced": [_LEFT_SECONDS]}
+        usual = super().recoveries()
+        return st.one_of(
+            usual, usual.map(lambda one: replace(one, start=State({**one.start, **left})))
         )
-        return st.one_of(super().recoveries(), after_a_crash)
 
     def begins(self, start: State) -> str:
         return super().begins(State({k: v for k, v in start.items() if k != "announced"}))

@@ -1,20 +1,16 @@
 """What the exercises of lab 10 ask for, as models: a job in sight, three attempts, jobs for later."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
-from labsupport.exercises import Outcome
 from labsupport.exercises.contract import ME, WAIT, Call, Case, Contract
-from labsupport.exercises.matching import Raised, listed
+from labsupport.exercises.matching import Raised
 from labsupport.exercises.state import KEPT, Scores, State
 from labsupport.labs.queues.handling import Handle, PrinterAwayError
-from labsupport.servers import start_server
 
-__all__ = ["Reap", "ReleaseDue", "WorkOnce", "reap_many", "release_many"]
-
-_MANY = 10_000
+__all__ = ["Reap", "ReleaseDue", "WorkOnce"]
 
 _JOBS = st.sampled_from(["a", "b", "", "0", "d'Arc"])
 _WAITING = ["q", "r"]  # jobs that were in the list before
@@ -315,38 +311,3 @@ class ReleaseDue(Contract):
 
     def plan(self, state: State, job: str) -> None:
         state.scores_at("later")[job] = 0.0
-
-
-def reap_many(answer: Callable[..., Any]) -> Outcome:
-    """Does it give back more jobs than a Lua call can take as arguments?"""
-    with start_server() as server, server.client() as redis:
-        redis.sadd("workers", "ada")
-        redis.rpush("jobs:ada", *map(str, range(_MANY)))
-        told = _called(answer, redis)
-        found = {"jobs": redis.llen("jobs"), "jobs:ada": redis.llen("jobs:ada")}
-    return _many(told, found, {"jobs": _MANY, "jobs:ada": 0})
-
-
-def release_many(answer: Callable[..., Any]) -> Outcome:
-    """The same, of jobs that are due."""
-    with start_server() as server, server.client() as redis:
-        redis.zadd("later", {str(n): n for n in range(_MANY)})
-        told = _called(answer, redis)
-        found = {"jobs": redis.llen("jobs"), "later": redis.zcard("later")}
-    return _many(told, found, {"jobs": _MANY, "later": 0})
-
-
-def _called(answer: Callable[..., Any], redis: Any) -> Any:
-    try:
-        return answer(redis)
-    except Exception as error:
-        return error
-
-
-def _many(told: Any, found: dict[str, int], due: dict[str, int]) -> Outcome:
-    if told == _MANY and found == due:
-        return Outcome(True, f"{_MANY:,} jobs were moved.", found)
-    lengths = listed([f"{key} has {length:,}" for key, length in found.items()])
-    said = f"an error ({told})" if isinstance(told, Exception) else repr(told)
-    reason = f"{_MANY:,} jobs at once: the caller was given {said}, and {lengths}."
-    return Outcome(False, reason, found)

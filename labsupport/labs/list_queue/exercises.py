@@ -5,7 +5,8 @@
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
-from labsupport.labs.list_queue.contracts import Reap, ReleaseDue, WorkOnce, reap_many, release_many
+from labsupport.labs.list_queue.checks import reap_many, release_many
+from labsupport.labs.list_queue.contracts import Reap, ReleaseDue, WorkOnce
 
 __all__ = ["EXERCISES"]
 

@@ -112,10 +112,12 @@ WRONG_PRICES = (DeletesFirst, DeletesAfter, NeverDeletes, WritesBoth)
 class OneTransaction(Shop):
     """It counts and sets the end in one MULTI."""
 
+    _seconds = 60
+
     async def admit(self, customer: str) -> bool:
+        key = f"calls:{customer}"
         async with self.redis.pipeline() as pipe:
-            counted = pipe.incr(f"calls:{customer}").expire(f"calls:{customer}", 60, nx=True)
-            calls, _ = await counted.execute()
+            calls, _ = await pipe.incr(key).expire(key, self._seconds, nx=True).execute()
         return bool(calls <= 2)
 
 
@@ -182,14 +184,10 @@ class OneForAll(Shop):
         return bool(calls <= 2)
 
 
-class AnHour(Shop):
+class AnHour(OneTransaction):
     """Its minute has sixty minutes: who was refused once is refused for an hour."""
 
-    async def admit(self, customer: str) -> bool:
-        async with self.redis.pipeline() as pipe:
-            counted = pipe.incr(f"calls:{customer}").expire(f"calls:{customer}", 3600, nx=True)
-            calls, _ = await counted.execute()
-        return bool(calls <= 2)
+    _seconds = 3_600
 
 
 RIGHT_LIMITS = (OneTransaction, OneScript, EndFirst)

@@ -44,9 +44,9 @@ class _Bucket(Contract):
         """A call of a bucket that has enough for many."""
         raise NotImplementedError
 
-    def crowds(self) -> Any:
+    def crowd(self) -> Case:
         one = (self.crowded(),)
-        return st.just(Case(State(), {"ada": one, "bob": one}))
+        return Case(State(), {"ada": one, "bob": one})
 
     def recoveries(self) -> Any:
         return self.race_calls().map(
@@ -158,17 +158,15 @@ class TakeMany(_Bucket):
         "crash": "Callers come at once, and may crash",
     }
 
-    rare = (
-        tuple(  # a small cost after a great one, and two great ones: how long the key has to live
-            Case(
-                State(),
-                after=in_time(
-                    [(at, Call("take_many", ("bucket:7", 5, 0.5, n))) for at, n in costs]
-                ),
-            )
-            for costs in (((0.0, 4), (0.0, 1), (5.0, 5)), ((0.0, 5), (8.0, 4), (13.0, 5)))
-        )
-    )
+    @property
+    def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
+        """A small cost after a great one, and two great ones: how long the key has to live."""
+
+        def timed(costs: list[tuple[float, int]]) -> Case:
+            calls = [(at, Call("take_many", ("bucket:7", 5, 0.5, cost))) for at, cost in costs]
+            return Case(State(), after=in_time(calls))
+
+        return timed([(0, 4), (0, 1), (5, 5)]), timed([(0, 5), (8, 4), (13, 5)])
 
     def sequences(self) -> Any:
         def timed(bucket: tuple[int, float], steps: list[tuple[str, float, int]]) -> Case:
