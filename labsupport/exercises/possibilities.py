@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labsupport.exercises.contract import ALONE, Blocked, Case, Contract, filled
+from labsupport.exercises.contract import ALONE, Blocked, Call, Case, Contract, filled
 from labsupport.exercises.matching import Names, listed, lives_as, same, typed
 from labsupport.exercises.state import KEPT, State, frozen, plain_text
 
@@ -158,83 +158,141 @@ class Possibilities:
         found: dict[str, Possibility] = {}
         for way in ways:
             told = {who: [repr(one) for one in replies] for who, replies in way.told.items()}
-            key = frozen([told, {k: repr(v) for k, v in way.state.items()}, repr(way.state.lives)])
-            found.setdefault(key, way)
+            found.setdefault(frozen([told, _content(way.state)]), way)
         return list(found.values())
 
     def _orders(self, *, serial: bool) -> Iterator[Possibility]:
-        """Every order, or every one without an interruption; each is replayed from the start."""
-        todo: list[tuple[State, tuple[_Move, ...]]] = [(start, ()) for start in self._starts]
+        """Every order, or every one without an interruption; what is alike so far goes on once."""
+        todo: list[tuple[State, tuple[_Move, ...], _Play | None]]
+        todo = [(start, (), None) for start in self._starts]
+        known: set[tuple[int, str]] = set()
         tried = 0
         while todo and tried < self._most:
             tried += 1
-            start, order = todo.pop()
+            start, order, play = todo.pop()
             try:
-                played = self._play(start, order)
+                play = self._played(start, order, play)
             except Blocked as wait:
                 if self._outwaited and wait.ms is not KEPT:
-                    todo.append((start, (*order[:-1], (None, (wait.key,)), order[-1])))
+                    todo.append((start, (*order[:-1], (None, (wait.key,)), order[-1]), None))
                 continue
-            if played.options:  # the last move has to choose first
+            if play.options:  # the last move has to choose first
                 who, picks = order[-1]
-                options = range(played.options)
-                todo += [(start, (*order[:-1], (who, (*picks, n)))) for n in options]
+                more = [(*order[:-1], (who, (*picks, n))) for n in range(len(play.options))]
+            elif (key := (id(start), play.key())) in known:
                 continue
-            yield played.possibility
-            for who, calls in self._case.programs.items():
-                if len(played.possibility.told[who]) == len(calls) or who in played.gone:
-                    continue
-                if serial and played.inside not in ("", who):
-                    continue
-                todo.append((start, (*order, (who, ()))))
-            state = played.possibility.state
-            for key, life in state.lives.items() if self._expires else ():
-                lapses = any(fnmatch.fnmatchcase(key, one) for one in self._lapses)
-                if lapses and life is not KEPT and key in state:  # the model knows its content
-                    todo.append((start, (*order, (None, (key,)))))
+            else:
+                known.add(key)
+                yield play.possibility()
+                more = [(*order, move) for move in self._next(play, serial=serial)]
+            # the last is next, and goes on from here; the others begin again when it is their turn
+            todo += [(start, one, play if one is more[-1] else None) for one in more]
         self.cut = self.cut or bool(todo)
 
-    def _play(self, start: State, order: tuple["_Move", ...]) -> "_Played":
-        state = start.copy()
-        told: dict[str, list[Any]] = {who: [] for who in self._case.programs}
-        runs = {who: self._run(state, who, told[who]) for who in self._case.programs}
-        inside, alone = "", False
-        gone: set[str] = set()
-        for who, picks in order:
-            if who is None:
-                state.remove(*picks)
-                continue
-            if alone and who != inside:
-                gone.add(inside)  # others come only when it has crashed there
-            before = len(told[who])
-            options = next(runs[who])
-            for pick in picks:
-                options = runs[who].send(options[pick])
-            if options:
-                return _Played(Possibility(told, state), who, len(options), gone)
-            inside = "" if len(told[who]) > before else who
-            alone = bool(inside) and options is ALONE
-        return _Played(Possibility(told, state), inside, 0, gone)
+    def _next(self, play: "_Play", *, serial: bool) -> Iterator["_Move"]:
+        """The moves that may come next."""
+        for who, calls in self._case.programs.items():
+            ended = len(play.told[who]) == len(calls) or who in play.gone
+            if not ended and not (serial and play.inside not in ("", who)):
+                yield who, ()
+        for key, life in play.state.lives.items() if self._expires else ():
+            lapses = any(fnmatch.fnmatchcase(key, one) for one in self._lapses)
+            if lapses and life is not KEPT and key in play.state:  # the model knows its content
+                yield None, (key,)
 
-    def _run(self, state: State, who: str, told: list[Any]) -> Generator[Any, Any, None]:
-        calls = self._case.programs[who]
-        for call in calls:
-            call = filled(call, zip(calls, told, strict=False))
-            reply = yield from self._contract.pieces(state, who, call)
-            told.append(reply)
-            yield None
+    def _played(self, start: State, order: tuple["_Move", ...], play: "_Play | None") -> "_Play":
+        """The order played to its last move, by the one that has come to the move before, if any."""
+        if play is None:
+            play = _Play(self._contract, self._case, start)
+            for move in order:
+                play.make(move)
+        else:
+            play.make(order[-1])
+        return play
 
 
 _Move = tuple[str | None, tuple[Any, ...]]
 """Whose piece comes next, and what it chooses; or None, and which key expires."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Played:
-    possibility: Possibility
-    inside: str  # who is in the middle of a call; "" for nobody
-    options: int  # how many ways the last move has to go on
-    gone: set[str]  # who has crashed
+class _Play:
+    """One order of the pieces, as far as it has come.
+
+    Attributes:
+        state: what is left so far.
+        told: what each client was told so far.
+        inside: who is in the middle of a call; "" for nobody.
+        options: what the last move has to choose from, if it has to.
+        gone: who has crashed.
+    """
+
+    def __init__(self, contract: Contract, case: Case, start: State) -> None:
+        self.state = start.copy()
+        self.told: dict[str, list[Any]] = {who: [] for who in case.programs}
+        self.inside = ""
+        self.options: Sequence[Any] = ()
+        self.gone: set[str] = set()
+        self._alone = False
+        self._runs = {
+            who: _run(contract, self.state, who, calls, self.told[who])
+            for who, calls in case.programs.items()
+        }
+        self._seen: dict[str, list[Any]] = {who: [] for who in case.programs}
+
+    def make(self, move: "_Move") -> None:
+        """Take the next piece of a client, which then may have to choose; or let a key expire."""
+        who, picks = move
+        if who is None:
+            self.state.remove(*picks)
+            return
+        before = len(self.told[who])
+        if self.options:
+            options = self._choose(who, picks[-1])
+        else:
+            if self._alone and who != self.inside:
+                self.gone.add(self.inside)  # others come only when it has crashed there
+            self._seen[who].append(_content(self.state))
+            options = next(self._runs[who])
+            for pick in picks:
+                self.options = options
+                options = self._choose(who, pick)
+        self.options = options or ()
+        if self.options:
+            return
+        ended = len(self.told[who]) > before
+        if ended:
+            self._seen[who].clear()
+        self.inside = "" if ended else who
+        self._alone = not ended and options is ALONE
+
+    def _choose(self, who: str, pick: int) -> Any:
+        self._seen[who].append(pick)
+        return self._runs[who].send(self.options[pick])
+
+    def key(self) -> str:
+        """A text that is the same for all that goes on alike: a call knows what it has seen."""
+        told = {who: [repr(one) for one in replies] for who, replies in self.told.items()}
+        rest = self.inside, self._alone, sorted(self.gone)
+        return frozen([_content(self.state), told, self._seen, rest])
+
+    def possibility(self) -> Possibility:
+        """What there is so far."""
+        told = {who: list(replies) for who, replies in self.told.items()}
+        return Possibility(told, self.state.copy())
+
+
+def _run(
+    contract: Contract, state: State, who: str, calls: Sequence[Call], told: list[Any]
+) -> Generator[Any, Any, None]:
+    for call in calls:
+        call = filled(call, zip(calls, told, strict=False))
+        reply = yield from contract.pieces(state, who, call)
+        told.append(reply)
+        yield None
+
+
+def _content(state: State) -> str:
+    return frozen([{key: repr(value) for key, value in state.items()}, repr(state.lives)])
 
 
 def compare(

@@ -220,7 +220,10 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.enter_context(pools_stepped(search.system.wires))
         self.enter_context(async_pools_stepped(search.system.wires))
         search.restart = self.enter_context(standing_in(self._functions)).restart
-        search.heed = self.enter_context(watched(lambda: search.adversary.moved))
+        adversary = search.adversary
+        search.heed = self.enter_context(
+            watched(lambda: adversary.moved, lambda: any(one.running for one in adversary.actors))
+        )
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Literal[False]:
@@ -229,7 +232,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
             from labsupport.explorer.clients import guard
 
             raise NotSteppableError(
-                f"A function ran for {guard.PATIENCE_SECONDS:.0f} s without a command to Redis or "
+                f"A function ran for more than {guard.PATIENCE_SECONDS:.0f} s without a command to Redis or "
                 "the database.",
                 "Look for a loop that never ends, or a wait for something outside the explorer.",
             ) from None

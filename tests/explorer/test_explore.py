@@ -7,8 +7,12 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import random
+import resource
 import secrets
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -764,6 +768,14 @@ class TestPruning:
         assert (pruned.violations > 0) == (full.violations > 0)
 
 
+def burn(seconds):
+    """Be at work for so long, in time on a core."""
+    end = resource.getrusage(resource.RUSAGE_THREAD).ru_utime + seconds
+    while resource.getrusage(resource.RUSAGE_THREAD).ru_utime < end:
+        pass
+    return True
+
+
 class TestBadInput:
     def test_a_function_that_raises_at_once(self):
         """A plain bug is an error that names the line, and not a finding."""
@@ -863,6 +875,33 @@ class TestBadInput:
         with pytest.raises(NotSteppableError, match="without a command"):
             explore({"a": loop}, invariant=always)
         assert explore({"a": lost_update}, invariant=always).interleavings == 1
+
+    def test_an_invariant_that_takes_long(self, monkeypatch):
+        """What is worked out between the clients' steps is no loop of theirs."""
+        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.5)
+
+        def slow(redis, db):
+            return burn(0.6)
+
+        assert explore({"a": lost_update}, invariant=slow).verdict.status == "holds"
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how long it waited for a core")
+    def test_a_busy_machine_ends_nothing(self, monkeypatch):
+        """Time in which the thread waits for a core is not the function's."""
+        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 1.0)
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cores)})
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+        try:
+            report = explore(
+                {"a": lambda redis, db: burn(0.4) and redis.incr("n")}, invariant=always
+            )
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()
+            os.sched_setaffinity(0, cores)
+        assert report.verdict.status == "holds"
 
     def test_state_that_is_kept_between_runs(self):
         """A function that remembers gives different steps, and the error says so."""

@@ -175,6 +175,12 @@ class Actor:
         return self.live and self.waiting is None and self.wake_us is None
 
     @property
+    def running(self) -> bool:
+        """True while its function is at work; may be asked from another thread."""
+        mine = self._greenlet
+        return mine is not None and bool(mine) and mine.gr_frame is None  # else it is suspended
+
+    @property
     def here(self) -> bool:
         """True in the client's own function."""
         return getcurrent() is self._greenlet

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,9 @@ __all__ = ["PATIENCE_SECONDS", "StepTimeout", "foreign_use_noticed", "watched"]
 
 PATIENCE_SECONDS = 10.0
 """A step that takes longer has no command in it: it loops, or waits for something outside."""
+
+_OUTSIDE = 6  # times as long for `given` and the invariant, which may have much to work out
+_LOOKS = 10  # in that time
 
 _GRACE_SECONDS = 0.5  # so long an interrupt waits for the end of a step
 
@@ -105,8 +109,13 @@ def _audit() -> None:
 
 
 @contextmanager
-def watched(progress: Callable[[], int]) -> Iterator[Callable[[], None]]:
+def watched(
+    progress: Callable[[], int], inside: Callable[[], bool]
+) -> Iterator[Callable[[], None]]:
     """Raise `StepTimeout` in this thread when `progress` stands still for too long.
+
+    What counts is time in which the thread ran or slept, and not time in which it waited for a core:
+    a busy machine ends nothing.
 
     In the main thread a signal does it, which ends a wait for a lock, too; elsewhere another thread.
     There an interrupt waits for the end of a step, since in the midst of one it would meet code of
@@ -114,28 +123,67 @@ def watched(progress: Callable[[], int]) -> Iterator[Callable[[], None]]:
 
     Args:
         progress: a number that changes with each step.
+        inside: whether a client's function is running.
 
     Returns:
         What to call between two steps: it raises KeyboardInterrupt if there was an interrupt.
     """
     in_main = threading.current_thread() is threading.main_thread()
-    with _by_signal(progress) if in_main else _by_thread(progress) as heed:
+    patience = _Patience(progress, inside)
+    with _by_signal(patience) if in_main else _by_thread(patience) as heed:
         yield heed
 
 
+class _Patience:
+    """How long a thread has made no progress, in time of its own; made in that thread."""
+
+    def __init__(self, progress: Callable[[], int], inside: Callable[[], bool]) -> None:
+        self.every = PATIENCE_SECONDS / _LOOKS
+        self.progress, self._inside = progress, inside
+        self._times = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._begin(progress())
+
+    def _begin(self, seen: int) -> None:
+        self._seen, self._looks, self._since = seen, 0, self._spent()
+
+    def over(self) -> bool:
+        """To be asked `every` so many seconds; True when there was no progress for too long.
+
+        The looks are the clock: that of `time` is not real here, and while the process is stopped
+        nobody looks.
+        """
+        if (seen := self.progress()) != self._seen:
+            self._begin(seen)
+            return False
+        self._looks += 1
+        ran, waited = (now - then for now, then in zip(self._spent(), self._since, strict=True))
+        own = max(ran, self._looks * self.every - waited)
+        return own >= PATIENCE_SECONDS * (1 if self._inside() else _OUTSIDE)
+
+    def _spent(self) -> tuple[float, float]:
+        """How long the thread has run, and how long it has waited for a core (Linux; else 0)."""
+        try:
+            ran, waited, _ = map(int, self._times.read_text().split())
+        except (OSError, ValueError):
+            return 0.0, 0.0
+        return ran / 1e9, waited / 1e9
+
+
 @contextmanager
-def _by_signal(progress: Callable[[], int]) -> Iterator[Callable[[], None]]:
-    seen, interrupted = progress(), False
+def _by_signal(patience: _Patience) -> Iterator[Callable[[], None]]:
+    seen, interrupted = patience.progress(), False
 
     def look(number: int, frame: FrameType | None) -> None:
         nonlocal seen
-        if progress() == seen:
-            raise KeyboardInterrupt if interrupted else StepTimeout
-        seen = progress()
+        if interrupted and patience.progress() == seen:
+            raise KeyboardInterrupt
+        seen = patience.progress()
+        if patience.over():
+            raise StepTimeout
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal seen, interrupted
-        seen, interrupted = progress(), True
+        seen, interrupted = patience.progress(), True
         signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS, _GRACE_SECONDS)
 
     def heed() -> None:
@@ -145,7 +193,7 @@ def _by_signal(progress: Callable[[], int]) -> Iterator[Callable[[], None]]:
     handlers = {signal.SIGALRM: signal.signal(signal.SIGALRM, look)}
     if callable(signal.getsignal(signal.SIGINT)):  # else it is ignored, and stays so
         handlers[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
-    before = signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS, PATIENCE_SECONDS)
+    before = signal.setitimer(signal.ITIMER_REAL, patience.every, patience.every)
     try:
         yield heed
         heed()
@@ -156,19 +204,17 @@ def _by_signal(progress: Callable[[], int]) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _by_thread(progress: Callable[[], int]) -> Iterator[Callable[[], None]]:
+def _by_thread(patience: _Patience) -> Iterator[Callable[[], None]]:
     thread = threading.get_ident()
     over = threading.Event()
 
     def watch() -> None:
-        seen = progress()
-        while not over.wait(PATIENCE_SECONDS):
-            if progress() == seen:
+        while not over.wait(patience.every):
+            if patience.over():
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread), ctypes.py_object(StepTimeout)
                 )
                 return
-            seen = progress()
 
     watcher = threading.Thread(target=watch, name="explore-watch", daemon=True)
     watcher.start()
