@@ -37,7 +37,7 @@ slides: setup ## write the notebooks as pages of slides to .lab/slides
 
 web: setup ## write the saved course as pages of a web site to .lab/web; a broken link ends it
 	@"$(VENV)" -c 'import furo, myst_nb' 2>/dev/null || "$(VENV)" -m pip install -q -e '.[web]'
-	"$(VENV)" -m sphinx -q -n -W --keep-going -c docs -d .lab/web-cache . .lab/web
+	"$(VENV)" -m sphinx -q -E -n -W --keep-going -c docs -d .lab/web-cache . .lab/web
 	@echo "Open .lab/web/index.html; a web server can show that folder as it is."
 
 test: setup ## check the style and types, run the quick tests, and every notebook from the top
@@ -46,7 +46,7 @@ test: setup ## check the style and types, run the quick tests, and every noteboo
 	"$(VENV)" -m mypy
 	"$(VENV)" -m pytest $(PYTEST) -m "not long" $(NBVAL) tests notebooks
 
-test-long: setup ## the longer checks: known answers, other servers, every slide, a wheel, a new lab
+test-long: setup ## the longer checks: known answers, other servers, every slide, axe, a wheel, a new lab
 	"$(VENV)" -m pytest $(PYTEST) -m long tests
 
 test-all: test test-long ## both
