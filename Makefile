@@ -37,6 +37,7 @@ slides: setup ## write the notebooks as pages of slides to .lab/slides
 
 web: setup ## write the saved course as pages of a web site to .lab/web; a broken link ends it
 	@"$(VENV)" -c 'import furo, myst_nb' 2>/dev/null || "$(VENV)" -m pip install -q -e '.[web]'
+	@rm -rf .lab/web
 	"$(VENV)" -m sphinx -q -E -n -W --keep-going -c docs -d .lab/web-cache . .lab/web
 	@echo "Open .lab/web/index.html; a web server can show that folder as it is."
 

@@ -30,6 +30,7 @@ html_css_files = ["web.css"]
 html_js_files = ["web.js"]
 html_use_index = False
 html_copy_source = False
+html_show_copyright = False
 html_theme_options = {
     "light_css_variables": {"color-code-background": "#f4f5f7"},  # set off from the white
     "navigation_with_keys": True,
@@ -107,6 +108,8 @@ def _finish(app, error):
         for picture in ("herd.png", "herd.webp"):
             shutil.copy(ROOT / "docs" / picture, target / "docs")
         shutil.copy(target / f"{root_doc}.html", target / "index.html")
+    # Where MyST-NB unpacks the pictures; the pages have theirs in _images.
+    shutil.rmtree(Path(app.outdir).parent / "jupyter_execute", ignore_errors=True)
 
 
 def setup(app):
