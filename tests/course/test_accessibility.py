@@ -82,6 +82,7 @@ def test_what_is_wrong_is_found(page):
 @pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
 def test_html_export(path, page, tmp_path):
     """`jupyter nbconvert --to html`: what is ours in it."""
+    # Without the scripts that it has from the net: they draw formulas and widgets, and there are none.
     text, _ = HTMLExporter().from_notebook_node(nbformat.read(path, as_version=4))
     (tmp_path / "page.html").write_text(re.sub(r"<script src=.*?</script>", "", text))
     page.goto((tmp_path / "page.html").as_uri())
