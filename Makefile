@@ -35,13 +35,19 @@ present: setup ## the same with slides: a button over each notebook starts them,
 slides: setup ## write the notebooks as pages of slides to .lab/slides
 	"$(VENV)" tools/slides.py
 
+web: setup ## write the saved course as pages of a web site to .lab/web; a broken link ends it
+	@"$(VENV)" -c 'import furo, myst_nb' 2>/dev/null || "$(VENV)" -m pip install -q -e '.[web]'
+	@rm -rf .lab/web
+	"$(VENV)" -m sphinx -q -E -n -W --keep-going -c docs -d .lab/web-cache . .lab/web
+	@echo "Open .lab/web/index.html; a web server can show that folder as it is."
+
 test: setup ## check the style and types, run the quick tests, and every notebook from the top
 	"$(VENV)" -m ruff check .
 	"$(VENV)" -m ruff format --check .
 	"$(VENV)" -m mypy
 	"$(VENV)" -m pytest $(PYTEST) -m "not long" $(NBVAL) tests notebooks
 
-test-long: setup ## the longer checks: known answers, other servers, every slide, a wheel, a new lab
+test-long: setup ## the longer checks: known answers, other servers, every slide, axe, a wheel, a new lab
 	"$(VENV)" -m pytest $(PYTEST) -m long tests
 
 test-all: test test-long ## both
@@ -77,4 +83,4 @@ lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
 		--extra setup --extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
-.PHONY: help setup lab present slides test test-long test-all soak notebooks bench doctor handout new progress reset lock
+.PHONY: help setup lab present slides web test test-long test-all soak notebooks bench doctor handout new progress reset lock

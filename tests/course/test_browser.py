@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from labsupport.doctor import CHROMIUMS
+from tests.course.axe import violations
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -414,6 +415,30 @@ def test_steps_through_a_schedule(lab, page):
     cell.get_by_text("Now it holds.").wait_for()
     _screenshot(page, "stepper_moved")
     _stays_here(lab, page)
+
+
+@pytest.mark.long
+def test_axe_finds_nothing_in_what_is_ours(lab, page):
+    """The panel, the stepper, a saved notebook with its predictions, the course page; not JupyterLab."""
+    notebook = lab.directory / "notebooks" / "own.ipynb"
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    code = [nbformat.v4.new_code_cell(text, id=f"code-{len(text)}") for text in (PANEL, STEPPER)]
+    nbformat.write(nbformat.v4.new_notebook(cells=code, metadata={"kernelspec": kernel}), notebook)
+    _open(page, lab.address("notebooks/own.ipynb"))
+    for number in range(2):
+        cell = page.locator(".jp-Notebook .jp-Cell").nth(number)
+        _start(page, cell)
+        _finished(cell)
+    page.get_by_text("Before the first step").wait_for()
+    page.locator(".noUi-handle[aria-label]").nth(4).wait_for()
+    assert violations(page, include=[".jp-Notebook .jp-OutputArea"]) == []
+    _open(page, lab.address(f"notebooks/{NOTEBOOK.name}"))
+    page.locator(".lab-guess").first.wait_for()
+    ours = [".jp-Notebook .jp-MarkdownOutput", ".jp-Notebook .jp-OutputArea", ".lab-guess"]
+    assert violations(page, include=ours) == []
+    page.goto(lab.url)
+    page.get_by_text("exercises passed").wait_for()
+    assert violations(page, include=[".jp-MarkdownViewer"]) == []
 
 
 def test_asks_for_a_prediction_first(lab, page):

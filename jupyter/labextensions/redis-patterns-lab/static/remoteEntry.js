@@ -1,6 +1,7 @@
 // What JupyterLab does not do by itself. It is written as JupyterLab loads it, so nothing has to be built.
 //
 // Alt text: JupyterLab leaves `alt` empty, although the output's metadata has it.
+// Names: ipywidgets tells a screen reader neither what a slider sets nor what the buttons of a Play do.
 // Arrow keys: inside a schedule's stepper, left and right are its buttons "back" and "on".
 // Predictions: under a question is a place to write one, and what comes out below is blurred until then, or
 // until it is clicked or run. What was written stays in this browser, and the notebook does not know of it.
@@ -63,7 +64,18 @@
     }
   };
 
+  const name = node => {
+    for (const handle of node.querySelectorAll(".noUi-handle:not([aria-label])")) {
+      const label = handle.closest(".jupyter-widgets")?.querySelector(".widget-label")?.textContent;
+      handle.setAttribute("aria-label", label || "step");
+    }
+    node.querySelectorAll(".widget-play button:not([aria-label])").forEach((button, at) => {
+      button.setAttribute("aria-label", ["play or pause", "stop", "repeat"][at]);
+    });
+  };
+
   const describe = panel => {
+    name(panel.node);
     for (const cell of panel.content?.widgets ?? []) {
       const area = cell.outputArea;
       area?.widgets?.forEach((output, at) => {
