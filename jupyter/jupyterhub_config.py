@@ -32,14 +32,12 @@ c.Authenticator.allow_all = not c.Authenticator.allowed_users
 c.JupyterHub.hub_ip = "0.0.0.0"  # of the containers' network; only the proxy's port is published
 c.JupyterHub.hub_connect_ip = "hub"
 c.JupyterHub.spawner_class = "docker"
-c.JupyterHub.concurrent_spawn_limit = (
-    5  # a class comes at once, and each server needs a core to start
-)
-c.JupyterHub.log_level = "WARNING"
+c.JupyterHub.log_level = "WARN"
 
 c.Spawner.cmd = ["make", "lab", "BROWSER=no", "IP=0.0.0.0", "SERVER=jupyterhub.singleuser"]
 c.Spawner.default_url = "/lab/tree/notebooks/course.md"
-c.Spawner.start_timeout = c.Spawner.http_timeout = 300
+# A class comes at once, and each start needs a core for some seconds.
+c.Spawner.start_timeout = c.Spawner.http_timeout = 600
 if CLASS.get("CLASS_REDIS_URL"):
     c.Spawner.environment = {"REDIS_URL": CLASS["CLASS_REDIS_URL"]}
 
