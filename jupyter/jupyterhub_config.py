@@ -48,10 +48,10 @@ c.DockerSpawner.volumes = {
     f"{project}-learner-{{username}}": "/home/lab/redis-patterns-lab/notebooks"
 }
 c.DockerSpawner.remove = True  # what is kept is in the volume
-c.DockerSpawner.mem_limit = CLASS.get("CLASS_MEMORY") or "1G"
+c.DockerSpawner.mem_limit = CLASS.get("CLASS_MEMORY") or "2G"
 c.DockerSpawner.cpu_limit = float(CLASS.get("CLASS_CPUS") or 1)
 c.DockerSpawner.extra_host_config = {
-    "memswap_limit": CLASS.get("CLASS_MEMORY") or "1G",  # no swap on top
+    "memswap_limit": CLASS.get("CLASS_MEMORY") or "2G",  # no swap on top
     "pids_limit": int(CLASS.get("CLASS_PROCESSES") or 512),
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
