@@ -2,6 +2,7 @@
 
 PORT = 8888
 IP = 127.0.0.1
+SERVER = jupyterlab
 PYTHON =
 NOTEBOOKS =
 SOAK =
@@ -26,7 +27,7 @@ lab: setup
 	@"$(VENV)" tools/progress.py notebooks/course.md || true
 	@mkdir -p $(dir $(WORKSPACE)); [ -e $(WORKSPACE) ] || cp jupyter/first_workspace.json $(WORKSPACE)
 	@exec env JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
-		"$(VENV)" -m jupyterlab --ServerApp.ip=$(IP) --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
+		"$(VENV)" -m $(SERVER) --ServerApp.ip=$(IP) --ServerApp.port=$(PORT) $(if $(filter no,$(BROWSER)),--no-browser)
 
 present: setup ## the same with slides: a button over each notebook starts them, and cells run inside
 	@"$(VENV)" -c 'import jupyterlab_rise' 2>/dev/null || "$(VENV)" -m pip install -q -e '.[slides]'
@@ -82,5 +83,8 @@ lock: setup ## bring requirements.lock up to the ranges of pyproject.toml
 	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra bench --extra lab --extra postgres \
 		--extra setup --extra test --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
+	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra class --constraint requirements.lock \
+		--upgrade --generate-hashes --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" --quiet --output-file jupyter/class.lock
 
 .PHONY: help setup lab present slides web test test-long test-all soak notebooks bench doctor handout new progress reset lock

@@ -68,7 +68,7 @@ class Exercise:
     check: Callable[[Callable[..., Any]], Outcome]
 
     def judge(self, answer: Callable[..., Any]) -> Outcome:
-        """Try to break an answer, and remember a pass.
+        """Try to break an answer, and remember a pass or why it was refused.
 
         Args:
             answer: the learner's function, with the stub's parameters.
@@ -90,6 +90,9 @@ class Exercise:
         progress = Progress()
         if found.passed and self.number not in progress.passed:
             progress.passed.append(self.number)
+            progress.save()
+        elif not found.passed:
+            progress.note(self.number, found.reason)
             progress.save()
         return Outcome(found.passed, found.reason, found.evidence, self.number)
 

@@ -23,7 +23,9 @@ from tools.notebooks import problems
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = SpecifierSet(PROJECT["requires-python"])
+NOT_LOCKED = {"class", "slides", "web"}
 LOCK = (ROOT / "requirements.lock").read_text()
+LOCK_OF_CLASS = (ROOT / "jupyter" / "class.lock").read_text()
 CONDA_OF_BINDER = "binder/environment.yml"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 INSTALL = """from importlib.util import find_spec
@@ -43,14 +45,14 @@ def _read(name):
 
 def _requirements():
     extras = PROJECT["optional-dependencies"]
-    lists = [PROJECT["dependencies"], *(extras[name] for name in extras.keys() - {"slides", "web"})]
+    lists = [PROJECT["dependencies"], *(extras[name] for name in extras if name not in NOT_LOCKED)]
     return [Requirement(text) for one in lists for text in one]
 
 
-def _locked():
+def _locked(lock=LOCK):
     """The lock's entries as {name: [versions]}; there are two where the Python matters."""
     found = {}
-    for name, version in re.findall(r"^([\w.\[\]-]+)==(\S+)", LOCK, re.MULTILINE):
+    for name, version in re.findall(r"^([\w.\[\]-]+)==(\S+)", lock, re.MULTILINE):
         found.setdefault(canonicalize_name(name.partition("[")[0]), []).append(Version(version))
     return found
 
@@ -59,7 +61,7 @@ def _locked():
 
 
 def test_lock_satisfies_every_range():
-    """Each requirement of pyproject.toml is locked inside its range, the extras too but slides and web."""
+    """Each requirement of pyproject.toml is locked inside its range, but for extras that are not locked."""
     locked = _locked()
     for one in _requirements():
         if canonicalize_name(one.name) == PROJECT["name"]:
@@ -77,11 +79,20 @@ def test_lock_can_build_the_project():
     assert {"editables", "hatchling", "uv"} <= _locked().keys()
 
 
-def test_lock_has_hashes_and_no_hosts():
+@pytest.mark.parametrize("lock", [LOCK, LOCK_OF_CLASS], ids=["requirements", "class"])
+def test_lock_has_hashes_and_no_hosts(lock):
     """Every entry carries a hash; no index, no host, no path of a machine."""
-    entries = re.split(r"\n(?=[\w])", LOCK)
+    entries = re.split(r"\n(?=[\w])", lock)
     assert all("--hash=sha256:" in one for one in entries if "==" in one)
-    assert not re.search(r"://|--(extra-)?index|--find-links|file:|(^|\s)/", LOCK)
+    assert not re.search(r"://|--(extra-)?index|--find-links|file:|(^|\s)/", lock)
+
+
+def test_the_class_adds_to_the_lock_and_changes_nothing():
+    """The hub's image holds the versions that the lab was tested with."""
+    locked, added = _locked(), _locked(LOCK_OF_CLASS)
+    assert all(set(added[name]) <= set(locked[name]) for name in added.keys() & locked.keys())
+    for one in map(Requirement, PROJECT["optional-dependencies"]["class"][:2]):
+        assert all(version in one.specifier for version in added[one.name])
 
 
 def test_every_list_names_the_same_pythons():
