@@ -14,7 +14,7 @@ from labsupport.servers import start_server
 
 __all__ = ["Checkout", "Parts", "in_one_trip"]
 
-_CUSTOMERS = st.sampled_from(["7", "7", "8", "bob o"])
+_CUSTOMERS = st.sampled_from(["7", "7", "8", "d'Arc o"])
 _MINUTE_MS, _HALF_HOUR_MS = 60_000, 1_800_000
 _LIMIT = 3
 _ADMIT = Call("admit", ("7",))
@@ -45,15 +45,16 @@ class Checkout(Contract):
 
     answer = "checkout"
     visible = ("stock", "buyers", "orders")
-    faults = ("crash", "lost reply")
+    faults = ("crash", "lost reply", "clocks")
     clauses: ClassVar = {
+        "clock": "a process may crash, and have a wrong clock",
         "told": "True for a customer who has a piece, else False.",
         "stock": "Take one from the number in stock, while there is one",
         "buyers": "put the customer into the set buyers",
         "orders": "add one entry with the field customer to the stream orders",
         "left": "One each: a customer of the set gets no second one, and no second entry.",
         "at once": "Customers come at once, also the same one twice",
-        "crash": "a process may crash",
+        "crash": "a process may crash, and have a wrong clock",
         "reply that is lost": "a reply may be lost: then the customer asks again.",
     }
     calls = st.builds(lambda who: Call("checkout", (who,)), _CUSTOMERS)
@@ -69,9 +70,10 @@ class Checkout(Contract):
         st.sampled_from([0, 1, 1, 2, 9, None]),
         st.lists(st.sampled_from(["7", "x"]), max_size=2),
     )
-    rare = (  # after a great many
+    rare = (  # after a great many; the first of them asks again, too
         Case(
-            _start(9, [f"n{n}" for n in range(1_500)]), after=(("ada", Call("checkout", ("7",))),)
+            _start(9, [f"n{n}" for n in range(1_500)]),
+            after=tuple(("ada", Call("checkout", (who,))) for who in ("7", "n0", "n1499")),
         ),
     )
 
@@ -136,13 +138,23 @@ class Parts(Contract):
         st.lists(st.sampled_from(["7", "x"]), max_size=2),
     )
 
-    # a limiter that counts a minute from the last call, and not from the first
+    # a limiter that counts a minute from the last call, and not from the first; one for all customers;
+    # one whose keys are those of the shop
     always = (
         Case(
             _stocked(1, []),
             after=(
                 *(("ada", call) for _ in "12" for call in (_ADMIT, Call(WAIT, (31,)))),
                 *(("ada", _ADMIT) for _ in "12"),
+            ),
+        ),
+        Case(
+            _stocked(1, []),
+            after=(
+                *(("ada", _ADMIT) for _ in "123"),
+                *(("bob", Call("admit", (who,))) for who in ("8", "stock", "buyers")),
+                ("ada", _ADMIT),
+                ("ada", Call("reserve", ("7",))),
             ),
         ),
     )

@@ -16,8 +16,8 @@ def checkout_stub(redis, customer):
     Take one from the number in stock, while there is one; put the customer into the set buyers, and
     add one entry with the field customer to the stream orders. One each: a customer of the set gets
     no second one, and no second entry. Customers come at once, also the same one twice; a process
-    may crash; a reply may be lost: then the customer asks again. At most one round trip to Redis
-    for each call, but for the very first one of a client.
+    may crash, and have a wrong clock; a reply may be lost: then the customer asks again. At most one
+    round trip to Redis for each call, but for the very first one of a client.
     """
     script = """
     if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 1 end

@@ -1,9 +1,10 @@
 """The checks of lab 15: a test is judged by the shops that it tells apart, a sale by every order."""
 
 import inspect
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from labsupport.labs.own_code.shop import Base, Order, Product, Shop, restock
 __all__ = ["check_limit_test", "check_price_test", "check_sell"]
 
 _MOST_RUNS = 2_000  # of a test for one shop: three clients at once may have a hundred times as many
+_TIMES_OVERTAKEN, _RIVAL = 12, "another"
 _CACHE = Redis(decode_responses=True)  # in an exploration it is the explorer's
 
 
@@ -103,6 +105,12 @@ def check_sell(answer: Callable[..., Any]) -> Outcome:
             ("One after the other", 2, alone, {}),
             ("Two at once", 1, both, {"expires": "*"}),  # if a lock is over, for one
             ("Two at once, with enough for both", 5, both, {"max_runs": 100}),
+            (
+                "Overtaken at each UPDATE",
+                _TIMES_OVERTAKEN + 1,
+                {"ada": 1},
+                {"rivals": _TIMES_OVERTAKEN},
+            ),
             ("A crash", 1, both, {"crashes": ["ada"], "expires": "*"}),
         ):
             faults, report = _sold(answer, engine, stock, clients, **moves)
@@ -119,6 +127,7 @@ def _sold(
     engine: AsyncEngine,
     stock: int,
     clients: dict[str, int],
+    rivals: int = 0,
     **moves: Any,
 ) -> tuple[list[str], Any]:
     """What was wrong, the latest last, and the explorer's report."""
@@ -132,7 +141,8 @@ def _sold(
 
     def client(name: str, times: int) -> Callable[..., Any]:
         async def buy(redis: Any, db: Any) -> list[Any]:
-            return [await _told(answer, engine, redis, name) for _ in range(times)]
+            with _overtaken(engine, rival, rivals):
+                return [await _told(answer, engine, redis, name) for _ in range(times)]
 
         return buy
 
@@ -151,7 +161,34 @@ def _sold(
 
     buyers = {name: client(name, times) for name, times in clients.items()}
     options: dict[str, Any] = {"stop": "first", "max_runs": 250, **moves}
-    return faults, explore(buyers, given=given, invariant=sold_once, **options)
+    with closing(_connection(engine)) as rival:
+        return faults, explore(buyers, given=given, invariant=sold_once, **options)
+
+
+def _connection(engine: AsyncEngine) -> sqlite3.Connection:
+    """One that waits for nobody, and that no explorer sees."""
+    return sqlite3.connect(engine.url.database or "", timeout=0, check_same_thread=False)
+
+
+@contextmanager
+def _overtaken(engine: AsyncEngine, rival: sqlite3.Connection, times: int) -> Iterator[None]:
+    """Before an UPDATE another process sells a piece, so many times, where the database lets it."""
+    left = times
+
+    def sell(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
+        nonlocal left
+        if left == 0 or not statement.lstrip().upper().startswith("UPDATE"):
+            return
+        left -= 1
+        with suppress(sqlite3.OperationalError), rival:
+            rival.execute("UPDATE products SET stock = stock - 1 WHERE id = 1")
+            rival.execute("INSERT INTO orders (product_id, customer) VALUES (1, ?)", [_RIVAL])
+
+    sa.event.listen(engine.sync_engine, "before_cursor_execute", sell)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine.sync_engine, "before_cursor_execute", sell)
 
 
 async def _told(answer: Callable[..., Any], engine: AsyncEngine, redis: Any, name: str) -> Any:
@@ -189,6 +226,7 @@ def _fault(
             )
     if left[1] and False in replies:
         return f"Somebody was told False, and {left[1]} of {stock} pieces are left."
-    if sure and len(mine) != min(stock, len(replies)):
-        return f"{len(replies)} asked for {stock} pieces, and {len(mine)} were sold."
+    sold = len(mine) - mine.count(_RIVAL)
+    if sure and sold != min(stock - mine.count(_RIVAL), len(replies)):
+        return f"{len(replies)} asked for {stock} pieces, and {sold} were sold."
     return ""

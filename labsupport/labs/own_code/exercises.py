@@ -19,8 +19,8 @@ def test_prices_stub(shop):
 
     shop has the coroutine functions price(product) and reprice(product, cents), and its engine;
     restock(shop.engine) writes product 1 at 100. Readers and changes come at once, also two
-    changes. When all have finished, the next reader must be told what the table says. Each
-    `explore` may run 2,000 orders.
+    changes; some reader may have been there before. When all have finished, the next reader must be
+    told what the table says. Each `explore` may run 2,000 orders: three clients have more.
     """
 
     async def up_to_date(redis, db):
@@ -47,20 +47,24 @@ def test_prices_solution(shop):
     def writer(cents):
         return lambda redis, db: shop.reprice(1, cents)
 
-    for others in ({"reader": lambda redis, db: shop.price(1)}, {"other": writer(80)}):
-        explore(
-            {"writer": writer(90), **others},
-            invariant=up_to_date,
-            given=lambda redis, db: restock(shop.engine),
-        ).check()
+    async def nothing_cached(redis, db):
+        await restock(shop.engine)
+
+    async def price_cached(redis, db):
+        await restock(shop.engine)
+        await shop.price(1)
+
+    reader = {"reader": lambda redis, db: shop.price(1)}
+    for others, given in ((reader, nothing_cached), ({"other": writer(80)}, price_cached)):
+        explore({"writer": writer(90), **others}, invariant=up_to_date, given=given).check()
 
 
 def test_limit_stub(shop):
     """Fail, with an AssertionError, for every shop whose limit may fail; pass for the others.
 
     shop.admit(customer) is a coroutine function: True for the first two calls of a customer in a
-    minute, whoever calls at once, else False. What it keeps in Redis ends by itself, wherever a
-    process crashes: nobody is locked out for ever.
+    minute, whoever calls at once, else False; when the minute is over, for two more. What it keeps in
+    Redis ends by itself, wherever a process crashes: nobody is locked out for ever.
     """
     explore(
         {name: lambda redis, db: shop.admit("ada") for name in ("a", "b", "c")},
@@ -129,9 +133,11 @@ EXERCISES: tuple[Exercise, ...] = (
         solution=test_prices_solution,
         hints=(
             "Which of the shops above can this test not tell from a right one? It has one writer.",
-            "Two writers who come at once are a race of their own. It needs no reader.",
-            "Call `explore` twice in the test: a writer with a reader, and a writer with another "
-            "writer who asks for another price. Three clients at once would have too many orders.",
+            "Two writers who come at once are a race of their own. It needs no reader, but it may matter "
+            "whether a price is in the cache.",
+            "Call `explore` twice in the test: a writer with a reader, and a writer with another writer "
+            "who asks for another price, once a reader was there (in `given`). Three clients at once "
+            "would have too many orders.",
         ),
         check=check_price_test,
     ),

@@ -105,8 +105,57 @@ class WritesBoth(_Prices):
         await self.redis.set(f"price:{product}", cents, ex=60)
 
 
+class OtherName(_Prices):
+    """It deletes the cached price after the commit, as another one, but its key has another name."""
+
+    async def price(self, product: int) -> int:
+        if (cached := await self.redis.get(f"cached:{product}")) is not None:
+            return int(cached)
+        price = await self._row(product)
+        await self.redis.set(f"cached:{product}", price, ex=60)
+        return price
+
+    async def reprice(self, product: int, cents: int) -> None:
+        await self._write(product, cents)
+        await self.redis.delete(f"cached:{product}")
+
+
+class OldOnce(_Prices):
+    """The next reader after a change is told the old price once more, and fetches the new one."""
+
+    async def price(self, product: int) -> int:
+        old = await self.redis.get(f"price:{product}")
+        if old is not None and not await self.redis.delete(f"old:{product}"):
+            return int(old)
+        price = await self._row(product)
+        await self.redis.set(f"price:{product}", price, ex=60)
+        return price if old is None else int(old)
+
+    async def reprice(self, product: int, cents: int) -> None:
+        await self._write(product, cents)
+        await self.redis.set(f"old:{product}", 1, ex=60)
+
+
+class WritesIfThere(Generations):
+    """It writes the row, and the cache where a price is there; of two changes, the earlier may be last."""
+
+    async def reprice(self, product: int, cents: int) -> None:
+        await self._write(product, cents)
+        async with self.redis.pipeline() as pipe:  # MULTI
+            pipe.incr(f"generation:{product}").set(f"price:{product}", cents, ex=60, xx=True)
+            await pipe.execute()
+
+
 RIGHT_PRICES = (Generations, NoCache, Tombstone)
-WRONG_PRICES = (DeletesFirst, DeletesAfter, NeverDeletes, WritesBoth)
+WRONG_PRICES = (
+    DeletesFirst,
+    DeletesAfter,
+    NeverDeletes,
+    OtherName,
+    OldOnce,
+    WritesBoth,
+    WritesIfThere,
+)
 
 
 class OneTransaction(Shop):
@@ -190,5 +239,37 @@ class AnHour(OneTransaction):
     _seconds = 3_600
 
 
+class EndAfterwardsElsewhere(Shop):
+    """It counts, and then sets the end, under another name."""
+
+    async def admit(self, customer: str) -> bool:
+        calls = await self.redis.incr(f"door:{customer}")
+        if calls == 1:
+            await self.redis.expire(f"door:{customer}", 60)
+        return bool(calls <= 2)
+
+
+class RefusesWhenBusy(Shop):
+    """Who finds another one counting is refused, though there is room."""
+
+    async def admit(self, customer: str) -> bool:
+        key = f"calls:{customer}"
+        if not await self.redis.set(f"busy:{customer}", 1, nx=True, ex=1):
+            return False
+        async with self.redis.pipeline() as pipe:
+            counted = pipe.incr(key).expire(key, 60, nx=True).delete(f"busy:{customer}")
+            calls, *_ = await counted.execute()
+        return bool(calls <= 2)
+
+
 RIGHT_LIMITS = (OneTransaction, OneScript, EndFirst)
-WRONG_LIMITS = (EndAfterwards, EndAlways, LooksFirst, LetsNobodyIn, OneForAll, AnHour)
+WRONG_LIMITS = (
+    EndAfterwards,
+    EndAfterwardsElsewhere,
+    EndAlways,
+    LooksFirst,
+    LetsNobodyIn,
+    RefusesWhenBusy,
+    OneForAll,
+    AnHour,
+)

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from redis import ConnectionPool, Redis
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.connection import UnixDomainSocketConnection
 from redis.crc import key_slot
@@ -14,9 +15,11 @@ from redis.retry import Retry
 
 from labsupport.errors import ImplementationError, WorkerError
 from labsupport.exercises import Outcome
+from labsupport.exercises.matching import listed
 from labsupport.exercises.trials import Answer
 from labsupport.labs.redis_cluster.clients import KEYS
 from labsupport.labs.redis_cluster.cluster_of_checks import checks_cluster
+from labsupport.labs.redis_cluster.scripted_nodes import SharedPool, follows
 from labsupport.servers import connect_client, start_server
 from labsupport.servers.cluster import Cluster
 from labsupport.workers import Client, WorkerPool, point
@@ -73,8 +76,8 @@ def check_fetch(answer: Answer) -> Outcome:
     if not tried:
         move(third, moving_on)
         move(owner)
-    if tried:
-        return Outcome(False, tried[0], tried[0])
+    if wrong := tried[0] if tried else follows(answer):
+        return Outcome(False, wrong, wrong)
     return Outcome(True, "it found all keys, before a slot moved, meanwhile, and afterwards.")
 
 
@@ -136,7 +139,7 @@ def _ask(
                 told = answer(nodes, key)
             except _TooManyError:
                 return f"more than {_MOST_REQUESTS} requests for {key}."
-            except (RedisError, RecursionError) as error:
+            except Exception as error:
                 return f"{type(error).__name__} was raised for {key}."
             finally:
                 _Counted.counting, _Counted.requests, _Counted.between = False, 0, None
@@ -154,7 +157,7 @@ def _ask(
 
 def _counted(url: str) -> Redis:
     path = urlsplit(url).path
-    pool = ConnectionPool(
+    pool = SharedPool(
         connection_class=_Counted, path=path, decode_responses=True, retry=Retry(NoBackoff(), 0)
     )
     return Redis(connection_pool=pool)
@@ -165,7 +168,14 @@ def check_promise(answer: Answer) -> Outcome:
         with primary.client() as admin:
             admin.config_set("slowlog-log-slower-than", 0)  # all commands
             admin.config_set("slowlog-max-len", 10_000)
-        with primary.proxy() as proxy, primary.replica(through=proxy):
+            admin.rpush("orders", *_EARLIER)
+        with (
+            primary.proxy() as proxy,
+            primary.proxy() as other,
+            primary.replica(through=proxy),
+            primary.replica(through=other),
+        ):
+            other.pause()  # one of two is enough
             worker = pool.start(
                 _be_told, answer, primary.url, alone.url, gated=True, name="promise"
             )
@@ -191,35 +201,51 @@ def check_promise(answer: Answer) -> Outcome:
 
 
 _WAITS_MS = (70, 130)  # 100 ms, by one WAIT or several
+_EARLIER = tuple(f"earlier-{number}" for number in range(1_200))
 
 
 def _be_told(client: Client, answer: Answer, primary: str, alone: str) -> dict[str, Any]:
     """Take orders while a replica keeps up, then while it lags, then where there is none."""
-    redis, told = connect_client(primary), []
+    redis, told = _shared(primary), []
     for number in range(_TRIES):  # a busy machine may need more than 100 ms for one
         told.append(answer(redis, "orders", f"order-{number}"))
         if told[-1] is True:
             break
-    redis.wait(1, int(_MOST_SECONDS * 1000))  # what came before is confirmed: it is no excuse
+    with connect_client(primary).client() as own:
+        own.set("note", "no list")
+        own.wait(1, int(_MOST_SECONDS * 1000))  # what came before is confirmed: it is no excuse
+    refused = None
+    with suppress(RedisError):
+        refused = answer(redis, "note", "order-0")
     point("lag")
     late = answer(redis, "orders", f"order-{len(told)}")
-    lonely = connect_client(alone)
-    twice = [answer(lonely, "orders", "order-0") for _ in range(2)]
-    return {"well": told, "late": late, "alone": twice, "list": lonely.lrange("orders", 0, -1)}
+    lonely = _shared(alone)
+    twice = [answer(lonely, "new orders", "order-0") for _ in range(2)]
+    there = lonely.lrange("new orders", 0, -1)
+    return {"well": told, "refused": refused, "late": late, "alone": twice, "list": there}
+
+
+def _shared(url: str) -> Redis:
+    """A client that other threads use, too."""
+    usual = connect_client(url).connection_pool
+    pool = SharedPool(connection_class=usual.connection_class, **usual.connection_kwargs)
+    return Redis(connection_pool=pool)
 
 
 def _broken_promise(told: dict[str, Any], there: list[str]) -> str:
     """What is wrong with what was told; "" if nothing is."""
     if told["well"][-1] is not True:
         return f"A replica that keeps up: the answer was {told['well'][-1]!r}, not True."
+    if told["refused"] is True:
+        return "A key that holds no list: the answer was True, and the order is nowhere."
     if told["late"] is not False:
         return f"A replica that lags: the answer was {told['late']!r}, not False."
     for one in told["alone"]:
         if one is not False:
             return f"No replica: the answer was {one!r}, not False."
-    orders = [f"order-{number}" for number in range(len(told["well"]) + 1)]
+    orders = [*_EARLIER, *(f"order-{number}" for number in range(len(told["well"]) + 1))]
     if there != orders:
-        return f"A replica that lags: the list holds {', '.join(there) or 'nothing'}."
+        return f"A replica that lags: the list holds {listed(there) or 'nothing'}."
     if len(told["list"]) != 2:
         return f"The same order twice: the list holds {', '.join(told['list'])}."
     return ""

@@ -6,8 +6,9 @@
 from redis.exceptions import AskError, MovedError
 
 from labsupport.exercises import Exercise
+from labsupport.exercises.judge import judged_by
 from labsupport.labs.redis_cluster.checks import check_fetch, check_promise
-from labsupport.labs.redis_cluster.slot_checks import check_reserve
+from labsupport.labs.redis_cluster.slot_checks import Reserve, on_cluster
 
 __all__ = ["EXERCISES"]
 
@@ -18,7 +19,8 @@ def reserve_stub(redis, product, user):
     The stock of a product is in the key stock:{product}, with the braces: stock:{kettle} holds "3".
     Reserving takes one from it. False when none is left, or when the user has reserved a piece of
     this product before. In which key you remember that is up to you. It works on one server and on a
-    cluster, where different products lie on different nodes; many users reserve at once.
+    cluster, where different products lie on different nodes, and for any name of a user. Many users
+    reserve at once; a process may crash; then the user asks again.
     """
     script = """
     -- KEYS: the stock, who has reserved; ARGV: the user; returns 1 or 0.
@@ -49,9 +51,10 @@ def reserve_solution(redis, product, user):
 def fetch_stub(nodes, key):
     """Return what GET key says in a cluster, in as few requests as the nodes allow.
 
-    nodes has a plain redis.Redis client of each node, by address: nodes["127.0.0.1:7001"]. Ask the
-    first one. MOVED means: the slot lives there now. ASK means: this once, ask there, after ASKING.
-    Either is an error of redis-py with the attributes host and port, and one may follow the other.
+    nodes has a plain redis.Redis client of each node, by address: nodes["127.0.0.1:7001"]; other
+    threads use them, too. Ask the first one. MOVED means: the slot lives there now. ASK means: this
+    once, ask there, after ASKING. Either is an error of redis-py with the attributes host and port,
+    and one may follow the other, many times. Any other error reaches the caller.
     """
     client = next(iter(nodes.values()))
     try:
@@ -80,7 +83,8 @@ def promise_stub(redis, key, order):
     """Put an order at the end of the list in key; return True once a replica has it, too.
 
     False if no replica has confirmed it after 100 ms: then the order may be there or not, and the
-    caller is told so in half a second at the most. redis is a client of the primary.
+    caller is told so in half a second at the most. redis is a client of the primary, which may have
+    several replicas; other threads use it, too. An order that Redis refuses is never True.
     """
     redis.rpush(key, order)
     return True
@@ -106,7 +110,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "Both keys need the product between braces: `reserved:{kettle}`. In an f-string a brace is "
             'written twice: `f"reserved:{{{product}}}"`.',
         ),
-        check=check_reserve,
+        check=judged_by(Reserve(), also=on_cluster),
     ),
     Exercise(
         number="14.2",

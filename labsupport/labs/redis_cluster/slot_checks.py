@@ -1,117 +1,131 @@
-"""How answers to exercise 14.1 are put to the test: on one server in every order, then on a cluster."""
+"""What exercise 14.1 asks for: as a model, for one server, and then on a cluster."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
+from hypothesis import strategies as st
 from redis.exceptions import RedisClusterException, RedisError
 
+from labsupport.errors import ImplementationError
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Answer, ClientFunction, Trial, put_through, require
+from labsupport.exercises.contract import WAIT, Call, Case, Contract
+from labsupport.exercises.state import State
 from labsupport.labs.redis_cluster.cluster_of_checks import cluster_for_commands
 
-__all__ = ["check_reserve"]
+__all__ = ["Reserve", "on_cluster"]
 
-_PRODUCTS = ("kettle", "lamp", "chair", "desk", "mug", "rug")
-
-
-def check_reserve(answer: Answer) -> Outcome:
-    found = put_through(_trials(answer))
-    if not found.passed:
-        return found
-    wrong = _on_cluster(answer)
-    if wrong:
-        return Outcome(False, f"On a cluster: {wrong}", wrong)
-    return Outcome(True, f"{found.reason[:-1]}, and a cluster of three primaries.", found.evidence)
+_PRODUCTS = ("kettle", "lamp", "chair", "d'Arc", "mug", "rug")
+# whoever is a part of another, or has what a key, a list, a pattern or a script may be cut at
+_USERS = (
+    *("adam", "ada", "Ada", "ada ", "stock", "reserved", "kettle", "7", "07", "7.0", "é"),
+    *("{ada}", "a{b}c", "}{", "%a+", "a*", "[ad]a", "d'Arc", 'the "boss"', "a\n"),
+    *("p,q:r|s;t u/v-w", *"pqrstuvw"),
+)
+_TEN_YEARS = 315_360_000
 
 
-def _trials(answer: Answer) -> tuple[Trial, ...]:
-    def user(name: str, *products: str) -> ClientFunction:
-        def client(redis: Any, db: Any) -> None:
-            for product in products:
-                redis.rpush("told", f"{name} {product} {answer(redis, product, name)}")
+def _asked(product: str, *users: str) -> tuple[tuple[str, Call], ...]:
+    return tuple(("ada", Call("reserve", (product, user))) for user in users)
 
-        return client
 
-    def stock(number: int) -> ClientFunction:
-        return lambda redis, db: redis.mset({"stock:{kettle}": number, "stock:{lamp}": 1})
+class Reserve(Contract):
+    """14.1: a piece is taken once for each user, while there is one."""
 
-    def told(redis: Any) -> list[str]:
-        return sorted(redis.lrange("told", 0, -1))
+    answer = "reserve"
+    visible = ("stock:*",)
+    remembers = True
+    clauses: ClassVar = {
+        "told": "False when none is left, or when the user has reserved a piece of this product before.",
+        "left": "Reserving takes one from it.",
+        "at once": "many users reserve at once",
+        "crash": "a process may crash; then the user asks again",
+    }
+    others: ClassVar = {"restock": lambda redis: redis.set("stock:{kettle}", 1)}
+    _calls = st.builds(
+        lambda product, user: Call("reserve", (product, user)),
+        st.sampled_from(["kettle", "kettle", "lamp"]),
+        st.sampled_from(["ada", "bob"]),
+    )
+    calls = st.one_of(_calls, _calls, st.just(Call("restock")))
 
-    def in_turn(redis: Any, db: Any) -> bool:
-        """a piece is reserved once for each user, as long as there is one"""
-        wanted = ["ada kettle True", "ada kettle False", "ada lamp True"]
-        answers = redis.lrange("told", 0, -1)
-        words = f"The answers were {', '.join(answers)}; {', '.join(wanted)} are due."
-        require(answers == wanted, words)
-        left = redis.mget("stock:{kettle}", "stock:{lamp}")
-        require(left == ["1", "0"], f"The stocks are {left[0]} and {left[1]}, not 1 and 0.")
-        later = [_asked(answer, redis, product, "bob") for product in ("lamp", "chair")]
-        require(later == [False, False], f"With nothing left, bob was told {later[0]}, {later[1]}.")
-        redis.set("stock:{lamp}", 1)
-        told = _asked(answer, redis, "lamp", "bob")
-        require(told is True, f"There is a lamp again; bob, who got none, was told {told}.")
-        ends = [key for key in redis.keys("*") if redis.ttl(key) >= 0]
-        require(not ends, f"{' and '.join(ends)} ends: who has reserved is forgotten.")
-        return True
+    @staticmethod
+    def _start(kettles: int | None, lamps: int | None) -> State:
+        stock = {"stock:{kettle}": kettles, "stock:{lamp}": lamps}
+        return State({key: number for key, number in stock.items() if number is not None})
 
-    def one_each(redis: Any, db: Any) -> bool:
-        """what is reserved is what the stock has lost"""
-        sold = sum(text.endswith("True") for text in told(redis))
-        left = redis.get("stock:{kettle}")
-        require((sold, left) == (1, "0"), f"{sold} were told True, and the stock is {left}.")
-        return True
-
-    def once(redis: Any, db: Any) -> bool:
-        """a user who asks twice at once gets one piece"""
-        answers, left = told(redis), redis.get("stock:{kettle}")
-        require(answers == ["ada kettle False", "ada kettle True"], f"ada was told {answers}.")
-        require(left == "1", f"The stock is {left}, not 1.")
-        return True
-
-    def again(redis: Any, db: Any) -> bool:
-        """after a crash and another try, the user has one piece"""
-        _asked(answer, redis, "kettle", "ada")
-        left = redis.get("stock:{kettle}")
-        require(left == "1", f"The stock is {left}, not 1.")
-        require(_asked(answer, redis, "kettle", "ada") is False, "ada was told True once more.")
-        return True
-
-    rivals = {"ada": user("ada", "kettle"), "bob": user("bob", "kettle")}
-    twice = {"ada": user("ada", "kettle"), "her other tab": user("ada", "kettle")}
-    alone = {"ada": user("ada", "kettle", "kettle", "lamp")}
-    return (
-        Trial("One user", alone, stock(2), in_turn),
-        Trial("Two users, one piece", rivals, stock(1), one_each, prune=True, sample=500),
-        Trial("One user in two tabs", twice, stock(2), once, prune=True, sample=500),
-        Trial("A crash", {"ada": user("ada", "kettle")}, stock(2), again, crashes=True),
+    starts = st.builds(_start, st.sampled_from([1, 2, 0, None, 10]), st.sampled_from([1, None]))
+    always = (  # who got none may have one later
+        Case(
+            State({"stock:{kettle}": 0}),
+            after=(*_asked("kettle", "ada"), ("bob", Call("restock")), *_asked("kettle", "ada")),
+        ),
+    )
+    rare = (
+        Case(State({"stock:{d'Arc}": 99}), after=_asked("d'Arc", *_USERS, *_USERS)),
+        Case(
+            State({"stock:{kettle}": 5}),
+            after=(
+                *_asked("kettle", "ada"),
+                ("ada", Call(WAIT, (_TEN_YEARS,))),
+                *_asked("kettle", "ada"),
+            ),
+        ),
     )
 
+    def race_starts(self) -> Any:
+        return st.builds(self._start, st.sampled_from([1, 1, 2]), st.just(1))
 
-def _asked(answer: Answer, redis: Any, product: str, user: str) -> Any:
-    """What the answer returns afterwards; its error is the answer's, and not the invariant's."""
-    try:
-        return answer(redis, product, user)
-    except RedisError as error:
-        require(
-            False, f"For {user} and a {product} it raised {type(error).__name__}: {_plain(error)}"
-        )
+    def race_calls(self) -> Any:
+        return self._calls
+
+    def crowd(self) -> Case:
+        """There is enough for all."""
+        others = tuple(Call("reserve", ("kettle", f"n{n}")) for n in range(36))
+        one = (Call("reserve", ("kettle", "ada")),)
+        return Case(self._start(100, None), {"ada": one, "bob": others})
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """No stock is as good as 0."""
+        found = super().shown(state, start)
+        return {key: number for key, number in found.items() if number != "0"}
+
+    def reserve(self, state: State, product: str, user: str) -> bool:
+        stock, reserved = f"stock:{{{product}}}", state.set_at(f"reserved by {product}")
+        if user in reserved or state.number_at(stock) < 1:
+            return False
+        state[stock] = state.number_at(stock) - 1
+        reserved.add(user)
+        return True
+
+    def restock(self, state: State) -> None:
+        state["stock:{kettle}"] = 1
 
 
-def _on_cluster(answer: Answer) -> str:
-    """What is wrong with an answer on a cluster; "" if nothing is."""
+def on_cluster(answer: Callable[..., Any]) -> Outcome:
+    """Let an answer reserve products of all nodes, for users of all kinds of names."""
     with cluster_for_commands() as redis:
         for product in _PRODUCTS:
-            redis.set(f"stock:{{{product}}}", 1)
+            redis.set(f"stock:{{{product}}}", len(_USERS))
         for product in _PRODUCTS:
-            try:
-                told = answer(redis, product, "ada"), answer(redis, product, "bob")
-            except (RedisError, RedisClusterException) as error:
-                return f"{type(error).__name__}: {_plain(error)}"
-            if told != (True, False):
-                return f"of one {product}, ada and bob were told {told[0]} and {told[1]}."
-        if any(redis.get(f"stock:{{{product}}}") != "0" for product in _PRODUCTS):
-            return "a stock is not 0, after its one piece was reserved."
-    return ""
+            wanted = [(user, True) for user in _USERS] + [
+                (user, False) for user in (*_USERS, "eve")
+            ]
+            for user, due in wanted:
+                try:
+                    told = answer(redis, product, user)
+                except (RedisError, RedisClusterException) as error:
+                    wrong = f"{type(error).__name__}: {_plain(error)}"
+                except Exception as error:
+                    raise ImplementationError("reserve", error) from error
+                else:
+                    wrong = "" if told is due else f"it was {told!r}; {due} is due."
+                if wrong:
+                    wrong = f"On a cluster: reserve(redis, {product!r}, {user!r}): {wrong}"
+                    return Outcome(False, wrong, wrong)
+            if (left := redis.get(f"stock:{{{product}}}")) != "0":
+                wrong = f"On a cluster: {product} is sold out, and its stock is {left!r}, not '0'."
+                return Outcome(False, wrong, wrong)
+    return Outcome(True, "a cluster of three primaries, too.", redis)
 
 
 def _plain(error: Exception) -> str:

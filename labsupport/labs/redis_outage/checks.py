@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import redis
@@ -26,6 +27,14 @@ class DatabaseAwayError(Exception):
     """Raised by the database when it is away, too."""
 
 
+_ERRORS_OF_LOAD = (  # whatever it is, it is not about the cache
+    DatabaseAwayError("the database is away"),
+    KeyError("no such row"),
+    redis.exceptions.ConnectionError("another Redis is away"),
+    ResponseError("WRONGTYPE in another Redis"),
+)
+
+
 class _Shop:
     """A database, and what the answer asks of it."""
 
@@ -35,12 +44,16 @@ class _Shop:
         self._due: dict[str, str] = {}
         self.loads = 0
         self.away = False
+        self.raises: Exception = DatabaseAwayError("the database is away")
+        self.page_made: str | None = None
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def load(self, key: str) -> str:
         self.loads += 1
+        self.meanwhile()
         if self.away:
-            raise DatabaseAwayError("the database is away")
-        return f"{key}, load {self.loads}"
+            raise self.raises
+        return f"{key}, load {self.loads}" if self.page_made is None else self.page_made
 
     def page(self, key: str = _KEY) -> Any:
         """What the answer returns; an error of its own is told apart from those that are due."""
@@ -59,11 +72,16 @@ class _Shop:
         self._due[key] = due
         require(self.kept == self._due, f"kept is {self.kept}; {self._due} is due.")
 
-    def is_raised(self, due: type[Exception]) -> None:
+    def is_raised(self, due: type[Exception], *, loads: int | None = None) -> None:
         """Ask for the page, which cannot be had."""
         try:
             got = self.page()
-        except due:
+        except due as error:
+            ours = loads is None or error is self.raises
+            require(ours, f"it raised another {due.__name__} than load, {error}.")
+            require(
+                loads in (None, self.loads), f"it called load {self.loads} times; {loads} is due."
+            )
             return
         except Exception as error:
             told = ImplementationError("the answer", error).problem
@@ -96,43 +114,72 @@ def _situations() -> Iterator[tuple[str, Situation]]:
     yield "Redis is there", _there
     yield "A caller that crashes", _crash
     yield "A key of another type", _bug
+    yield "A user who may not write", _may_not_write
     for fault in ("killed", "stopped", "busy"):
         yield f"Redis is {fault}", functools.partial(_away, fault)
     yield "Redis is full", _full
+    yield "Redis comes back while load runs", _comes_back
 
 
 def _there(server: Server, admin: redis.Redis, shop: _Shop) -> None:
+    before = _now(admin)
     shop.is_given(f"{_KEY}, load 1", loads=1)
-    cached, lives = admin.get(_KEY), admin.ttl(_KEY)
-    require(cached == f"{_KEY}, load 1", f"{_KEY} is {cached!r} in Redis.")
-    require(
-        _TTL_SECONDS / 2 < lives <= _TTL_SECONDS,
-        f"{_KEY} lives {lives} s; {_TTL_SECONDS} s is due.",
-    )
-    admin.set(_KEY, "cached by another", ex=_TTL_SECONDS)
-    shop.is_given("cached by another", loads=0)
-    admin.set(_KEY, "", ex=_TTL_SECONDS)
-    shop.is_given("", loads=0)
+    _is_cached(admin, f"{_KEY}, load 1", before)
+    _cached_by_another(admin, shop, "cached by another")
+    _cached_by_another(admin, shop, "")
     shop.away = True
     admin.delete(_KEY)
     shop.is_given("", loads=1)
     shop.away = False
-    admin.set(_KEY, "cached by another", ex=_TTL_SECONDS)
-    shop.is_given("cached by another", loads=0)
+    _cached_by_another(admin, shop, "cached by another")
     admin.delete(_KEY)
     shop.away = True
-    shop.is_given("cached by another", loads=1)
-    require(not admin.exists(_KEY), "an old page was put back into Redis.")
+    for error in _ERRORS_OF_LOAD:
+        shop.raises = error
+        shop.is_given("cached by another", loads=1)
+        require(not admin.exists(_KEY), "an old page was put back into Redis.")
     shop.away = False
     shop.is_given(f"{_OTHER}, load 1", loads=1, key=_OTHER)
     shop.is_given(f"{_KEY}, load 1", loads=1)
     require(
         admin.get(_OTHER) == f"{_OTHER}, load 1", f"{_OTHER} is {admin.get(_OTHER)!r} in Redis."
     )
+    admin.delete(_KEY)
+    shop.page_made, before = "", _now(admin)
+    shop.is_given("", loads=1)
+    _is_cached(admin, "", before)
     shop.away = True
     admin.delete(_KEY)
-    shop.kept.clear()
-    shop.is_raised(DatabaseAwayError)
+    shop.kept.pop(_KEY)  # what is left is another page's
+    for error in _ERRORS_OF_LOAD:
+        shop.raises = error
+        shop.is_raised(type(error), loads=1)
+
+
+def _cached_by_another(admin: redis.Redis, shop: _Shop, page: str) -> None:
+    """A page that is there is given as it is, and ends when it would have ended."""
+    admin.set(_KEY, page, ex=_TTL_SECONDS // 2)
+    ends = admin.pexpiretime(_KEY)
+    shop.is_given(page, loads=0)
+    require(admin.get(_KEY) == page, f"{_KEY} was {page!r} in Redis, and is {admin.get(_KEY)!r}.")
+    same = admin.pexpiretime(_KEY) == ends
+    require(same, f"{_KEY} was read, and does not end when it would have.")
+
+
+def _is_cached(admin: redis.Redis, page: str, before: float) -> None:
+    """A page was put into Redis since then, for 60 s."""
+    require(admin.get(_KEY) == page, f"{_KEY} is {admin.get(_KEY)!r} in Redis.")
+    ends = admin.pexpiretime(_KEY) / 1000
+    require(
+        before + _TTL_SECONDS - 1 <= ends <= _now(admin) + _TTL_SECONDS + 1,
+        f"{_KEY} lives {admin.ttl(_KEY)} s; {_TTL_SECONDS} s is due.",
+    )
+
+
+def _now(admin: redis.Redis) -> float:
+    """The server's time."""
+    seconds, microseconds = admin.time()
+    return float(seconds + microseconds / 1e6)
 
 
 def _crash(server: Server, admin: redis.Redis, shop: _Shop) -> None:
@@ -150,6 +197,22 @@ def _crash(server: Server, admin: redis.Redis, shop: _Shop) -> None:
 def _bug(server: Server, admin: redis.Redis, shop: _Shop) -> None:
     admin.lpush(_KEY, "no page")
     shop.is_raised(ResponseError)
+
+
+def _may_not_write(server: Server, admin: redis.Redis, shop: _Shop) -> None:
+    admin.execute_command("ACL", "SETUSER", "default", "-@write")
+    try:
+        shop.is_raised(ResponseError)
+    finally:
+        admin.execute_command("ACL", "SETUSER", "default", "+@all")
+
+
+def _comes_back(server: Server, admin: redis.Redis, shop: _Shop) -> None:
+    with ExitStack() as fault:
+        fault.enter_context(struck(server, "busy"))
+        shop.meanwhile = fault.close
+        shop.is_given(f"{_KEY}, load 1", loads=1)
+    require(bool(admin.exists(_KEY)), "Redis was there again, and the page was not cached.")
 
 
 def _away(fault: str, server: Server, admin: redis.Redis, shop: _Shop) -> None:

@@ -1,5 +1,6 @@
 """Wrong answers to the exercises of lab 16, and what each must be refused for."""
 
+import time
 from contextlib import suppress
 
 from redis.exceptions import WatchError
@@ -219,3 +220,44 @@ def gives_up_while_there_is_stock():
         return False
 
     return with_parts(reserve=reserve)
+
+
+@wrong("16.1", because="A caller whose clock is 7,200 s behind")
+def numbers_the_order_itself(redis, customer):
+    order = ORDER.replace("'*'", "ARGV[2] .. '-*'")
+    script = f"{SEEN}{LEFT}{TAKE}{order}return 1"
+    now = round(time.time() * 1000)
+    return redis.eval(script, 3, "stock", "buyers", "orders", customer, now) == 1
+
+
+@wrong("16.1", situation="One call after the other", because="is due", sequential=True)
+def looks_at_the_latest_orders(redis, customer):
+    seen = """
+    for _, entry in ipairs(redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 100)) do
+      if entry[2][2] == ARGV[1] then return 1 end
+    end
+    """
+    return sell(redis, customer, f"{seen}{LEFT}{TAKE}{ORDER}return 1")
+
+
+@wrong("16.1", situation="One call after the other", because="ResponseError", sequential=True)
+def the_customer_is_written_into_the_script(redis, customer):
+    script = f"{SEEN}{LEFT}{TAKE}{ORDER}return 1".replace("ARGV[1]", f"'{customer}'")
+    return sell(redis, customer, script)
+
+
+@wrong("16.2", situation="One call after the other", because="False; True is due", sequential=True)
+def one_door_for_all():
+    def admit(redis, customer):
+        return shop_solution()[1](redis, "all")
+
+    return with_parts(admit=admit)
+
+
+@wrong("16.2", situation="One call after the other", because="is due", sequential=True)
+def a_customer_named_stock():
+    def admit(redis, customer):
+        script = "redis.call('SET', KEYS[1], 0, 'EX', 60, 'NX') return redis.call('INCR', KEYS[1])"
+        return redis.eval(script, 1, customer) <= 3
+
+    return with_parts(admit=admit)

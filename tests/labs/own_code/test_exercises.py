@@ -35,16 +35,21 @@ class TestOtherGoodAnswers:
             async def change(cents):
                 await shop.reprice(1, cents)
 
-            given = lambda redis, db: restock(shop.engine, price=70)  # noqa: E731
+            async def warm(redis, db):
+                await restock(shop.engine, price=70)
+                await shop.price(1)
+
+            cold = lambda redis, db: restock(shop.engine, price=70)  # noqa: E731
             reports = [
                 explore(
                     {"a": lambda r, d: change(1), "b": other},
                     given=given,
                     invariant=told_afterwards,
                 )
+                for given in (cold, warm)
                 for other in (lambda r, d: change(2), lambda r, d: shop.price(1))
             ]
-            assert [report.violations for report in reports] == [0, 0]
+            assert [report.violations for report in reports] == [0] * 4
 
         found = check("15.1", test_prices)
         assert found.passed, str(found)
@@ -77,6 +82,7 @@ class TestOtherGoodAnswers:
                 given=one,
                 invariant=lambda r, d, told: right_count(told),
             ).check()
+            explore({"a": one, "b": one}, invariant=lambda r, d, told: all(told.values())).check()
             for client, before in ((one, "eve"), (a_minute_later, "bob")):
                 explore(
                     {"a": client},

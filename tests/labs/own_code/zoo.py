@@ -269,3 +269,80 @@ async def tries_the_lock_once(engine, redis, product, customer):
             await session.commit()
     await lock.release()
     return taken
+
+
+def changed(shop, invariant, given=None):
+    """A reader and a change, then two changes once a reader was there."""
+
+    async def warm(redis, db):
+        await restock(shop.engine)
+        await shop.price(1)
+
+    for others, start in (
+        ({"reader": reader(shop)}, stocked(shop)),
+        ({"other": writer(shop, 80)}, given or warm),
+    ):
+        explore({"writer": writer(shop), **others}, given=start, invariant=invariant).check()
+
+
+@wrong("15.1", because="where a price is there")
+def begins_with_an_empty_cache(shop):
+    changed(shop, up_to_date(shop), given=stocked(shop))
+
+
+@wrong("15.1", because="is told the old price once more")
+def looks_at_the_second_reader(shop):
+    async def later(redis, db):
+        await shop.price(1)
+        return await up_to_date(shop)(redis, db)
+
+    changed(shop, later)
+
+
+@wrong("15.1", because="its key has another name")
+def knows_the_key(shop):
+    async def same(redis, db):
+        if not str(await redis.get("price:1")).isdigit():
+            return True
+        return await up_to_date(shop)(redis, db)
+
+    changed(shop, same)
+
+
+@wrong("15.2", because="sets the end, under another name")
+def knows_the_counter(shop):
+    explore(calls(shop), invariant=two).check()
+    explore(
+        calls(shop, "a"), invariant=lambda redis, db: redis.ttl("calls:ada") != -1, crashes=True
+    ).check()
+
+
+@wrong("15.2", because="finds another one counting is refused")
+def lets_fewer_in_at_once(shop):
+    async def one_by_one(redis, db):
+        return [await shop.admit(name) for name in ("ada", "ada", "ada", "bob")]
+
+    def ends(redis, db):
+        return all(0 <= redis.ttl(key) <= 60 for key in redis.keys("*"))
+
+    explore(calls(shop), invariant=lambda redis, db, told: sum(told.values()) <= 2).check()
+    explore(calls(shop, "a"), invariant=ends, crashes=True).check()
+    explore(
+        {"a": one_by_one}, invariant=lambda redis, db, told: told["a"] == [True, True, False, True]
+    ).check()
+
+
+@wrong("15.3", situation="Overtaken at each UPDATE", because="told False, and 10 of 13")
+async def compares_three_times(engine, redis, product, customer):
+    for _ in range(3):
+        async with AsyncSession(engine) as session:
+            seen = await session.scalar(sa.select(Product.stock).where(Product.id == product))
+            await session.rollback()
+            if seen < 1:
+                return False
+            same = sa.update(Product).where(Product.id == product, Product.stock == seen)
+            if (await session.execute(same.values(stock=seen - 1))).rowcount:
+                session.add(Order(product_id=product, customer=customer))
+                await session.commit()
+                return True
+    return False

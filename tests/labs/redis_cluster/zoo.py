@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from redis.exceptions import AskError, MovedError, RedisError, ResponseError
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError, WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -46,7 +46,7 @@ def key_made_in_the_script(redis, product, user):
     return redis.eval(script, 1, stock(product), user, product) == 1
 
 
-@wrong("14.1", situation="A crash", because="The stock is 2, not 1")
+@wrong("14.1", situation="A client that crashes", because="is due")
 def two_steps(redis, product, user):
     """A set of all products, in a slot of its own, and a script for the stock."""
     member = f"{product}:{user}"
@@ -62,7 +62,7 @@ def two_steps(redis, product, user):
     return False
 
 
-@wrong("14.1", situation="Two users, one piece", because="2 were told True")
+@wrong("14.1", situation="Several clients at once", because="No order of the calls gives that")
 def looks_and_then_takes(redis, product, user):
     reserved = f"reserved:{{{product}}}"
     if redis.sismember(reserved, user) or int(redis.get(stock(product)) or 0) < 1:
@@ -71,12 +71,12 @@ def looks_and_then_takes(redis, product, user):
     return True
 
 
-@wrong("14.1", situation="One user", because="The answers were", sequential=True)
+@wrong("14.1", because="holds '-1'", sequential=True)
 def forgets_who_has(redis, product, user):
     return redis.decr(stock(product)) >= 0
 
 
-@wrong("14.1", situation="One user", because="bob, who got none, was told False", sequential=True)
+@wrong("14.1", because="False; True is due", sequential=True)
 def remembers_who_got_none(redis, product, user):
     script = """
     if redis.call('SADD', KEYS[2], ARGV[1]) == 0 then return 0 end
@@ -87,9 +87,59 @@ def remembers_who_got_none(redis, product, user):
     return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
 
 
-@wrong("14.1", situation="One user", because="who has reserved is forgotten", sequential=True)
+@wrong("14.1", because="True; False is due", sequential=True)
 def remembers_for_a_minute(redis, product, user):
     script = RESERVE.replace("return 1\n", "redis.call('EXPIRE', KEYS[2], 60) return 1\n")
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
+
+
+@wrong("14.1", because="must map to the same key slot")
+def braces_of_the_user_first(redis, product, user):
+    script = RESERVE.replace("SISMEMBER', KEYS[2], ARGV[1]", "EXISTS', KEYS[2]")
+    script = script.replace("SADD', KEYS[2], ARGV[1]", "SET', KEYS[2], 1")
+    return redis.eval(script, 2, stock(product), f"reserved:{user}:{{{product}}}") == 1
+
+
+@wrong("14.1", because="True is due", sequential=True)
+def looks_for_a_part_of_a_name(redis, product, user):
+    script = RESERVE.replace(
+        "redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1",
+        "string.find(redis.call('GET', KEYS[2]) or '', ARGV[1], 1, true)",
+    ).replace("SADD', KEYS[2], ARGV[1]", "APPEND', KEYS[2], ARGV[1] .. ','")
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
+
+
+@wrong("14.1", because="ResponseError", sequential=True)
+def the_user_is_written_into_the_script(redis, product, user):
+    script = RESERVE.replace("ARGV[1]", f"'{user}'")
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}") == 1
+
+
+@wrong("14.1", because="False; True is due", sequential=True)
+def a_key_that_may_be_the_stock(redis, product, user):
+    script = RESERVE.replace("SISMEMBER', KEYS[2], ARGV[1]", "EXISTS', KEYS[2]")
+    script = script.replace("SADD', KEYS[2], ARGV[1]", "SET', KEYS[2], 1")
+    return redis.eval(script, 2, stock(product), f"{user}:{{{product}}}") == 1
+
+
+@wrong("14.1", because="A client that is overtaken at every step")
+def gives_up_when_it_is_busy(redis, product, user):
+    reserved = f"reserved:{{{product}}}"
+    with redis.pipeline(transaction=True) as pipe:
+        for _ in range(5):
+            with suppress(WatchError):
+                pipe.watch(stock(product), reserved)
+                if pipe.sismember(reserved, user) or int(pipe.get(stock(product)) or 0) < 1:
+                    return False
+                pipe.multi()
+                pipe.decr(stock(product)).sadd(reserved, user).execute()
+                return True
+    return False
+
+
+@wrong("14.1", because="True; False is due", sequential=True)
+def remembers_for_a_month(redis, product, user):
+    script = RESERVE.replace("return 1\n", "redis.call('EXPIRE', KEYS[2], 2592000) return 1\n")
     return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
 
 
@@ -201,6 +251,87 @@ def nothing_is_empty(nodes, key):
     return value or None
 
 
+def following(nodes, key, client=None, *, limit=50, lookup=there, asks=None):
+    """The solution, with parts that can be put wrong."""
+    client, asking = client or start(nodes), False
+    for _ in range(limit):
+        try:
+            with client.pipeline(transaction=False) as pipe:
+                if asking:
+                    pipe.execute_command("ASKING")
+                return pipe.get(key).execute()[-1]
+        except AskError as error:
+            client = lookup(nodes, error)
+            asking = not isinstance(error, MovedError) if asks is None else asks(error)
+    raise RuntimeError(f"{key} moves too often")
+
+
+@wrong("14.2", situation="A slot that moves, asked at its old node", because="more than 1 redir")
+def asking_on_another_connection(nodes, key):
+    client, asking = start(nodes), False
+    for _ in range(8):
+        try:
+            if asking:
+                client.execute_command("ASKING")
+            return client.get(key)
+        except AskError as error:
+            client, asking = there(nodes, error), not isinstance(error, MovedError)
+    return client.get(key)
+
+
+@wrong("14.2", situation="A move that is called off", because="RuntimeError")
+def asks_no_node_twice(nodes, key):
+    asked = {start(nodes)}
+
+    def lookup(nodes, error):
+        client = there(nodes, error)
+        if client in asked:
+            raise RuntimeError("round and round")
+        asked.add(client)
+        return client
+
+    return following(nodes, key, lookup=lookup)
+
+
+@wrong("14.2", because="ASKING")
+def moved_is_an_ask_too(nodes, key):
+    return following(nodes, key, asks=lambda error: True)
+
+
+@wrong("14.2", situation="Many redirections", because="RuntimeError")
+def follows_five(nodes, key):
+    return following(nodes, key, limit=6)
+
+
+@wrong("14.2", situation="An error that is no redirection", because="the error is due")
+def any_error_is_nothing(nodes, key):
+    try:
+        return following(nodes, key)
+    except ResponseError:
+        return None
+
+
+@wrong("14.2", because="GET went to")
+def by_the_port_alone(nodes, key):
+    """Two hosts may have the same port."""
+    ports = {address.partition(":")[2]: client for address, client in nodes.items()}
+    return following(nodes, key, lookup=lambda nodes, error: ports[str(error.port)])
+
+
+LEARNT = {}
+
+
+@wrong("14.2", because="GET went to")
+def remembers_who_had_it(nodes, key):
+    """ "Ask the first one": the slot may have come back."""
+
+    def lookup(nodes, error):
+        LEARNT[key, *nodes] = there(nodes, error)
+        return there(nodes, error)
+
+    return following(nodes, key, LEARNT.get((key, *nodes)), lookup=lookup)
+
+
 # 14.3
 
 
@@ -275,3 +406,27 @@ def asks_whether_it_is_linked(redis, key, order):
         redis.rpush(key, order)
         return redis.info("replication")["connected_slaves"] >= 1
     return False
+
+
+@wrong("14.3", situation="A replica that lags", because="was True, not False")
+def another_connection_of_the_pool(redis, key, order):
+    redis.rpush(key, order)
+    return redis.wait(1, 100) >= 1
+
+
+@wrong("14.3", situation="A key that holds no list", because="the order is nowhere")
+def does_not_look_whether_it_was_put(redis, key, order):
+    pipe = redis.pipeline(transaction=False).rpush(key, order).wait(1, 100)
+    return pipe.execute(raise_on_error=False)[-1] >= 1
+
+
+@wrong("14.3", situation="A replica that keeps up", because="was False, not True")
+def waits_for_all(redis, key, order):
+    replicas = max(1, redis.info("replication")["connected_slaves"])
+    return push(redis, key, order, copies=replicas) >= replicas
+
+
+@wrong("14.3", situation="A replica that lags", because="the list holds")
+def keeps_a_thousand(redis, key, order):
+    pipe = redis.pipeline(transaction=False).rpush(key, order).ltrim(key, -1000, -1)
+    return pipe.wait(1, 100).execute()[-1] >= 1

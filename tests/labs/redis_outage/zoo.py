@@ -2,7 +2,13 @@
 
 from contextlib import suppress
 
-from redis.exceptions import ConnectionError, RedisError, TimeoutError, WatchError
+from redis.exceptions import (
+    ConnectionError,
+    OutOfMemoryError,
+    RedisError,
+    TimeoutError,
+    WatchError,
+)
 
 from tests.exercises.zoo import Zoo
 
@@ -293,3 +299,93 @@ def gives_a_busy_page_up(redis, page, visit):
                 pipe.set(mark, 1, ex=86_400).incr(count)
                 return pipe.execute()[1]
     return number
+
+
+def _away(error):
+    return isinstance(error, (*AWAY, OutOfMemoryError)) or str(error).startswith("BUSY ")
+
+
+def _asked(command, *args, away=_away, **options):
+    try:
+        return command(*args, **options)
+    except RedisError as error:
+        if not away(error):
+            raise
+
+
+def _in_steps(redis, key, load, kept, *, read=None, make=None, write=None):
+    """The solution, with a step that is put wrong."""
+    page = _asked(read or redis.get, key)
+    if page is None:
+        try:
+            page = (make or load)(key)
+        except Exception:
+            if key not in kept:
+                raise
+            return kept[key]
+        _asked(write or redis.set, key, page, ex=60)
+    kept[key] = page
+    return page
+
+
+@wrong(
+    "13.3", situation="Redis is there", because="does not end when it would have", sequential=True
+)
+def each_reader_has_it_live_longer(redis, key, load, kept):
+    return _in_steps(redis, key, load, kept, read=lambda key: redis.getex(key, ex=60))
+
+
+@wrong("13.3", situation="Redis is there", because="lives 45 s; 60 s is due", sequential=True)
+def ends_too_soon(redis, key, load, kept):
+    return _in_steps(redis, key, load, kept, write=lambda key, page, ex: redis.setex(key, 45, page))
+
+
+@wrong("13.3", situation="Redis is there", because="page:7 is None in Redis", sequential=True)
+def caches_no_empty_page(redis, key, load, kept):
+    def write(key, page, ex):
+        if page:
+            redis.set(key, page, ex=ex)
+
+    return _in_steps(redis, key, load, kept, write=write)
+
+
+@wrong("13.3", situation="Redis is there", because="DataError", sequential=True)
+def takes_an_error_of_load_for_one_of_redis(redis, key, load, kept):
+    return _in_steps(redis, key, load, kept, make=lambda key: _asked(load, key))
+
+
+@wrong(
+    "13.3", situation="Redis is there", because="a DatabaseAwayError that reaches", sequential=True
+)
+def any_page_is_better_than_none(redis, key, load, kept):
+    try:
+        return _in_steps(redis, key, load, kept)
+    except Exception as error:
+        if isinstance(error, RedisError) or not kept:
+            raise
+        return next(iter(kept.values()))
+
+
+@wrong("13.3", situation="A user who may not write", because="a ResponseError that reaches")
+def a_bug_is_a_key_of_another_type(redis, key, load, kept):
+    def write(key, page, ex):
+        with suppress(RedisError):
+            redis.set(key, page, ex=ex)
+
+    return _in_steps(redis, key, load, kept, write=write)
+
+
+@wrong("13.3", situation="Redis comes back while load runs", because="the page was not cached")
+def once_away_is_away(redis, key, load, kept):
+    seen = []
+
+    def read(key):
+        page = redis.get(key)
+        seen.append(key)
+        return page
+
+    def write(key, page, ex):
+        if seen:
+            redis.set(key, page, ex=ex)
+
+    return _in_steps(redis, key, load, kept, read=read, write=write)
