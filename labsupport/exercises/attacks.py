@@ -192,13 +192,13 @@ def _overtaken(contract: Contract, answer: Functions) -> Attempt:
         for times in _OVERTAKEN:
             many = (tuple(rivals) * times)[:times]
             meeting = Case(case.start, {one: calls, two: many})
-            took, breach = play_overtaken(
+            took, breach, cut = play_overtaken(
                 contract, answer, meeting, attack="a client that is overtaken at every step"
             )
             spent += took
-            if first is None and breach is not None:
+            if times == _OVERTAKEN[0] and (breach or cut):  # or it has too many orders to tell
                 first = breach
-            elif first is None or breach is not None:
+            elif times == _OVERTAKEN[0] or breach:
                 return spent, breach
         return spent, first
 

@@ -28,7 +28,7 @@ __all__ = [
 _MOST_CHOICES = 200  # of a model, in one call
 _MOST_MODELS = 16  # that fit what was seen, and may differ in what was not
 _MOST_STEPS = 30  # of one call, until the next step of a client that is overtaken
-_MOST_OVERTAKEN = 1_000  # orders: 37 calls of one moment have 740, and of several far too many
+_MOST_OVERTAKEN = 2_000  # orders: 37 calls of one moment have 740, 19 with one of two 1,330
 _MORE_RUNS = 150  # after the first breach, to find a shorter schedule
 
 
@@ -185,11 +185,12 @@ def play_at_once(
 
 def play_overtaken(
     contract: Contract, answer: Functions, case: Case, *, attack: str
-) -> tuple[int, Breach | None]:
+) -> tuple[int, Breach | None, bool]:
     """Run one order of two clients' steps: before each step of the first, the other makes a call.
 
     Returns:
-        How many orders were run, and the breach, if there was one.
+        How many orders were run, the breach, if there was one, and whether there were too many orders
+        of the model to tell.
     """
     notes = _Notes()
     possible = Possibilities(contract, case, most=_MOST_OVERTAKEN)
@@ -223,15 +224,15 @@ def play_overtaken(
         report = explore(clients, given=given, invariant=explained, max_runs=1, passes=False)
     except NotSteppableError as error:
         if "took no step" in error.problem:
-            return 1, None
+            return 1, None, False
         raise
     assert report.anew is not None
     if report.findings:  # one after the other: that is another attack's
-        return 1, None
+        return 1, None, False
     finding = report.anew(moves()).finding
     if finding is None or finding.kind != "broken":
-        return 2, None
-    return 2, Breach(attack, case, faults[0], report=replace(report, findings=(finding,)))
+        return 2, None, possible.cut
+    return 2, Breach(attack, case, faults[0], report=replace(report, findings=(finding,))), False
 
 
 def _client(

@@ -132,6 +132,11 @@ class Follow(Contract):
             start, hears, publishes,
         )  # fmt: skip
 
+    def crowd(self) -> Case:
+        """A change comes again and again while the first copy is made."""
+        start = self._start(8, 0, [(("kettle", 2), False)])
+        return Case(start, {"ada": (_CONFIRMED,), "bob": (Call("publish", ("kettle", 5)),)})
+
     def write(self, start: State, redis: Any, db: Any) -> None:
         self._copy = start["the copy"]
         State({key: one for key, one in start.items() if key != "the copy"}).write(redis)

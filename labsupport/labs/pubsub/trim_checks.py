@@ -6,6 +6,7 @@ from typing import Any
 
 from labsupport.exercises import Outcome
 from labsupport.exercises.trials import Answer, ClientFunction, Trial, put_through, require
+from labsupport.servers import start_server
 
 __all__ = ["check_trim"]
 
@@ -14,9 +15,39 @@ _NAMES = ("ada", "bob")
 # of one millisecond, as when many are sold at once; or not
 _ENTRIES = "5-8", "5-9", "5-10", "5-11", "5-12"
 _APART = "9-11", "10-3", "10-20", "100-0"
+_MANY = 2_500
 
 
 def check_trim(answer: Answer) -> Outcome:
+    found = _in_all_orders(answer)
+    return _many(answer, found) if found.passed else found
+
+
+def _many(answer: Answer, few: Outcome) -> Outcome:
+    """Does it look at more entries than one reply should hold, and at more that are pending?"""
+    for handled, oldest in ((_MANY, None), (_MANY - 1_500, _MANY - 1_499)):
+        with start_server() as server, server.client() as redis:
+            with redis.pipeline() as pipe:
+                for number in range(1, _MANY + 1):
+                    pipe.xadd("orders", {"text": ""}, id=f"{number}-0")
+                for name in _NAMES:
+                    pipe.xgroup_create("orders", name, id="0")
+                    pipe.xreadgroup(name, name, {"orders": ">"})
+                pipe.xack("orders", "ada", *(f"{number}-0" for number in range(1, _MANY + 1)))
+                pipe.xack("orders", "bob", *(f"{number}-0" for number in range(1, handled + 1)))
+                pipe.execute()
+            answer(redis, _NAMES)
+            left = redis.xrange("orders", count=1)
+        first, due = (left[0][0] if left else None), (f"{oldest}-0" if oldest else None)
+        if first != due:
+            reason = (
+                f"{_MANY:,} orders, and ada has handled all, bob {handled:,} of them: the oldest "
+            )
+            return Outcome(False, f"{reason}entry is {first} afterwards; {due} is due.", first)
+    return few
+
+
+def _in_all_orders(answer: Answer) -> Outcome:
     def stream(
         *, entries: tuple[str, ...] = _ENTRIES[:4], last: bool = False, **groups: tuple[int, int]
     ) -> ClientFunction:

@@ -1,4 +1,4 @@
-"""What only real workers show of an answer to 11.2."""
+"""What only real workers, or very many jobs, show of an answer to 11.1 or 11.2."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -7,13 +7,51 @@ from typing import Any
 from labsupport.exercises import Outcome
 from labsupport.exercises.trials import Answer
 from labsupport.labs.queues.job_queue import JobQueue
+from labsupport.servers import start_server
 
-__all__ = ["take_in_processes"]
+__all__ = ["consume_of_many", "take_really"]
 
 _MOST = 3
+_MANY = 2_500
+_MINUTE, _MIN_IDLE, _HOUR = 60_000, 600_000, 3_600_000  # ms
 
 
-def take_in_processes(answer: Answer) -> Outcome:
+def consume_of_many(answer: Answer) -> Outcome:
+    """Does it find the one that has been pending for long behind many that have not?"""
+    handled: list[str] = []
+    return _of_many(lambda redis: answer(redis, "ada", handled.append, _MIN_IDLE), "late")
+
+
+def take_really(answer: Answer) -> Outcome:
+    """The same, and then among workers that are killed."""
+    found = _of_many(lambda redis: answer(redis, "ada", _MIN_IDLE), (f"{_MANY}-0", "late"))
+    return _take_in_processes(answer) if found.passed else found
+
+
+def _of_many(call: Callable[[Any], Any], due: Any) -> Outcome:
+    with start_server() as server, server.client() as redis:
+        with redis.pipeline() as pipe:
+            for number in range(1, _MANY + 1):
+                pipe.xadd("jobs", {"job": "late" if number == _MANY else "n"}, id=f"{number}-0")
+            pipe.xgroup_create("jobs", "mailers", id="0")
+            pipe.xreadgroup("mailers", "old", {"jobs": ">"})
+            others = [f"{number}-0" for number in range(1, _MANY)]
+            pipe.xclaim("jobs", "mailers", "old", 0, others, idle=_MINUTE)
+            pipe.xclaim("jobs", "mailers", "old", 0, [f"{_MANY}-0"], idle=_HOUR)
+            pipe.xadd("jobs", {"job": "new"})
+            pipe.execute()
+        try:
+            told = call(redis)
+        except Exception as error:
+            told = error
+    told = tuple(told) if isinstance(told, list) else told
+    reason = (
+        f"{_MANY - 1:,} jobs pending for a minute, one for an hour behind them, min_idle 10 min: "
+    )
+    return Outcome(told == due, f"{reason}the caller was given {told!r}; {due!r} is due.", told)
+
+
+def _take_in_processes(answer: Answer) -> Outcome:
     """The answer as the taker of a queue whose workers are killed."""
 
     def work(redis: Any, me: str, handle: Answer, running: Callable[[], bool]) -> None:

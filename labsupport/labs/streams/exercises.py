@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
-from labsupport.labs.streams.checks import take_in_processes
+from labsupport.labs.streams.checks import consume_of_many, take_really
 from labsupport.labs.streams.contracts import Credit
 from labsupport.labs.streams.deliveries import Consume, Take
 
@@ -125,7 +125,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`'0-0'`; if there was none, `reply = xreadgroup(…)` and `reply[0][1]`; then `handle`, then "
             "`XACK`. Let an error of `handle` pass: the job stays pending by itself.",
         ),
-        check=judged_by(Consume()),
+        check=judged_by(Consume(), also=consume_of_many),
     ),
     Exercise(
         number="11.2",
@@ -140,7 +140,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "A script: `if XACK == 0 then return 0`, then `XADD`. Only the one whose `XACK` says 1 has "
             "the right to bury it.",
         ),
-        check=judged_by(Take(), also=take_in_processes),
+        check=judged_by(Take(), also=take_really),
     ),
     Exercise(
         number="11.3",

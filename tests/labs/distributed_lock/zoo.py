@@ -3,6 +3,9 @@
 import os
 import secrets
 import time
+from contextlib import suppress
+
+from redis.exceptions import WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -475,3 +478,45 @@ def replies_with_the_rows(db, fence):
         " WHERE id = 1 AND fence < :fence AND stock > 0"
     )
     return db.execute(sql, fence=fence)
+
+
+def unless_it_was_touched(redis, name, token, change, tries):
+    for _ in range(tries):
+        with redis.pipeline() as pipe, suppress(WatchError):
+            pipe.watch(name)
+            if pipe.get(name) != token:
+                return False
+            pipe.multi()
+            change(pipe)
+            return bool(pipe.execute()[0])
+    return False
+
+
+@wrong("07.1", situation="Several clients at once", because="then False and bob was given 1")
+def frees_nothing_that_its_own_watchdog_renews():
+    def free(redis, name, token):
+        return unless_it_was_touched(redis, name, token, lambda pipe: pipe.delete(name), 1)
+
+    return parts(free=free)
+
+
+@wrong("07.1", situation="A client that is overtaken at every step", because="then False")
+def tries_to_free_five_times():
+    def free(redis, name, token):
+        return unless_it_was_touched(redis, name, token, lambda pipe: pipe.delete(name), 5)
+
+    return parts(free=free)
+
+
+@wrong("07.3", situation="A client that is overtaken at every step", because="ada was given False")
+def tries_to_sell_three_times(db, fence):
+    seen = "WHERE id = 1 AND stock = :stock AND fence = :fence"
+    for _ in range(3):
+        row = db.fetch_one("SELECT stock, fence FROM products WHERE id = 1")
+        if row["fence"] > fence:
+            return False
+        sold = min(row["stock"], 1)
+        sql = f"UPDATE products SET stock = :left, fence = :mine {seen}"
+        if db.execute(sql, left=row["stock"] - sold, mine=fence, **row) == 1:
+            return sold == 1
+    return False

@@ -47,6 +47,19 @@ def version_before_stock(redis, version, stock, message):
     return int(redis.get("version") or 0), ints(redis.hgetall("stock"))
 
 
+@wrong("09.1", situation="A client that is overtaken at every step", because="ada was given (")
+def gives_up_after_five_torn_reads(redis, version, stock, message):
+    if old(version, message):
+        return version, stock
+    if next_one(version, message):
+        return applied(stock, message)
+    for _ in range(5):
+        before, found = redis.get("version"), ints(redis.hgetall("stock"))
+        if redis.get("version") == before:
+            break
+    return int(before or 0), found
+
+
 @wrong("09.1", situation="Several clients at once", because="ada was given (4, {'kettle': 4})")
 def stock_before_version(redis, version, stock, message):
     if old(version, message):
@@ -466,3 +479,15 @@ def looks_at_the_last_hundred(redis, order):
     redis.call('XADD', KEYS[1], '*', 'order', ARGV[1])
     """
     redis.eval(script, 1, "emails", order)
+
+
+@wrong("09.3", because="1001-0 afterwards; None is due", sequential=True)
+def looks_at_a_thousand(redis, names):
+    read = {group["name"]: group["last-delivered-id"] for group in redis.xinfo_groups("orders")}
+    if not read.keys() >= set(names):
+        return
+    pending = {name: redis.xpending("orders", name)["min"] for name in names}
+    needed = min(from_where(read[name], pending[name]) for name in names)
+    there = [entry for entry, _ in redis.xrange("orders", count=1_000)]
+    if handled := [entry for entry in there if two(entry) < needed]:
+        redis.xdel("orders", *handled)

@@ -343,3 +343,29 @@ def forgets_all_at_once(redis, entry, account, amount):
     return tonumber(redis.call('GET', KEYS[1]))
     """
     return redis.eval(script, 2, f"balance:{account}", f"credited:{account}", entry, amount)
+
+
+def pending_for(redis, min_idle, count):
+    """Of so many that are pending, those that have been for long."""
+    rows = redis.xpending_range("jobs", "mailers", "-", "+", count)
+    return [row for row in rows if row["time_since_delivered"] >= min_idle]
+
+
+@wrong("11.1", because="'late' is due", sequential=True)
+def looks_at_a_thousand(redis, me, handle, min_idle):
+    group(redis)
+    for row in pending_for(redis, min_idle, 1_000)[:1]:
+        found = redis.xclaim("jobs", "mailers", me, min_idle, [row["message_id"]])
+        return done(redis, handle, found or new(redis, me))
+    return done(redis, handle, new(redis, me))
+
+
+@wrong("11.2", because="'late') is due", sequential=True)
+def hands_out_of_a_thousand(redis, me, min_idle):
+    for row in pending_for(redis, min_idle, 1_000):
+        found = redis.xclaim("jobs", "mailers", me, min_idle, [row["message_id"]])
+        for entry, fields in found:
+            if row["times_delivered"] < 3:
+                return entry, fields["job"]
+            bury(redis, entry, fields)
+    return None

@@ -3,7 +3,7 @@
 import secrets
 from contextlib import suppress
 
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -411,3 +411,36 @@ def takes_a_rival_for_a_full_stream(redis, db, page, most):
             pipe.xadd("views", {"page": page}).execute()
             return
     db.execute(ADD, views=1, page=page)
+
+
+@wrong(
+    "03.2",
+    situation="6 flushers, one after the other, crash after 1 steps each",
+    because="Of 6 views the database has 3.",
+)
+def adds_one_batch_a_call(redis, db):
+    """Each crash leaves a batch of its own; three calls add three of them."""
+    with suppress(ResponseError):  # there is nothing new
+        redis.renamenx("deltas", f"batch:{secrets.token_hex(8)}")
+    for name in sorted(redis.scan_iter(match="batch:*"))[:1]:
+        batch = redis.hgetall(name)
+        with db.transaction():
+            if db.execute(NOTE, name=name):
+                add_all(db, batch)
+        redis.delete(name)
+
+
+@wrong("03.2", situation="A client that crashes", because="page 1 in the database holds")
+def leaves_batches_that_expire(redis, db):
+    """When nobody has called for a minute, what a crash has left is lost."""
+    take = TAKE.replace("return", "redis.call('PEXPIRE', KEYS[2], 60000)\nreturn")
+    found = redis.eval(take, 2, "deltas", "batch", secrets.token_hex(8))
+    batch = dict(zip(found[::2], found[1::2], strict=True))
+    if not batch:
+        return
+    name = batch.pop("name")
+    with db.transaction():
+        if db.execute(NOTE, name=name):
+            add_all(db, batch)
+    if redis.hget("batch", "name") == name:
+        redis.delete("batch")
