@@ -37,7 +37,7 @@ class Reserve(Contract):
     clauses: ClassVar = {
         "told": "False when none is left, or when the user has reserved a piece of this product before.",
         "left": "Reserving takes one from it.",
-        "at once": "many users reserve at once",
+        "at once": "Many users reserve at once",
         "crash": "a process may crash; then the user asks again",
     }
     others: ClassVar = {"restock": lambda redis: redis.set("stock:{kettle}", 1)}
