@@ -328,7 +328,7 @@ ATTACKS = (
         lambda contract: contract.races(), _at_once,
     ),
     Attack(
-        "a client that is overtaken at every step", "", 4, 40,
+        "a client that is overtaken at every step", "", 10, 100,
         _crowds, _overtaken,
     ),
     Attack(

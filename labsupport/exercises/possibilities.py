@@ -6,6 +6,7 @@ of them is a point, unless the model is `ALONE` there). Of a client that crashed
 part of its call may have happened.
 """
 
+import copy
 import fnmatch
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from labsupport.exercises.contract import ALONE, Blocked, Call, Case, Contract, filled
 from labsupport.exercises.matching import Names, listed, lives_as, same, typed
-from labsupport.exercises.state import KEPT, State, frozen, plain_text
+from labsupport.exercises.state import KEPT, State, plain_text
 
 __all__ = ["Fault", "Possibilities", "Possibility", "compare", "staying"]
 
@@ -157,24 +158,24 @@ class Possibilities:
     def _unique(self, ways: Iterator[Possibility]) -> list[Possibility]:
         found: dict[str, Possibility] = {}
         for way in ways:
-            told = {who: [repr(one) for one in replies] for who, replies in way.told.items()}
-            found.setdefault(frozen([told, _content(way.state)]), way)
+            found.setdefault(f"{way.told} {_content(way.state)}", way)
         return list(found.values())
 
     def _orders(self, *, serial: bool) -> Iterator[Possibility]:
         """Every order, or every one without an interruption; what is alike so far goes on once."""
-        todo: list[tuple[State, tuple[_Move, ...], _Play | None]]
-        todo = [(start, (), None) for start in self._starts]
+        todo: list[tuple[State, tuple[_Move, ...], _Play | None, _Seen]]
+        todo = [(start, (), None, {}) for start in self._starts]
         known: set[tuple[int, str]] = set()
         tried = 0
         while todo and tried < self._most:
             tried += 1
-            start, order, play = todo.pop()
+            start, order, play, seen = todo.pop()
             try:
-                play = self._played(start, order, play)
+                play = self._played(start, order, play, seen)
             except Blocked as wait:
                 if self._outwaited and wait.ms is not KEPT:
-                    todo.append((start, (*order[:-1], (None, (wait.key,)), order[-1]), None))
+                    outwaited = (*order[:-1], (None, (wait.key,)), order[-1])
+                    todo.append((start, outwaited, None, seen))
                 continue
             if play.options:  # the last move has to choose first
                 who, picks = order[-1]
@@ -186,7 +187,7 @@ class Possibilities:
                 yield play.possibility()
                 more = [(*order, move) for move in self._next(play, serial=serial)]
             # the last is next, and goes on from here; the others begin again when it is their turn
-            todo += [(start, one, play if one is more[-1] else None) for one in more]
+            todo += [(start, one, play if one is more[-1] else None, play.seen) for one in more]
         self.cut = self.cut or bool(todo)
 
     def _next(self, play: "_Play", *, serial: bool) -> Iterator["_Move"]:
@@ -200,19 +201,26 @@ class Possibilities:
             if lapses and life is not KEPT and key in play.state:  # the model knows its content
                 yield None, (key,)
 
-    def _played(self, start: State, order: tuple["_Move", ...], play: "_Play | None") -> "_Play":
+    def _played(
+        self, start: State, order: tuple["_Move", ...], play: "_Play | None", seen: "_Seen"
+    ) -> "_Play":
         """The order played to its last move, by the one that has come to the move before, if any."""
         if play is None:
             play = _Play(self._contract, self._case, start)
-            for move in order:
+            for move in order[:-1]:
                 play.make(move)
-        else:
-            play.make(order[-1])
+            play.seen = seen
+        if order:
+            play.seen = {who: list(each) for who, each in play.seen.items()}
+            play.make(order[-1], seeing=True)
         return play
 
 
 _Move = tuple[str | None, tuple[Any, ...]]
 """Whose piece comes next, and what it chooses; or None, and which key expires."""
+
+_Seen = dict[str, list[Any]]
+"""For each client in the middle of a call, what there was before each of its pieces, and its choices."""
 
 
 class _Play:
@@ -224,6 +232,7 @@ class _Play:
         inside: who is in the middle of a call; "" for nobody.
         options: what the last move has to choose from, if it has to.
         gone: who has crashed.
+        seen: what the calls know that go on.
     """
 
     def __init__(self, contract: Contract, case: Case, start: State) -> None:
@@ -237,43 +246,46 @@ class _Play:
             who: _run(contract, self.state, who, calls, self.told[who])
             for who, calls in case.programs.items()
         }
-        self._seen: dict[str, list[Any]] = {who: [] for who in case.programs}
+        self.seen: _Seen = {}
 
-    def make(self, move: "_Move") -> None:
-        """Take the next piece of a client, which then may have to choose; or let a key expire."""
+    def make(self, move: "_Move", *, seeing: bool = False) -> None:
+        """Take the next piece of a client, which then may have to choose; or let a key expire.
+
+        Args:
+            move: which one.
+            seeing: note what the client has seen.
+        """
         who, picks = move
         if who is None:
             self.state.remove(*picks)
             return
         before = len(self.told[who])
         if self.options:
-            options = self._choose(who, picks[-1])
+            options = self._runs[who].send(self.options[picks[-1]])
         else:
             if self._alone and who != self.inside:
                 self.gone.add(self.inside)  # others come only when it has crashed there
-            self._seen[who].append(_content(self.state))
+            if seeing:
+                self.seen.setdefault(who, []).append(_content(self.state))
             options = next(self._runs[who])
             for pick in picks:
-                self.options = options
-                options = self._choose(who, pick)
+                options = self._runs[who].send(options[pick])
+        if seeing and picks:
+            self.seen.setdefault(who, []).append(picks)
         self.options = options or ()
         if self.options:
             return
         ended = len(self.told[who]) > before
         if ended:
-            self._seen[who].clear()
+            self.seen.pop(who, None)
         self.inside = "" if ended else who
         self._alone = not ended and options is ALONE
 
-    def _choose(self, who: str, pick: int) -> Any:
-        self._seen[who].append(pick)
-        return self._runs[who].send(self.options[pick])
-
     def key(self) -> str:
         """A text that is the same for all that goes on alike: a call knows what it has seen."""
-        told = {who: [repr(one) for one in replies] for who, replies in self.told.items()}
+        seen = sorted(self.seen.items())
         rest = self.inside, self._alone, sorted(self.gone)
-        return frozen([_content(self.state), told, self._seen, rest])
+        return f"{_content(self.state)} {self.told} {seen} {rest}"
 
     def possibility(self) -> Possibility:
         """What there is so far."""
@@ -287,12 +299,13 @@ def _run(
     for call in calls:
         call = filled(call, zip(calls, told, strict=False))
         reply = yield from contract.pieces(state, who, call)
-        told.append(reply)
+        # a part of the state, perhaps, which goes on changing
+        told.append(copy.deepcopy(reply) if isinstance(reply, list | dict | set) else reply)
         yield None
 
 
 def _content(state: State) -> str:
-    return frozen([{key: repr(value) for key, value in state.items()}, repr(state.lives)])
+    return f"{sorted(state.items())} {sorted(state.lives.items())}"
 
 
 def compare(

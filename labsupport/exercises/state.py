@@ -87,7 +87,12 @@ class State(dict[str, Any]):
 
     def copy(self) -> "State":
         """Another state, alike in all depth."""
-        return copy.deepcopy(self)
+        other = State(
+            {key: v if isinstance(v, str | int) else copy.deepcopy(v) for key, v in self.items()},
+            self.lives,  # of which each is a number, or never changed
+        )
+        other.at, other.names = self.at, dict(self.names)
+        return other
 
     # what a model does
 

@@ -72,8 +72,8 @@ class Checkout(Contract):
     )
     rare = (  # after a great many; the first of them asks again, too
         Case(
-            _start(9, [f"n{n}" for n in range(1_500)]),
-            after=tuple(("ada", Call("checkout", (who,))) for who in ("7", "n0", "n1499")),
+            _start(9, [f"n{n}" for n in range(10_050)]),  # more than the usual MAXLEN
+            after=tuple(("ada", Call("checkout", (who,))) for who in ("7", "n0", "n10049")),
         ),
     )
 
@@ -139,7 +139,7 @@ class Parts(Contract):
     )
 
     # a limiter that counts a minute from the last call, and not from the first; one for all customers;
-    # one whose keys are those of the shop
+    # one whose keys are those of the shop; a session whose half hour does not begin again
     always = (
         Case(
             _stocked(1, []),
@@ -155,6 +155,14 @@ class Parts(Contract):
                 *(("bob", Call("admit", (who,))) for who in ("8", "stock", "buyers")),
                 ("ada", _ADMIT),
                 ("ada", Call("reserve", ("7",))),
+            ),
+        ),
+        Case(
+            _stocked(1, []),
+            after=(
+                ("ada", Call("sign_in", ("t1", "7"))),
+                ("ada", Call(WAIT, (61,))),
+                ("bob", Call("sign_in", ("t1", "8"))),
             ),
         ),
     )

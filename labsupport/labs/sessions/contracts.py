@@ -143,7 +143,8 @@ class Rotate(Contract):
     others: ClassVar = {
         "log_out": lambda redis, name: redis.delete(f"session:{name}"),
         "visit": lambda redis, name: redis.eval(
-            "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'n', 1) end",
+            "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end"
+            " return redis.call('HINCRBY', KEYS[1], 'n', 1)",
             1,
             f"session:{name}",
         ),
@@ -237,10 +238,12 @@ class Rotate(Contract):
         state.lives[f"sessions:{user}"] = _EIGHT_HOURS_MS
         return True
 
-    def visit(self, state: State, name: str) -> None:
-        if f"session:{name}" in state:
-            fields = state[f"session:{name}"]
-            fields["n"] = str(int(fields.get("n", 0)) + 1)
+    def visit(self, state: State, name: str) -> int:
+        if f"session:{name}" not in state:
+            return 0
+        fields = state[f"session:{name}"]
+        fields["n"] = str(int(fields.get("n", 0)) + 1)
+        return int(fields["n"])
 
     def log_out(self, state: State, name: str) -> None:
         state.remove(f"session:{name}")
