@@ -337,7 +337,9 @@ def each_reader_has_it_live_longer(redis, key, load, kept):
 
 @wrong("13.3", situation="Redis is there", because="lives 45 s; 60 s is due", sequential=True)
 def ends_too_soon(redis, key, load, kept):
-    return _in_steps(redis, key, load, kept, write=lambda key, page, ex: redis.set(key, page, ex=45))
+    return _in_steps(
+        redis, key, load, kept, write=lambda key, page, ex: redis.set(key, page, ex=45)
+    )
 
 
 @wrong("13.3", situation="Redis is there", because="page:7 is None in Redis", sequential=True)
