@@ -175,9 +175,11 @@ class _Compute(Argument):
 
     times: int
     plus: int
+    least: int | None = None
 
     def __call__(self, stock: int) -> int:
-        return stock * self.times + self.plus
+        new = stock * self.times + self.plus
+        return new if self.least is None else max(self.least, new)
 
     def real(self, redis: Any, db: Any, who: str) -> Any:
         return self.__call__
@@ -190,10 +192,11 @@ class _Compute(Argument):
         if not self.times:
             return f"lambda stock: {self.plus}"
         sign = "+" if self.plus > 0 else "-"
-        return f"lambda stock: {what}{f' {sign} {abs(self.plus)}' if self.plus else ''}"
+        new = f"{what} {sign} {abs(self.plus)}" if self.plus else what
+        return f"lambda stock: {new if self.least is None else f'max({self.least}, {new})'}"
 
 
-_SOLD, _FILLED = _Compute(1, -1), _Compute(1, 5)
+_SOLD, _FILLED, _EMPTIED = _Compute(1, -1), _Compute(1, 5), _Compute(1, -60, least=0)
 
 
 class ChangeStock(Contract):
@@ -235,6 +238,11 @@ class ChangeStock(Contract):
             {"ada": (one,), "bob": (three,)},
             {"ada": (one, one), "bob": (two,)},
             {"ada": (one,), "bob": (two,), "cyd": (three,)},
+            # what each adds is not what it sets; and a token that another one begins with
+            {
+                who: (Call("change_stock", (by, _EMPTIED)),)
+                for who, by in (("ada", "a1"), ("bob", "a12"))
+            },
         ]
         return st.builds(Case, self.starts, st.sampled_from(meetings))
 

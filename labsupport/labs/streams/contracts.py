@@ -36,6 +36,13 @@ class Credit(Contract):
 
     always = (
         Case(State(), after=(("ada", Call("credit", ("1-0", "ada", 5))),) * 2),
+        Case(  # the balance is that of now
+            State(),
+            after=tuple(
+                ("ada", Call("credit", (entry, "ada", amount)))
+                for entry, amount in (("1-0", 5), ("1-1", 30), ("1-0", 5))
+            ),
+        ),
         Case(  # what is remembered of an entry lasts for a day from that entry on
             State(),
             after=tuple(

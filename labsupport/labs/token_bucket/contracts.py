@@ -70,6 +70,19 @@ class Take(_Bucket):
         [(1, 1 / 128), (3, 1 / 64), (2, 0.02), (2, 1 / 60), (100, 1 / 60), (3, 1 / 512), (3, 0.4)]
     )
 
+    # who asks all the time gains less than a thousandth of a token between two calls
+    rare = (
+        Case(
+            State(),
+            after=in_time(
+                [
+                    (at, Call("take", ("bucket:7", 1, 1, START + at)))
+                    for at in (0, *(n * 0.0004 for n in range(1, 60)), 1)
+                ]
+            ),
+        ),
+    )
+
     def sequences(self) -> Any:
         """Now and then a caller's clock is behind."""
 
