@@ -283,7 +283,7 @@ def test_runs_lab_01_with_a_live_chart_and_an_interrupt(lab, page, record_proper
     record_property("frames", frames)
     print(f"{frames} frames in {time.monotonic() - started:.1f} s")
     _screenshot(page, "lab_01_herd")
-    assert frames >= 5, "the chart did not move while the herd ran"
+    assert frames > 1, "the chart did not move while the herd ran"
 
     here = lab.processes()
     _start(page, herd)

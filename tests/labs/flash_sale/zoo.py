@@ -261,3 +261,19 @@ def a_customer_named_stock():
         return redis.eval(script, 1, customer) <= 3
 
     return with_parts(admit=admit)
+
+
+@wrong("16.2", because="half an hour", sequential=True)
+def a_half_hour_that_does_not_begin_again():
+    def sign_in(redis, token, customer):
+        with redis.pipeline() as pipe:
+            pipe.hset(f"session:{token}", "customer", customer)
+            pipe.expire(f"session:{token}", 1800, nx=True).execute()
+
+    return with_parts(sign_in=sign_in)
+
+
+@wrong("16.1", because="orders holds", sequential=True)
+def forgets_very_old_orders(redis, customer):
+    order = ORDER.replace("'*'", "'MAXLEN', 10000, '*'")
+    return sell(redis, customer, SEEN + LEFT + TAKE + order + "return 1")

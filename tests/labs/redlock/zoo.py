@@ -514,3 +514,18 @@ def takes_nothing_left_for_a_refusal(db, token, change):
     new = change(db.fetch_one(STOCK)["stock"])
     update = f"{WRITE} AND claimed_by = :token"
     return bool(new) and db.execute(update, new=new, token=token) == 1
+
+
+@wrong("08.3", situation="Several clients at once", because="is due")
+def adds_the_difference(db, token, compute):
+    """Right for what is sold, and not for what ends at 0."""
+    stock = db.fetch_one(STOCK)["stock"]
+    update = "UPDATE products SET stock = stock + :change WHERE id = 1"
+    return db.execute(update, change=compute(stock) - stock) == 1
+
+
+@wrong("08.3", situation="Several clients at once", because="is due")
+def a_token_that_begins_like_it(db, token, compute):
+    db.execute(CLAIM, token=f"{token}@7")
+    stock = db.fetch_one(STOCK)["stock"]
+    return db.execute(f"{WRITE} AND claimed_by LIKE :by", new=compute(stock), by=f"{token}%") == 1

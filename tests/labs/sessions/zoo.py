@@ -1,6 +1,8 @@
 """Wrong answers to the exercises of lab 12, and what each must be refused for."""
 
-from redis.exceptions import ResponseError
+from contextlib import suppress
+
+from redis.exceptions import ResponseError, WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -575,3 +577,26 @@ def clears_the_set_up_in_passing(redis, user, old, new):
         with redis.pipeline() as pipe:
             pipe.delete(index).sadd(index, *alive).expire(index, 28_800).execute()
     return True
+
+
+@wrong("12.2", because="No order of the calls gives that")
+def reads_before_it_watches(redis, user, old, new):
+    """A visit between the two has been told its number, and the new session has not counted it."""
+    source, index = f"session:{old}", f"sessions:{user}"
+    while True:
+        fields, ms = redis.pipeline(transaction=True).hgetall(source).pttl(source).execute()
+        if not fields:
+            return False
+        with redis.pipeline() as pipe, suppress(WatchError):
+            pipe.watch(source)
+            if not pipe.exists(source):
+                return False
+            pipe.multi()
+            pipe.delete(source)
+            pipe.hset(f"session:{new}", mapping=fields | {"user": user})
+            pipe.pexpire(f"session:{new}", ms)
+            pipe.srem(index, old)
+            pipe.sadd(index, new)
+            pipe.expire(index, 28_800)
+            pipe.execute()
+            return True

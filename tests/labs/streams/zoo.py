@@ -369,3 +369,16 @@ def hands_out_of_a_thousand(redis, me, min_idle):
                 return entry, fields["job"]
             bury(redis, entry, fields)
     return None
+
+
+@wrong("11.3", because="ada was given 5; 35 is due", sequential=True)
+def remembers_the_balance(redis, entry, account, amount):
+    """Of an entry that comes again it tells the balance of then."""
+    script = """
+    local known = redis.call('GET', KEYS[1])
+    if known then return tonumber(known) end
+    local balance = redis.call('INCRBY', KEYS[2], ARGV[1])
+    redis.call('SET', KEYS[1], balance, 'EX', 86400)
+    return balance
+    """
+    return redis.eval(script, 2, f"credited:{entry}", f"balance:{account}", amount)

@@ -415,3 +415,10 @@ def is_full_when_the_first_ttl_ends(redis, key, capacity, rate, cost):
     if allowed:
         return True, left, 0
     return False, left, float(wait) if cost <= capacity else math.inf
+
+
+@wrong("06.1", because="One call after the other", sequential=True)
+def three_decimals(redis, key, capacity, rate, now):
+    """Who asks all the time loses each gain that is less than half a thousandth."""
+    script = but("'tokens', tokens,", "'tokens', string.format('%.3f', tokens),")
+    return take(script, redis, key, capacity, rate, now)
