@@ -202,11 +202,12 @@ def _run_all(page, saved):
         if prompts.filter(has_text=re.compile(r"\[(\*|\d+)\]")).count():
             break
     _wait(lambda: prompts.filter(has_text="[*]").count() == 0, "the end of Run All")
+    before = saved.stat().st_mtime_ns  # it saves by itself, too, in the midst of a long run
     page.keyboard.press("Control+s")
 
     def written():
         try:
-            return _code(saved)[0]["execution_count"] is not None
+            return saved.stat().st_mtime_ns > before and bool(_code(saved))
         except ValueError:  # JupyterLab is writing it at this moment
             return False
 
