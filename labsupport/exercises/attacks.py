@@ -328,7 +328,7 @@ ATTACKS = (
         lambda contract: contract.races(), _at_once,
     ),
     Attack(
-        "a client that is overtaken at every step", "", 10, 100,
+        "a client that is overtaken at every step", "", 7, 70,
         _crowds, _overtaken,
     ),
     Attack(

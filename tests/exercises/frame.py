@@ -53,6 +53,7 @@ class TestStubs(_Frame):
         assert numbers == [f"{titles()[lab][:2]}.{place}" for place in range(1, len(numbers) + 1)]
         assert len(numbers) in (2, 3)
 
+    @pytest.mark.long  # the notebooks show each refusal, and are checked in any case
     def test_stub_fails(self, one):
         """A stub does not pass, the reason has its evidence, and is the same every time."""
         found = check(one.number, one.stub)
@@ -61,7 +62,7 @@ class TestStubs(_Frame):
         if hasattr(found.evidence, "schedule"):
             assert found.evidence.violations > 0
             assert found.evidence.schedule in str(found)
-        assert {str(check(one.number, one.stub)) for _ in range(2)} == {str(found)}
+        assert str(check(one.number, one.stub)) == str(found)
 
     def test_notebook_has_the_stub(self, one):
         """The stub's cell in the notebook is the module's stub, and the next cell checks it."""
@@ -79,6 +80,7 @@ class TestStubs(_Frame):
         assert [sum(text in page for text in one.hints) for page in shown] == [1, 2, 3, 3]
 
 
+@pytest.mark.long
 class TestSolutions(_Frame):
     def test_solution_passes(self, one):
         """The solution as it is shown, pasted into a cell, passes."""
