@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTACKS", "Attack", "attack"]
 
+SHRINKS = True
+"""Whether a smaller case is looked for when one breaks an answer; a test may do without."""
+
 _MOST_WAITS = 3
 # how often: ten attempts of three steps are not enough; then fewer, which are easier to read
 _OVERTAKEN = (36, 6, 12, 18, 24)
@@ -78,7 +81,7 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
         print_blob=False,
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        phases=(Phase.explicit, Phase.generate, *([Phase.shrink] if SHRINKS else [])),
     )
     @given(one.cases(contract))
     def try_case(case: Case) -> None:
@@ -95,7 +98,7 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
             if breach is None:
                 kept.add(text)
                 return
-            if not broken:
+            if not broken and SHRINKS:
                 most = spent + granted  # as many again, to find a smaller one
             broken[text] = breach
         raise _BrokenError
