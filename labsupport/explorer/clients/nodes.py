@@ -36,13 +36,9 @@ class Node(CoreCommands):
         self._event_dispatcher: Any = None
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        self.asked()
         reply = self._client.execute_command(*self.named(args), **options)
         self.answered()
         return reply
-
-    def asked(self) -> None:
-        """Called before a command is sent."""
 
     def answered(self) -> None:
         """Called when a reply has come."""
@@ -99,19 +95,16 @@ class NodePipeline(CoreCommands):
         self._event_dispatcher: Any = None
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        self._node.asked()
         reply = self._pipeline.execute_command(*self._node.named(args), **options)
         return self if reply is self._pipeline else reply
 
     def watch(self, *names: Any) -> Any:
-        self._node.asked()
         return self._pipeline.watch(*map(self._node.key, names))
 
     def unwatch(self) -> Any:
         return self._pipeline.unwatch()
 
     def execute(self, raise_on_error: bool = True) -> Any:
-        self._node.asked()
         replies = self._pipeline.execute(raise_on_error)
         self._node.answered()
         return replies

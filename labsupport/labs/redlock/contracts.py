@@ -1,8 +1,7 @@
 """What the exercises of lab 08 ask for, as models: a majority of votes, a change that counts."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -18,7 +17,7 @@ from labsupport.exercises.contract import (
 )
 from labsupport.exercises.matching import ANYTHING, Between, Fresh
 from labsupport.exercises.state import KEPT, State
-from labsupport.labs.redlock.slow_nodes import DOWN, LOST, REFUSES, nodes_of
+from labsupport.labs.redlock.slow_nodes import nodes_of
 
 __all__ = ["ChangeStock", "Majority"]
 
@@ -28,52 +27,20 @@ _ROUNDING_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True)
 class _Nodes(Argument):
-    """So many nodes, each of which takes a while to answer; and how some of them fail, by number."""
+    """So many nodes, each of which takes a while to answer."""
 
     count: int
     seconds: float = 0.0
-    faults: tuple[tuple[int, str], ...] = ()
 
     def real(self, redis: Any, db: Any, who: str) -> Any:
-        return nodes_of(redis, self.count, self.seconds, dict(self.faults))
-
-    def there(self, key: str) -> list[str]:
-        """Where the key is on each node that carries out what it is told."""
-        gone = {n for n, fault in self.faults if fault != LOST}
-        return [f"node{n}:{key}" for n in range(1, self.count + 1) if n not in gone]
-
-    def unheard(self, key: str) -> list[str]:
-        """Where the key is on each node whose first reply is lost."""
-        return [f"node{n}:{key}" for n, fault in self.faults if fault == LOST]
+        return nodes_of(redis, self.count, self.seconds)
 
     def modelled(self, who: str) -> Any:
         return self
 
     def __repr__(self) -> str:
         slow = f", each of which takes {self.seconds:g} s" if self.seconds else ""
-        fails = "".join(f"; node {n} {fault}" for n, fault in self.faults)
-        return f"[{self.count} {'node' if self.count == 1 else 'nodes'}{slow}{fails}]"
-
-
-def _failing() -> Iterator[Case]:
-    """Any of five nodes fail, alike and each in its own way, when Ada votes, and when she frees."""
-    healthy, token = _Nodes(5), Given("acquire", "token")
-    kinds = (LOST, DOWN, REFUSES)
-    several = [some for n in range(1, 6) for some in combinations(range(1, 6), n)]
-    for place, some in enumerate(several):
-        for step in (0, 1):
-            faults = tuple((n, kinds[(place + step * at) % 3]) for at, n in enumerate(some))
-            nodes = _Nodes(5, 0.5, faults)
-            yield Case(
-                State(),
-                after=(
-                    ("ada", Call("acquire", (nodes, _KEY, 10))),
-                    ("bob", Call("acquire", (healthy, _KEY, 10))),
-                    ("ada", Call("release", (nodes, _KEY, token))),
-                    ("bob", Call("release", (healthy, _KEY, token))),
-                    ("ada", Call("release", (healthy, _KEY, token))),
-                ),
-            )
+        return f"[{self.count} {'node' if self.count == 1 else 'nodes'}{slow}]"
 
 
 class Majority(Contract):
@@ -91,8 +58,6 @@ class Majority(Contract):
         "returns None",
         "left": "Without a majority, or validity, it returns None and none of its votes stay. A crash "
         "leaves no key without a TTL. release frees each node whose lock is still the caller's.",
-        "raised": "A node may raise a RedisError, even one that did as it was told: that is no vote, "
-        "and goes no further.",
         "lives": "ttl is in seconds",
     }
     _counts = st.integers(1, 5)
@@ -123,7 +88,7 @@ class Majority(Contract):
             (State({f"node2:{_KEY}": "bob's"}, {f"node2:{_KEY}": 50_000}), 4, 0.5, 2.5),
             (State(), 5, 0.5, 2.5),
         )
-    ) + tuple(_failing())
+    )
 
     def races(self) -> Any:
         """What several do at once is put to trials of their own."""
@@ -134,33 +99,23 @@ class Majority(Contract):
             call = Call(call.name, (*call.args[:2], _token_of(call.args[2])))
         return super().ask(functions, redis, db, who, call)
 
-    def acquire(
-        self, state: State, nodes: _Nodes, key: str, ttl: float
-    ) -> Generator[Any, Any, Any]:
-        unheard = nodes.unheard(key)
-        free = [name for name in nodes.there(key) if name not in state]
-        votes = [name for name in free if name not in unheard]
+    def acquire(self, state: State, nodes: _Nodes, key: str, ttl: float) -> Any:
+        names = [f"node{n}:{key}" for n in range(1, nodes.count + 1)]
+        free = [name for name in names if name not in state]
         passed = nodes.count * nodes.seconds
         validity = ttl - passed - 0.01 * ttl - _ROUNDING_SECONDS
-        if 2 * len(votes) <= nodes.count or validity <= 0:
+        if 2 * len(free) <= nodes.count or validity <= 0:
             return None
-        if free != votes:  # what nobody heard of may be given back
-            free = yield [free, votes]
         state["tokens"] = state.number_at("tokens") + 1
         token = Fresh(f"token {state['tokens']}")
         for name in free:
             state.keep(name, token, Between((ttl - passed) * 1000, ttl * 1000))
         return token, Between(validity - _ROUNDING_SECONDS, validity)
 
-    def release(
-        self, state: State, nodes: _Nodes, key: str, token: Any
-    ) -> Generator[Any, Any, Any]:
-        there, unheard = nodes.there(key), nodes.unheard(key)
-        if unheard:  # where it takes two commands, the second may not be sent
-            there = yield [there, [name for name in there if name not in unheard]]
-        for name in there:
-            if state.get(name) == _token_of(token):
-                state.remove(name)
+    def release(self, state: State, nodes: _Nodes, key: str, token: Any) -> Any:
+        for n in range(1, nodes.count + 1):
+            if state.get(f"node{n}:{key}") == _token_of(token):
+                state.remove(f"node{n}:{key}")
         return ANYTHING
 
 

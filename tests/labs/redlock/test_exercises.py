@@ -19,7 +19,7 @@ def test_what_breaks_each_stub():
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
     assert first.reason.startswith("One call after the other")
     assert "9.898) (tuple); None is due" in first.reason  # one vote is no majority
-    assert second.reason.endswith("server 3 is dead: ConnectionError was raised.")
+    assert second.reason.startswith("Two of five servers hang: take did not come back")
     assert schedule(third) == "SELECT SELECT UPDATE UPDATE"
 
 
@@ -32,20 +32,17 @@ class TestOtherGoodAnswers:
 
         def majority():
             def acquire(nodes, key, ttl):
-                token, begun, votes = secrets.token_hex(20), time.perf_counter(), 0
-                for node in nodes:
-                    with suppress(redis.RedisError):
-                        votes += node.eval(vote, 1, key, token, round(ttl * 1000))
+                token, begun = secrets.token_hex(20), time.perf_counter()
+                votes = [node.eval(vote, 1, key, token, round(ttl * 1000)) for node in nodes]
                 left = ttl - (time.perf_counter() - begun) - (ttl / 100 + 0.002)
-                if votes > len(nodes) // 2 and left > 0:
+                if sum(votes) > len(nodes) // 2 and left > 0:
                     return token, left
                 release(nodes, key, token)
                 return None
 
             def release(nodes, key, token):
                 for node in nodes:
-                    with suppress(redis.RedisError):
-                        node.eval(free, 1, key, token)
+                    node.eval(free, 1, key, token)
 
             return acquire, release
 
@@ -64,10 +61,7 @@ class TestOtherGoodAnswers:
                 token, begun = secrets.token_hex(20), time.time()
                 needed, lost = len(nodes) // 2 + 1, 0
                 for node in reversed(nodes):
-                    try:
-                        lost += not node.set(key, token, px=round(ttl * 1000), nx=True)
-                    except redis.RedisError:
-                        lost += 1
+                    lost += not node.set(key, token, px=round(ttl * 1000), nx=True)
                     if len(nodes) - lost < needed:
                         break
                 left = ttl - (time.time() - begun) - (ttl / 100 + 0.002)
@@ -78,8 +72,7 @@ class TestOtherGoodAnswers:
 
             def release(nodes, key, token):
                 for node in nodes:
-                    with suppress(redis.RedisError):
-                        node.register_script(free)(keys=[key], args=[token])
+                    node.register_script(free)(keys=[key], args=[token])
 
             return acquire, release
 
