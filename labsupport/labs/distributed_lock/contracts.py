@@ -50,14 +50,6 @@ class _Lock(Contract):
         return "waits" not in state
 
 
-# Another thread of the holder renews the lock. KEYS: the lock; ARGV: ms; returns 1 if it did, else 0.
-_WATCHDOG = """
-local token = redis.call('GET', KEYS[1])
-return token and token ~= "bob's" and redis.call('PEXPIRE', KEYS[1], ARGV[1]) or 0
-"""
-_WATCHDOG_MS = 90_000
-
-
 class OwnLock(_Lock):
     """07.1: only its holder can free or renew a lock."""
 
@@ -85,7 +77,6 @@ class OwnLock(_Lock):
             1,
             _LOCK,
         ),
-        "watchdog": lambda redis: redis.eval(_WATCHDOG, 1, _LOCK, _WATCHDOG_MS),
     }
     _token, _first = Given("take", "token"), Given("take", "first_token", 0)
     _names = st.sampled_from([_LOCK, _LOCK, _LOCK, "lock:d'Arc"])
@@ -137,15 +128,8 @@ class OwnLock(_Lock):
             {"ada": (take, renew), "bob": bob},
             {"ada": (take, free), "bob": (take, free)},
             {"ada": (take, renew, free), "bob": (take, free)},
-            {"ada": (take, free), "bob": (Call("watchdog"),)},
-            {"ada": (take, renew), "bob": (Call("watchdog"),)},
         ]
         return st.sampled_from(meetings).map(lambda programs: Case(State(), programs))
-
-    def crowd(self) -> Case:
-        """The lock is renewed again and again: it stays the caller's."""
-        calls = Call("take", (_LOCK, 60)), Call("free", (_LOCK, self._token))
-        return Case(State(), {"ada": calls, "bob": (Call("watchdog"),)})
 
     def fault_races(self) -> Any:
         """Nobody waits for what the dead have left."""
@@ -177,12 +161,6 @@ class OwnLock(_Lock):
             return False
         state.remove(name)
         return True
-
-    def watchdog(self, state: State) -> int:
-        if state.get(_LOCK, "bob's") == "bob's":
-            return 0
-        state.lives[_LOCK] = _WATCHDOG_MS
-        return 1
 
     def bob_takes(self, state: State) -> bool:
         if _LOCK in state:

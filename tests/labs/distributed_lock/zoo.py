@@ -3,9 +3,6 @@
 import os
 import secrets
 import time
-from contextlib import suppress
-
-from redis.exceptions import WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -478,34 +475,6 @@ def replies_with_the_rows(db, fence):
         " WHERE id = 1 AND fence < :fence AND stock > 0"
     )
     return db.execute(sql, fence=fence)
-
-
-def unless_it_was_touched(redis, name, token, change, tries):
-    for _ in range(tries):
-        with redis.pipeline() as pipe, suppress(WatchError):
-            pipe.watch(name)
-            if pipe.get(name) != token:
-                return False
-            pipe.multi()
-            change(pipe)
-            return bool(pipe.execute()[0])
-    return False
-
-
-@wrong("07.1", situation="Several clients at once", because="then False and bob was given 1")
-def frees_nothing_that_its_own_watchdog_renews():
-    def free(redis, name, token):
-        return unless_it_was_touched(redis, name, token, lambda pipe: pipe.delete(name), 1)
-
-    return parts(free=free)
-
-
-@wrong("07.1", situation="A client that is overtaken at every step", because="then False")
-def tries_to_free_five_times():
-    def free(redis, name, token):
-        return unless_it_was_touched(redis, name, token, lambda pipe: pipe.delete(name), 5)
-
-    return parts(free=free)
 
 
 @wrong("07.3", situation="A client that is overtaken at every step", because="ada was given False")
