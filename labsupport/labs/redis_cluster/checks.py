@@ -19,7 +19,7 @@ from labsupport.exercises.matching import listed
 from labsupport.exercises.trials import Answer
 from labsupport.labs.redis_cluster.clients import KEYS
 from labsupport.labs.redis_cluster.cluster_of_checks import checks_cluster
-from labsupport.labs.redis_cluster.scripted_nodes import SharedPool, follows
+from labsupport.labs.redis_cluster.routed_nodes import SharedPool, follows
 from labsupport.servers import connect_client, start_server
 from labsupport.servers.cluster import Cluster
 from labsupport.workers import Client, WorkerPool, point
