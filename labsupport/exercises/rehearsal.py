@@ -358,9 +358,13 @@ def play_after(
         fault, number = found[0]
         return runs, Breach(attack, case, fault, done=number)
     endless = _endless(report)
-    if endless and waits and waited is not None:
-        waited.append(case)
-    elif endless and not waits:
+    if endless and waits:
+        if waited is not None:
+            waited.append(case)
+        # what a crash has left is over at some time, and so is the wait for it
+        usual = explore({name: caller}, given=given, invariant=lambda *_: True, max_runs=200)
+        endless = _endless(usual) if any(one.kind == "stuck" for one in usual.findings) else None
+    if endless:
         return runs, Breach(attack, case, endless, done=len(case.after))
     return runs, None
 

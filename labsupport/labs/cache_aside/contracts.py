@@ -67,6 +67,8 @@ class _Asking(Rows):
 
 _ROW_MS = Between(1_800_000, 3_600_000)
 _NOTHING_MS = Between(30_000, 60_000)
+_ROW = {"name": "", "price_cents": 0}
+_NONE: dict[int, None] = dict.fromkeys(range(40, 70))
 
 
 class GetProduct(_Asking):
@@ -74,7 +76,7 @@ class GetProduct(_Asking):
 
     answer = counted = "get_product"
     table = "products"
-    visible = ("product:0", "product:1", "product:7", "products", _ASKED)
+    visible = ("product:[0-9]", "product:[0-9][0-9]", "products", _ASKED)
     clauses: ClassVar = {
         "told": "Return the product's row, or None when there is no such product.",
         "product:*": 'product:{id} keeps a row for half an hour to an hour, and "no such product" for '
@@ -92,6 +94,9 @@ class GetProduct(_Asking):
             "DELETE FROM products WHERE id = :id", id=number
         ),
         "expire": lambda redis, db, number: redis.delete(f"product:{number}"),
+        "nearly_expire": lambda redis, db, number: (
+            redis.pexpire(f"product:{number}", 5_000) and None
+        ),
     }
     _numbers = st.sampled_from([1, 1, 7, 0])
     _get = st.builds(Call, st.just("get_product"), st.tuples(_numbers))
@@ -110,7 +115,7 @@ class GetProduct(_Asking):
 
     always = tuple(  # a hit when little is left
         Case(
-            State({"products": {1: {"name": "", "price_cents": 0}, 7: None, 0: None}, _ASKED: 0}),
+            State({"products": {1: _ROW, 7: None, 0: None}, _ASKED: 0}),
             after=tuple(
                 ("ada", call)
                 for call in (
@@ -121,6 +126,23 @@ class GetProduct(_Asking):
             ),
         )
         for number, seconds in ((1, 1790), (0, 27))
+    )
+    rare = (  # many rows, as how long each is kept may be drawn; and many hits when little is left
+        Case(
+            State({"products": dict.fromkeys(range(10, 40), _ROW) | _NONE, _ASKED: 0}),
+            after=tuple(("ada", Call("get_product", (number,))) for number in range(10, 70)),
+        ),
+        *(
+            Case(
+                State({"products": {number: row}, _ASKED: 0}),
+                after=(
+                    ("ada", Call("get_product", (number,))),
+                    ("ada", Call("nearly_expire", (number,))),
+                    *(("ada", Call("get_product", (number,))),) * 30,
+                ),
+            )
+            for number, row in ((1, _ROW), (0, None))
+        ),
     )
 
     def sequences(self) -> Any:
@@ -147,7 +169,7 @@ class GetProduct(_Asking):
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """How it is kept is not said; that it is there is."""
-        kept = dict.fromkeys(state.settled(("product:[0-9]",)), A_VALUE)
+        kept = dict.fromkeys(state.settled(self.visible[:2]), A_VALUE)
         return {**kept, _ASKED: state[_ASKED], "the table products": state["products"]}
 
     def get_product(self, state: State, number: int) -> Generator[Any, Any, Any]:
@@ -170,6 +192,10 @@ class GetProduct(_Asking):
 
     def expire(self, state: State, number: int) -> None:
         state.remove(f"product:{number}")
+
+    def nearly_expire(self, state: State, number: int) -> None:
+        if f"product:{number}" in state:
+            state.lives[f"product:{number}"] = 5_000
 
 
 def _clear(calls: list[Call]) -> bool:

@@ -11,6 +11,8 @@ from labsupport.exercises.state import State
 
 __all__ = ["Rows"]
 
+_MOST_ROWS = 6
+
 _ALIKE: dict[str, dict[str, Any]] = {
     "users": {"email": "ada@example.com", "country": "JP", "created_at": "2025-01-01T07:16:29Z"},
     "products": {"stock": 89, "fence": 0},
@@ -76,7 +78,10 @@ class Rows(Contract):
     def begins(self, start: State) -> str:
         """What is in the database, and in Redis."""
         keys = {key: value for key, value in start.items() if " " not in key and key != self.table}
-        rows = ", ".join(f"{number}: {columns}" for number, columns in start[self.table].items())
+        first = list(start[self.table].items())[:_MOST_ROWS]
+        rows = ", ".join(f"{number}: {columns}" for number, columns in first)
+        if more := len(start[self.table]) - len(first):
+            rows += f" and {more} more"
         in_redis = State(keys, start.lives).shown()
         return f"At the start in the table {self.table}: {rows}; in Redis: {in_redis}"
 

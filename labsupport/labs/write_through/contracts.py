@@ -113,7 +113,7 @@ class RenameUser(Rows):
         told = self.row(state, number)
         yield
         if (yield [False, True]):  # whether the row of the database is put back
-            state[key] = self.row(state, number)
+            state.keep(key, self.row(state, number), Between(0, _HOUR_MS))
         else:
             state.pop(key, None)
         return told
@@ -250,6 +250,14 @@ class PutFenced(Contract):
     )
     starts = st.just(State())
     rare = (
+        Case(
+            State(),
+            after=tuple(
+                ("ada", call)
+                for row in _IN_MICROSECONDS
+                for call in (Call("put_fenced", (1, row)), Call("expire", (1,)))
+            ),
+        ),
         Case(
             State(), after=tuple(("ada", Call("put_fenced", (1, row))) for row in _IN_MICROSECONDS)
         ),
