@@ -3,6 +3,8 @@
 import tomllib
 from pathlib import Path
 
+import pytest
+
 pytest_plugins = ["pytester"]
 
 PLUGIN = ("-p", "labsupport.fixtures", "-p", "no:cacheprovider")
@@ -75,6 +77,7 @@ def test_given_up(explorer):
     assert "Not exhausted: more than 2 orders" in said
 
 
+@pytest.mark.long
 def test_a_server_of_ones_own_under_xdist(pytester):
     """Each worker process has its own Redis, and its own explorer."""
     pytester.makepyfile(

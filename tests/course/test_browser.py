@@ -30,6 +30,7 @@ PATIENCE = 480
 """Seconds after which something hangs; nothing is measured by it."""
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (.ci/run installs it)"),
     pytest.mark.skipif(NOTEBOOK is None, reason="lab 01 is not there"),
     pytest.mark.skipif(shutil.which("make") is None, reason="no make"),

@@ -20,6 +20,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 def test_refusals_are_counted_until_it_passes(folder, capsys):
     """A refusal is kept by the clause that was broken, beside the passes; the command tells both."""
     one = exercise("00.1")

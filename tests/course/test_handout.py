@@ -27,6 +27,7 @@ def test_exercises_without_answers(path):
     nbformat.validate(found)
 
 
+@pytest.mark.long
 def test_a_handout_runs_by_itself(tmp_path):
     """A handout needs no cell that it does not have: each check answers "not yet"."""
     assert main([str(tmp_path)]) == 0

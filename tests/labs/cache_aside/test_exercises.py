@@ -19,6 +19,7 @@ from tests.exercises.zoo import schedule
 RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: what is not there, a second load, an old row."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

@@ -12,6 +12,7 @@ from tests.exercises.zoo import schedule
 RENAME = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a key left behind, a gap, a crash."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

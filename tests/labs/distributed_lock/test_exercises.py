@@ -9,6 +9,7 @@ from labsupport.labs.distributed_lock.exercises import EXERCISES
 from tests.exercises.zoo import schedule
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a stranger's free, an old number, a late write."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

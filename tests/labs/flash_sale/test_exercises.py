@@ -10,6 +10,7 @@ from tests.labs.flash_sale.parts import FINAL
 from tests.labs.flash_sale.zoo import LEFT, ORDER, SEEN, TAKE
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a crash in the gap, and asking again too late."""
     first, second = (check(one.number, one.stub) for one in EXERCISES)

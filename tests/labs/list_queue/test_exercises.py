@@ -9,6 +9,7 @@ from labsupport import check
 from labsupport.labs.list_queue.exercises import EXERCISES
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a job in hand, no count, no clock."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

@@ -11,6 +11,7 @@ from labsupport.labs.own_code.exercises import EXERCISES
 from labsupport.labs.own_code.shop import Order, Product, restock
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub fails where its exercise is about: two writers, a crash, a lock that is over."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

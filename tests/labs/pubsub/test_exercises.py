@@ -10,6 +10,7 @@ from labsupport.labs.pubsub.exercises import EXERCISES
 from tests.exercises.zoo import schedule
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a message twice, two who claim, an entry in hand."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

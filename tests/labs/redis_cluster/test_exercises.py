@@ -7,6 +7,7 @@ from labsupport import check
 from labsupport.labs.redis_cluster.exercises import EXERCISES
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: two slots, a slot that moves, a lagging replica."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

@@ -7,6 +7,7 @@ from labsupport import check
 from labsupport.labs.redis_outage.exercises import EXERCISES
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a second call, one's own lock, the database."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

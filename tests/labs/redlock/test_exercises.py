@@ -14,6 +14,7 @@ from labsupport.labs.redlock.exercises import EXERCISES
 from tests.exercises.zoo import schedule
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: two winners, a server that hangs, two holders."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

@@ -13,6 +13,7 @@ return redis.call('DEL', KEYS[1])
 """
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: the end, a crash, a sign-in under way."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

@@ -34,6 +34,7 @@ def in_a_list(redis, key, limit, window, *now):
     return bool(allowed), left, wait / 1e6
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: refusals that count, a clock, a half refusal."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

@@ -9,6 +9,7 @@ from labsupport.labs.start_here.exercises import EXERCISES
 from tests.exercises.zoo import schedule
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: an update, a sum, an item."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

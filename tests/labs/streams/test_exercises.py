@@ -13,6 +13,7 @@ from labsupport.labs.streams.deliveries import Consume
 from labsupport.labs.streams.exercises import EXERCISES
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a late group, no end, a second delivery."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

@@ -31,6 +31,7 @@ def gcra(redis, key, capacity, rate, now="", cost=1):
     return allowed == 1, left, float(wait) if cost <= capacity else math.inf
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a lost part, a half payment, a turn that is forgotten."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

@@ -12,6 +12,7 @@ from tests.exercises.zoo import schedule
 ADD = "UPDATE page_stats SET views = views + :views WHERE id = :page"
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a view in between, a crash, a full stream."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)

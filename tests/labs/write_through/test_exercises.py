@@ -18,6 +18,7 @@ return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3]) and 1
 """
 
 
+@pytest.mark.long  # the notebooks show it, and are checked in any case
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: two writers, two steps, a row that expired."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
