@@ -48,7 +48,7 @@ test: setup ## check the style and types, run the quick tests, and every noteboo
 	"$(VENV)" -m mypy
 	"$(VENV)" -m pytest $(PYTEST) -m "not long" $(NBVAL) tests notebooks
 
-test-long: setup ## the longer checks: known answers, other servers, every slide, axe, a wheel, a new lab
+test-long: setup ## the longer checks: the browser, known answers, other servers, every slide, axe, a wheel, a new lab
 	"$(VENV)" -m pytest $(PYTEST) -m long tests
 
 test-all: test test-long ## both

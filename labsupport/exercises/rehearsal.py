@@ -166,9 +166,10 @@ def play_at_once(
         )
     except _FoundError:
         first = next(iter(faults.values()))
+        more = most if runs > most else runs + _MORE_RUNS
         try:
             report = explore(
-                clients, given=given, invariant=say, prune=True, max_runs=runs + _MORE_RUNS, **moves
+                clients, given=given, invariant=say, prune=True, max_runs=more, **moves
             )
         except NotDeterministicError:  # what it does depends on the time: there is no schedule
             return 2 * runs, Breach(attack, case, first)

@@ -6,7 +6,9 @@ alternative. With pruning, sleep sets (Godefroid, LNCS 1032, 1996, chapter 5) le
 that differ only in steps that commute be completed once.
 """
 
+import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -24,6 +26,8 @@ MAX_STEPS = 1_000
 """A run that takes more is given up."""
 MAX_ENDLESS = 20
 """After so many of those the search is, too."""
+MOST_MEETINGS = 500
+"""How many orders with few switches are run where there are too many for all."""
 
 _NATURAL = frozenset({"step", "idle", "timeout", "pass"})
 
@@ -84,6 +88,7 @@ class Search:
         self.prune = False
         self._max_runs = 20_000
         self._stop_first = False
+        self._steps: Counter[str] = Counter()  # of each client, in the first order
         self._endless = 0
         self._choices: list[Choice] = []
 
@@ -118,8 +123,37 @@ class Search:
                     f"more than {self._max_runs:,} orders; explore fewer clients or steps, "
                     "or set prune=True."
                 )
+                if not self.checker.violations:
+                    self._few_switches(min(self._max_runs // 2, MOST_MEETINGS))
                 return
         self.given_up = self.given_up or "the search stops at the first violation."
+
+    def _few_switches(self, most: int) -> None:
+        """Run orders in which the clients switch three times at the most: one begins, another comes in.
+
+        Depth first, what is run of too many orders is alike in how it begins. Few switches break most of
+        what is broken (Musuvathi and Qadeer, "Iterative Context Bounding", PLDI 2007).
+
+        Args:
+            most: how many orders; drawn evenly where there are more.
+        """
+        meetings = [
+            (one, before, other, within)
+            for one, other in itertools.permutations(self._steps, 2)
+            for before in range(1, self._steps[one])
+            for within in range(1, self._steps[other] + 1)
+        ]
+        drawn = random.Random(0).sample(meetings, min(most, len(meetings)))
+        for one, before, other, within in drawn:
+            moves = [Move("step", one)] * before + [Move("step", other)] * within
+            moves += [Move("step", one)] * (self._steps[one] - before)
+            try:
+                ending, made = self.rerun(moves, lambda: None)
+                self._judge(ending, tuple(made))
+            finally:
+                self.adversary.end()
+            if self._stop_first and self.checker.violations:
+                return
 
     def replay(self, moves: Sequence[Move]) -> Iterator[Taken]:
         """Run one order again; each move is made when the next value is asked for."""
@@ -191,19 +225,23 @@ class Search:
         try:
             ending = self._run()
             moves = tuple(choice.chosen for choice in self._choices)
-            adversary = self.adversary
-            if ending is Ending.COMPLETE:
-                self.interleavings += 1
-                self.checker.check(adversary.clients, adversary.trace, moves, adversary.serial)
-            elif ending is Ending.STUCK:
-                self.interleavings += 1
-                self.checker.stuck(adversary.stuck, adversary.trace, moves, adversary.serial)
-            elif ending is Ending.ENDLESS:
-                self._endless += 1
-                self.given_up = f"an order took more than {MAX_STEPS:,} steps."
+            self._steps = self._steps or Counter(one.who for one in moves if one.kind == "step")
+            self._judge(ending, moves)
         finally:
             self.adversary.end()
         return self._backtrack()
+
+    def _judge(self, ending: Ending, moves: tuple[Move, ...]) -> None:
+        adversary = self.adversary
+        if ending is Ending.COMPLETE:
+            self.interleavings += 1
+            self.checker.check(adversary.clients, adversary.trace, moves, adversary.serial)
+        elif ending is Ending.STUCK:
+            self.interleavings += 1
+            self.checker.stuck(adversary.stuck, adversary.trace, moves, adversary.serial)
+        elif ending is Ending.ENDLESS:
+            self._endless += 1
+            self.given_up = f"an order took more than {MAX_STEPS:,} steps."
 
     def _run(self) -> Ending:
         self._begin(

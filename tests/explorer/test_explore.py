@@ -714,6 +714,27 @@ class TestWaiting:
         assert report.violations == 2
         assert report.verdict.status == "broken"
 
+    def test_few_switches_are_run_where_there_are_too_many_orders(self):
+        """A gap at the beginning of a long run is found, though all that is run depth first begins alike."""
+
+        def early(redis, db):
+            redis.set("door", "open")
+            redis.delete("door")
+            for _ in range(12):
+                redis.incr("n")
+
+        def looks(redis, db):
+            if redis.get("door"):
+                redis.set("seen", "open")
+            for _ in range(12):
+                redis.incr("n")
+
+        clients = {"early": early, "looks": looks}
+        report = explore(clients, invariant=lambda r, d: r.get("seen") is None, max_runs=400)
+        assert not report.exhausted
+        assert report.verdict.status == "broken"
+        assert report.rerun().finding is not None  # its schedule is one that can be run again
+
 
 class TestPruning:
     def test_commuting_steps_have_one_order(self):
