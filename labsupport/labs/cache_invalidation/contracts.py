@@ -196,6 +196,15 @@ class RenameUser(_CachedRows):
     }
     keys: ClassVar = ["user:1", "user:2", "named:ada", "named:alan", "named:eve", "named:lin"]
     ids: ClassVar = [1, 1, 2, 0]
+    always = (  # what nobody has is null, and can be kept
+        Case(
+            State(),
+            after=(
+                ("ada", Call("rename_user", (0, "lin"))),
+                ("ada", Call("fill", ("named:lin",))),
+            ),
+        ),
+    )
 
     def rename_user(self, state: State, user_id: int, name: str) -> bool:
         return self._rename(state, user_id, name)

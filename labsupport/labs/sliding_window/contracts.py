@@ -161,9 +161,10 @@ class Limiter(_Windows):
 
     @property
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
-        """Or a window is a small part of a second."""
-        calls = [(0.0, self.call("limit:7", ((1, 0.1),), 0)) for _ in "12"]
-        return (*super().rare, Case(State(), after=in_time(calls)))
+        """Or a window is a small part of a second, in which the microseconds have few digits."""
+        one = self.call("limit:7", ((1, 0.1),), 0)
+        calls = [(0.0, one)] * 2, [(0.05, one), (0.3, one)]
+        return (*super().rare, *(Case(State(), after=in_time(some)) for some in calls))
 
     def limits(self) -> Any:
         return st.sampled_from([(1, 0.5), (2, 0.5), (3, 1.5), (2, 60), (2, 5_400)]).map(
@@ -209,11 +210,16 @@ class AllowAll(_Windows):
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
         """Two of the limits have the same window; whether each has a log of its own is not said.
 
-        Or two have nearly the same.
+        Or two have nearly the same; or a key is the beginning of another.
         """
-        same = [(0.0, self.call("limit:7", ((3, 60), (2, 60)), 0)) for _ in "123"]
+        same = [(0.0, self.call("limit:7", ((3, 60), (2, 60)), 0))] * 3
+        turned = [(0.0, self.call("limit:7", ((2, 60), (3, 60)), 0))] * 3
         near = [(at, self.call("limit:7", ((3, 60), (2, 60.5)), at)) for at in (0.0, 0.0, 60.25)]
-        return (Case(State(), after=in_time(same)), Case(State(), after=in_time(near)))
+        joined = [
+            (0.0, self.call(*one, 0))
+            for one in (("limit:7", ((1, 160),)), ("limit:71", ((1, 60),)))
+        ]
+        return tuple(Case(State(), after=in_time(some)) for some in (same, turned, near, joined))
 
     def race_limits(self) -> Any:
         return st.sampled_from([((1, 60), (2, 90.5)), ((3, 60), (2, 90.5))])

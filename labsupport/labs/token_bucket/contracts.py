@@ -173,13 +173,20 @@ class TakeMany(_Bucket):
 
     @property
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
-        """A small cost after a great one, and two great ones: how long the key has to live."""
+        """A small cost after a great one, and two great ones: how long the key has to live.
+
+        Or the microseconds have few digits.
+        """
 
         def timed(costs: list[tuple[float, int]]) -> Case:
             calls = [(at, Call("take_many", ("bucket:7", 5, 0.5, cost))) for at, cost in costs]
             return Case(State(), after=in_time(calls))
 
-        return timed([(0, 4), (0, 1), (5, 5)]), timed([(0, 5), (8, 4), (13, 5)])
+        return (
+            timed([(0, 4), (0, 1), (5, 5)]),
+            timed([(0, 5), (8, 4), (13, 5)]),
+            timed([(0.05, 5), (2.1, 1)]),
+        )
 
     def sequences(self) -> Any:
         def timed(bucket: tuple[int, float], steps: list[tuple[str, float, int]]) -> Case:

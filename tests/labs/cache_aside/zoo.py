@@ -1,6 +1,7 @@
 """Wrong answers to the exercises of lab 01, and what each must be refused for."""
 
 import json
+import random
 import secrets
 import time
 from contextlib import suppress
@@ -899,3 +900,46 @@ def reader_whose_pass_stays_for_ever():
         redis.delete(f"user:{user_id}", f"user:{user_id}:pass")
 
     return get_user, update_user
+
+
+def cached_product(redis, db, product_id, seconds):
+    key = f"product:{product_id}"
+    if (cached := redis.get(key)) is None:
+        cached = json.dumps(db.fetch_one(PRODUCT, id=product_id))
+        redis.set(key, cached, px=round(seconds(cached != "null") * 1000))
+    return json.loads(cached)
+
+
+@wrong("01.1", because="1,800 to 3,600 s is due", sequential=True)
+def too_long_at_times(redis, db, product_id):
+    """Jitter on both sides."""
+    return cached_product(
+        redis, db, product_id, lambda there: (3_300 if there else 55) * random.uniform(0.9, 1.1)
+    )
+
+
+@wrong("01.1", because="asked the database holds", sequential=True)
+def some_hits_look_ahead(redis, db, product_id):
+    """In its last minute some ask again, so that it never expires."""
+    key = f"product:{product_id}"
+    if 0 < redis.ttl(key) < 60 and random.random() < 0.2:
+        redis.delete(key)
+    return cached_product(redis, db, product_id, lambda there: 2_400 if there else 45)
+
+
+@wrong("01.2", because="waits for BLPOP")
+def waits_to_be_woken(redis, key, load, ttl):
+    """Who has crashed wakes nobody."""
+    lock, token = f"{key}:lock", secrets.token_hex(8)
+    while (cached := redis.get(key)) is None:
+        if not redis.set(lock, token, nx=True, ex=10):
+            redis.blpop(f"{key}:loaded")
+            continue
+        try:
+            cached = json.dumps(load())
+            redis.set(key, cached, px=round(ttl * 1000))
+        finally:
+            redis.eval(RELEASE, 1, lock, token)
+            redis.rpush(f"{key}:loaded", *"1234")
+            redis.expire(f"{key}:loaded", 10)
+    return json.loads(cached)

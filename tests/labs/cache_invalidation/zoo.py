@@ -562,3 +562,15 @@ def leaves_the_ttl_to_the_first_writer(redis, db, user_id, name):
     redis.eval(announce, 3, key, f"{key}:lease", f"{key}:writers", token)
     change(db, user_id, name)
     release(redis, user_id, token)
+
+
+@wrong("04.1", because="ada was given False; True is due", sequential=True)
+def keeps_what_it_took_for_nobody(redis, db, user_id, name):
+    """Its leases stay where there is no such user."""
+    for key in keys_of(user_id, name):
+        redis.set(f"{key}:lease", "a writer's")
+    if (old := renamed(db, user_id, name)) is None:
+        return False
+    keys = keys_of(user_id, old, name)
+    redis.delete(*keys, *(f"{key}:lease" for key in keys))
+    return True

@@ -485,3 +485,21 @@ def knows_no_limit_that_was_lowered(redis, key, limit, window, now):
     told = redis.eval(script, 1, key, limit, window, now, secrets.token_hex(8))
     allowed, left, oldest = told
     return allowed == 1, left, 0 if allowed else float(oldest) + window - now
+
+
+@wrong("05.2", situation=ALONE, because="(True, 0, 0) is due", sequential=True)
+def microseconds_behind_a_point(redis, key, limit, window, clock):
+    """50,000 of them become half a second."""
+    script = """
+    local time = redis.call('TIME')
+    return time[1] .. '.' .. time[2]
+    """
+    now = float(redis.eval(script, 0))
+    return decide(script_of(), redis, key, limit, window, now)
+
+
+@wrong("05.3", situation=ALONE, because="(True, 0, 0) is due", sequential=True)
+def joins_key_and_window(redis, key, limits, now):
+    """limit:7 with 160 s, and limit:71 with 60 s."""
+    windows = "-".join(str(window) for _, window in limits)
+    return in_a_transaction(redis, f"{key}{windows}", limits, now)

@@ -444,3 +444,20 @@ def leaves_batches_that_expire(redis, db):
             add_all(db, batch)
     if redis.hget("batch", "name") == name:
         redis.delete("batch")
+
+
+@wrong("03.2", situation="Several clients at once", because="page 1 in the database holds")
+def drops_another_ones_batch(redis, db):
+    """All batches have one key: who comes late deletes the next one. There are many steps until then."""
+    for _ in range(2):
+        with suppress(ResponseError):
+            redis.renamenx("deltas", "batch")
+        redis.hsetnx("batch", "name", secrets.token_hex(8))
+        batch = redis.hgetall("batch")
+        name = batch.pop("name", None)
+        if name is None:
+            continue
+        with db.transaction():
+            if db.execute(NOTE, name=name):
+                add_all(db, batch)
+        redis.delete("batch")

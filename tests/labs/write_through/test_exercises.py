@@ -1,6 +1,7 @@
 """The exercises of lab 02: what breaks each stub, and other good answers, on both databases."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from redis.exceptions import WatchError
@@ -75,6 +76,26 @@ class TestOtherGoodAnswers:
                         continue
 
         found = check("02.2", put_newer)
+        assert found.passed, str(found)
+
+    def test_the_row_is_read_again(self):
+        """WATCH, the row as it is by now, SET; it may be another's, or come back when it had expired."""
+
+        def rename_user(redis, db, user_id, name):
+            row, key = db.fetch_one(RENAME, id=user_id, name=name), f"user:{user_id}"
+            for _ in range(3 if row else 0):
+                with redis.pipeline() as pipe, suppress(WatchError):
+                    pipe.watch(key)
+                    now = db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)
+                    pipe.multi()
+                    pipe.set(key, json.dumps(now), ex=3600)
+                    pipe.execute()
+                    return row
+            with redis.pipeline() as pipe:  # a write, so that others notice
+                pipe.set(key, "", ex=1).delete(key).execute()
+            return row
+
+        found = check("02.1", rename_user)
         assert found.passed, str(found)
 
     def test_a_registered_script(self):

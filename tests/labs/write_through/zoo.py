@@ -456,3 +456,19 @@ def remembers_what_lua_prints(redis, user_id, row):
     """
     key = f"user:{user_id}"
     return bool(redis.eval(script, 2, key, f"{key}:version", json.dumps(row), row["version"]))
+
+
+@wrong("02.3", because="ada was given True; False is due", sequential=True)
+def prints_the_newer_of_two(redis, user_id, row):
+    """The row knows its version; when it is gone, what Lua has printed does not."""
+    script = """
+    local version, cached = tonumber(ARGV[2]), redis.call('GET', KEYS[1])
+    if cached and cjson.decode(cached).version > version then return 0 end
+    local fence = tonumber(redis.call('GET', KEYS[2]) or version)
+    if fence > version then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+    redis.call('SET', KEYS[2], tostring(version), 'EX', 86400)
+    return 1
+    """
+    key = f"user:{user_id}"
+    return bool(redis.eval(script, 2, key, f"{key}:version", json.dumps(row), row["version"]))
