@@ -103,6 +103,17 @@ class Follow(Contract):
                 for call in (_CONFIRMED, Call("publish", ("kettle", 5)), _HEAR, _CONFIRMED)
             ),
         ),
+        Case(  # more products than one page of a scan
+            State(
+                {
+                    "version": 9,
+                    "stock": {f"product {number}": number for number in range(2_500)},
+                    "the copy": (8, {}),
+                    "on its way": [],
+                }
+            ),
+            after=(("ada", _CONFIRMED),),
+        ),
     )
     starts = st.builds(
         _start,
@@ -241,6 +252,11 @@ class Confirm(Contract):
                 State(), {who: (c,) for who, c in zip(self.clients, calls, strict=False)}
             )
         )
+
+    def crowd(self) -> Case:
+        """Others confirm other orders meanwhile."""
+        others = tuple(Call("confirm", (f"n{number}",)) for number in range(36))
+        return Case(State(), {"ada": (self._one,), "bob": others})
 
     def fault_races(self) -> Any:
         return self.races().filter(lambda case: len(case.programs) == 2)

@@ -166,6 +166,12 @@ def _in_all_orders(answer: Answer) -> Outcome:
             Trial("One has not begun to read", one, stream(ada=(4, 0), bob=(0, 0)), exactly),
             Trial("One has not started", one, stream(ada=(4, 0)), exactly),
             Trial(
+                "One has not started, somebody else has",
+                one,
+                stream(ada=(4, 0), zoe=(4, 0)),
+                exactly,
+            ),
+            Trial(
                 "A group of somebody else",
                 one,
                 stream(ada=(4, 0), bob=(2, 0), zoe=(1, 1)),
