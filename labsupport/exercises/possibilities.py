@@ -20,6 +20,7 @@ from labsupport.exercises.state import KEPT, State, plain_text
 __all__ = ["Fault", "Possibilities", "Possibility", "compare", "staying"]
 
 _MOST_ORDERS = 4_000
+_MOST_CHARACTERS = 300
 
 Told = Mapping[str, Sequence[Any]]
 
@@ -322,7 +323,7 @@ def compare(
     for who, replies in told.items():
         for got, due in zip(replies, way.told[who], strict=False):
             if not same(got, due, names):
-                shown, wanted = typed(got, due)
+                shown, wanted = map(_cut, typed(got, due))
                 kind = "raised" if shown.startswith("an error") else "told"
                 return Fault(kind, f"{who} was given {shown}; {wanted} is due."), near
             near += 1
@@ -366,6 +367,11 @@ def _left(contract: Contract, start: State, view: State, due: State, names: Name
             got, wanted = plain_text(real[key]), plain_text(model[key])
             return Fault("left", f"{key} holds {got}; {wanted} is due.", key)
     return None
+
+
+def _cut(text: str) -> str:
+    """A text, of a long one the beginning and the end."""
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} … {text[-40:]}"
 
 
 def _all_told(told: Told, was: str = "was given ") -> str:
