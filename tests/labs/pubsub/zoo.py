@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError, WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -491,3 +491,40 @@ def looks_at_a_thousand(redis, names):
     there = [entry for entry, _ in redis.xrange("orders", count=1_000)]
     if handled := [entry for entry in there if two(entry) < needed]:
         redis.xdel("orders", *handled)
+
+
+@wrong("09.1", situation="One call after the other", because="is due", sequential=True)
+def one_page_of_the_stock(redis, version, stock, message):
+    """A scan has a second page when there is more than fits into one."""
+    if old(version, message):
+        return version, stock
+    if next_one(version, message):
+        return applied(stock, message)
+    number, (_, found) = redis.pipeline().get("version").hscan("stock", count=500).execute()
+    return int(number or 0), ints(found)
+
+
+@wrong("09.2", situation="A client that is overtaken at every step", because="the orders in emails")
+def tries_beside_all_other_orders(redis, order):
+    """Each order that is confirmed meanwhile touches what is watched."""
+    for _ in range(4):
+        with redis.pipeline() as pipe, suppress(WatchError):
+            pipe.watch("confirmed")
+            if not pipe.sismember("confirmed", order):
+                pipe.multi()
+                pipe.xadd("emails", {"order": order}).sadd("confirmed", order).execute()
+            return
+
+
+@wrong("09.3", situation="One has not started, somebody else has", because="bob still needs it")
+def counts_the_groups(redis, names):
+    groups = redis.xinfo_groups("orders")
+    if len(groups) < len(names):
+        return
+    needed = []
+    for group in groups:
+        if group["name"] in names:
+            pending = redis.xpending("orders", group["name"])["min"]
+            needed.append(from_where(group["last-delivered-id"], pending))
+    if needed:
+        redis.xtrim("orders", minid="{}-{}".format(*min(needed)), approximate=False)
