@@ -207,6 +207,14 @@ class Reap(Contract):
         return [*state.get(f"jobs:{name}", ())]
 
 
+# Plans a job 90 s ahead. KEYS: the sorted set; ARGV: the job.
+_PLAN_AHEAD = """
+local time = redis.call('TIME')
+local ms = time[1] * 1000 + math.floor(time[2] / 1000) + 90000
+return redis.call('ZADD', KEYS[1], string.format('%d', ms), ARGV[1])
+"""
+
+
 class ReleaseDue(Contract):
     """10.3: what is due moves, what is not stays."""
 
@@ -224,6 +232,7 @@ class ReleaseDue(Contract):
     others: ClassVar = {
         "put": lambda redis, job: redis.lpush("jobs", job),
         "plan": lambda redis, job: redis.zadd("later", {job: 0}),  # long due
+        "plan_ahead": lambda redis, job: redis.eval(_PLAN_AHEAD, 1, "later", job),
     }
     _due = st.sampled_from([-5_000_000.0, -60_000.0, -1_500.0, -2.0])
     _later = st.sampled_from([15_000.0, 90_000.0, 3_600_000.0, 40_000_000_000.0])
@@ -263,6 +272,12 @@ class ReleaseDue(Contract):
 
     def race_calls(self) -> Any:
         return st.sampled_from([Call("release_due"), Call("release_due"), Call("plan", ("n",))])
+
+    def crowd(self) -> Case:
+        """Others plan what is not due yet."""
+        start = State({"later": Scores({"a": -2.0}), "jobs": []})
+        plans = tuple(Call("plan_ahead", (f"n{number}",)) for number in range(36))
+        return Case(start, {"ada": (Call("release_due"),), "bob": plans})
 
     def write(self, start: State, redis: Any, db: Any) -> None:
         """The model's scores are in ms from now."""
@@ -311,3 +326,6 @@ class ReleaseDue(Contract):
 
     def plan(self, state: State, job: str) -> None:
         state.scores_at("later")[job] = 0.0
+
+    def plan_ahead(self, state: State, job: str) -> None:
+        state.scores_at("later")[job] = state.get("clock", 0.0) + 90_000.0
