@@ -136,6 +136,21 @@ class TestTime:
         texts = {str(explore({"a": hit, "b": hit}, invariant=both)) for _ in range(5)}
         assert len(texts) == 1
 
+    def test_what_is_asked_under_a_watch_is_shown_as_it_is_told(self):
+        """No report says what time it is on the machine, or when a key of the explorer's clock ends."""
+
+        def asks(redis, db):
+            redis.set("key", "", px=5_000)
+            with redis.pipeline() as pipe:
+                pipe.watch("key")
+                redis.rpush("told", pipe.time()[1], pipe.pttl("key"), pipe.ttl("key"))
+
+        report = explore(
+            {"a": asks}, invariant=lambda r, d: r.lrange("told", 0, -1) != ["0", "5000", "5"]
+        )
+        replies = [step.reply for step in report.counterexample]
+        assert replies[2:5] == ["(‹time›, 0)", "5000", "5"]
+
     def test_the_servers_clock_is_held_in_scripts_and_functions(self):
         """TIME, TTL and the ids of streams follow the explorer's clock, in Lua as on the wire."""
         script = """

@@ -233,7 +233,14 @@ class DirectRedis(redis.Redis):
 
 
 class DirectPipeline(Pipeline):
-    """A pipeline under the explorer's clock."""
+    """A pipeline under the explorer's clock.
+
+    Attributes:
+        convert: makes of the reply to a command that is sent at once, as after WATCH, what it is under
+            that clock; None where nothing does.
+    """
+
+    convert: Callable[[Any], Any] | None = None
 
     def __init__(self, client: DirectRedis, transaction: bool) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
@@ -244,6 +251,7 @@ class DirectPipeline(Pipeline):
         if done:
             return reply
         sent, convert = self.direct.prepare(args)
+        self.convert = convert
         try:
             reply = super().immediate_execute_command(*sent, **options)
         except ResponseError as error:

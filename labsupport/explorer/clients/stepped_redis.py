@@ -1,7 +1,7 @@
 """The Redis client that a client under exploration is handed: it stops before each command."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -169,6 +169,10 @@ class SteppedRedis(DirectRedis):
             self.wire = None
 
 
+def _as_it_is(reply: Any) -> Any:
+    return reply
+
+
 class SteppedPipeline(DirectPipeline):
     """A pipeline: one step with MULTI, and as many as it has commands without."""
 
@@ -192,9 +196,11 @@ class SteppedPipeline(DirectPipeline):
     def _send_command_parse_response(  # type: ignore[override]
         self, connection: Any, name: str, *args: Any, **options: Any
     ) -> Any:
-        operation = Operation("redis", (self._asked,))
+        operation, convert = Operation("redis", (self._asked,)), self.convert
         send = super()._send_command_parse_response
-        return self._step(operation, send, connection, name, *args, **options)
+        return self._step(
+            operation, send, connection, name, *args, seen=convert or _as_it_is, **options
+        )
 
     @contextmanager
     def _connecting(self) -> Iterator[None]:
@@ -231,7 +237,15 @@ class SteppedPipeline(DirectPipeline):
             self.raise_first_error(commands, replies)
         return replies
 
-    def _step(self, operation: Operation, execute: Any, *args: Any, **options: Any) -> Any:
+    def _step(
+        self,
+        operation: Operation,
+        execute: Any,
+        *args: Any,
+        seen: Callable[[Any], Any] = _as_it_is,
+        **options: Any,
+    ) -> Any:
+        """Take a step; `seen` makes of its reply what the client is told."""
         actor = self._stepped.actor
         actor.gate(operation)
         watching = self.watching
@@ -240,7 +254,7 @@ class SteppedPipeline(DirectPipeline):
         except Exception as error:
             actor.took(operation, error)
             raise
-        actor.took(operation, reply)
+        actor.took(operation, seen(reply))
         if actor.losing and actor.loses():
             self.watching = watching  # the reply of EXEC, which would have ended the watch, is lost
             if self.connection is not None:
