@@ -197,7 +197,11 @@ BEYOND = [
     ("MONITOR",),
     ("MIGRATE", "127.0.0.1", 9, "n", 0, 1),
     ("OBJECT", "IDLETIME", "n"),
+    ("OBJECT", "FREQ", "n"),
+    ("LASTSAVE",),
     ("XINFO", "CONSUMERS", "s", "g"),
+    ("XINFO", "STREAM", "s", "FULL"),
+    ("XINFO STREAM", "s", "full", "COUNT", 1),
     ("COPY", "n", "m", "DB", 3),
     ("XREADGROUP", "GROUP", "g", "me", "CLAIM", 60_000, "STREAMS", "s", ">"),
     ("FUNCTION", "FLUSH"),
@@ -213,6 +217,10 @@ IN_A_SCRIPT = [
     "return redis.call('MOVE', 'n', 1)",
     "return redis.call('COPY', 'n', 'm', 'DB', 3)",
     "return redis.call('MIGRATE', '127.0.0.1', 9, 'n', 0, 1)",
+    "return redis.call('OBJECT', 'idletime', 'n')",
+    "return redis.pcall('XINFO', 'CONSUMERS', 's', 'g')",
+    "return redis.call('XINFO', 'STREAM', 's', 'FULL')",
+    "return redis.call('LASTSAVE')",
 ]
 
 

@@ -136,6 +136,23 @@ class TestTime:
         texts = {str(explore({"a": hit, "b": hit}, invariant=both)) for _ in range(5)}
         assert len(texts) == 1
 
+    def test_nothing_says_how_old_the_machine_is(self):
+        """How long a connection is open and a script runs is nobody's business, and a wait by it ends."""
+        wait = "local begin = os.clock() while os.clock() - begin < 0.001 do end return 'done'"
+        library = f"#!lua name=l\nredis.register_function('wait', function() {wait} end)"
+
+        def asks(redis, db):
+            ages = {one["age"] + one["idle"] for one in [*redis.client_list(), redis.client_info()]}
+            redis.function_load(library, replace=True)
+            done = redis.eval(wait, 0), redis.fcall("wait", 0)
+            clock = redis.eval("return tostring(os.clock())", 0)
+            redis.rpush("told", *sorted(ages), *done, clock)
+
+        def asked(redis, db):
+            return redis.lrange("told", 0, -1) == ["00", "done", "done", "1e-06"]
+
+        assert explore({"a": asks}, invariant=asked).violations == 0
+
     def test_what_is_asked_under_a_watch_is_shown_as_it_is_told(self):
         """No report says what time it is on the machine, or when a key of the explorer's clock ends."""
 

@@ -36,7 +36,8 @@ _ALLOWED = {
     "MEMORY": frozenset({"USAGE", "HELP"}),
     "SLOWLOG": frozenset({"HELP"}),
 }
-_BEYOND_WITH = {"COPY": ("DB", 3), "XREADGROUP": ("CLAIM", 4)}  # an option, and where they begin
+# an option, and where they begin
+_BEYOND_WITH = {"COPY": ("DB", 3), "XINFO": ("FULL", 2), "XREADGROUP": ("CLAIM", 4)}
 _SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _FUNCTIONS = frozenset({"FCALL", "FCALL_RO"})
 _DRAWN = frozenset({"HRANDFIELD", "SPOP", "SRANDMEMBER", "ZRANDMEMBER"})
@@ -321,6 +322,14 @@ def note_times(args: tuple[Any, ...], wiring: Wiring) -> None:
             wiring.clock.span(int(value) / 1000)
 
 
+def _ageless(clients: Any) -> Any:
+    """What CLIENT tells of connections, without what the machine's clock makes of them."""
+    for one in clients if isinstance(clients, list) else [clients]:
+        if isinstance(one, dict):
+            one.update(dict.fromkeys(one.keys() & {"age", "idle"}, "0"))
+    return clients
+
+
 class HeldInfo(dict[str, Any]):
     """What INFO tells of the server, without what changes by itself.
 
@@ -467,6 +476,8 @@ def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], An
         return ("EVALSHA", script, 0, wiring.moment(chance=True)), None
     if name == "INFO":
         return args, lambda found: HeldInfo(found) if isinstance(found, dict) else found
+    if name.startswith("CLIENT"):
+        return args, _ageless
     if name in _OVERVIEWS:
         return args, _overview(wiring.hidden, name)
     if name in _FUNCTIONS:

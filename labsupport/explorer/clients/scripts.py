@@ -169,8 +169,11 @@ _PREFIX = """
     if count == nil then return found[1] or false end
     return found
   end
-  local beyond = {FLUSHALL = true, MIGRATE = true, MOVE = true, SELECT = true, SWAPDB = true}
+  local beyond = {
+    FLUSHALL = true, LASTSAVE = true, MIGRATE = true, MOVE = true, SELECT = true, SWAPDB = true,
+  }
   local other = {COPY = {'DB', 4}, XREADGROUP = {'CLAIM', 5}}
+  local clocks = {OBJECT = {IDLETIME = true, FREQ = true}, XINFO = {CONSUMERS = true}}
   local timed = {
     FLUSHDB = empty, RESTORE = restore, RANDOMKEY = drawn,
     SPOP = drawn, SRANDMEMBER = drawn, HRANDFIELD = drawn, ZRANDMEMBER = drawn,
@@ -193,6 +196,9 @@ _PREFIX = """
       if beyond[word] or (option and has({first, ...}, unpack(option))) then
         error({err = 'MARK' .. word .. (option and ' ' .. option[1] or '')})
       end
+      local second = string.upper(tostring((...)))
+      if clocks[word] and clocks[word][second] then error({err = 'MARK' .. word .. ' ' .. second}) end
+      if word == 'XINFO' and has({...}, 'FULL', 3) then error({err = 'MARKXINFO FULL'}) end
       local change = timed[word]
       if not change then return real()[name](first, ...) end
       return change(real()[name], {first, ...})
@@ -202,11 +208,13 @@ _PREFIX = """
 end)
 """
 _FOR_SCRIPT = """
+local os = TICKS
 local redis = setmetatable(
   CORE(function() return redis end, MOMENT(table.remove(ARGV))), {__index = redis})
 """
 # A library's functions get the moment as one more argument, too; while it loads, `redis` is another.
 _FOR_LIBRARY = """
+local os = TICKS
 local clock = {now = 0}
 local server = redis
 local function api() return redis end
@@ -239,7 +247,11 @@ _MOMENT = (
     "(function(now) math.randomseed(tonumber(string.match(now, ':(%d+)')) or 0) "
     "return {now = tonumber(string.match(now, '^%d+'))} end)"
 )
-BEYOND = re.compile(r"explorer-refuses:([A-Z]+(?: DB| CLAIM| WITH)?)")
+# How long a script has run, on a clock that each look at it moves.
+_TICKS = "(function() local n = 0 return {clock = function() n = n + 1e-6 return n end} end)()"
+BEYOND = re.compile(
+    r"explorer-refuses:([A-Z]+(?: DB| CLAIM| WITH| FULL| IDLETIME| FREQ| CONSUMERS)?)"
+)
 """What a script is told of a command that reaches beyond the database."""
 _CHANCE = re.compile(r"rand|SPOP", re.IGNORECASE)
 _DIGEST = re.compile(r"\b[0-9a-f]{40}\b")
@@ -253,6 +265,7 @@ def _line(lua: str) -> str:
         .replace("SCALE", str(IDLE_SCALE))
         .replace("MARK", "explorer-refuses:")
         .replace("MOMENT", _MOMENT)
+        .replace("TICKS", _TICKS)
     )
 
 
