@@ -1,6 +1,9 @@
 """Wrong answers to the exercises of lab 10, and why each is refused."""
 
 import time
+from contextlib import suppress
+
+from redis.exceptions import WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -495,3 +498,18 @@ def pushes_all_of_them_in_one_call(redis):
     return #due
     """
     return redis.eval(script, 2, "later", "jobs")
+
+
+@wrong("10.3", situation="A client that is overtaken at every step", because="was given 0")
+def gives_up_among_planners(redis):
+    """Who plans something for later touches what is watched."""
+    for _ in range(5):
+        with redis.pipeline() as pipe, suppress(WatchError):
+            pipe.watch("later")
+            seconds, micros = pipe.time()
+            due = pipe.zrange("later", "-inf", seconds * 1000 + micros // 1000, byscore=True)
+            if due:
+                pipe.multi()
+                pipe.zrem("later", *due).lpush("jobs", *due).execute()
+            return len(due)
+    return 0
