@@ -212,7 +212,10 @@ class Search:
             found = next((one for one in (move, waits) if one in possible), None)
             if found is not None:
                 return found
-        return next((move for move in possible if move.kind in _NATURAL), None)
+        for kinds in (_NATURAL, {"expire"} if self.adversary.stuck else set()):  # it ends a wait
+            if (found := next((one for one in possible if one.kind in kinds), None)) is not None:
+                return found
+        return None
 
     # one run
 

@@ -735,6 +735,23 @@ class TestWaiting:
         assert report.verdict.status == "broken"
         assert report.rerun().finding is not None  # its schedule is one that can be run again
 
+    def test_a_wait_that_an_expiry_ends_is_none_for_ever(self):
+        """With few switches, too: who waits for a lock that expires waits until it does."""
+
+        def lock_once(redis, db):
+            for _ in range(6):
+                redis.incr("n")
+            while not redis.set("lock", "taken", nx=True, ex=60):
+                redis.get("lock")
+            for _ in range(6):
+                redis.incr("n")
+
+        report = explore(
+            {"a": lock_once, "b": lock_once}, invariant=always, expires="*", max_runs=150
+        )
+        assert report.interleavings > 150
+        assert report.violations == 0
+
 
 class TestPruning:
     def test_commuting_steps_have_one_order(self):
