@@ -218,7 +218,6 @@ IN_A_SCRIPT = [
     "return redis.call('COPY', 'n', 'm', 'DB', 3)",
     "return redis.call('MIGRATE', '127.0.0.1', 9, 'n', 0, 1)",
     "return redis.call('OBJECT', 'idletime', 'n')",
-    "return redis.pcall('XINFO', 'CONSUMERS', 's', 'g')",
     "return redis.call('XINFO', 'STREAM', 's', 'FULL')",
     "return redis.call('LASTSAVE')",
 ]

@@ -153,6 +153,27 @@ class TestTime:
 
         assert explore({"a": asks}, invariant=asked).violations == 0
 
+    def test_consumers_are_idle_for_no_time_while_time_stands_still(self):
+        """A script may ask for them; when time has passed, how long they are idle cannot be told."""
+        look = "return redis.call('XINFO', 'CONSUMERS', KEYS[1], 'g')[1][6]"
+
+        def given(redis, db):
+            redis.xgroup_create("s", "g", id="0", mkstream=True)
+            redis.xadd("s", {"n": 1})
+            redis.xreadgroup("g", "one", {"s": ">"})
+
+        def looks(redis, db):
+            redis.rpush("told", redis.eval(look, 1, "s"))
+
+        def waits(redis, db):
+            time.sleep(10)
+            redis.eval(look, 1, "s")
+
+        seen = {"given": given, "invariant": lambda r, d: r.lrange("told", 0, -1) == ["0"]}
+        assert explore({"a": looks}, **seen).violations == 0
+        with pytest.raises(NotSteppableError, match="XINFO CONSUMERS reaches beyond"):
+            explore({"a": waits}, **seen, passes=True)
+
     def test_what_is_asked_under_a_watch_is_shown_as_it_is_told(self):
         """No report says what time it is on the machine, or when a key of the explorer's clock ends."""
 

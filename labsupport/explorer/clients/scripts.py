@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from labsupport.explorer.clients.server_time import IDLE_BASE_MS, IDLE_SCALE
+from labsupport.explorer.clock import START
 
 __all__ = ["BEYOND", "Scripts"]
 
@@ -173,7 +174,18 @@ _PREFIX = """
     FLUSHALL = true, LASTSAVE = true, MIGRATE = true, MOVE = true, SELECT = true, SWAPDB = true,
   }
   local other = {COPY = {'DB', 4}, XREADGROUP = {'CLAIM', 5}}
-  local clocks = {OBJECT = {IDLETIME = true, FREQ = true}, XINFO = {CONSUMERS = true}}
+  local clocks = {OBJECT = {IDLETIME = true, FREQ = true}}
+  local function about(call, a)
+    if string.upper(tostring(a[2])) ~= 'CONSUMERS' then return call(unpack(a)) end
+    if clock.now > START then error({err = 'MARKXINFO CONSUMERS'}) end
+    local found = call(unpack(a))
+    for _, one in ipairs(found) do
+      for i = 1, #one, 2 do
+        if one[i] == 'idle' or one[i] == 'inactive' then one[i + 1] = 0 end
+      end
+    end
+    return found
+  end
   local timed = {
     FLUSHDB = empty, RESTORE = restore, RANDOMKEY = drawn,
     SPOP = drawn, SRANDMEMBER = drawn, HRANDFIELD = drawn, ZRANDMEMBER = drawn,
@@ -187,7 +199,7 @@ _PREFIX = """
     HTTL = ttl('HPEXPIRETIME', false), HPTTL = ttl('HPEXPIRETIME', true),
     TIME = function() return {at(math.floor(clock.now / 1000)), at(clock.now % 1000 * 1000)} end,
     KEYS = overview, SCAN = overview, DBSIZE = overview,
-    XADD = add, XAUTOCLAIM = idle, XCLAIM = idle, XPENDING = pending,
+    XADD = add, XAUTOCLAIM = idle, XCLAIM = idle, XPENDING = pending, XINFO = about,
   }
   local function through(name)
     return function(first, ...)
@@ -264,6 +276,7 @@ def _line(lua: str) -> str:
         .replace("BASE", str(IDLE_BASE_MS))
         .replace("SCALE", str(IDLE_SCALE))
         .replace("MARK", "explorer-refuses:")
+        .replace("START", str(START * 1000))
         .replace("MOMENT", _MOMENT)
         .replace("TICKS", _TICKS)
     )
