@@ -220,6 +220,9 @@ IN_A_SCRIPT = [
     "return redis.call('OBJECT', 'idletime', 'n')",
     "return redis.call('XINFO', 'STREAM', 's', 'FULL')",
     "return redis.call('LASTSAVE')",
+    "return redis.call('INFO', 'server')",
+    "return redis.call('SLOWLOG', 'GET')",
+    "return redis.pcall('MEMORY', 'STATS')",
 ]
 
 
