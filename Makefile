@@ -14,6 +14,9 @@ WORKSPACE = .lab/workspaces/default-37a8.jupyterlab-workspace
 PYTEST = -q -n 2 --dist loadfile --no-loadscope-reorder
 NBVAL = --nbval --nbval-current-env --nbval-kernel-startup-timeout=60 --nbval-cell-timeout=600
 
+# Hundreds of processes import the same modules: compiled once, not in each of them.
+export PYTHONDONTWRITEBYTECODE =
+
 help: ## this list
 	@echo "make lab [PORT=8888] [BROWSER=no]   open the lab in JupyterLab"
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 36

@@ -132,7 +132,7 @@ class Host:
             self._chance = random.Random(0)
         return self._chance
 
-    def time(self) -> float:
+    def time(self, *, asked: bool = True) -> float:
         """Seconds since 1970."""
         return self.clock.now_us / 1e6
 

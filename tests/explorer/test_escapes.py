@@ -540,6 +540,20 @@ class TestNothingOutlivesARun:
             assert connection.execute(sa.text("PRAGMA busy_timeout")).scalar() == patience
         engine.dispose()
 
+    def test_the_first_exploration_of_an_engine_is_like_the_next(self, tmp_path):
+        """A pool that writes down when it connects does not ask what time it is."""
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+
+        def client(redis, db):
+            with engine.connect() as connection:
+                connection.execute(sa.text("SELECT 1")).all()
+            time.time()
+
+        first, second = (explore({"a": client, "b": client}, invariant=always) for _ in "12")
+        engine.dispose()
+        assert first.interleavings == second.interleavings == 2
+        assert first.notes == second.notes == ()
+
 
 def test_a_connection_that_could_not_be_made_ready(tmp_path):
     """What a client does afterwards, on a connection that it has, is stepped as before."""

@@ -299,9 +299,10 @@ class Actor:
             self._chance = random.Random(self.name)
         return self._chance
 
-    def time(self) -> float:
+    def time(self, *, asked: bool = True) -> float:
         """The client's own clock, in seconds since 1970."""
-        self.note_present()
+        if asked:
+            self.note_present()
         return self.clock.now_us / 1e6 + self._skew + self._slept
 
     def note_present(self) -> None:

@@ -28,6 +28,8 @@ from labsupport.explorer.clients.namespaces import Namespaces, installed
 
 __all__ = ["Timekeeper", "standing_in", "timekeeper_here"]
 
+_POOL = "sqlalchemy.pool.base"  # it writes down when a connection was made: the first time only
+
 
 class Timekeeper(Protocol):
     """Whose time and chance it is."""
@@ -36,8 +38,8 @@ class Timekeeper(Protocol):
     def chance(self) -> random.Random:
         """What is drawn from."""
 
-    def time(self) -> float:
-        """Seconds since 1970."""
+    def time(self, *, asked: bool = True) -> float:
+        """Seconds since 1970; not `asked`: no answer depends on it."""
 
     def monotonic(self) -> float:
         """Seconds since some moment."""
@@ -71,7 +73,10 @@ def _sleeping(usual: Callable[[float], None]) -> Callable[[float], None]:
 def _clock(usual: Callable[[], Any], of: Callable[[float], Any]) -> Callable[[], Any]:
     def read() -> Any:
         keeper = timekeeper_here()
-        return usual() if keeper is None else of(keeper.time())
+        if keeper is None:
+            return usual()
+        of_pool = sys._getframe(1).f_globals.get("__name__") == _POOL
+        return of(keeper.time(asked=not of_pool))
 
     read.__name__ = usual.__name__
     return read
