@@ -37,10 +37,11 @@ def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
     """A figure as PNG bytes, white and opaque, so that it can be read in a dark theme."""
     pixels = io.BytesIO()
     with style():
-        FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)
         figure.savefig(pixels, format="rgba", dpi=dpi, facecolor="white", transparent=False)
-    width, height = (int(inches * dpi) for inches in figure.get_size_inches())
-    picture = Image.frombytes("RGBA", (width, height), pixels.getvalue()).convert("RGB")
+    # the canvas's own size: 8.03 inches times the dots of an inch may be one dot less
+    size = int(canvas.renderer.width), int(canvas.renderer.height)
+    picture = Image.frombytes("RGBA", size, pixels.getvalue()).convert("RGB")
     # a chart has few colours: with a palette of them it takes a third of the room in the notebook
     small = io.BytesIO()
     few = picture.quantize(palette=_palette(picture), dither=Image.Dither.NONE)

@@ -108,6 +108,7 @@ class Operation:
         replies: what came back.
         own: True on a database engine of the code's own.
         unchanged: True once it is known that it changed nothing, whatever it replied.
+        changed: True once it is known that it changed something, whatever it replied.
     """
 
     kind: str
@@ -118,6 +119,7 @@ class Operation:
     replies: Sequence[Any] = ()
     own: bool = False
     unchanged: bool = False
+    changed: bool = False
 
     @property
     def word(self) -> str:
@@ -140,7 +142,9 @@ class Operation:
     @property
     def refused(self) -> bool:
         """True when it was taken, and changed nothing or was told nothing, no or 0."""
-        return self.unchanged or (bool(self.replies) and all(map(_is_nothing, self.replies)))
+        if self.unchanged or self.changed:
+            return self.unchanged
+        return bool(self.replies) and all(map(_is_nothing, self.replies))
 
     @property
     def tells(self) -> bool:

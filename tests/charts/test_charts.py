@@ -12,6 +12,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
@@ -194,6 +195,15 @@ def test_the_highest_bar_says_its_number(figures: list[LabFigure], run: object) 
     total, needless = (int(word) for word in label.replace(",", "").split() if word.isdigit())
     assert total == needless + 1
     assert label.endswith("needless")
+
+
+@pytest.mark.parametrize("inches", [8.03, 8.04, 8.12, 8.2, 8.28])
+def test_a_picture_is_as_wide_as_its_canvas(inches: float) -> None:
+    """An upright line stays upright where the inches times the dots are one dot less than the canvas."""
+    figure = Figure(figsize=(inches, 2))
+    figure.add_artist(Line2D([0.5, 0.5], [0, 1], color="black", linewidth=3))
+    image = np.asarray(Image.open(io.BytesIO(png(figure))).convert("L"))
+    assert np.ptp(image.argmin(axis=1)) == 0
 
 
 def test_pictures_are_opaque_white(figures: list[LabFigure]) -> None:

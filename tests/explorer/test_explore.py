@@ -464,6 +464,35 @@ class TestMoves:
         assert 6 < report.interleavings < both.interleavings
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda redis, i: redis.hset("n", "f", i),
+        lambda redis, i: redis.zadd("n", {"m": i}),
+        lambda redis, i: redis.setbit("n", i, 1),
+        lambda redis, i: redis.eval("redis.call('SET', KEYS[1], ARGV[1]) return 0", 1, "n", i),
+        lambda redis, i: redis.pipeline().hset("n", "f", i).hset("n", "g", i).execute(),
+    ],
+    ids=["HSET", "ZADD", "SETBIT", "a script", "MULTI"],
+)
+def test_what_writes_and_answers_0_is_no_wait(write):
+    """A loop whose steps answer 0 and change something is seen by others at each turn."""
+    seen = set()
+
+    def given(redis, db):
+        write(redis, 9)
+
+    def writer(redis, db):
+        for i in range(5):
+            write(redis, i)
+
+    def look(redis, db):
+        seen.add(redis.dump("n"))
+
+    explore({"writer": writer, "reader": look}, given=given, invariant=always)
+    assert len(seen) == 6  # what was given, and after each of the five
+
+
 class TestWaiting:
     def test_sleep_takes_no_time_and_a_retry_loop_ends(self):
         """Waiters that sleep and try again are explored in full, without the wait."""

@@ -87,7 +87,8 @@ class SteppedRedis(DirectRedis):
             actor.trusted -= 1
         actor.took(operation, reply)
         if before is not None:
-            operation.unchanged = before == self.wiring.changes()
+            operation.changed = before != self.wiring.changes()
+            operation.unchanged = not operation.changed
         else:
             operation.unchanged = again and operation.told_that_nothing_changed(reply)
         self._lose()
@@ -248,13 +249,15 @@ class SteppedPipeline(DirectPipeline):
         """Take a step; `seen` makes of its reply what the client is told."""
         actor = self._stepped.actor
         actor.gate(operation)
-        watching = self.watching
+        watching, wiring = self.watching, self._stepped.wiring
+        before = wiring.changes() if actor.repeated(operation) and not operation.tells else None
         try:
             reply = execute(*args, **options)
         except Exception as error:
             actor.took(operation, error)
             raise
         actor.took(operation, seen(reply))
+        operation.changed = before is not None and before != wiring.changes()
         if actor.losing and actor.loses():
             self.watching = watching  # the reply of EXEC, which would have ended the watch, is lost
             if self.connection is not None:

@@ -31,8 +31,11 @@ _ENDLESS = frozenset({"MONITOR", "PSUBSCRIBE", "SSUBSCRIBE", "SUBSCRIBE"})
 class _Block:
     """A MULTI/EXEC block that was sent, and of which some replies are still to be read."""
 
-    def __init__(self, operation: Operation, wire: Wire, converts: list[Any]) -> None:
+    def __init__(
+        self, operation: Operation, wire: Wire, converts: list[Any], before: int | None
+    ) -> None:
         self.operation = operation
+        self.before = before  # how many changes the server had made, where this is a repetition
         self.wire = wire
         self.converts = converts
         self.left = len(converts) + 2
@@ -127,7 +130,8 @@ class Exchange:
             raise
         turn.took(operation, self._shown(name, reply))
         if before is not None:
-            operation.unchanged = before == direct.wiring.changes()
+            operation.changed = before != direct.wiring.changes()
+            operation.unchanged = not operation.changed
         else:
             operation.unchanged = again and operation.told_that_nothing_changed(reply)
         self._lose(turn)
@@ -194,10 +198,11 @@ class Exchange:
         await turn.gate(operation)
         prepared = [direct.prepare(args) for args in commands]
         wire = self._hold(turn)
+        before = direct.wiring.changes() if turn.repeated(operation) else None
         sent = [("MULTI",), *(sent for sent, _ in prepared), ("EXEC",)]
         wire.watched = ()
         wire.send(*sent)
-        self._block = _Block(operation, wire, [convert for _, convert in prepared])
+        self._block = _Block(operation, wire, [convert for _, convert in prepared], before)
         return self._next_of_block(turn, self._block, raw)
 
     def _next_of_block(self, turn: Turn, block: _Block, raw: bool) -> Any:
@@ -225,6 +230,8 @@ class Exchange:
                 for args, one in zip(block.operation.commands, reply, strict=True)
             ]
             turn.took(block.operation, shown)
+        if block.before is not None:
+            block.operation.changed = block.before != self._wires.direct.wiring.changes()
         self._lose(turn)
         return reply
 
