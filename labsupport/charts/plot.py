@@ -87,7 +87,7 @@ def name_inches(names: Sequence[str], *, values: bool = False, swatches: bool = 
 
 def wrapped(name: str) -> str:
     """A name in lines that leave room for the axes."""
-    return textwrap.fill(name, _LONGEST_NAME)
+    return "\n".join(textwrap.fill(line, _LONGEST_NAME) for line in name.splitlines())
 
 
 def name_at_right(
