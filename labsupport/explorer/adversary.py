@@ -1,11 +1,13 @@
 """The adversary of one run: which moves it has now, and what comes of the one it makes."""
 
 import functools
+import itertools
 import re
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from labsupport.errors import ImplementationError, NotDeterministicError
 from labsupport.explorer.clients.actor import Actor
@@ -31,6 +33,8 @@ MAX_PATIENCE = 300
 """The same, of one that repeats it while others stand still, though they could move."""
 
 _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for ever
+_MOST_MOMENTS = 4  # are passed in one pause
+_ONE_BY_ONE = 5  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
 _OUTSIDER_SECONDS = 5.0
 _OUTSIDER_POLL_SECONDS = 0.001
@@ -91,17 +95,22 @@ class Adversary:
         self._named = {actor.name: actor for actor in actors}
         self._endless: set[int] = set()  # sites that are known to repeat for ever
         self._lasting: set[int] = set()  # the same, while others stand still
-        self._gave_up: Counter[tuple[str, int]] = Counter()  # who, at which site, in this run
+        self._gave_up: Counter[tuple[str, Any]] = Counter()  # who, at which site, in this run
+        self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         self._names = Names()
         self._keys: dict[str, str] = {}  # of the keys that may expire, by the name in this run
         self._lost = 0
         self._passed = 0
+        self._tried = 0.0  # when the last attempt in vain was made, on the clock of who made it
         self._ways = {
             "step": self._step,
             "lose": self._lose,
             "crash": self._crash,
             "timeout": self._timeout,
             "idle": self._idle,
+            "again": self._again,
+            "late": self._late,
+            "begin": self._begin_late,
         }
         for actor in actors:
             actor.may_lose = actor.name in powers.loses
@@ -166,22 +175,74 @@ class Adversary:
         if moves:
             if self._lost < self.powers.losses:
                 more += [Move("lose", move.who) for move in moves if self._may_lose(move.who)]
-            may_pass = self._passed < self.powers.passes and self._next_moment() is not None
-            if may_pass or (asleep and not self.powers.passes):
+            if self._may_pass():
                 more.append(_PASS)
+            if self._passed < self.powers.passes:
+                more += self._begins()
+            if self.powers.passes:
+                more += self._naps(live)
             return moves + more
         return self._ways_out(live, ready, others=bool(more)) + more
 
     def _patience(self, ready: list[Actor]) -> list[Move]:
-        """Those who repeat a step in vain may do so until they give up, while others stand still."""
-        return [
-            Move("idle", actor.name)
-            for actor in ready
-            if actor.parked
-            and actor.pending
-            and actor.pending.site not in self._endless | self._lasting
-            and self._gave_up[actor.name, actor.pending.site] < _MOST_GIVEN_UP
-        ]
+        """Those who repeat a step in vain may do so until they give up, while others stand still.
+
+        Or not quite so long: any of their attempts may be the one that is no longer in vain.
+        """
+        moves = []
+        for actor in ready:
+            if not actor.parked or actor.pending is None:
+                continue
+            site = actor.pending.site
+            if site in self._endless | self._lasting:
+                continue
+            if actor.left > 1:
+                moves.append(Move("again", actor.name))
+            elif not actor.left and self._gave_up[actor.name, site] < _MOST_GIVEN_UP:
+                moves += [Move("idle", actor.name), Move("again", actor.name)]
+        return moves
+
+    def _may_pass(self) -> bool:
+        """Whether time may pass now: up to any moment, as one pause after the other is one pause."""
+        may = self._passed < self.powers.passes or 0 < self._paused < _MOST_MOMENTS
+        return may and self._next_moment() is not None
+
+    @property
+    def _paused(self) -> int:
+        """How many moments the pause has passed in which the run stands; 0 when it is in none."""
+        passed = itertools.takewhile(lambda taken: taken.move == _PASS, reversed(self.trace))
+        return sum(1 for _ in passed)
+
+    def _begins(self) -> list[Move]:
+        """Those who look at a clock before their first step may do so later: they begin later."""
+        if any(taken.move.kind != "begin" for taken in self.trace):
+            return []
+        standing = [at for at, actor in enumerate(self.clients) if actor.standing]
+        rest = self.clients[max(standing, default=-1) + 1 :]
+        return [Move("begin", actor.name) for actor in rest if actor.live and actor.looked]
+
+    def _naps(self, live: list[Actor]) -> list[Move]:
+        """Those who sleep between two attempts may go on until they give up, or not quite so long."""
+        moves, may = [], self._passed < self.powers.passes
+        for actor in live:
+            if actor.wake_us is None or actor.last is None or not actor.last.refused:
+                continue
+            if actor.left > 1:
+                moves.append(Move("again", actor.name))
+            elif may and not actor.left and self._gave_up[_nap_of(actor)] < _MOST_GIVEN_UP:
+                moves += [Move("idle", actor.name), Move("again", actor.name)]
+        return moves
+
+    def is_late(self, move: Move) -> Move | None:
+        """The same step, after which the client looks at a clock later; None if it does not look.
+
+        Args:
+            move: what was made last.
+        """
+        actor = self._named.get(move.who)
+        if move.kind != "step" or actor is None or not actor.whole.looked:
+            return None
+        return Move("late", move.who) if self._passed < self.powers.passes else None
 
     def last_resort(self) -> Move | None:
         """What the environment does when nothing else ends a wait: a time to live ends by itself."""
@@ -191,8 +252,12 @@ class Adversary:
         return None
 
     def _ways_out(self, live: list[Actor], ready: list[Actor], *, others: bool) -> list[Move]:
-        moves = [Move("timeout", a.name) for a in live if a.waiting is not None and a.waiting[2]]
-        if any(actor.wake_us is not None for actor in live):
+        moves = [
+            Move("timeout", a.name)
+            for a in live
+            if a.waiting is not None and a.waiting[2] and a.until_us is None
+        ]
+        if any(a.wake_us or a.until_us or a.standing for a in live):
             moves.append(_PASS)
         return moves + [
             Move("idle", a.name)
@@ -217,7 +282,7 @@ class Adversary:
     def effects(self, move: Move) -> Effects:
         """The keys and tables that the move reads and writes."""
         actor = self._named.get(move.who)
-        if move.kind == "step" and actor is not None and actor.pending is not None:
+        if move.kind in {"step", "late"} and actor is not None and actor.pending is not None:
             return actor.pending.effects(self._system.keys_of)
         if move.kind == "crash" and actor is not None:
             holds = actor.waiting is not None or actor.db.in_transaction or actor.others
@@ -237,10 +302,15 @@ class Adversary:
 
     def _next_moment(self) -> int | None:
         for actor in self.actors:
-            if actor.live and actor.pending is not None:
+            if actor.live and actor.pending is not None and not actor.pending.noted:
+                actor.pending.noted = True
                 self._system.note_times(actor.pending)
-        wakes = [actor.wake_us for actor in self.actors if actor.live and actor.wake_us]
-        return self._system.clock.next_moment([*wakes, *self._system.moments_us()])
+        live = [actor for actor in self.actors if actor.live]
+        ends = [at for actor in live for at in (actor.wake_us, actor.until_us) if at]
+        return self._system.clock.next_moment(
+            [*ends, *self._system.moments_us()],
+            any_day=self._system.clock.passing and not self._paused,
+        )
 
     def _expirable(self) -> list[str]:
         """The keys that may expire, by the names that they have in this run."""
@@ -265,13 +335,34 @@ class Adversary:
         operation = actor.at
         if not self._ways[move.kind](actor, move, operation):
             return False
-        if move.kind != "step" or operation is None or self._changes(operation):
+        in_vain = move.kind == "again" or (move.kind == "step" and not self._changes(operation))
+        if not in_vain:
             self._tell(actor)
         self._check(actor)
         return True
 
-    def _step(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
-        self.trace.append(Taken(move, operation))
+    def _begin_late(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        """Let it begin anew, and stand still before it looks at a clock."""
+        self.trace.append(Taken(move, None, actor.name))
+        actor.end()
+        self.actors = [one for one in self.actors if one is actor or one.whole is not actor]
+        actor.reset()
+        actor.redis.start()
+        actor.late = True
+        actor.start()
+        self._check(actor)
+        return actor.standing
+
+    def _late(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        """Let it take its step, and stand still before it looks at a clock."""
+        actor.whole.late = True
+        taken = self._step(actor, move, operation, "then it reads its clock late")
+        actor.whole.late = False
+        return taken and actor.whole.standing
+
+    def _step(self, actor: Actor, move: Move, operation: Operation | None, note: str = "") -> bool:
+        self.trace.append(Taken(actor.move, operation, note))
+        actor.whole.looked = False
         actor.proceed()
         if actor.busy and not self._somebody_holds(actor):
             self._outwait(actor)
@@ -326,31 +417,107 @@ class Adversary:
     def _idle(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         """Let a client retry while nothing else moves; True when it does something else."""
         assert operation is not None
+        if actor.wake_us is not None:
+            return self._sleeps_on(actor)
         others = any(one.ready and not one.parked for one in self.actors)
-        begin = actor.whole.monotonic()
+        most = MAX_PATIENCE if others else MAX_IDLE
+        here = self._here(actor)
         self.trace.append(Taken(actor.move, operation))
+        attempts = self._attempt(actor, most, MAX_PATIENCE // 2 if others else _HASTE_AFTER)
+        if attempts == most and actor.ready and actor.parked:
+            self.trace.pop()
+            (self._lasting if others else self._endless).add(operation.site)
+            return False
+        self._gave_up[actor.name, operation.site] += 1
+        if not others:
+            return True
+        self._attempts[here] = attempts
+        self.trace[-1] = Taken(actor.move, operation, "until it gives up")
+        return self._in_vain(actor, operation)
+
+    def _again(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        """Let a client that gives up some time retry in vain, but not so often."""
+        left = actor.left or self._attempts.get(self._here(actor), 0)
+        if left < 2:  # it never gives up, or with the next attempt
+            return False
+        more = 1 if left <= _ONE_BY_ONE else left - 1
+        if actor.wake_us is not None:
+            self._passed += not actor.left
+            self._nap(actor, more)
+        else:
+            assert operation is not None
+            self.trace.append(Taken(actor.move, operation, f"{more} times" if more > 1 else ""))
+            self._attempt(actor, more, MAX_PATIENCE // 2)
+            if not self._in_vain(actor, operation):
+                return False
+        actor.left = left - more
+        return True
+
+    def _sleeps_on(self, actor: Actor) -> bool:
+        """Let time pass until one who sleeps between its attempts gives up; False if it does not."""
+        here = self._here(actor)
+        self._passed += 1
+        self._gave_up[_nap_of(actor)] += 1
+        attempts = self._nap(actor, MAX_PATIENCE)
+        if actor.wake_us is not None:
+            self._gave_up[_nap_of(actor)] = _MOST_GIVEN_UP
+            self.trace.pop()
+            return False
+        self._attempts[here] = attempts
+        return True
+
+    def _nap(self, actor: Actor, most: int) -> int:
+        """Let time pass in which one who sleeps between its attempts makes so many; how many it made."""
+        begin, operation, attempts = self._system.clock.now_us, actor.last, 0
+        here = len(self.trace)
+        self.trace.append(Taken(actor.move, operation))
+        for _ in range(2 * most):  # one of two sleeps may be followed by none
+            if attempts == most or actor.wake_us is None:
+                break
+            self._advance(actor.wake_us)
+            attempts += self._attempting(actor) is not None
+            while (one := self._attempting(actor)) is not None:
+                one.proceed()
+                self.moved += 1
+                if one.last is None or not self._system.no_op(one.last):
+                    break
+        seconds = _duration((self._system.clock.now_us - begin) / 1e6)
+        told = "until it gives up" if actor.wake_us is None else f"{attempts} times more"
+        self.trace[here] = Taken(actor.move, operation, f"{told}, in {seconds}")
+        self._tell(actor)
+        return attempts
+
+    def _attempting(self, client: Actor) -> Actor | None:
+        """The client, or its task, that is about to repeat what it did."""
+        for one in self.actors:
+            if one.whole is client and one.ready and one.pending is not None and one.pending.site:
+                return one
+        return None
+
+    def _here(self, actor: Actor) -> tuple[Any, ...]:
+        """Where the run stands, and who is asked: the same in each run that has come here."""
+        return actor.name, *((taken.move, taken.note) for taken in self.trace)
+
+    def _attempt(self, actor: Actor, most: int, haste_after: int) -> int:
+        """Repeat a step until something else comes, or so often; how often it was."""
         try:
-            for attempt in range(MAX_PATIENCE if others else MAX_IDLE):
-                if attempt > (MAX_PATIENCE // 2 if others else _HASTE_AFTER):
+            for attempt in range(most):
+                if attempt > haste_after:
                     actor.haste = min(actor.haste * 2, 1 << 40)
+                self._tried = actor.whole.monotonic()
                 actor.proceed()
                 self.moved += 1
                 if not actor.ready or not actor.parked:
-                    self._gave_up[actor.name, operation.site] += 1
-                    if not others:
-                        return True
-                    self.trace[-1] = Taken(actor.move, operation, "until it gives up")
-                    return self._in_vain(actor, actor.whole.monotonic() - begin)
+                    return attempt + 1
+            return most
         finally:
             actor.haste = 1
-        self.trace.pop()
-        (self._lasting if others else self._endless).add(operation.site)
-        return False
 
-    def _in_vain(self, actor: Actor, seconds: float) -> bool:
+    def _in_vain(self, actor: Actor, operation: Operation) -> bool:
         """True unless what it waited for would have ended before: it sleeps, or a TTL was shorter."""
-        until = self._system.clock.now_us + seconds * 1e6
-        return actor.whole.wake_us is None and all(at > until for at in self._system.deadlines_us())
+        until = self._system.clock.now_us + (self._tried - actor.since) * 1e6
+        ends = self._system.deadlines_us(operation.effects(self._system.keys_of))
+        return actor.whole.wake_us is None and all(at > until for at in ends)
 
     def _expire(self, move: Move) -> None:
         self.trace.append(Taken(move, None, move.who))
@@ -367,31 +534,44 @@ class Adversary:
         moment = self._next_moment()
         if moment is None:
             return False
-        if any(actor.ready and not actor.parked for actor in self.actors):
-            self._passed += 1
+        chosen = any((one.ready and not one.parked) or one.standing for one in self.actors)
+        self._passed += chosen and not self._paused
         seconds = (moment - clock.now_us) / 1e6
         self.trace.append(Taken(_PASS, None, _duration(seconds)))
-        self._system.advance(moment)
-        for actor in self.actors:
-            if actor.live and actor.wake_us is not None and actor.wake_us <= moment:
-                actor.wake_us = None
-                actor.proceed()
-                self._check(actor)
+        self._advance(moment)
         self._tell(None)
         return True
+
+    def _advance(self, moment: int) -> None:
+        """Let it be a later moment: sleeps are over, and waits; those who stood still go on."""
+        self._system.advance(moment)
+        for actor in list(self.actors):
+            if not actor.live:
+                continue
+            if actor.until_us is not None and actor.until_us <= moment:
+                if not actor.served():
+                    actor.time_out()
+            elif actor.wake_us is not None and actor.wake_us <= moment:
+                actor.wake_us = None
+            elif not actor.standing:
+                continue
+            actor.proceed()
+            self._check(actor)
 
     def _tell(self, mover: Actor | None) -> None:
         """Others see that something was changed; blocked clients that were served go on."""
         waiting = False
         for actor in self.actors:
             if actor is not mover:
-                actor.alone, actor.parked = 0, False
+                actor.seen_moving()
             waiting = waiting or actor.waiting is not None
         if waiting:
             self._serve()
 
-    def _changes(self, operation: Operation) -> bool:
+    def _changes(self, operation: Operation | None) -> bool:
         """False when it is certain that the step has changed nothing that another could see."""
+        if operation is None:
+            return True
         if operation.unchanged:
             return False
         if operation.kind == "sql":
@@ -405,7 +585,7 @@ class Adversary:
                 self._check(actor)
                 for other in self.actors:
                     if other is not actor:
-                        other.alone, other.parked = 0, False
+                        other.seen_moving()
 
     def _check(self, actor: Actor) -> None:
         """Raise what is no finding of the exploration but a mistake in using it."""
@@ -416,6 +596,11 @@ class Adversary:
         error = client.error
         if error is not None and self.serial and not isinstance(error, self.powers.raises):
             raise ImplementationError(f"The client {client.name!r}", error) from error
+
+
+def _nap_of(actor: Actor) -> tuple[str, Any]:
+    """What one who sleeps tries for."""
+    return actor.name, actor.last.word if actor.last is not None else ""
 
 
 @functools.lru_cache(maxsize=512)

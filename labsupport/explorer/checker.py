@@ -170,7 +170,7 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
             continue
         store = "redis" if operation.kind == "redis" else "database"
         reply = names.reply(operation) if move.kind in {"step", "lose"} else ""
-        reply += f", {note}" if note else ""
+        reply = ", ".join(part for part in (reply, note) if part)
         who, _, task = move.who.partition("\0")
         label = names.label(operation)
         if task > "1":

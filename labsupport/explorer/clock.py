@@ -6,7 +6,9 @@ is sent to Redis as a moment is never reached by the machine's time, only by a m
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 __all__ = ["START", "Clock"]
@@ -15,8 +17,66 @@ START = 4_102_444_800
 """The first moment of each run, 2100-01-01 00:00 UTC, in seconds since 1970."""
 
 _MICROSECONDS = 1_000_000
+_seconds = time.time  # whatever stands in its place while clients are explored
+_SURELY = 200  # so many times, however long they take; then
+_MACHINE_SECONDS = 2.0  # … for so long, as a constant that lies ahead could be met by chance later
+_TICK = 0.002
 _YEARS = 10 * 365 * 86_400 * _MICROSECONDS  # what lies farther from now is no moment
-_NUMBER = re.compile(r"(?<![\w.])\d{10,16}(?:\.\d+)?")
+_NUMBER = re.compile(r"(?<![\d.])\d{10,16}(?:\.\d+)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:[+-]\d\d:\d\d)?)?")
+# a day, an hour, a minute and a second: another date, and another time on every clock that shows one
+_DAY = 90_061 * _MICROSECONDS
+
+
+class Machine:
+    """The machine's own clock: what shows it in an exploration has read a clock that nobody holds.
+
+    The explorer's clocks stand in another century. What is sent is compared with the moments between
+    which the client ran: a constant that was made before the exploration is not one of them.
+    """
+
+    def __init__(self) -> None:
+        self._begun = _seconds()
+        self._since = self._begun
+        days = {
+            datetime.fromtimestamp(self._begun + hours * 3600, UTC).date() for hours in (-14, 14)
+        }
+        self._resumed = 0
+        # what a moment of this quarter of an hour begins with, in digits and as a date
+        self._signs = {str(int(self._begun) + later)[:7] for later in (0, 1000)}
+        self._signs |= {str(day) for day in days} | {str(day + timedelta(1)) for day in days}
+
+    def resume(self) -> None:
+        """A client's code goes on."""
+        self._since = _seconds()
+        self._resumed += 1
+
+    def shows_in(self, values: Iterable[Any]) -> str:
+        """What in these values the clock has shown since then; empty when nothing has."""
+        now = _seconds()
+        if self._resumed > _SURELY and now - self._begun > _MACHINE_SECONDS:
+            return ""
+        for value in values:
+            text = value if isinstance(value, str) else str(value)
+            if any(sign in text for sign in self._signs):
+                for found, moment in _moments(text):
+                    if self._since - _TICK <= moment <= now:
+                        return found
+        return ""
+
+
+def _moments(text: str) -> Iterator[tuple[str, float]]:
+    """What may be a moment, finer than seconds, and the seconds since 1970."""
+    for found in _NUMBER.findall(text):
+        for factor in (1, 1e3, 1e6):
+            if float(found) / factor % 1:
+                yield found, float(found) / factor
+    for found in _DATE.findall(text):
+        for moment in _dates(found, found):
+            if moment % 1:
+                yield found, moment
+                for quarter in range(-56, 57):  # a local time
+                    yield found, moment + quarter * 900
 
 
 class Clock:
@@ -29,6 +89,7 @@ class Clock:
         now_us: microseconds since 1970.
         passing: True when each sleep lasts until time has passed; otherwise a sleep moves its client's
             clock, unless it outlasts something.
+        machine: the clock that decides nothing.
         outlasts: says of a client whether time passes for all in a sleep of so many seconds.
     """
 
@@ -41,6 +102,8 @@ class Clock:
         self._base = float(int(time.monotonic()))
         self._stamps: set[int] = set()
         self._spans: set[int] = set()
+        self._learned: frozenset[int] = frozenset()
+        self.machine = Machine()
 
     @property
     def now_ms(self) -> int:
@@ -55,13 +118,19 @@ class Clock:
         """Back to the first moment of a run."""
         self.now_us = START * _MICROSECONDS
         self._stamps.clear()
-        self._spans.clear()
+        self._spans = set(self._learned)
+
+    def learn(self) -> None:
+        """Know from the first moment on how long what lasts; a client may begin when that is over."""
+        self._learned = frozenset(self._spans)
 
     def note(self, *values: Any) -> None:
         """Remember the moments that a command names: something may change when they come."""
         for value in values:
-            for text in _NUMBER.findall(value if isinstance(value, str) else str(value)):
-                moment = self._moment(float(text))
+            text = value if isinstance(value, str) else str(value)
+            numbers = [float(found) for found in _NUMBER.findall(text)]
+            for number in [*numbers, *_dates(value, text)]:
+                moment = self._moment(number)
                 if moment is not None:
                     self._stamps.add(moment)
                     if moment < self.now_us:
@@ -71,16 +140,18 @@ class Clock:
         """Remember how long something lasts: a window, an idle time that is waited for."""
         self._spans.add(round(seconds * _MICROSECONDS))
 
-    def next_moment(self, others: Iterable[int] = ()) -> int | None:
+    def next_moment(self, others: Iterable[int] = (), *, any_day: bool = False) -> int | None:
         """The next moment, in microseconds, at which anything may change; None when none is known.
 
         Args:
             others: moments that are known elsewhere: deadlines of keys, ends of sleeps.
+            any_day: a day from now, and a little more, when none is known.
         """
         moments = {*others, *self._stamps}
         moments |= {stamp + span for stamp in self._stamps for span in self._spans}
         moments |= {START * _MICROSECONDS + span for span in self._spans}
-        return min((moment for moment in moments if moment > self.now_us), default=None)
+        day = self.now_us + _DAY if any_day else None
+        return min((moment for moment in moments if moment > self.now_us), default=day)
 
     def _moment(self, number: float) -> int | None:
         """A number as microseconds since 1970, if it may be seconds, milliseconds or microseconds."""
@@ -89,3 +160,15 @@ class Clock:
             if abs(moment - self.now_us) < _YEARS:
                 return moment
         return None
+
+
+def _dates(value: Any, text: str) -> Iterator[float]:
+    """The dates that a value names, in seconds since 1970; without a zone they are in UTC."""
+    if isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _dates(one, str(one))
+        return
+    for found in _DATE.findall(text):
+        with suppress(ValueError):
+            date = datetime.fromisoformat(found)
+            yield (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -82,9 +82,10 @@ def explore(
         loses: True lets the reply of any client's command be lost: the command is done, and the client
             gets what redis-py makes of it, by its defaults a second attempt; or the names of those.
         losses: how many replies may be lost in one run.
-        passes: True lets time pass once in a run, to the next moment at which anything may change (a
-            TTL ends, an entry is idle for long enough, a sleep or a moment that a command named is
-            over); or how often. False lets it stand still.
+        passes: True lets time pass once in a run, to a moment at which anything may change (a TTL or a
+            timeout ends, an entry is idle for long enough, a sleep or a moment that a command named is
+            over), or by a day where none is known; or how often. It may pass before a client begins,
+            and between a reply and the client's look at a clock. False lets it stand still.
         clocks: by how many seconds a client's own clock is ahead of the others, by name.
         raises: errors that are part of what the clients promise, and no finding.
         prune: run one order of each class that differ only in the order of steps that commute, by the

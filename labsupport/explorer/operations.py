@@ -109,6 +109,7 @@ class Operation:
         own: True on a database engine of the code's own.
         unchanged: True once it is known that it changed nothing, whatever it replied.
         changed: True once it is known that it changed something, whatever it replied.
+        noted: True once the moments are remembered that it names.
     """
 
     kind: str
@@ -120,6 +121,7 @@ class Operation:
     own: bool = False
     unchanged: bool = False
     changed: bool = False
+    noted: bool = False
 
     @property
     def word(self) -> str:

@@ -24,7 +24,8 @@ class Step:
     Args:
         client: who took it; "redis" for a key that expired, "time" for time that passed.
         move: "step", "lose" (taken, and the reply is lost), "crash" (in place of the step), "timeout"
-            (a blocking command's), "expire", "pass", or "stuck" (for ever before this step).
+            (a blocking command's), "expire", "pass", "begin" (later, when time has passed), or "stuck"
+            (for ever before this step).
         label: the command or statement, e.g. "GET user:1"; it starts with the command's name.
         reply: what came back, in a few characters; empty where it says nothing.
         store: "redis" or "database".
@@ -46,6 +47,8 @@ class Step:
                 return f"{self.label} expires"
             case "timeout":
                 return f"{self.label} times out"
+            case "begin":
+                return f"{self.label} begins later"
             case "pass":
                 return f"{self.label} pass"
             case "stuck":

@@ -99,6 +99,8 @@ class Search:
 
     def first(self) -> bool:
         """Run the first order, one client after the other; True when there are more."""
+        if self.system.clock.passing:
+            self._rehearse()
         more = self._one()
         for actor in self.adversary.clients:
             if actor.fault is not None:
@@ -110,6 +112,14 @@ class Search:
                     "Use the function's own arguments, and await each command if it is a coroutine.",
                 )
         return more
+
+    def _rehearse(self) -> None:
+        """Learn in an order that does not count how long what lasts."""
+        try:
+            self.rerun([], lambda: None)
+        finally:
+            self.adversary.end()
+        self.system.clock.learn()
 
     def rest(self) -> None:
         """Run all the others."""
@@ -208,6 +218,8 @@ class Search:
         possible = [move for move in possible if move not in vain]
         alone = all(move.kind != "step" for move in possible)
         for move in wanted:
+            if move.kind == "late" and Move("step", move.who) in possible:
+                return move
             waits = Move("idle", move.who) if move.kind == "step" and alone else move
             found = next((one for one in (move, waits) if one in possible), None)
             if found is not None:
@@ -305,12 +317,15 @@ class Search:
                 "by the clock or by chance.",
             )
         if self.adversary.make(chosen):
+            late = self.adversary.is_late(chosen)
+            if late is not None and late not in choice.moves:
+                choice.moves = [*choice.moves, late]
             return None
         choice.void.add(chosen)
         left = {move.kind for move in choice.moves if move not in choice.void}
         if chosen.kind == "step" and left <= {"crash"}:  # all wait for locks that others hold
             return Ending.STUCK
-        waits = {"step", "idle", "timeout", "pass"}
+        waits = {"step", "idle", "again", "late", "begin", "timeout", "pass"}
         ways = {move for move in choice.moves if move.kind != "crash"}  # a crash need not come
         if choice.void >= ways and {move.kind for move in ways} <= waits:
             resort = None if choice.resort else self.adversary.last_resort()

@@ -20,7 +20,7 @@ from labsupport.explorer.clients.server_time import IdleTimes
 from labsupport.explorer.clients.sql_steps import SqlSteps
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
-from labsupport.explorer.operations import Operation
+from labsupport.explorer.operations import EVERYTHING, Effects, Operation
 from labsupport.explorer.own.wires import Wires, reserve
 from labsupport.explorer.testbed import Session, Testbed
 
@@ -67,23 +67,29 @@ return redis.sha1hex(table.concat(found))
 """
 
 # The moments at which keys and fields of hashes end, in ms since 1970, sorted; what is over by ARGV[1]
-# ends. KEYS: none.
+# ends. KEYS: none; ARGV[2…]: only of these keys, if there are any.
 _DEADLINES = """
 local found, cursor, now = {}, '0', tonumber(ARGV[1])
-local function ends(moment, remove)
+local wanted = {}
+for at = 2, #ARGV do wanted[ARGV[at]] = true end
+local function ends(moment, remove, key)
   if moment <= 0 then return end
-  if moment <= now then remove() else found[#found + 1] = moment end
+  if moment <= now then
+    remove()
+  elseif #ARGV < 2 or wanted[key] then
+    found[#found + 1] = moment
+  end
 end
 repeat
   local page = redis.call('SCAN', cursor, 'COUNT', 1000)
   cursor = page[1]
   for _, key in ipairs(page[2]) do
-    ends(redis.call('PEXPIRETIME', key), function() redis.call('PEXPIRE', key, 0) end)
+    ends(redis.call('PEXPIRETIME', key), function() redis.call('PEXPIRE', key, 0) end, key)
     if redis.call('TYPE', key).ok == 'hash' then
       for _, field in ipairs(redis.call('HKEYS', key)) do
         local known = redis.pcall('HPEXPIRETIME', key, 'FIELDS', 1, field)
         if not known.err then
-          ends(known[1], function() redis.call('HDEL', key, field) end)
+          ends(known[1], function() redis.call('HDEL', key, field) end, key)
         end
       end
     end
@@ -136,7 +142,7 @@ class Host:
         """Seconds since 1970."""
         return self.clock.now_us / 1e6
 
-    def monotonic(self) -> float:
+    def monotonic(self, *, asked: bool = False) -> float:
         """Seconds since some moment."""
         return self.clock.elapsed()
 
@@ -286,9 +292,17 @@ class System:
         """Let a key's time to live end now, as the server does it."""
         self.redis.raw("PEXPIRE", key, 0)
 
-    def deadlines_us(self) -> list[int]:
-        """When keys and fields of hashes end, in microseconds since 1970."""
-        found = self.redis.raw("EVALSHA", self._deadlines, 0, self.clock.now_ms)
+    def deadlines_us(self, effects: Effects = EVERYTHING) -> list[int]:
+        """When keys and fields of hashes end, in microseconds since 1970.
+
+        Args:
+            effects: only of the keys that a step with these reads or writes.
+        """
+        keys = [] if effects.everything else sorted(effects.reads | effects.writes)
+        names = [name.removeprefix("key:") for name in keys if name.startswith("key:")]
+        if not names and not effects.everything:
+            return []
+        found = self.redis.raw("EVALSHA", self._deadlines, 0, self.clock.now_ms, *names)
         return [moment * 1000 for moment in found]
 
     def moments_us(self) -> list[int]:
@@ -302,9 +316,11 @@ class System:
 
     def note_times(self, operation: Operation) -> None:
         """Remember the moments, and the spans of time, that a step names."""
-        if operation.kind == "redis":
-            for args in operation.commands:
+        for args in operation.commands:
+            if operation.kind == "redis":
                 note_times(args, self._wiring)
+            else:
+                self.clock.note(*args)
 
     def advance(self, moment_us: int) -> None:
         """Let time pass: keys end, and pending entries are idle for longer."""

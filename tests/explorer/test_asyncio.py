@@ -374,7 +374,11 @@ class TestTime:
             return round(loop.time() - begin, 3), round(time.time() - began, 3)
 
         begin = time.monotonic()
-        report = explore({"a": client}, invariant=lambda r, d, told: told["a"] == (3720.0, 3720.0))
+        report = explore(
+            {"a": client},
+            invariant=lambda r, d, told: told["a"] == (3720.0, 3720.0),
+            passes=False,
+        )
         assert report.violations == 0
         assert time.monotonic() - begin < 60
 

@@ -289,7 +289,8 @@ class TestPassingTime:
             return left in {"30000", "-2"}
 
         report = explore({"a": hold}, invariant=says_what_is_so, passes=True)
-        assert (report.interleavings, report.violations) == (3, 0)
+        # it stands still, or passes before one of the three steps
+        assert (report.interleavings, report.violations) == (4, 0)
 
     def test_an_entry_is_idle_for_long_enough(self):
         """A claim finds a pending entry exactly when its idle time has passed, in a script too."""

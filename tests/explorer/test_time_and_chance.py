@@ -1,8 +1,10 @@
 """Time and chance in an exploration are the explorer's, however the code came by them."""
 
+import dataclasses
 import datetime
 import functools
 import importlib
+import json
 import os
 import pickle
 import random
@@ -12,8 +14,11 @@ import time
 import types
 import uuid
 
+import pydantic
 import pytest
+import sqlalchemy
 from redis.exceptions import ResponseError
+from sqlalchemy import orm
 
 from labsupport import explore
 from labsupport.errors import NotSteppableError
@@ -634,3 +639,106 @@ class TestKept:
         report.rerun(report.findings[0].moves)
         report.rerun(report.findings[0].moves)
         assert len(set(drawn)) == 1
+
+
+bound_at_import = datetime.datetime.now
+Base = orm.declarative_base()
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id = sqlalchemy.Column(sqlalchemy.Integer, primary_key=True)
+    written = sqlalchemy.Column(sqlalchemy.DateTime, default=datetime.datetime.utcnow)
+
+
+@dataclasses.dataclass
+class Event:
+    at: datetime.datetime = dataclasses.field(default_factory=datetime.datetime.now)
+
+
+class Model(pydantic.BaseModel):
+    """Its fields are compiled, with what was given for their defaults."""
+
+    at: datetime.datetime = pydantic.Field(default_factory=datetime.datetime.now)
+
+
+class TestBoundOnce:
+    """`datetime.now` without its brackets asks no name again, and is held all the same."""
+
+    @staticmethod
+    def years(function):
+        seen = set()
+
+        def client(redis, db):
+            year = function()
+            redis.set("year", year)
+            seen.add(year)
+
+        explore({"a": client}, invariant=lambda redis, db: True)
+        return seen
+
+    def test_as_the_default_of_a_dataclass(self):
+        assert self.years(lambda: Event().at.year) == {2100}
+        assert Event().at.year < 2100
+
+    def test_under_a_name_of_the_module(self):
+        assert self.years(lambda: bound_at_import().year) == {2100}
+        assert bound_at_import().year < 2100
+
+    def test_as_the_default_of_a_column(self):
+        def written():
+            engine = sqlalchemy.create_engine("sqlite://")
+            Base.metadata.create_all(engine)
+            with orm.Session(engine) as session:
+                session.add(Note())
+                session.flush()
+                return session.scalars(sqlalchemy.select(Note)).one().written.year
+
+        assert self.years(written) == {2100}
+
+    def test_asctime_too(self):
+        assert self.years(lambda: time.asctime()[-4:]) == {"2100"}
+
+
+class TestTheMachinesClock:
+    """What nobody can hold is refused as soon as it is sent, and a constant is not."""
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            lambda moment: moment.isoformat(),
+            lambda moment: json.dumps({"at": str(moment)}),
+            lambda moment: moment.timestamp(),
+            lambda moment: int(moment.timestamp() * 1000),
+            lambda moment: f"t{int(moment.timestamp() * 1e6)}",
+            lambda moment: str(moment.astimezone(datetime.timezone(datetime.timedelta(hours=9)))),
+        ],
+        ids=["iso", "json", "seconds", "milliseconds", "microseconds", "another zone"],
+    )
+    def test_what_it_shows_is_refused(self, written):
+        def client(redis, db):
+            redis.set("at", written(Model().at))
+
+        with pytest.raises(NotSteppableError, match="the machine's clock"):
+            explore({"a": client}, invariant=lambda redis, db: True)
+
+    def test_in_a_coroutine_and_in_a_statement(self):
+        async def client(redis, db):
+            await redis.set("at", Model().at.isoformat())
+
+        def saves(redis, db):
+            db.execute(f"UPDATE users SET username = '{Model().at}' WHERE id = 1")
+
+        for one in (client, saves):
+            with pytest.raises(NotSteppableError, match="the machine's clock"):
+                explore({"a": one}, invariant=lambda redis, db: True)
+
+    def test_a_constant_is_none(self):
+        before, later = time.time(), time.time() + 3600
+
+        def client(redis, db):
+            redis.set("at", before)
+            redis.set("until", later)
+            redis.set("day", str(datetime.datetime.fromtimestamp(before).date()))
+
+        assert explore({"a": client}, invariant=lambda redis, db: True).exhausted

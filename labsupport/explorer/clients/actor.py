@@ -80,7 +80,11 @@ class Actor:
         returned: what the function returned.
         error: what it raised.
         waiting: what it is blocked on: a connection, its number, and whether a timeout ends it.
+        until_us: when that timeout is over, while time may pass.
         wake_us: when its sleep ends, while time may pass; None when it is awake.
+        looked: True when it has looked at a clock since its last step.
+        late: it will stand still before it looks at a clock, until time has passed.
+        standing: it does.
         losing: the reply of the step that is taken next will be lost.
         haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
         others: what ends the work of connections of its own, by their identity.
@@ -137,17 +141,25 @@ class Actor:
         self.connecting = False
         self.losing = False
         self.haste = 1
-        # a client that repeats a step in vain is parked until something else has moved
-        self.parked = False
-        self.alone = 0  # how many steps it took since anything else has moved
-        self.waiting: tuple[Any, int, bool] | None = None
-        self.wake_us: int | None = None
-        self._read_after: Any = _NEVER  # the step after which it read the present
         self._slept = 0.0
+        # a client that repeats a step in vain is parked until something else has moved
+        self.seen_moving()
+        self.waiting: tuple[Any, int, bool] | None = None
+        self.until_us: int | None = None
+        self.wake_us: int | None = None
+        self.looked = self.late = self.standing = False
+        self._read_after: Any = _NEVER  # the step after which it read the present
         self._refused = 0
         self._loops = Loops(self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
         self._drop_others()
+
+    def seen_moving(self) -> None:
+        """Something else has moved: what it repeats may be no longer in vain."""
+        self.parked = False
+        self.since = self.whole.monotonic()
+        self.alone = 0  # how many steps it took since
+        self.left = 0  # attempts, until it gives up; 0 when that is not known
 
     def start(self) -> None:
         """Run up to the first step."""
@@ -157,11 +169,13 @@ class Actor:
         assert self._greenlet is not None
         self._resting = False
         self._greenlet.gr_context = None  # nor does a run know the context variables of another
+        self.clock.machine.resume()
         self._greenlet.switch()
 
     def proceed(self) -> None:
         """Take the pending step, and run up to the next one."""
         assert self._greenlet is not None
+        self.clock.machine.resume()
         self._greenlet.switch()
 
     @property
@@ -172,7 +186,7 @@ class Actor:
     @property
     def ready(self) -> bool:
         """True when its next step can be taken now."""
-        return self.live and self.waiting is None and self.wake_us is None
+        return self.live and self.waiting is None and self.wake_us is None and not self.standing
 
     @property
     def running(self) -> bool:
@@ -208,7 +222,7 @@ class Actor:
     def crash(self) -> None:
         """Drop the connections, as the system does for a process that died; no more code runs."""
         self.crashed = True
-        self.waiting = self.wake_us = None
+        self.waiting = self.until_us = self.wake_us = None
         self.redis.drop()
         self._drop_database()
 
@@ -243,11 +257,23 @@ class Actor:
                 self._greenlet.itself = self._greenlet
                 self._hub.switch()
             raise GreenletExit
+        self.no_machine_time(operation)
         self.parked = self._loops.spins(operation, self.last, self.alone)
         self.pending = operation
         self._hub.switch()
         if self.crashed:
             raise GreenletExit
+
+    def no_machine_time(self, operation: Operation) -> None:
+        """Refuse a step that names what the machine's clock has just shown."""
+        shown = self.clock.machine.shows_in(part for args in operation.commands for part in args)
+        if shown:
+            self.whole.fault = self.whole.fault or NotSteppableError(
+                f"The client {self.whole.name!r} sends {shown}: the machine's clock, which nobody holds.",
+                "Let the function ask time.time() or datetime.now() where it needs the time; what was "
+                "bound before (default_factory=datetime.now) and installed packages ask the machine.",
+            )
+            raise self.whole.fault
 
     def took(self, operation: Operation, reply: Any) -> None:
         """Note a step that was taken, and its reply."""
@@ -264,14 +290,19 @@ class Actor:
         lost, self.losing = self.losing, False
         return lost
 
-    def block(self, operation: Operation, connection: Any, number: int, timeout: bool) -> None:
-        """Return when `connection`, the server's client `number`, has a reply."""
+    def block(self, operation: Operation, connection: Any, number: int, timeout: float) -> None:
+        """Return when `connection`, the server's client `number`, has a reply, or after `timeout` s."""
         assert self._hub is not None
         self.last = operation
-        self.waiting = (connection, number, timeout)
+        self._wait_for(connection, number, timeout)
         self._hub.switch()
         if self.crashed:
             raise GreenletExit
+
+    def _wait_for(self, connection: Any, number: int, timeout: float) -> None:
+        self.waiting = (connection, number, timeout > 0)
+        passing = timeout > 0 and self.clock.passing
+        self.until_us = self.clock.now_us + round(timeout * 1e6) if passing else None
 
     def served(self) -> bool:
         """True when the reply that this client waits for is there or on its way."""
@@ -281,14 +312,14 @@ class Actor:
         while not connection.can_read(timeout=0):
             if self.redis.is_blocked(number):
                 return False
-        self.waiting = None
+        self.waiting = self.until_us = None
         return True
 
     def time_out(self) -> None:
         """Let the blocking command's timeout pass."""
         assert self.waiting is not None
         self.redis.unblock(self.waiting[1])
-        self.waiting = None
+        self.waiting = self.until_us = None
 
     # what stands for its clock and its chance
 
@@ -302,8 +333,25 @@ class Actor:
     def time(self, *, asked: bool = True) -> float:
         """The client's own clock, in seconds since 1970."""
         if asked:
+            self.look()
             self.note_present()
         return self.clock.now_us / 1e6 + self._skew + self._slept
+
+    def look(self) -> None:
+        """It looks at a clock; not before time has passed, if the adversary has it be late."""
+        self.looked = True
+        if self.late and not self.crashed:
+            self.late = False
+            self.stand()
+
+    def stand(self) -> None:
+        """Stand still until time has passed."""
+        assert self._hub is not None
+        self.standing = True
+        self._hub.switch()
+        self.standing = False
+        if self.crashed:
+            raise GreenletExit
 
     def note_present(self) -> None:
         """It reads what time it is."""
@@ -312,8 +360,10 @@ class Actor:
         elif self._read_after is not self.last:
             self.read_twice = True
 
-    def monotonic(self) -> float:
+    def monotonic(self, *, asked: bool = False) -> float:
         """Seconds since some moment: finer than the time since 1970, which a float holds to 0.5 µs."""
+        if asked:
+            self.look()
         return self.clock.elapsed() + self._slept
 
     def sleep(self, seconds: float) -> None:
@@ -324,7 +374,7 @@ class Actor:
             return
         assert self._hub is not None
         if seconds > 0:
-            self.wake_us = self.clock.now_us + round(seconds * 1e6)
+            self.wakes_in(seconds)
             self._hub.switch()
             if self.crashed:
                 raise GreenletExit
@@ -334,7 +384,12 @@ class Actor:
         if self.clock.passing or self.haste > 1 or seconds <= 0:
             return self.clock.passing
         with self.trusting():
-            return self.clock.outlasts(self.name, seconds)
+            return self.clock.outlasts(self.name, self._slept + seconds)
+
+    def wakes_in(self, seconds: float) -> None:
+        """It sleeps until so much time has passed for all; what it has slept alone has passed, too."""
+        self.wake_us = self.clock.now_us + max(round((self._slept + seconds) * 1e6), 1)
+        self._slept = 0.0
 
     def _used_elsewhere(self) -> BaseException:
         fault = NotSteppableError(

@@ -5,13 +5,13 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from types import FunctionType, MappingProxyType, MethodType, ModuleType
+from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.namespaces import installed, names_of
 
-__all__ = ["Captured"]
+__all__ = ["Captured", "stand_in_for"]
 
 _MOST_VALUES = 1_000  # of a container; longer ones hold data, and are looked at, but not into
 
@@ -84,30 +84,41 @@ class Captured(ExitStack):
         if installed(function.__module__ or "") and not ours:
             return
         defaults = function.__defaults__ or ()
-        if any(id(value) in self._stand_ins for value in defaults):
+        if any(self._has(value) for value in defaults):
             function.__defaults__ = tuple(self._for(value) for value in defaults)
             self.callback(setattr, function, "__defaults__", defaults)
         yield from defaults
         if function.__kwdefaults__:
             yield from self._items(function.__kwdefaults__, list(function.__kwdefaults__.items()))
-        for cell in function.__closure__ or ():
-            try:
-                value = cell.cell_contents
-            except ValueError:  # not yet assigned
-                continue
-            if id(value) in self._stand_ins:
-                cell.cell_contents = self._for(value)
-                self.callback(setattr, cell, "cell_contents", value)
-            yield value
+        yield from self._cells(function)
         yield getattr(function, "__wrapped__", None)
         if ours:  # a check's own function: it encloses the learner's
             return
         for name in names_of(function.__code__):
             yield function.__globals__.get(name)
 
+    def _cells(self, function: FunctionType) -> Iterator[Any]:
+        for cell in function.__closure__ or ():
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not yet assigned
+                continue
+            if self._has(value):
+                cell.cell_contents = self._for(value)
+                self.callback(setattr, cell, "cell_contents", value)
+            yield value
+
+    def _table(self, table: Any) -> Iterator[Any]:
+        """What SQLAlchemy calls for the values of columns: it has wrapped what the code gave."""
+        for column in table.columns:
+            for default in (column.default, column.onupdate):
+                called = getattr(default, "arg", None)
+                if isinstance(called, FunctionType):
+                    yield from self._cells(called)
+
     def _partial(self, partial: Any) -> Iterable[Any]:
         function, args, options, attributes = partial.__reduce__()[2]
-        if any(id(value) in self._stand_ins for value in (function, *args)):
+        if any(self._has(value) for value in (function, *args)):
             args_now = tuple(self._for(value) for value in args)
             partial.__setstate__((self._for(function), args_now, options, attributes))
             self.callback(partial.__setstate__, (function, args, options, attributes))
@@ -116,7 +127,7 @@ class Captured(ExitStack):
     def _class(self, owner: type) -> Iterator[Any]:
         for name, value in list(vars(owner).items()):
             inner = value.__func__ if isinstance(value, staticmethod) else value
-            if id(inner) in self._stand_ins:
+            if self._has(inner):
                 now = self._for(inner)
                 setattr(owner, name, staticmethod(now) if inner is not value else now)
                 self.callback(setattr, owner, name, value)
@@ -125,14 +136,14 @@ class Captured(ExitStack):
 
     def _items(self, container: Any, items: list[tuple[Any, Any]]) -> list[Any]:
         for key, value in items:
-            if id(value) in self._stand_ins:
+            if self._has(value):
                 container[key] = self._for(value)
                 self.callback(_put_back, container, key, value, container[key])
         return [value for _, value in items] if len(items) <= _MOST_VALUES else []
 
     def _fixed(self, values: Any) -> list[Any]:
         for value in values:
-            if id(value) in self._stand_ins and not isinstance(value, type | ModuleType):
+            if self._has(value) and not isinstance(value, type | ModuleType):
                 raise NotSteppableError(
                     f"The explored code keeps {getattr(value, '__name__', value)!r} in a "
                     f"{type(values).__name__}, where the explorer cannot hold the clock.",
@@ -147,6 +158,8 @@ class Captured(ExitStack):
         elif kind.__module__ == "numpy.random._generator":
             bits = thing.bit_generator
             self._draws(functools.partial(setattr, bits, "state"), bits.state)
+        if kind.__module__ == "sqlalchemy.sql.schema" and kind.__name__ == "Table":
+            return self._table(thing)
         if isinstance(thing, MappingProxyType) or kind.__module__ == "builtins":
             return []
         try:
@@ -160,7 +173,7 @@ class Captured(ExitStack):
             return []
         for slot in (name for one in kind.__mro__ for name in getattr(one, "__slots__", ())):
             value = getattr(thing, slot, None)
-            if id(value) in self._stand_ins:
+            if self._has(value):
                 setattr(thing, slot, self._for(value))
                 self.callback(setattr, thing, slot, value)
             found.append(value)
@@ -170,8 +183,25 @@ class Captured(ExitStack):
         self._chance.append((put_back, state))
         self.callback(put_back, state)  # the next exploration begins where this one did
 
+    def _has(self, value: Any) -> bool:
+        return stand_in_for(value, self._stand_ins) is not value
+
     def _for(self, value: Any) -> Any:
-        return self._stand_ins.get(id(value), value)
+        return stand_in_for(value, self._stand_ins)
+
+
+def stand_in_for(value: Any, stand_ins: dict[int, Any]) -> Any:
+    """What stands for a value, or for the class that it is a method of; else the value itself.
+
+    Args:
+        value: of any kind.
+        stand_ins: by the identity of what each stands for.
+    """
+    found = stand_ins.get(id(value))
+    if found is None and isinstance(value, BuiltinMethodType) and isinstance(value.__self__, type):
+        owner = stand_ins.get(id(value.__self__))  # datetime.now, bound once, asks no name again
+        found = None if owner is None else getattr(owner, value.__name__)
+    return value if found is None else found
 
 
 def _put_back(container: Any, key: Any, value: Any, stand_in: Any) -> None:

@@ -23,12 +23,20 @@ from typing import Any, Protocol
 from greenlet import getcurrent
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.captured import Captured
+from labsupport.explorer.clients.captured import Captured, stand_in_for
 from labsupport.explorer.clients.namespaces import Namespaces, installed
 
 __all__ = ["Timekeeper", "standing_in", "timekeeper_here"]
 
-_POOL = "sqlalchemy.pool.base"  # it writes down when a connection was made: the first time only
+# they write down when a connection was made, and how long a command took: no answer depends on it
+_BOOKKEEPERS = frozenset(
+    {"sqlalchemy.pool.base"}
+    | {
+        f"redis.{way}{part}"
+        for way in ("", "asyncio.")
+        for part in ("client", "cluster", "connection")
+    }
+)
 
 
 class Timekeeper(Protocol):
@@ -41,8 +49,8 @@ class Timekeeper(Protocol):
     def time(self, *, asked: bool = True) -> float:
         """Seconds since 1970; not `asked`: no answer depends on it."""
 
-    def monotonic(self) -> float:
-        """Seconds since some moment."""
+    def monotonic(self, *, asked: bool = False) -> float:
+        """Seconds since some moment; `asked` for by code that may decide by it."""
 
     def sleep(self, seconds: float) -> None:
         """Sleep without taking time."""
@@ -57,6 +65,10 @@ def timekeeper_here() -> Timekeeper | None:
             return keeper
         here = here.parent
     return None
+
+
+def _kept_only() -> bool:
+    return sys._getframe(2).f_globals.get("__name__") in _BOOKKEEPERS
 
 
 def _sleeping(usual: Callable[[float], None]) -> Callable[[float], None]:
@@ -75,8 +87,7 @@ def _clock(usual: Callable[[], Any], of: Callable[[float], Any]) -> Callable[[],
         keeper = timekeeper_here()
         if keeper is None:
             return usual()
-        of_pool = sys._getframe(1).f_globals.get("__name__") == _POOL
-        return of(keeper.time(asked=not of_pool))
+        return of(keeper.time(asked=not _kept_only()))
 
     read.__name__ = usual.__name__
     return read
@@ -85,14 +96,14 @@ def _clock(usual: Callable[[], Any], of: Callable[[float], Any]) -> Callable[[],
 def _counter(usual: Callable[[], Any], of: Callable[[float], Any]) -> Callable[[], Any]:
     def read() -> Any:
         keeper = timekeeper_here()
-        return usual() if keeper is None else of(keeper.monotonic())
+        return usual() if keeper is None else of(keeper.monotonic(asked=not _kept_only()))
 
     read.__name__ = usual.__name__
     return read
 
 
-def _calendar(usual: Callable[..., Any], at: int) -> Callable[..., Any]:
-    """A function whose argument in place `at` is the present when it is left out."""
+def _calendar(usual: Callable[..., Any], at: int, *, parts: bool = False) -> Callable[..., Any]:
+    """A function whose argument in place `at` is the present when it is left out, perhaps in parts."""
     localtime = time.localtime
 
     def read(*args: Any) -> Any:
@@ -100,7 +111,7 @@ def _calendar(usual: Callable[..., Any], at: int) -> Callable[..., Any]:
         if keeper is None or len(args) > at:
             return usual(*args)
         now = keeper.time()
-        return usual(*args, localtime(now) if at else now)
+        return usual(*args, localtime(now) if parts else now)
 
     return read
 
@@ -110,7 +121,7 @@ def _any_clock(usual: Callable[[int], Any], of: Callable[[float], Any]) -> Calla
         keeper = timekeeper_here()
         if keeper is None:
             return usual(clock)
-        return of(keeper.time() if clock == time.CLOCK_REALTIME else keeper.monotonic())
+        return of((keeper.time if clock == time.CLOCK_REALTIME else keeper.monotonic)(asked=True))
 
     return read
 
@@ -237,7 +248,8 @@ _CLOCKS: dict[str, Any] = {
     "localtime": _calendar(time.localtime, 0),
     "gmtime": _calendar(time.gmtime, 0),
     "ctime": _calendar(time.ctime, 0),
-    "strftime": _calendar(time.strftime, 1),
+    "asctime": _calendar(time.asctime, 0, parts=True),
+    "strftime": _calendar(time.strftime, 1, parts=True),
 }
 _SYSTEM_RANDOM = _SystemRandom()
 _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
@@ -349,9 +361,9 @@ _Site = tuple[dict[str, Any], str, Any, Any]
 
 def _sites(namespace: dict[str, Any], stand_ins: dict[int, Any]) -> list[_Site]:
     return [
-        (namespace, name, value, stand_ins[id(value)])
+        (namespace, name, value, stand_in)
         for name, value in list(namespace.items())
-        if id(value) in stand_ins
+        if (stand_in := stand_in_for(value, stand_ins)) is not value
     ]
 
 

@@ -24,6 +24,7 @@ _TIMEOUT_FIRST = frozenset({"BLMPOP", "BZMPOP"})
 _TIMEOUT_OPTION = frozenset({"XREAD", "XREADGROUP"})
 BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _TIMEOUT_OPTION
 _FOR_EVER = 0
+_MILLISECONDS = 1000
 
 
 class SteppedRedis(DirectRedis):
@@ -73,7 +74,7 @@ class SteppedRedis(DirectRedis):
             wire = self.wire or self.dial()
             transmit(wire, sent)
             if timeout is not None:
-                actor.block(operation, wire, self.number, timeout != _FOR_EVER)
+                actor.block(operation, wire, self.number, timeout)
             reply = self.receive(args, sent, convert, **options)
         except ResponseError as error:
             actor.took(operation, error)
@@ -272,14 +273,23 @@ def _may_block(name: Any) -> bool:
 
 
 def without_timeout(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], float | None]:
-    """A blocking command with its timeout out of reach, and the timeout (None: it does not block)."""
-    name = word(args[0])
+    """A blocking command with its timeout out of reach, and the timeout.
+
+    Args:
+        args: the command as it goes over the wire.
+
+    Returns:
+        what is sent in its place, and after how many seconds the wait ends; 0 when it never does, None
+        when the command does not block.
+    """
+    name, unit = word(args[0]), 1
     if name in _TIMEOUT_LAST:
         at = len(args) - 1
     elif name in _TIMEOUT_FIRST:
         at = 1
     else:
         at = next((i + 1 for i, part in enumerate(args) if word(part) == "BLOCK"), 0)
+        unit = _MILLISECONDS
     if not at:
         return args, None
-    return (*args[:at], _FOR_EVER, *args[at + 1 :]), float(args[at])
+    return (*args[:at], _FOR_EVER, *args[at + 1 :]), float(args[at]) / unit

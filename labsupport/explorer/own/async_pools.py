@@ -57,7 +57,7 @@ class StrandTurn(ActorTurn):
     async def gate(self, operation: Operation) -> None:
         await self.strand.pause(operation)
 
-    async def block(self, operation: Operation, wire: Any, number: int, timeout: bool) -> None:
+    async def block(self, operation: Operation, wire: Any, number: int, timeout: float) -> None:
         await self.strand.wait_for_reply(operation, wire, number, timeout)
 
     def refuse(self, error: LabError) -> None:

@@ -97,7 +97,7 @@ class CoroutineActor(Actor):
         with self._stopped():
             super().gate(operation)
 
-    def block(self, operation: Operation, connection: Any, number: int, timeout: bool) -> None:
+    def block(self, operation: Operation, connection: Any, number: int, timeout: float) -> None:
         raise self._refuse(
             "waits in a blocking command of a synchronous client, and stops its loop"
         )
@@ -105,6 +105,10 @@ class CoroutineActor(Actor):
     def sleep(self, seconds: float) -> None:
         with self._stopped():
             super().sleep(seconds)
+
+    def stand(self) -> None:
+        with self._stopped():
+            super().stand()
 
     @contextmanager
     def _stopped(self) -> Iterator[None]:
@@ -163,14 +167,14 @@ class CoroutineActor(Actor):
         busy = self.stands_back
         left = timer[0] - self.monotonic() if timer is not None else 0.0
         passing = self.clock.passing or (
-            timer is not None and not timer[1] and self.passes_in(left)
+            timer is not None and not timer[1] and not busy and self.passes_in(left)
         )
         if timer is not None and not passing and not (timer[1] and busy):
             self._fire()
             return
         self.waiting = self.wake_us = None
         if timer is not None and passing:
-            self.wake_us = self.clock.now_us + max(round(left * 1e6), 1)
+            self.wakes_in(left)
             if left <= 0:
                 return
         elif timer is not None:
@@ -272,16 +276,17 @@ class Strand(Actor):
         """Return when the explorer lets the step be taken."""
         if self.client.crashed:
             raise GeneratorExit
+        self.no_machine_time(operation)
         self.parked = self._loops.spins(operation, self.last, self.alone)
         self.pending = operation
         await self._wait()
 
     async def wait_for_reply(
-        self, operation: Operation, connection: Any, number: int, timeout: bool
+        self, operation: Operation, connection: Any, number: int, timeout: float
     ) -> None:
         """Return when a blocking command has been served."""
         self.last = operation
-        self.waiting = (connection, number, timeout)
+        self._wait_for(connection, number, timeout)
         await self._wait()
 
     async def _wait(self) -> None:
@@ -290,7 +295,7 @@ class Strand(Actor):
         try:
             await self._future
         finally:
-            self._future = self.waiting = None
+            self._future = self.waiting = self.until_us = None
         if self.client.crashed:
             raise GeneratorExit
 

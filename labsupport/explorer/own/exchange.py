@@ -24,7 +24,6 @@ from labsupport.explorer.own.wires import Settings, Wire, Wires
 __all__ = ["Exchange"]
 
 Arguments = tuple[Any, ...]
-_FOR_EVER = 0
 _ENDLESS = frozenset({"MONITOR", "PSUBSCRIBE", "SSUBSCRIBE", "SUBSCRIBE"})
 
 
@@ -151,7 +150,7 @@ class Exchange:
             sent, timeout = without_timeout(sent)
         if timeout is not None:
             wire.send(sent)
-            await turn.block(operation, wire.real, wire.number, timeout != _FOR_EVER)
+            await turn.block(operation, wire.real, wire.number, timeout)
             return self._read(wire, convert, raw)
         reply = self._ask_now(wire, args, sent, convert, raw)
         if name == "FLUSHDB":  # a script did it

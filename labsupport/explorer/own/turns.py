@@ -21,7 +21,7 @@ class Turn(Protocol):
     async def gate(self, operation: Operation) -> None:
         """Return when the step may be taken."""
 
-    async def block(self, operation: Operation, wire: Any, number: int, timeout: bool) -> None:
+    async def block(self, operation: Operation, wire: Any, number: int, timeout: float) -> None:
         """Return when a blocking command has a reply."""
 
     def took(self, operation: Operation, reply: Any) -> None:
@@ -64,7 +64,7 @@ class ActorTurn:
     async def gate(self, operation: Operation) -> None:
         self.actor.gate(operation)
 
-    async def block(self, operation: Operation, wire: Any, number: int, timeout: bool) -> None:
+    async def block(self, operation: Operation, wire: Any, number: int, timeout: float) -> None:
         self.actor.block(operation, wire, number, timeout)
 
     def loses(self) -> bool:
@@ -88,7 +88,7 @@ class HostTurn:
     async def gate(self, operation: Operation) -> None:
         pass
 
-    async def block(self, operation: Operation, wire: Any, number: int, timeout: bool) -> None:
+    async def block(self, operation: Operation, wire: Any, number: int, timeout: float) -> None:
         pass
 
     def took(self, operation: Operation, reply: Any) -> None:

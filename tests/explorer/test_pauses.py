@@ -1,0 +1,309 @@
+"""Which pauses and which attempts the adversary runs: any attempt may be the last in vain, any look at a
+clock may come late, and a pause lasts to any moment at which something may change."""
+
+import asyncio
+import json
+import time
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from labsupport import explore
+
+START = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+TIMES = (False, True, 3)
+
+
+def always(redis, db):
+    return True
+
+
+def outcomes(clients, **options):
+    """What the clients returned, over all orders."""
+    seen = set()
+
+    def note(redis, db, told):
+        seen.add(tuple(told[name] for name in clients))
+        return True
+
+    report = explore(clients, invariant=note, **options)
+    assert report.exhausted
+    return seen
+
+
+class TestAttempts:
+    """A client that tries several times may get what it waits for in each of them."""
+
+    @pytest.mark.parametrize("tries", [3, 4, 6, 12])
+    @pytest.mark.parametrize("passes", TIMES)
+    def test_each_may_be_the_one_that_succeeds(self, tries, passes):
+        def taker(redis, db):
+            for attempt in range(1, tries + 1):
+                if redis.set("lock", "me", nx=True):
+                    return attempt
+                time.sleep(0.1)
+            return None
+
+        def holder(redis, db):
+            redis.delete("lock")
+
+        found = outcomes(
+            {"taker": taker, "holder": holder},
+            given=lambda redis, db: redis.set("lock", "other"),
+            passes=passes,
+        )
+        got = {attempt for attempt, _ in found}
+        assert got >= {1, 2, tries, None}
+        assert tries > 6 or got == {*range(1, tries + 1), None}
+
+    def test_without_a_sleep_too(self):
+        def reader(redis, db):
+            return [redis.get("x") for _ in range(4)]
+
+        seen = set()
+
+        def note(redis, db, told):
+            seen.add(tuple(told["r"]))
+            return True
+
+        explore({"r": reader, "w": lambda redis, db: redis.set("x", 1)}, invariant=note)
+        assert seen == {(None,) * n + ("1",) * (4 - n) for n in range(5)}
+
+    def test_in_a_coroutine(self):
+        async def taker(redis, db):
+            for attempt in range(1, 5):
+                if await redis.set("lock", "me", nx=True):
+                    return attempt
+                await asyncio.sleep(0.1)
+            return None
+
+        async def holder(redis, db):
+            await redis.delete("lock")
+
+        for passes in TIMES:
+            found = outcomes(
+                {"taker": taker, "holder": holder},
+                given=lambda redis, db: redis.set("lock", "other"),
+                passes=passes,
+            )
+            assert {attempt for attempt, _ in found} == {1, 2, 3, 4, None}, passes
+
+    @pytest.mark.parametrize("passes", TIMES)
+    def test_a_key_of_somebody_else_takes_no_order_away(self, passes):
+        def patient(redis, db):
+            for _ in range(5):
+                if redis.set("lock", "me", nx=True):
+                    return "got it"
+                time.sleep(1)
+            return "gave up"
+
+        def given(redis, db):
+            redis.set("lock", "other")
+            redis.set("page", "cached", ex=2)
+
+        def holder(redis, db):
+            redis.delete("lock")
+
+        found = outcomes({"p": patient, "h": holder}, given=given, passes=passes)
+        assert {told for told, _ in found} == {"got it", "gave up"}
+
+    def test_none_is_in_vain_beyond_a_time_to_live(self):
+        def patient(redis, db):
+            for _ in range(5):
+                if redis.set("lock", "me", nx=True):
+                    return "got it"
+                time.sleep(1)
+            return "gave up"
+
+        def given(redis, db):
+            redis.set("lock", "other", ex=2)
+
+        clients = {"p": patient, "o": lambda redis, db: redis.get("x")}
+        for passes in TIMES:
+            assert {told for told, _ in outcomes(clients, given=given, passes=passes)} == {"got it"}
+
+    def test_one_that_sleeps_for_ever_ends_the_exploration(self):
+        def patient(redis, db):
+            while not redis.set("lock", "me", nx=True):
+                time.sleep(1)
+
+        def holder(redis, db):
+            redis.set("x", 1)
+            redis.delete("lock")
+
+        report = explore(
+            {"p": patient, "h": holder},
+            given=lambda redis, db: redis.set("lock", "other"),
+            invariant=always,
+            passes=True,
+        )
+        assert report.exhausted
+        assert not report.violations
+
+
+class TestLateLooks:
+    """Between a reply and a look at the clock, and before the first step, a client may stand still."""
+
+    def test_it_may_begin_when_time_has_passed(self):
+        def writes(redis, db):
+            redis.set("k", 1, ex=60)
+
+        def dated(redis, db):
+            now = time.time()
+            redis.set("at", now)
+            return now - START
+
+        found = outcomes({"a": writes, "b": dated}, passes=True)
+        assert {0.0, 60.0} <= {seconds for _, seconds in found}
+
+    def test_a_deadline_counted_from_the_reply_is_too_late(self):
+        def holds(after):
+            def client(redis, db):
+                before = time.monotonic()
+                if not redis.set("lock", "me", nx=True, ex=10):
+                    return
+                begun = time.monotonic() if after else before
+                redis.get("page")
+                if time.monotonic() - begun < 10:
+                    assert redis.get("lock") == "me", "it has no lock, and believes it has"
+
+            return client
+
+        late = explore({"a": holds(True)}, invariant=always, passes=True)
+        assert "believes" in late.schedule
+        assert "pass" in [step.move for step in late.counterexample]
+        early = explore({"a": holds(False)}, invariant=always, raises=AssertionError, passes=True)
+        assert early.exhausted
+
+    def test_in_a_coroutine_too(self):
+        async def holds(redis, db):
+            if await redis.set("lock", "me", nx=True, ex=10):
+                return time.time() - START
+            return None
+
+        assert {(0.0,), (10.0,)} <= outcomes({"a": holds}, passes=True)
+
+    def test_the_schedule_says_so_and_can_be_run_again(self):
+        def dated(redis, db):
+            redis.set("at", int(time.time()))
+
+        def sweeps(redis, db):
+            redis.set("k", 1, ex=60)
+
+        report = explore(
+            {"a": dated, "b": sweeps},
+            invariant=lambda redis, db: int(redis.get("at")) == START,
+            passes=True,
+        )
+        assert "a begins later" in report.schedule
+        assert [str(moment.step) for moment in report.replay()] == list(
+            map(str, report.counterexample)
+        )
+
+
+class TestMoments:
+    """A pause lasts to a moment at which something may change, and one is always known."""
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            lambda: time.time() + 60,
+            lambda: int((time.time() + 60) * 1000),
+            lambda: f"t{int(time.time() + 60)}",
+            lambda: json.dumps({"until": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()}),
+            lambda: (datetime.now() + timedelta(minutes=1)).strftime("%Y-%m-%d %H:%M"),
+            lambda: hex(int(time.time()) + 60),
+        ],
+        ids=["seconds", "milliseconds", "after a letter", "iso in json", "a date", "hexadecimal"],
+    )
+    def test_what_a_value_says_is_one(self, written):
+        def writes(redis, db):
+            redis.set("until", written())
+
+        def looks(redis, db):
+            redis.ping()
+            return time.time() - START >= 60
+
+        found = outcomes({"w": writes, "l": looks}, passes=True)
+        assert {told for _, told in found} == {True, False}
+
+    def test_in_a_statement_too(self):
+        def writes(redis, db):
+            db.execute(f"UPDATE users SET username = '{time.time() + 60}' WHERE id = 1")
+
+        def looks(redis, db):
+            redis.ping()
+            return time.time() - START
+
+        assert 60.0 in {told for _, told in outcomes({"w": writes, "l": looks}, passes=True)}
+
+    def test_where_nothing_names_one_it_is_another_day(self):
+        def writes(redis, db):
+            redis.incr(f"count:{date.today()}")
+            return time.strftime("%H:%M")
+
+        found = {day for (day,) in outcomes({"a": writes}, passes=True)}
+        assert len(found) == 2
+
+    def test_a_pause_may_last_beyond_the_next_moment(self):
+        def looks(redis, db):
+            redis.set("soon", 1, ex=5)
+            redis.set("later", 1, ex=60)
+            return redis.exists("soon"), redis.exists("later")
+
+        seen = {told for (told,) in outcomes({"a": looks}, passes=True)}
+        assert seen == {(1, 1), (0, 1), (0, 0), (1, 0)}
+
+    def test_the_timeout_of_a_blocking_command_is_one(self):
+        def worker(redis, db):
+            if redis.blpop("q", 1) is None:
+                redis.set("closed", 1)
+
+        def producer(redis, db):
+            if not redis.exists("closed"):
+                redis.rpush("q", "job")
+
+        def no_job_is_left(redis, db):
+            return not (redis.exists("closed") and redis.llen("q"))
+
+        clients = {"w": worker, "p": producer}
+        report = explore(clients, invariant=no_job_is_left, passes=True)
+        assert report.violations
+
+    def test_a_blocking_command_lasts_no_longer_than_a_lease(self):
+        def waits(redis, db):
+            redis.set("lease", 1, ex=60)
+            redis.blpop("q", 5)
+            return redis.exists("lease")
+
+        assert (1,) in outcomes({"a": waits}, passes=True)
+
+    def test_a_task_of_its_own_keeps_a_lease_alive(self):
+        async def beats(redis, db):
+            async def beat():
+                while True:
+                    await redis.expire("lease", 10)
+                    await asyncio.sleep(3)
+
+            task = asyncio.create_task(beat())
+            await redis.set("work", 1)
+            await asyncio.sleep(20)
+            task.cancel()
+
+        report = explore(
+            {"a": beats},
+            given=lambda redis, db: redis.set("lease", 1, ex=10),
+            invariant=lambda redis, db: redis.exists("lease"),
+            passes=False,
+        )
+        assert not report.violations
+
+    def test_it_is_the_same_each_time(self):
+        def hit(redis, db):
+            now = int(time.time())
+            if now < int(redis.get("until") or 0):
+                return
+            redis.set("until", now + 60)
+
+        runs = [explore({"a": hit, "b": hit}, invariant=always, passes=2) for _ in range(2)]
+        assert runs[0].interleavings == runs[1].interleavings > 100
