@@ -88,7 +88,9 @@ class Actor:
         losing: the reply of the step that is taken next will be lost.
         haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
         others: what ends the work of connections of its own, by their identity.
-        read_twice: True once it has asked what time it is, taken a step, and asked again.
+        asked: True once it has asked what time it is.
+        read_twice: True once it has asked, taken a step, and asked again.
+        timed: True once it has waited with a timeout.
         trusted: above 0 while the explorer's own code opens a connection for it.
         connecting: True while SQLAlchemy makes a connection ready for it, which is no step.
     """
@@ -114,7 +116,8 @@ class Actor:
         self._resting = False  # the greenlet waits for the next run
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = False
-        self.read_twice = False
+        self.asked = False
+        self.read_twice = self.timed = False
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
         self.reset()
@@ -301,6 +304,7 @@ class Actor:
 
     def _wait_for(self, connection: Any, number: int, timeout: float) -> None:
         self.waiting = (connection, number, timeout > 0)
+        self.whole.timed = self.whole.timed or timeout > 0
         passing = timeout > 0 and self.clock.passing
         self.until_us = self.clock.now_us + round(timeout * 1e6) if passing else None
 
@@ -357,6 +361,7 @@ class Actor:
         """It reads what time it is."""
         if self._read_after is _NEVER:
             self._read_after = self.last
+            self.asked = True
         elif self._read_after is not self.last:
             self.read_twice = True
 
