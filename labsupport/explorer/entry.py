@@ -216,11 +216,14 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.callback(random.setstate, self._chance)
         self.callback(search.adversary.dismiss)
         self.enter_context(search.system.one_core())
-        self.enter_context(engines_stepped())
+        watch = self.enter_context(engines_stepped())
         self.enter_context(foreign_use_noticed())
         self.enter_context(pools_stepped(search.system.wires))
         self.enter_context(async_pools_stepped(search.system.wires))
-        search.restart = self.enter_context(standing_in(self._functions)).restart
+        kept = self.enter_context(standing_in(self._functions))
+        search.restart = kept.restart
+        for connection in kept.connections:
+            watch(connection)
         adversary = search.adversary
         search.heed = self.enter_context(
             watched(lambda: adversary.moved, lambda: any(one.running for one in adversary.actors))

@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from labsupport import explore
+from labsupport.database import open_shop
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients import guard
 from labsupport.explorer.clock import START
@@ -299,6 +300,47 @@ class TestRefused:
             explore({"a": count}, given=lambda r, d: r.flushall(), invariant=always)
         with pytest.raises(LabError, match="CONFIG SET reaches beyond"):
             explore({"a": count}, invariant=lambda r, d: r.config_set("maxmemory", 1))
+
+    @pytest.mark.parametrize("way", ["raw", "driver", "cursor", "opened before", "the lab's"])
+    def test_statements_past_sqlalchemy(self, way, tmp_path):
+        """A driver's connection, from a pool or not, runs no statement that is no step."""
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+        before = sqlite3.connect(tmp_path / "a.db")
+        before.execute("CREATE TABLE products (id, stock)")
+        shop = open_shop()
+
+        def client(redis, db):
+            redis.ping()
+            with engine.connect() as connection, contextlib.suppress(BaseException):
+                connection.exec_driver_sql("SELECT 1")
+                run = {
+                    "raw": lambda sql: engine.raw_connection().cursor().execute(sql),
+                    "driver": lambda sql: connection.connection.driver_connection.execute(sql),
+                    "cursor": lambda sql: connection.connection.cursor().execute(sql),
+                    "opened before": lambda sql: before.execute(sql),
+                    "the lab's": lambda sql: shop.execute(sql),
+                }[way]
+                run("UPDATE products SET stock = 1 WHERE id = 1")
+
+        with contextlib.closing(shop), contextlib.closing(before):
+            with pytest.raises(NotSteppableError, match="driver by itself"):
+                explore({"a": client, "b": count}, invariant=always)
+            before.execute("SELECT 1")  # nothing is left of the watch
+        engine.dispose()
+
+    def test_what_sqlalchemy_itself_asks_the_driver(self, tmp_path):
+        """Its pings, its resets and its pragmas are no steps, and no reason to refuse."""
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}", pool_pre_ping=True)
+
+        def client(redis, db):
+            with engine.connect() as connection:
+                level = connection.execution_options(isolation_level="READ UNCOMMITTED")
+                redis.set("one", level.exec_driver_sql("SELECT 1").scalar())
+
+        report = explore({"a": client, "b": client}, invariant=lambda r, d: r.get("one") == "1")
+        report.check()
+        assert report.interleavings == 6
+        engine.dispose()
 
     def test_a_lock_of_the_process(self, monkeypatch):
         """A function that waits for a lock of the process is ended, and told, in the time it has."""

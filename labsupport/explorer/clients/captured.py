@@ -2,6 +2,7 @@
 
 import functools
 import random
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -23,6 +24,9 @@ class Captured(ExitStack):
         functions: where to begin; all that they reach is looked at.
         stand_ins: by the identity of what each stands for.
 
+    Attributes:
+        connections: those to SQLite that were found.
+
     Raises:
         NotSteppableError: a tuple keeps one, and cannot be changed.
     """
@@ -31,6 +35,7 @@ class Captured(ExitStack):
         super().__init__()
         self._functions = list(functions)
         self._stand_ins = stand_ins
+        self.connections: list[sqlite3.Connection] = []
         self._chance: list[
             tuple[Callable[[Any], object], Any]
         ] = []  # how to set a state, and which
@@ -147,6 +152,10 @@ class Captured(ExitStack):
         elif kind.__module__ == "numpy.random._generator":
             bits = thing.bit_generator
             self._draws(functools.partial(setattr, bits, "state"), bits.state)
+        elif isinstance(thing, sqlite3.Connection):
+            self.connections.append(thing)
+        elif isinstance(thing, sqlite3.Cursor):
+            self.connections.append(thing.connection)
         if isinstance(thing, MappingProxyType) or kind.__module__ == "builtins":
             return []
         try:
@@ -155,7 +164,7 @@ class Captured(ExitStack):
             return []
         found = self._items(kept, list(kept.items())) if isinstance(kept, dict) else []
         if kind.__module__.startswith("labsupport"):
-            return [one for one in found if isinstance(one, FunctionType | MethodType)]
+            return [one for one in found if _may_lead_out(one)]
         if installed(kind.__module__):
             return []
         for slot in (name for one in kind.__mro__ for name in getattr(one, "__slots__", ())):
@@ -172,6 +181,13 @@ class Captured(ExitStack):
 
     def _for(self, value: Any) -> Any:
         return self._stand_ins.get(id(value), value)
+
+
+def _may_lead_out(kept: Any) -> bool:
+    """Whether what the lab's own objects keep is the learner's, or a database that no client is handed."""
+    return isinstance(
+        kept, FunctionType | MethodType | sqlite3.Connection
+    ) or "labsupport.database" in (type(kept).__module__, type(kept).__module__.rpartition(".")[0])
 
 
 def _put_back(container: Any, key: Any, value: Any, stand_in: Any) -> None:

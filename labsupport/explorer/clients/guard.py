@@ -14,7 +14,7 @@ from typing import Any
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import actor_here
 
-__all__ = ["PATIENCE_SECONDS", "StepTimeout", "foreign_use_noticed", "watched"]
+__all__ = ["PATIENCE_SECONDS", "StepTimeout", "foreign_use_noticed", "note_statement", "watched"]
 
 PATIENCE_SECONDS = 10.0
 """A step that takes longer has no command in it: it loops, or waits for something outside."""
@@ -38,13 +38,16 @@ def foreign_use_noticed() -> Iterator[None]:
     """
     replaced: list[tuple[Any, str, Any]] = []
 
-    def watch(owner: Any, name: str, what: str) -> None:
+    def watch(
+        owner: Any, name: str, what: str, unless: Callable[[Any], bool] = lambda one: False
+    ) -> None:
         usual = getattr(owner, name)
 
         @functools.wraps(usual)
         def checked(self: Any, *args: Any, **options: Any) -> Any:
             actor = actor_here()
-            if actor is not None and actor.fault is None and not actor.trusted:
+            mine = actor is not None and actor.fault is None and not actor.trusted
+            if actor is not None and mine and not unless(self):
                 actor.fault = NotSteppableError(
                     f"The client {actor.name!r} {what}; the explorer cannot order its steps.",
                     "Use redis-py's clients, the db of the function or an SQLAlchemy engine, in one thread.",
@@ -61,12 +64,46 @@ def foreign_use_noticed() -> Iterator[None]:
         if psycopg is not None:  # its connections are libpq's: no audit event tells of them
             by_itself = "uses psycopg by itself"
             watch(psycopg.generators, "connect", by_itself)
-            watch(psycopg.Cursor, "execute", by_itself)
+            for owner, name in _PSYCOPG:
+                watch(getattr(psycopg, owner), name, by_itself, _is_by_sqlalchemy)
         _audit()
         yield
     finally:
         for owner, name, usual in reversed(replaced):
             setattr(owner, name, usual)
+
+
+_PSYCOPG = (
+    *(("Cursor", name) for name in ("execute", "executemany", "stream", "copy")),
+    *(("AsyncCursor", name) for name in ("execute", "executemany", "stream", "copy")),
+    ("ServerCursor", "execute"), ("AsyncServerCursor", "execute"),
+    ("Connection", "commit"), ("AsyncConnection", "commit"),
+)  # fmt: skip
+_BETWEEN = frozenset({"contextlib", "labsupport", "psycopg"})
+
+
+def _is_by_sqlalchemy(_: Any = None) -> bool:
+    """Whether it is SQLAlchemy that uses the driver: its events tell of what is a step."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package not in _BETWEEN:
+            return package == "sqlalchemy"
+        frame = frame.f_back
+    return False
+
+
+def note_statement(sql: str) -> None:
+    """What an SQLite connection calls before each statement: it may go past the explorer's steps."""
+    actor = actor_here()
+    if actor is None or actor.fault is not None or actor.trusted or actor.crashed:
+        return
+    if sql.strip() != "BEGIN" and not _is_by_sqlalchemy():  # that is sqlite3's, and another comes
+        actor.fault = NotSteppableError(
+            f"The client {actor.name!r} uses the driver by itself ({' '.join(sql.split())[:60]}); the "
+            "explorer cannot order its steps.",
+            "Use the db of the function, or SQLAlchemy's connection.execute(…) or .exec_driver_sql(…).",
+        )
 
 
 _FOREIGN = {
