@@ -5,6 +5,8 @@ import contextlib
 import cProfile
 import functools
 import os
+import queue
+import select
 import signal
 import socket
 import sqlite3
@@ -13,6 +15,8 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+from signal import alarm as early_alarm
 
 import psycopg
 import pytest
@@ -300,6 +304,116 @@ class TestRefused:
             explore({"a": count}, given=lambda r, d: r.flushall(), invariant=always)
         with pytest.raises(LabError, match="CONFIG SET reaches beyond"):
             explore({"a": count}, invariant=lambda r, d: r.config_set("maxmemory", 1))
+
+    @pytest.mark.parametrize("way", ["executor", "loop", "pool", "queue", "event"])
+    def test_a_thread_that_was_there_before(self, way):
+        """Work that is handed to it would go where nobody sees it; who swallows the refusal hides nothing."""
+        work, woken, over = queue.Queue(), threading.Event(), threading.Event()
+        threads = [threading.Thread(target=work.get), threading.Thread(target=woken.wait)]
+        for one in threads:
+            one.start()
+        with ThreadPoolExecutor(1) as executor, ThreadPool(1) as pool:
+            executor.submit(len, "").result()
+            ways = {
+                "executor": lambda: executor.submit(over.set),
+                "pool": lambda: pool.apply_async(over.set),
+                "queue": lambda: work.put(over.set),
+                "event": woken.set,
+            }
+
+            def client(redis, db):
+                redis.ping()
+                with contextlib.suppress(BaseException):
+                    ways[way]()
+
+            async def looping(redis, db):
+                await redis.ping()
+                with contextlib.suppress(BaseException):
+                    await asyncio.get_running_loop().run_in_executor(executor, over.set)
+
+            with pytest.raises(NotSteppableError, match="hands work to one"):
+                explore({"a": looping if way == "loop" else client}, invariant=always)
+            assert not over.is_set()
+            work.put(None)
+            woken.set()
+        for one in threads:
+            one.join()
+
+    def test_a_queue_within_one_client(self):
+        """Nobody else waits for it: it is a list."""
+
+        def client(redis, db):
+            jobs = queue.Queue()
+            jobs.put(redis.incr("n"))
+            redis.incrby("n", jobs.get(timeout=1))
+
+        report = explore({"a": client}, invariant=lambda redis, db: redis.get("n") == "2")
+        report.check()
+
+    @pytest.mark.parametrize(
+        "escape",
+        [
+            lambda: signal.alarm(1),
+            lambda: signal.setitimer(signal.ITIMER_REAL, 0.001),
+            lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN),
+            lambda: early_alarm(1),
+        ],
+    )
+    def test_a_signal_to_come(self, escape):
+        """An alarm would go off by the machine's clock, and it is the explorer's own watch."""
+        handler = signal.getsignal(signal.SIGALRM)
+
+        def client(redis, db):
+            redis.ping()
+            with contextlib.suppress(BaseException):
+                escape()
+
+        with pytest.raises(NotSteppableError, match="has a signal interrupt it"):
+            explore({"a": client}, invariant=always)
+        assert signal.getsignal(signal.SIGALRM) is handler
+        assert signal.alarm(0) == 0
+
+    def test_a_wait_for_another_thread(self):
+        """It is refused at once, and not when the explorer's patience is over."""
+
+        def client(redis, db):
+            redis.ping()
+            threading.Event().wait()
+
+        begin = time.monotonic()
+        with pytest.raises(NotSteppableError, match="waits for another thread"):
+            explore({"a": client}, invariant=always)
+        assert time.monotonic() - begin < guard.PATIENCE_SECONDS / 2
+
+    @pytest.mark.parametrize("way", ["event", "queue", "semaphore", "select", "condition"])
+    def test_a_wait_that_ends_by_itself(self, way):
+        """A wait with a timeout is a sleep of the client's: it takes no time of the machine's."""
+
+        def waits():
+            if way == "event":
+                return threading.Event().wait(60)
+            if way == "semaphore":
+                return threading.Semaphore(0).acquire(timeout=60)
+            if way == "select":
+                return bool(select.select([], [], [], 60)[0])
+            if way == "condition":
+                condition = threading.Condition()
+                with condition:
+                    return condition.wait_for(lambda: False, timeout=60)
+            with contextlib.suppress(queue.Empty):
+                return queue.Queue().get(timeout=60)
+            return False
+
+        def client(redis, db):
+            before = time.time()
+            redis.ping()
+            assert not waits()
+            redis.set("slept", round(time.time() - before))
+
+        begin = time.monotonic()
+        report = explore({"a": client}, invariant=lambda redis, db: redis.get("slept") == "60")
+        report.check()
+        assert time.monotonic() - begin < 30
 
     @pytest.mark.parametrize("way", ["raw", "driver", "cursor", "opened before", "the lab's"])
     def test_statements_past_sqlalchemy(self, way, tmp_path):

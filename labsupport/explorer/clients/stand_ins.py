@@ -10,9 +10,13 @@ import base64
 import builtins
 import datetime
 import os
+import queue
 import random
 import secrets
+import select
+import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +28,7 @@ from greenlet import getcurrent
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.captured import Captured
+from labsupport.explorer.clients.guard import refusing
 from labsupport.explorer.clients.namespaces import Namespaces, installed
 
 __all__ = ["Timekeeper", "standing_in", "timekeeper_here"]
@@ -222,6 +227,18 @@ def _leaving(usual: Callable[[int], Any]) -> Callable[[int], Any]:
     return leave
 
 
+def _selecting(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def select(*args: Any) -> Any:
+        keeper = timekeeper_here()
+        if keeper is None or any(args[:3]) or args[3:] in ((), (None,)):
+            return usual(*args)
+        keeper.sleep(args[3])
+        return [], [], []
+
+    return select
+
+
+_SIGNALS = ("alarm", "pause", "setitimer", "signal", "sigtimedwait", "sigwait")  # on some systems
 _CLOCKS: dict[str, Any] = {
     "sleep": _sleeping(time.sleep),
     "time": _clock(time.time, _same),
@@ -255,6 +272,17 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
         },
     ),
     (os, {"urandom": _drawn(os.urandom, _urandom), "_exit": _leaving(os._exit)}),
+    (queue, {"time": _CLOCKS["monotonic"]}),
+    (threading, {"_time": _CLOCKS["monotonic"]}),
+    (select, {"select": _selecting(select.select)}),
+    (
+        signal,
+        {
+            name: refusing(getattr(signal, name), "has a signal interrupt it")
+            for name in _SIGNALS
+            if hasattr(signal, name)
+        },
+    ),
 ]
 if hasattr(os, "getrandom"):  # Linux
     _FUNCTIONS.append((os, {"getrandom": _drawn(os.getrandom, _urandom)}))
