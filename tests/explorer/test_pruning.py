@@ -1,10 +1,18 @@
 """Pruning loses nothing: where it cannot be seen what a step touches, no order is left out."""
 
+import dataclasses
+import datetime
+import enum
 import functools
+import logging
 import os
+import re
 import types
 
 import pytest
+import redis as redis_py
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from labsupport import explore
 from labsupport.explorer.clients.scripts import names_its_keys
@@ -116,3 +124,146 @@ def test_commands_that_touch_more_than_they_name(reads, old, new, stale):
 )
 def test_scripts_whose_keys_can_be_seen(text, clear):
     assert names_its_keys(text) is bool(clear)
+
+
+class Kept:
+    value = None
+
+    def __init__(self):
+        self.mine = 1
+
+    def tell(self, redis):
+        redis.get("page")
+        told = LOCAL.get("v")
+        redis.get("page 2")
+        return told
+
+
+def function():
+    pass
+
+
+@functools.cache
+def cached():
+    return LOCAL.get("v")
+
+
+NUMBER = None
+LOCAL = {}
+TUPLE = ({},)
+MODULE = types.ModuleType("own_state")
+MODULE.value = function.value = None
+
+
+def set_number(value):
+    global NUMBER
+    NUMBER = value
+
+
+def set_cached(value):
+    cached.cache_clear()
+    LOCAL["v"] = value
+
+
+def set_environment(value):
+    os.environ.pop("LABSUPPORT_V", None)
+    if value:
+        os.environ["LABSUPPORT_V"] = str(value)
+
+
+def a_variable():
+    variable = None
+
+    def set_variable(value):
+        nonlocal variable
+        variable = value
+
+    return lambda: variable, set_variable
+
+
+MEMORY = {
+    "a global name": (lambda: NUMBER, set_number),
+    "a variable of an outer function": a_variable(),
+    "a class": (lambda: Kept.value, lambda value: setattr(Kept, "value", value)),
+    "a function": (lambda: function.value, lambda value: setattr(function, "value", value)),
+    "a module": (lambda: MODULE.value, lambda value: setattr(MODULE, "value", value)),
+    "a cache": (cached, set_cached),
+    "what a tuple holds": (lambda: TUPLE[0].get("v"), lambda value: TUPLE[0].update(v=value)),
+    "the environment": (lambda: os.environ.get("LABSUPPORT_V"), set_environment),
+    "what a method uses": (None, set_cached),
+}
+
+
+@pytest.mark.parametrize("where", MEMORY)
+def test_memory_that_clients_share(where):
+    """However it is shared, it is seen: then nothing is pruned, and the report says so."""
+    get, put = MEMORY[where]
+
+    def reader(redis, db):
+        redis.get("page")
+        found = get()
+        redis.get("page 2")
+        return found
+
+    def writer(redis, db):
+        redis.set("a", 1)
+        put(2)
+        redis.set("b", 1)
+
+    try:
+        report = explore(
+            {"reader": reader if get else lambda r, d: Kept().tell(r), "writer": writer},
+            given=lambda redis, db: put(None),
+            invariant=lambda redis, db, told: told["reader"] is None,
+            prune=True,
+        )
+    finally:
+        put(None)
+    assert report.violations > 0
+    assert "Not pruned: the clients share" in str(report)
+
+
+class Mine:
+    def __init__(self):
+        self.mine = 1
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    prefix: str = "page"
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Row(Base):
+    __tablename__ = "row"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+SETTINGS, DAY, PATTERN = Settings(), datetime.timedelta(days=1), re.compile("x")
+LOG, CLIENT, ENGINE = logging.getLogger("x"), redis_py.Redis(), sa.create_engine("sqlite://")
+
+
+def test_what_clients_may_share():
+    """Constants, and objects that keep nothing of their own, are no reason not to prune."""
+
+    def client(key):
+        def run(redis, db):
+            row = Row(id=1)
+            row.id = len(PATTERN.findall(key)) + DAY.days
+            LOG.debug(ENGINE.name)
+            kept = Mine()
+            kept.mine = Colour.RED.value
+            CLIENT.set(SETTINGS.prefix + key, row.id + kept.mine)
+
+        return run
+
+    report = explore({"a": client("x"), "b": client("y")}, invariant=lambda r, d: True, prune=True)
+    assert report.pruned
+    assert report.interleavings == 1

@@ -370,7 +370,9 @@ _ONE_KEY = re.compile(
 _TWO_KEYS = frozenset({"COPY", "LMOVE", "RENAME", "RENAMENX", "RPOPLPUSH", "SMOVE"})
 _KEYS_ONLY = frozenset({"DEL", "EXISTS", "MGET", "TOUCH", "UNLINK"})
 _A_CALL = re.compile(r"\bredis\s*\.\s*p?call\s*\(\s*(['\"])(\w+)\1\s*,?(?=([^()]*))")
-_MAY_CALL = re.compile(r"\b(?:redis\b(?!\s*\.\s*(?!p?call)\w)|server|_G|loadstring|getfenv|setmetatable)\b")
+_MAY_CALL = re.compile(
+    r"\b(?:redis\b(?!\s*\.\s*(?!p?call)\w)|server|_G|loadstring|getfenv|setmetatable)\b"
+)
 _LOCAL = re.compile(r"\blocal\s+([\w\s,]+?)\s*=\s*((?:KEYS\s*\[[^\]]+\]\s*,?\s*)+)")
 _EACH = re.compile(r"\bfor\s+\w+\s*,\s*(\w+)\s+in\s+ipairs\s*\(\s*KEYS\s*\)")
 _SET = (
