@@ -13,7 +13,15 @@ from labsupport.explorer.clients.loops import Loops
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Operation
 
-__all__ = ["Actor", "CoroutineFoundError", "DatabaseSeat", "RedisSeat", "actor_here"]
+__all__ = [
+    "ENDS",
+    "Actor",
+    "CoroutineFoundError",
+    "DatabaseSeat",
+    "RedisSeat",
+    "StepTimeout",
+    "actor_here",
+]
 
 _MAX_REFUSALS = 100
 
@@ -57,6 +65,14 @@ def actor_here() -> "Actor | None":
             return actor
         here = here.parent
     return None
+
+
+class StepTimeout(BaseException):
+    """Raised inside a client that takes no step for too long."""
+
+
+ENDS = (KeyboardInterrupt, GreenletExit, StepTimeout)
+"""What is no error of the explored code's, though it is raised inside."""
 
 
 class CoroutineFoundError(NotSteppableError):
@@ -129,7 +145,7 @@ class Actor:
         self.pending: Operation | None = None
         self.last: Operation | None = None
         self.returned: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.done = False
         self.crashed = False
         self.busy = False
@@ -376,8 +392,6 @@ class Actor:
                     f"The client {self.name!r} returned a coroutine that nobody awaits.",
                     "Give a coroutine function to explore, or a function that returns what it awaited.",
                 )
-        except Exception as error:
-            self.error = error
         except GeneratorExit:  # a `finally` that awaits, after a crash in a step that does not
             if not self.crashed:
                 raise
@@ -387,6 +401,10 @@ class Actor:
                     f"The client {self.name!r} ended the process (sys.exit).",
                     "Raise an error of its own, or return; `crashes=` lets a client crash.",
                 )
+        except ENDS:
+            raise
+        except BaseException as error:
+            self.error = error
         finally:
             self.pending = None
             self.done = True

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.actor import actor_here
+from labsupport.explorer.clients.actor import StepTimeout, actor_here
 from labsupport.explorer.clients.namespaces import installed
 
 __all__ = [
@@ -34,10 +34,6 @@ _GRACE_SECONDS = 0.5  # so long an interrupt waits for the end of a step
 
 
 _setitimer = signal.setitimer  # its own, whatever a client is refused
-
-
-class StepTimeout(BaseException):
-    """Raised inside a client that takes no step for too long."""
 
 
 @contextmanager
