@@ -261,6 +261,7 @@ class System:
         self.wires.restart()
         self.forget_libraries()
         self._wiring.draws.clear()
+        self._wiring.scripts.restart()
         self.redis.raw(*self._empty)
         self._testbed.restore()
         self.clock.restart()

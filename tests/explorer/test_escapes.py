@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import cProfile
 import functools
+import hashlib
 import os
 import queue
 import select
@@ -25,8 +26,16 @@ import redis.asyncio as aredis
 import sqlalchemy as sa
 from greenlet import greenlet
 from redis.cluster import ClusterNode
+from redis.sentinel import Sentinel
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    scoped_session,
+    sessionmaker,
+)
 
 from labsupport import explore
 from labsupport.database import open_shop
@@ -143,6 +152,11 @@ async def asynchronous_engine(redis, db):
         await connection.execute(sa.text("SELECT 1"))
 
 
+def reads_from_a_replica(redis, db):
+    redis.ping()
+    Sentinel([("localhost", 26379)]).slave_for("main").get("n")
+
+
 ESCAPES = {
     thread: "starts a thread",
     pool_of_threads: "starts a thread",
@@ -162,6 +176,7 @@ ESCAPES = {
     other_greenlet: "used outside its function",
     psycopg_by_itself: "psycopg by itself",
     thread_of_a_loop: "starts a thread",
+    reads_from_a_replica: "reads from a replica",
     asynchronous_engine: r"uses an engine of postgresql\+asyncpg",
 }
 
@@ -606,6 +621,101 @@ class TestStepped:
 
         report = explore({"a": client, "b": count}, invariant=lambda r, d: not r.exists("a"))
         assert (report.interleavings, report.violations) == (3, 0)
+
+
+LOCAL = threading.local()
+LOCK = redis_py.Redis().lock("l", timeout=10)
+
+
+class TestEachClientIsAThread:
+    def test_what_a_thread_keeps_is_its_own(self):
+        """`threading.local` and the number of the thread are each client's; a run begins with nothing."""
+        LOCAL.mine = "the test's"
+
+        def client(redis, db):
+            assert not hasattr(LOCAL, "mine")
+            LOCAL.mine = redis.incr("id")
+            redis.ping()
+            return LOCAL.mine, threading.get_ident()
+
+        def apart(redis, db, told):
+            return all(len(set(values)) == 2 for values in zip(*told.values(), strict=True))
+
+        explore({"a": client, "b": client}, invariant=apart).check()
+        assert LOCAL.mine == "the test's"
+
+    def test_a_lock_that_keeps_its_token_so(self):
+        """redis-py's, made once for all threads."""
+
+        def client(redis, db):
+            if LOCK.acquire(blocking=False):
+                redis.incr("inside")
+                LOCK.release()
+
+        report = explore({"a": client, "b": client}, invariant=lambda r, d: not r.exists("l"))
+        report.check()
+
+    def test_a_scoped_session(self, tmp_path):
+        """One client's ROLLBACK undoes nothing of another's."""
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER)")
+        scoped = scoped_session(sessionmaker(engine))
+
+        def given(redis, db):
+            with engine.begin() as connection:
+                connection.exec_driver_sql("DELETE FROM t")
+                connection.exec_driver_sql("INSERT INTO t VALUES (1, 0)")
+
+        def adds(pieces, end):
+            def client(redis, db):
+                scoped().execute(sa.text(f"UPDATE t SET n = n + {pieces}"))
+                redis.ping()
+                getattr(scoped(), end)()
+                scoped.remove()
+
+            return client
+
+        def ten(redis, db):
+            with engine.connect() as connection:
+                return connection.exec_driver_sql("SELECT n FROM t").scalar() == 10
+
+        report = explore(
+            {"a": adds(1, "rollback"), "b": adds(10, "commit")}, given=given, invariant=ten
+        )
+        report.check()
+        engine.dispose()
+
+
+class TestScripts:
+    TEXT = "return redis.call('INCR', KEYS[1])"
+
+    def test_a_script_that_nobody_has_loaded_yet(self):
+        """What an earlier order has loaded is not known in a later one."""
+        digest = hashlib.sha1(self.TEXT.encode(), usedforsecurity=False).hexdigest()
+
+        def loads(redis, db):
+            redis.ping()
+            assert redis.script_load(self.TEXT) == digest
+
+        report = explore(
+            {"a": loads, "b": lambda redis, db: redis.evalsha(digest, 1, "n")}, invariant=always
+        )
+        assert report.violations == 1
+        assert "NoScriptError" in report.findings[0].reason
+
+    def test_a_script_that_loads_itself(self):
+        """redis-py's `register_script` loads it when it is not there, and EVAL leaves it there."""
+        digest = hashlib.sha1(self.TEXT.encode(), usedforsecurity=False).hexdigest()
+
+        def client(redis, db):
+            redis.register_script(self.TEXT)(["n"])
+            redis.eval(self.TEXT, 1, "n")
+            redis.evalsha(digest.encode(), 1, "n")
+
+        report = explore({"a": client, "b": client}, invariant=lambda r, d: r.get("n") == "6")
+        report.check()
+        assert report.interleavings == 20
 
 
 class TestNothingOutlivesARun:

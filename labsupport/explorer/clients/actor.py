@@ -10,6 +10,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients.loops import Loops
+from labsupport.explorer.clients.own_locals import OwnLocals
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Operation
 
@@ -103,6 +104,7 @@ class Actor:
         read_twice: True once it has asked what time it is, taken a step, and asked again.
         trusted: above 0 while the explorer's own code opens a connection for it.
         connecting: True while SQLAlchemy makes a connection ready for it, which is no step.
+        locals: what it keeps in `threading.local`.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class Actor:
         self.read_twice = False
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
+        self.locals = OwnLocals(())
         self.reset()
 
     @contextmanager
@@ -163,6 +166,7 @@ class Actor:
         self._refused = 0
         self._loops = Loops(self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
+        self.locals.restart()
         self._drop_others()
 
     def start(self) -> None:
@@ -173,12 +177,19 @@ class Actor:
         assert self._greenlet is not None
         self._resting = False
         self._greenlet.gr_context = None  # nor does a run know the context variables of another
-        self._greenlet.switch()
+        self._enter(self._greenlet.switch)
 
     def proceed(self) -> None:
         """Take the pending step, and run up to the next one."""
         assert self._greenlet is not None
-        self._greenlet.switch()
+        self._enter(self._greenlet.switch)
+
+    def _enter(self, switch: Callable[..., Any], *error: type[BaseException]) -> None:
+        self.locals.swap()
+        try:
+            switch(*error)
+        finally:
+            self.locals.swap()
 
     @property
     def live(self) -> bool:
@@ -234,7 +245,7 @@ class Actor:
             return
         stuck = self.waiting is not None
         self.crashed = True
-        self._greenlet.throw(GreenletExit)
+        self._enter(self._greenlet.throw, GreenletExit)
         if stuck:
             self.redis.drop()
         self._drop_database()

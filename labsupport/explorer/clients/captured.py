@@ -4,6 +4,7 @@ import functools
 import random
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from types import FunctionType, MappingProxyType, MethodType, ModuleType
@@ -14,6 +15,7 @@ from labsupport.explorer.clients.namespaces import installed, names_of
 
 __all__ = ["Captured"]
 
+_REGISTRY = "ThreadLocalRegistry"  # of a scoped_session of SQLAlchemy's
 _MOST_VALUES = 1_000  # of a container; longer ones hold data, and are looked at, but not into
 
 
@@ -26,6 +28,7 @@ class Captured(ExitStack):
 
     Attributes:
         connections: those to SQLite that were found.
+        locals: those of threads.
 
     Raises:
         NotSteppableError: a tuple keeps one, and cannot be changed.
@@ -36,6 +39,7 @@ class Captured(ExitStack):
         self._functions = list(functions)
         self._stand_ins = stand_ins
         self.connections: list[sqlite3.Connection] = []
+        self.locals: list[threading.local] = []
         self._chance: list[
             tuple[Callable[[Any], object], Any]
         ] = []  # how to set a state, and which
@@ -156,6 +160,9 @@ class Captured(ExitStack):
             self.connections.append(thing)
         elif isinstance(thing, sqlite3.Cursor):
             self.connections.append(thing.connection)
+        elif isinstance(thing, threading.local):
+            self.locals.append(thing)
+            return []
         if isinstance(thing, MappingProxyType) or kind.__module__ == "builtins":
             return []
         try:
@@ -165,8 +172,15 @@ class Captured(ExitStack):
         found = self._items(kept, list(kept.items())) if isinstance(kept, dict) else []
         if kind.__module__.startswith("labsupport"):
             return [one for one in found if _may_lead_out(one)]
-        if installed(kind.__module__):
-            return []
+        if installed(
+            kind.__module__
+        ):  # a lock of redis-py's keeps its token so, a scoped_session itself
+            found += [thing.registry] if kind.__name__ == _REGISTRY else []
+            return [
+                one
+                for one in found
+                if isinstance(one, threading.local) or type(one).__name__ == _REGISTRY
+            ]
         for slot in (name for one in kind.__mro__ for name in getattr(one, "__slots__", ())):
             value = getattr(thing, slot, None)
             if id(value) in self._stand_ins:

@@ -307,11 +307,16 @@ class Scripts:
         self._wrapped: dict[str, str] = {}
         self._written: dict[str, str] = {}
         self._texts: dict[str, str] = {}
+        self._loaded: set[str] = set()  # in this run
         self._idle: set[str] = set()
         self._chance: set[str] = set()
 
     def __contains__(self, digest: object) -> bool:
-        return digest in self._wrapped
+        return _text(digest) in self._loaded
+
+    def restart(self) -> None:
+        """A run begins: the server knows none."""
+        self._loaded.clear()
 
     def load(self, text: Any) -> str:
         """Load a script under the explorer's clock; the digest that its user expects."""
@@ -325,11 +330,12 @@ class Scripts:
                 self._idle.add(digest)
             if _CHANCE.search(text):
                 self._chance.add(digest)
+        self._loaded.add(digest)
         return digest
 
     def wrapped(self, digest: Any) -> str:
-        """The digest by which the server knows it."""
-        return self._wrapped[_text(digest)]
+        """The digest by which the server knows it; as it is when the run has not loaded it."""
+        return self._wrapped[_text(digest)] if digest in self else _text(digest)
 
     def as_written(self, error: Exception) -> Exception:
         """The same error, which names a script by the digest that its user knows."""

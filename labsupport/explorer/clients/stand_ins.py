@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
@@ -256,6 +257,14 @@ _CLOCKS: dict[str, Any] = {
     "ctime": _calendar(time.ctime, 0),
     "strftime": _calendar(time.strftime, 1),
 }
+
+
+def _ident() -> int:
+    """Each client is a thread of its own."""
+    name = getattr(timekeeper_here(), "name", None)
+    return threading.get_ident() if name is None else zlib.crc32(name.encode())
+
+
 _SYSTEM_RANDOM = _SystemRandom()
 _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
     (time, _CLOCKS),
@@ -290,6 +299,7 @@ _CLASSES: list[tuple[ModuleType, dict[str, Any]]] = [
     (datetime, {"datetime": _Datetime, "date": _Date}),
     (random, {"Random": _Random, "SystemRandom": _SystemRandom}),
     (secrets, {"SystemRandom": _SystemRandom}),
+    (threading, {"get_ident": _ident}),
 ]
 
 
