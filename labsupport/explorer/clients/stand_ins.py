@@ -2,13 +2,15 @@
 
 A stand-in asks the explorer's clock inside an explored function, and what it stands for everywhere else:
 other threads notice nothing. For the length of an exploration, functions are replaced in the interpreter's
-modules, and where libraries or the explored code keep one of their own. Classes are replaced for the
-explored code alone: pickle finds `datetime.datetime` by its name in its module.
+modules, and where libraries or the explored code keep one of their own. Classes that are written in Python
+are replaced for the explored code alone; `datetime` stays itself, and asks the explorer's clock.
 """
 
 import base64
 import builtins
+import ctypes
 import datetime
+import gc
 import os
 import queue
 import random
@@ -134,33 +136,46 @@ class _Kind(type):
         return isinstance(thing, cls.__mro__[1])
 
 
-class _Datetime(datetime.datetime, metaclass=_Kind):
-    def __new__(cls, *args: Any, **options: Any) -> Any:
-        return datetime.datetime(*args, **options)
-
-    @classmethod
-    def now(cls, tz: Any = None) -> Any:
+def _now(usual: Any) -> Any:
+    def now(cls: Any, tz: Any = None) -> Any:
         keeper = timekeeper_here()
         if keeper is None:
-            return datetime.datetime.now(tz)
-        return datetime.datetime.fromtimestamp(keeper.time(), tz)
+            return usual.__get__(None, cls)(tz)
+        return cls.fromtimestamp(keeper.time(), tz)
 
-    @classmethod
-    def utcnow(cls) -> Any:
-        return cls.now(datetime.UTC).replace(tzinfo=None)
-
-    @classmethod
-    def today(cls) -> Any:
-        return cls.now()
+    return classmethod(now)
 
 
-class _Date(datetime.date, metaclass=_Kind):
-    def __new__(cls, *args: Any, **options: Any) -> Any:
-        return datetime.date(*args, **options)
+def _utcnow(usual: Any) -> Any:
+    def utcnow(cls: Any) -> Any:
+        keeper = timekeeper_here()
+        if keeper is None:
+            return usual.__get__(None, cls)()
+        return cls.fromtimestamp(keeper.time(), datetime.UTC).replace(tzinfo=None)
 
-    @classmethod
-    def today(cls) -> Any:
-        return _Datetime.now().date()
+    return classmethod(utcnow)
+
+
+@contextmanager
+def _datetime_held() -> Iterator[None]:
+    """Let the class itself ask the explorer's clock, as libraries and exact comparisons know no other.
+
+    Python lets nobody set an attribute of a class of C; what its dict holds is found all the same. `today`
+    asks `time.time`, which is replaced.
+    """
+    owner = datetime.datetime
+    (kept,) = gc.get_referents(vars(owner))
+    usual = {"now": kept["now"], "utcnow": kept["utcnow"]}
+
+    def put(methods: dict[str, Any]) -> None:
+        kept.update(methods)
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
+
+    put({"now": _now(usual["now"]), "utcnow": _utcnow(usual["utcnow"])})
+    try:
+        yield
+    finally:
+        put(usual)
 
 
 def _drawn(usual: Callable[..., Any], of: Callable[..., Any]) -> Callable[..., Any]:
@@ -296,7 +311,6 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
 if hasattr(os, "getrandom"):  # Linux
     _FUNCTIONS.append((os, {"getrandom": _drawn(os.getrandom, _urandom)}))
 _CLASSES: list[tuple[ModuleType, dict[str, Any]]] = [
-    (datetime, {"datetime": _Datetime, "date": _Date}),
     (random, {"Random": _Random, "SystemRandom": _SystemRandom}),
     (secrets, {"SystemRandom": _SystemRandom}),
     (threading, {"get_ident": _ident}),
@@ -344,6 +358,7 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
     """
     functions = list(functions)
     with ExitStack() as undo:
+        undo.enter_context(_datetime_held())
         found = undo.enter_context(Captured(functions, _OF_ITS_OWN))
         sites = [site for space in Namespaces(functions).own for site in _sites(space, _OF_ITS_OWN)]
         sites += _library_sites()
