@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from labsupport.errors import ImplementationError, InvalidSettingError
-from labsupport.explorer.clients.actor import Actor
+from labsupport.explorer.clients.actor import ENDS, Actor
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import Move, Taken
 from labsupport.explorer.report import Finding, Step
@@ -129,7 +129,11 @@ class Checker:
                 held = self._invariant(self._system.redis, self._system.db, *told)
         except AssertionError as error:
             return str(error).partition("\n")[0]
-        except Exception as error:
+        except ENDS:
+            raise
+        except BaseException as error:
+            if type(error).__name__ == "Failed":  # pytest.fail
+                return str(error).partition("\n")[0]
             if serial:
                 raise ImplementationError("The invariant", error) from error
             return f"What is left cannot be judged: {type(error).__name__}: {error}"
@@ -179,7 +183,7 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
     return steps
 
 
-def _raised(name: str, error: Exception) -> str:
+def _raised(name: str, error: BaseException) -> str:
     told = f"{name} raised {type(error).__name__}: {error}"
     if isinstance(error, UnicodeDecodeError):
         told += " (what is stored is no text; read it with decode_responses=False)"

@@ -15,6 +15,7 @@ from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor, CoroutineFoundError
 from labsupport.explorer.clients.guard import StepTimeout, foreign_use_noticed, watched
 from labsupport.explorer.clients.namespaces import Namespaces
+from labsupport.explorer.clients.own_locals import OwnLocals
 from labsupport.explorer.clients.stand_ins import standing_in
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move
@@ -230,11 +231,16 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.callback(random.setstate, self._chance)
         self.callback(search.adversary.dismiss)
         self.enter_context(search.system.one_core())
-        self.enter_context(engines_stepped())
+        watch = self.enter_context(engines_stepped())
         self.enter_context(foreign_use_noticed())
         self.enter_context(pools_stepped(search.system.wires))
         self.enter_context(async_pools_stepped(search.system.wires))
-        search.restart = self.enter_context(standing_in(self._functions)).restart
+        kept = self.enter_context(standing_in(self._functions))
+        search.restart = kept.restart
+        for connection in kept.connections:
+            watch(connection)
+        for actor in search.adversary.clients:
+            actor.locals = OwnLocals(kept.locals)
         adversary = search.adversary
         search.heed = self.enter_context(
             watched(lambda: adversary.moved, lambda: any(one.running for one in adversary.actors))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 __all__ = [
+    "ANY_KEY",
     "EVERYTHING",
     "NOTHING",
     "Effects",
@@ -16,6 +17,7 @@ __all__ = [
     "owner",
     "reads",
     "sql_effects",
+    "tables_named",
 ]
 
 Arguments = tuple[Any, ...]
@@ -28,10 +30,30 @@ _READS = frozenset(
     | {"XRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}
 )
 _SCRIPTED = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
-_TABLE = re.compile(r"\b(?:from|join|into|update|table)\s+([\w.\"]+)", re.IGNORECASE)
-_WRITING = re.compile(
-    r"\b(?:insert|update|delete|replace|create|drop|alter|truncate)\b", re.IGNORECASE
+_NAME = r'(?:"[^"]+"|\[\w+\]|`[^`]+`|[^\W\d]\w*)'
+_NAMES = re.compile(_NAME)
+_TABLE = re.compile(rf"\b(?:from|join|into|update|table)\s+({_NAME}(?:\.{_NAME})*)", re.IGNORECASE)
+_TARGET = re.compile(
+    rf"\b(?:into|update|delete\s+from)\s+(?:only\s+|or\s+\w+\s+)?({_NAME}(?:\.{_NAME})*)",
+    re.IGNORECASE,
 )
+_NO_CODE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\bdo\s+update\b", re.DOTALL | re.I)
+_CALL = re.compile(rf"({_NAME})\s*\(")
+_UNCLEAR = re.compile(r"\bfor\s+(?:no\s+key\s+|key\s+)?(?:update|share)\b|\$\$|\\", re.IGNORECASE)
+_CHANGES = re.compile(r"\b(?:insert|update|delete|into)\b|^\s*replace\b", re.IGNORECASE)
+# Statements that say all that they touch, and what stands before a "(" in them and touches nothing.
+_PLAIN = re.compile(r"\s*(?:select|insert|update|delete|replace|with|values)\b", re.IGNORECASE)
+_PURE = frozenset({
+    "abs", "all", "and", "any", "as", "avg", "between", "by", "case", "cast", "coalesce", "concat",
+    "conflict", "count", "datetime", "distinct", "else", "except", "exists", "filter", "from",
+    "greatest", "having", "ifnull", "in", "intersect", "is", "join", "json_array", "json_object",
+    "least", "length", "like", "limit", "lower", "max", "min", "not", "nullif", "numeric", "offset",
+    "on", "or", "over", "rank", "replace", "returning", "round", "row_number", "select", "set",
+    "strftime", "substr", "substring", "sum", "then", "total", "trim", "union", "upper", "using",
+    "values", "varchar", "when", "where",
+})  # fmt: skip
+ANY_KEY = "key:*"
+"""Stands for every key, in the effects of what may touch more than it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +68,8 @@ class Effects:
         """True when the order of the two steps may matter."""
         if self.everything or other.everything:
             return True
-        return bool(
-            self.writes & other.writes or self.writes & other.reads or self.reads & other.writes
-        )
+        touched = other.reads | other.writes
+        return _meet(self.writes, touched) or _meet(self.reads, other.writes)
 
     def __or__(self, other: "Effects") -> "Effects":
         return Effects(
@@ -56,6 +77,12 @@ class Effects:
             self.writes | other.writes,
             self.everything or other.everything,
         )
+
+
+def _meet(some: frozenset[str], others: frozenset[str]) -> bool:
+    if some and others and (ANY_KEY in some or ANY_KEY in others):
+        return True
+    return not some.isdisjoint(others)
 
 
 NOTHING = Effects()
@@ -86,13 +113,34 @@ def command_effects(
 
 
 def sql_effects(sql: str) -> Effects:
-    """Effects of one SQL statement, by the tables it names."""
-    tables = frozenset(f"table:{name.lower()}" for name in _TABLE.findall(sql))
-    if not tables:
+    """Effects of one SQL statement: it reads at the most what it mentions, and changes what it says.
+
+    A statement that calls a function may do anything, and so may one that is not known.
+    """
+    code = _NO_CODE.sub(" ", sql)
+    changed = _bare(_NAMES.findall(name)[-1] for name in _TARGET.findall(code))
+    called = _bare(_CALL.findall(code)) - _PURE - changed
+    if called or _UNCLEAR.search(sql) or not _PLAIN.match(code):
         return EVERYTHING
-    if _WRITING.search(sql):
-        return Effects(writes=tables)
-    return Effects(reads=tables)
+    if _CHANGES.search(code) and not changed:
+        return EVERYTHING
+    return Effects(_tables(_bare(_NAMES.findall(code)) - changed), _tables(changed))
+
+
+def _bare(names: Iterable[str]) -> set[str]:
+    return {name.translate(_QUOTES).lower() for name in names}
+
+
+def _tables(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(f"table:{name}" for name in names)
+
+
+_QUOTES = str.maketrans("", "", '"[]`')
+
+
+def tables_named(sql: str) -> set[str]:
+    """The tables that a statement names as such, without their quotes."""
+    return {name.lower() for name in _TABLE.findall(sql)}
 
 
 @dataclass(slots=True)

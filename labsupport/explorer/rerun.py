@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from labsupport.explorer.names import Names
-from labsupport.explorer.operations import Move, sql_effects
+from labsupport.explorer.operations import Move, tables_named
 from labsupport.explorer.report import Moment, Rerun, Step
 from labsupport.explorer.search import Ending, Search
 
@@ -19,8 +19,7 @@ def tables_of(steps: Iterable[Step]) -> list[str]:
     found: set[str] = set()
     for step in steps:
         if step.store == "database" and not step.own:
-            effects = sql_effects(step.label)
-            found |= {name.partition(":")[2] for name in effects.reads | effects.writes}
+            found |= tables_named(step.label)
     return sorted(name for name in found if re.fullmatch(r"\w+", name))
 
 

@@ -1,75 +1,190 @@
 """What the functions of two clients share in the memory of the process, where pruning cannot see it."""
 
+import dis
+import enum
 import functools
-from collections.abc import Callable, Mapping
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from labsupport.explorer.clients.namespaces import installed, names_of
 
 __all__ = ["shared_names"]
 
-_FIXED = (
-    int, float, complex, str, bytes, bool, tuple, frozenset, type(None), type, range, ModuleType,
-    FunctionType, BuiltinFunctionType, MethodType,
-)  # fmt: skip
+_CACHED = type(functools.cache(lambda: None))
+_FIXED = (int, float, complex, str, bytes, bool, type(None), range, slice, enum.Enum)
+# Libraries whose objects are made once and used by all; what they hold is in the stores.
+_FIXED_MODULES = re.compile(
+    r"_?(?:abc|contextvars|datetime|decimal|enum|fractions|labsupport|logging|operator|pathlib|re|redis"
+    r"|sqlalchemy|string|struct|types|typing|uuid|zoneinfo)\b"
+)
+_CHANGING = re.compile(
+    r"redis\.(?:asyncio\.)?lock\b|sqlalchemy\.(?:ext\.asyncio|orm)\.(?:scop|sess)"
+)
+_SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
+_BINDS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
 
 
 def shared_names(clients: Mapping[str, Callable[..., Any]]) -> list[str]:
-    """Names of the values that may change and that more than one client's function reaches, sorted."""
-    users: dict[int, set[str]] = {}
-    names: dict[int, str] = {}
-    for client, function in clients.items():
-        for name, value in _mutable(function).items():
-            users.setdefault(id(value), set()).add(client)
-            names.setdefault(id(value), name)
-    return sorted({names[at] for at, found in users.items() if len(found) > 1})
+    """Names of what may change and what more than one client's function reaches, sorted."""
+    reached = [_Reach(function) for function in clients.values()]
+    shared: set[str] = set()
+    for one in reached:
+        for other in reached:
+            if one is other:
+                continue
+            shared.update(one.values[at] for at in one.values.keys() & other.values.keys())
+            shared.update(name for at, name in one.bound.items() if at in other.variables)
+            for at in one.owners.keys() & other.owners.keys():
+                name, owner = one.owners[at]
+                if "setattr" in one.sets or any(_is_kept(owner, kept) for kept in one.sets):
+                    shared.add(name)
+    return sorted(shared)
 
 
-def _mutable(function: Callable[..., Any]) -> dict[str, Any]:
-    """The values that a function and those that it calls reach by a name, and that may change."""
-    found: dict[str, Any] = {}
-    seen: set[int] = set()
-    queue: list[Any] = [function]
-    while queue:
-        thing = queue.pop()
-        if id(thing) in seen:
-            continue
-        seen.add(id(thing))
+class _Reach:
+    """What a function, and those that it calls, may touch in the process's memory.
+
+    Args:
+        function: a client's.
+
+    Attributes:
+        values: names of what may change, by identity.
+        owners: classes, modules and functions whose attributes may be set, with their names.
+        sets: names of the attributes that the code sets on anything.
+        variables: global names and variables of outer functions that the code uses.
+        bound: those that it binds anew, with their names.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.values: dict[int, str] = {}
+        self.owners: dict[int, tuple[str, Any]] = {}
+        self.sets: set[str] = set()
+        self.variables: set[tuple[int, str]] = set()
+        self.bound: dict[tuple[int, str], str] = {}
+        self._seen: dict[int, Any] = {}
+        queue: list[tuple[str, Any]] = [("function", function)]
+        while queue:
+            name, thing = queue.pop()
+            if id(thing) not in self._seen:
+                self._seen[id(thing)] = thing
+                queue.extend(self._look(name, thing))
+
+    def _look(self, name: str, thing: Any) -> Iterator[tuple[str, Any]]:
+        """Note what a thing is, and say what else it leads to."""
         if isinstance(thing, functools.partial):
-            queue.append(thing.func)
-            continue
-        if isinstance(thing, MethodType):
-            queue.append(thing.__func__)
-            if _may_change(thing.__self__):
-                found[type(thing.__self__).__name__] = thing.__self__
-            continue
-        if not isinstance(thing, FunctionType) or installed(thing.__module__ or ""):
-            continue
-        for name, value in _names(thing):
-            if isinstance(value, FunctionType | MethodType | functools.partial):
-                queue.append(value)
-            elif _may_change(value):
-                found[name] = value
-    return found
+            yield from ((name, one) for one in (thing.func, *thing.args, *thing.keywords.values()))
+        elif isinstance(thing, MethodType):
+            yield from ((name, thing.__func__), (type(thing.__self__).__name__, thing.__self__))
+        elif isinstance(thing, staticmethod | classmethod):
+            yield name, thing.__func__
+        elif isinstance(thing, property):
+            yield from ((name, one) for one in (thing.fget, thing.fset, thing.fdel))
+        elif isinstance(thing, BuiltinFunctionType):
+            if not isinstance(thing.__self__, ModuleType):
+                yield name, thing.__self__
+        elif isinstance(thing, tuple | frozenset):
+            yield from ((name, one) for one in thing)
+        elif isinstance(thing, FunctionType):
+            yield from self._function(name, thing)
+        elif isinstance(thing, type):
+            if not installed(thing.__module__):
+                self.owners[id(thing)] = name, thing
+                yield from ((n, v) for n, v in vars(thing).items() if not _is_inner(n, v))
+                yield from ((base.__name__, base) for base in thing.__mro__[1:])
+        elif not isinstance(thing, ModuleType):
+            yield from self._instance(name, thing)
+
+    def _instance(self, name: str, thing: Any) -> Iterator[tuple[str, Any]]:
+        kind = type(thing)
+        if isinstance(thing, _CACHED):
+            yield name, thing.__wrapped__
+        if not _may_change(thing):
+            return
+        self.values[id(thing)] = name
+        if not installed(kind.__module__):
+            yield kind.__name__, kind
+            yield from getattr(thing, "__dict__", {}).items()
+
+    def _function(self, name: str, function: FunctionType) -> Iterator[tuple[str, Any]]:
+        module = function.__module__ or ""
+        if module.startswith("labsupport"):  # a check's own function: it encloses the learner's
+            yield from ((n, v) for n, v in _enclosed(function) if isinstance(v, _CODE))
+            return
+        if installed(module):
+            return
+        self.owners[id(function)] = name, function
+        names = set(names_of(function.__code__))
+        self._bindings(function, names)
+        yield from ((name, one) for one in function.__defaults__ or ())
+        yield from (function.__kwdefaults__ or {}).items()
+        yield from _enclosed(function)
+        for used in names:
+            value = function.__globals__.get(used, sys.modules.get(used))
+            if value is os and "environ" in names:
+                self.values[id(os.environ)] = "os.environ"
+            if isinstance(value, ModuleType) and not installed(value.__name__, value):
+                self.owners[id(value)] = used, value
+                yield from ((n, vars(value)[n]) for n in names if n in vars(value))
+            else:
+                yield used, value
+
+    def _bindings(self, function: FunctionType, names: set[str]) -> None:
+        sets, binds = _changes(function.__code__)
+        self.sets |= sets | (names & {"setattr", "delattr"})
+        here = id(function.__globals__)
+        self.variables.update((here, name) for name in names)
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        self.variables.update((id(cell), name) for name, cell in cells.items())
+        for name in binds:
+            at = id(cells[name]) if name in cells else here
+            self.bound[at, name] = name
 
 
-def _names(function: FunctionType) -> list[tuple[str, Any]]:
-    known = [
-        (name, function.__globals__[name])
-        for name in names_of(function.__code__)
-        if name in function.__globals__
-    ]
+_CODE = (FunctionType, MethodType, functools.partial, type)
+
+
+def _enclosed(function: FunctionType) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
-            known.append((name, cell.cell_contents))
+            yield name, cell.cell_contents
         except ValueError:  # not yet assigned
             continue
-    return known
+
+
+@functools.lru_cache(maxsize=4096)
+def _changes(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The attributes that code sets, and the names outside of it that it binds anew."""
+    sets, binds = set(), set()
+    for one in dis.get_instructions(code):
+        if one.opname in _SETS:
+            sets.add(one.argval)
+        elif one.opname in _BINDS and one.argval not in code.co_cellvars:
+            binds.add(one.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            more, outer = _changes(inner)
+            sets |= more
+            binds |= outer - set(code.co_cellvars)
+    return frozenset(sets), frozenset(binds)
+
+
+def _is_kept(owner: Any, name: str) -> bool:
+    """Whether a class, module or function itself keeps an attribute; a descriptor's are its objects'."""
+    return name in vars(owner) and not hasattr(vars(owner)[name], "__set__")
+
+
+def _is_inner(name: str, value: Any) -> bool:
+    """Whether it is what Python, or a library, keeps in a class for itself."""
+    return name.startswith("_") and name.endswith("_") and not isinstance(value, FunctionType)
 
 
 def _may_change(value: Any) -> bool:
-    if isinstance(value, _FIXED):
-        return False
     kind = type(value)
-    return kind.__module__ in {"builtins", "collections"} or not installed(kind.__module__)
+    frozen = getattr(getattr(kind, "__dataclass_params__", None), "frozen", False)
+    if isinstance(value, _FIXED) or frozen:
+        return False
+    return not _FIXED_MODULES.match(kind.__module__) or bool(_CHANGING.match(kind.__module__))

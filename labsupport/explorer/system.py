@@ -15,8 +15,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from labsupport.errors import InvalidSettingError
 from labsupport.explorer.clients.direct_redis import DirectRedis, Wiring, note_times
-from labsupport.explorer.clients.scripts import Scripts
-from labsupport.explorer.clients.server_time import IdleTimes
+from labsupport.explorer.clients.scripts import Scripts, names_its_keys
+from labsupport.explorer.clients.server_time import IdleTimes, word
 from labsupport.explorer.clients.sql_steps import SqlSteps
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
@@ -267,6 +267,7 @@ class System:
         self.wires.restart()
         self.forget_libraries()
         self._wiring.draws.clear()
+        self._wiring.scripts.restart()
         self.redis.raw(*self._empty)
         self._testbed.restore()
         self.clock.restart()
@@ -342,15 +343,32 @@ class System:
         return str(self.redis.raw("EVALSHA", self._state, 0))
 
     def keys_of(self, args: tuple[Any, ...]) -> list[tuple[str, list[str]]]:
-        """The keys of a command and what it does to each, as the server sees it."""
+        """The keys of a command and what it does to each, as the server sees it.
+
+        Where it may touch more than those, `*` is one of them, or there is none.
+        """
         known = self._keys.get(args)
         if known is None:
             try:
                 found = self.redis.raw("COMMAND", "GETKEYSANDFLAGS", *args)
             except ResponseError:  # the command has no keys
                 found = []
-            known = self._keys[args] = [(str(key), list(flags)) for key, flags in found]
+            known = [(str(key), list(flags)) for key, flags in found]
+            if self._reaches_further(args):
+                reads = word(args[0]).endswith("_RO") or word(args[0]) == "SORT"
+                known = [*known, ("*", ["RO"])] if reads else []
+            self._keys[args] = known
         return known
+
+    def _reaches_further(self, args: tuple[Any, ...]) -> bool:
+        """Whether a command may touch keys that it does not name."""
+        name = word(args[0])
+        if name in {"SORT", "SORT_RO"}:
+            return not {"BY", "GET"}.isdisjoint(map(word, args[2:]))
+        if name.startswith("EVAL"):
+            text = self._wiring.scripts.text(args[1]) if name.startswith("EVALSHA") else args[1]
+            return not names_its_keys(text.decode() if isinstance(text, bytes) else str(text))
+        return name.startswith("FCALL")
 
     def no_op(self, operation: Operation) -> bool:
         """True when a step that was taken changed nothing: it only read, or it was refused."""

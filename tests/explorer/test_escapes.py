@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import cProfile
 import functools
+import hashlib
 import os
+import queue
+import select
 import signal
 import socket
 import sqlite3
@@ -13,6 +16,8 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+from signal import alarm as early_alarm
 
 import psycopg
 import pytest
@@ -21,10 +26,19 @@ import redis.asyncio as aredis
 import sqlalchemy as sa
 from greenlet import greenlet
 from redis.cluster import ClusterNode
+from redis.sentinel import Sentinel
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    scoped_session,
+    sessionmaker,
+)
 
 from labsupport import explore
+from labsupport.database import open_shop
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients import guard
 from labsupport.explorer.clock import START
@@ -138,6 +152,11 @@ async def asynchronous_engine(redis, db):
         await connection.execute(sa.text("SELECT 1"))
 
 
+def reads_from_a_replica(redis, db):
+    redis.ping()
+    Sentinel([("localhost", 26379)]).slave_for("main").get("n")
+
+
 ESCAPES = {
     thread: "starts a thread",
     pool_of_threads: "starts a thread",
@@ -157,6 +176,7 @@ ESCAPES = {
     other_greenlet: "used outside its function",
     psycopg_by_itself: "psycopg by itself",
     thread_of_a_loop: "starts a thread",
+    reads_from_a_replica: "reads from a replica",
     asynchronous_engine: r"uses an engine of postgresql\+asyncpg",
 }
 
@@ -299,6 +319,157 @@ class TestRefused:
             explore({"a": count}, given=lambda r, d: r.flushall(), invariant=always)
         with pytest.raises(LabError, match="CONFIG SET reaches beyond"):
             explore({"a": count}, invariant=lambda r, d: r.config_set("maxmemory", 1))
+
+    @pytest.mark.parametrize("way", ["executor", "loop", "pool", "queue", "event"])
+    def test_a_thread_that_was_there_before(self, way):
+        """Work that is handed to it would go where nobody sees it; who swallows the refusal hides nothing."""
+        work, woken, over = queue.Queue(), threading.Event(), threading.Event()
+        threads = [threading.Thread(target=work.get), threading.Thread(target=woken.wait)]
+        for one in threads:
+            one.start()
+        with ThreadPoolExecutor(1) as executor, ThreadPool(1) as pool:
+            executor.submit(len, "").result()
+            ways = {
+                "executor": lambda: executor.submit(over.set),
+                "pool": lambda: pool.apply_async(over.set),
+                "queue": lambda: work.put(over.set),
+                "event": woken.set,
+            }
+
+            def client(redis, db):
+                redis.ping()
+                with contextlib.suppress(BaseException):
+                    ways[way]()
+
+            async def looping(redis, db):
+                await redis.ping()
+                with contextlib.suppress(BaseException):
+                    await asyncio.get_running_loop().run_in_executor(executor, over.set)
+
+            with pytest.raises(NotSteppableError, match="hands work to one"):
+                explore({"a": looping if way == "loop" else client}, invariant=always)
+            assert not over.is_set()
+            work.put(None)
+            woken.set()
+        for one in threads:
+            one.join()
+
+    def test_a_queue_within_one_client(self):
+        """Nobody else waits for it: it is a list."""
+
+        def client(redis, db):
+            jobs = queue.Queue()
+            jobs.put(redis.incr("n"))
+            redis.incrby("n", jobs.get(timeout=1))
+
+        report = explore({"a": client}, invariant=lambda redis, db: redis.get("n") == "2")
+        report.check()
+
+    @pytest.mark.parametrize(
+        "escape",
+        [
+            lambda: signal.alarm(1),
+            lambda: signal.setitimer(signal.ITIMER_REAL, 0.001),
+            lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN),
+            lambda: early_alarm(1),
+        ],
+    )
+    def test_a_signal_to_come(self, escape):
+        """An alarm would go off by the machine's clock, and it is the explorer's own watch."""
+        handler = signal.getsignal(signal.SIGALRM)
+
+        def client(redis, db):
+            redis.ping()
+            with contextlib.suppress(BaseException):
+                escape()
+
+        with pytest.raises(NotSteppableError, match="has a signal interrupt it"):
+            explore({"a": client}, invariant=always)
+        assert signal.getsignal(signal.SIGALRM) is handler
+        assert signal.alarm(0) == 0
+
+    def test_a_wait_for_another_thread(self):
+        """It is refused at once, and not when the explorer's patience is over."""
+
+        def client(redis, db):
+            redis.ping()
+            threading.Event().wait()
+
+        begin = time.monotonic()
+        with pytest.raises(NotSteppableError, match="waits for another thread"):
+            explore({"a": client}, invariant=always)
+        assert time.monotonic() - begin < guard.PATIENCE_SECONDS / 2
+
+    @pytest.mark.parametrize("way", ["event", "queue", "semaphore", "select", "condition"])
+    def test_a_wait_that_ends_by_itself(self, way):
+        """A wait with a timeout is a sleep of the client's: it takes no time of the machine's."""
+
+        def waits():
+            if way == "event":
+                return threading.Event().wait(60)
+            if way == "semaphore":
+                return threading.Semaphore(0).acquire(timeout=60)
+            if way == "select":
+                return bool(select.select([], [], [], 60)[0])
+            if way == "condition":
+                condition = threading.Condition()
+                with condition:
+                    return condition.wait_for(lambda: False, timeout=60)
+            with contextlib.suppress(queue.Empty):
+                return queue.Queue().get(timeout=60)
+            return False
+
+        def client(redis, db):
+            before = time.time()
+            redis.ping()
+            assert not waits()
+            redis.set("slept", round(time.time() - before))
+
+        begin = time.monotonic()
+        report = explore({"a": client}, invariant=lambda redis, db: redis.get("slept") == "60")
+        report.check()
+        assert time.monotonic() - begin < 30
+
+    @pytest.mark.parametrize("way", ["raw", "driver", "cursor", "opened before", "the lab's"])
+    def test_statements_past_sqlalchemy(self, way, tmp_path):
+        """A driver's connection, from a pool or not, runs no statement that is no step."""
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+        before = sqlite3.connect(tmp_path / "a.db")
+        before.execute("CREATE TABLE products (id, stock)")
+        shop = open_shop()
+
+        def client(redis, db):
+            redis.ping()
+            with engine.connect() as connection, contextlib.suppress(BaseException):
+                connection.exec_driver_sql("SELECT 1")
+                run = {
+                    "raw": lambda sql: engine.raw_connection().cursor().execute(sql),
+                    "driver": lambda sql: connection.connection.driver_connection.execute(sql),
+                    "cursor": lambda sql: connection.connection.cursor().execute(sql),
+                    "opened before": lambda sql: before.execute(sql),
+                    "the lab's": lambda sql: shop.execute(sql),
+                }[way]
+                run("UPDATE products SET stock = 1 WHERE id = 1")
+
+        with contextlib.closing(shop), contextlib.closing(before):
+            with pytest.raises(NotSteppableError, match="driver by itself"):
+                explore({"a": client, "b": count}, invariant=always)
+            before.execute("SELECT 1")  # nothing is left of the watch
+        engine.dispose()
+
+    def test_what_sqlalchemy_itself_asks_the_driver(self, tmp_path):
+        """Its pings, its resets and its pragmas are no steps, and no reason to refuse."""
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}", pool_pre_ping=True)
+
+        def client(redis, db):
+            with engine.connect() as connection:
+                level = connection.execution_options(isolation_level="READ UNCOMMITTED")
+                redis.set("one", level.exec_driver_sql("SELECT 1").scalar())
+
+        report = explore({"a": client, "b": client}, invariant=lambda r, d: r.get("one") == "1")
+        report.check()
+        assert report.interleavings == 6
+        engine.dispose()
 
     def test_a_lock_of_the_process(self, monkeypatch):
         """A function that waits for a lock of the process is ended, and told, in the time it has."""
@@ -450,6 +621,101 @@ class TestStepped:
 
         report = explore({"a": client, "b": count}, invariant=lambda r, d: not r.exists("a"))
         assert (report.interleavings, report.violations) == (3, 0)
+
+
+LOCAL = threading.local()
+LOCK = redis_py.Redis().lock("l", timeout=10)
+
+
+class TestEachClientIsAThread:
+    def test_what_a_thread_keeps_is_its_own(self):
+        """`threading.local` and the number of the thread are each client's; a run begins with nothing."""
+        LOCAL.mine = "the test's"
+
+        def client(redis, db):
+            assert not hasattr(LOCAL, "mine")
+            LOCAL.mine = redis.incr("id")
+            redis.ping()
+            return LOCAL.mine, threading.get_ident()
+
+        def apart(redis, db, told):
+            return all(len(set(values)) == 2 for values in zip(*told.values(), strict=True))
+
+        explore({"a": client, "b": client}, invariant=apart).check()
+        assert LOCAL.mine == "the test's"
+
+    def test_a_lock_that_keeps_its_token_so(self):
+        """redis-py's, made once for all threads."""
+
+        def client(redis, db):
+            if LOCK.acquire(blocking=False):
+                redis.incr("inside")
+                LOCK.release()
+
+        report = explore({"a": client, "b": client}, invariant=lambda r, d: not r.exists("l"))
+        report.check()
+
+    def test_a_scoped_session(self, tmp_path):
+        """One client's ROLLBACK undoes nothing of another's."""
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER)")
+        scoped = scoped_session(sessionmaker(engine))
+
+        def given(redis, db):
+            with engine.begin() as connection:
+                connection.exec_driver_sql("DELETE FROM t")
+                connection.exec_driver_sql("INSERT INTO t VALUES (1, 0)")
+
+        def adds(pieces, end):
+            def client(redis, db):
+                scoped().execute(sa.text(f"UPDATE t SET n = n + {pieces}"))
+                redis.ping()
+                getattr(scoped(), end)()
+                scoped.remove()
+
+            return client
+
+        def ten(redis, db):
+            with engine.connect() as connection:
+                return connection.exec_driver_sql("SELECT n FROM t").scalar() == 10
+
+        report = explore(
+            {"a": adds(1, "rollback"), "b": adds(10, "commit")}, given=given, invariant=ten
+        )
+        report.check()
+        engine.dispose()
+
+
+class TestScripts:
+    TEXT = "return redis.call('INCR', KEYS[1])"
+
+    def test_a_script_that_nobody_has_loaded_yet(self):
+        """What an earlier order has loaded is not known in a later one."""
+        digest = hashlib.sha1(self.TEXT.encode(), usedforsecurity=False).hexdigest()
+
+        def loads(redis, db):
+            redis.ping()
+            assert redis.script_load(self.TEXT) == digest
+
+        report = explore(
+            {"a": loads, "b": lambda redis, db: redis.evalsha(digest, 1, "n")}, invariant=always
+        )
+        assert report.violations == 1
+        assert "NoScriptError" in report.findings[0].reason
+
+    def test_a_script_that_loads_itself(self):
+        """redis-py's `register_script` loads it when it is not there, and EVAL leaves it there."""
+        digest = hashlib.sha1(self.TEXT.encode(), usedforsecurity=False).hexdigest()
+
+        def client(redis, db):
+            redis.register_script(self.TEXT)(["n"])
+            redis.eval(self.TEXT, 1, "n")
+            redis.evalsha(digest.encode(), 1, "n")
+
+        report = explore({"a": client, "b": client}, invariant=lambda r, d: r.get("n") == "6")
+        report.check()
+        assert report.interleavings == 20
 
 
 class TestNothingOutlivesARun:

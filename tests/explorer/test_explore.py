@@ -782,6 +782,52 @@ class TestWaiting:
         assert report.violations == 0
 
 
+class Stop(BaseException):
+    pass
+
+
+class TestErrorsThatAreNoException:
+    """A BaseException of the code's own is an error like any other, and a finding."""
+
+    @pytest.mark.parametrize(
+        "stop",
+        [lambda: _raise(Stop("two")), lambda: pytest.fail("two")],
+        ids=["its own", "pytest.fail"],
+    )
+    def test_in_a_client(self, stop):
+        def client(redis, db):
+            n = redis.incr("n")
+            if redis.get("n") != str(n):
+                stop()
+
+        report = explore({"a": client, "b": lambda r, d: r.incr("n")}, invariant=always)
+        assert report.violations == 1
+        assert report.findings[0].kind == "raised"
+        assert "two" in report.findings[0].reason
+
+    def test_a_coroutine_that_is_cancelled(self):
+        async def client(redis, db):
+            n = await redis.incr("n")
+            if await redis.get("n") != str(n):
+                raise asyncio.CancelledError
+
+        report = explore({"a": client, "b": lambda r, d: r.incr("n")}, invariant=always)
+        assert report.violations == 1
+
+    def test_in_the_invariant(self):
+        def both(redis, db):
+            if redis.get("n") != "2":
+                pytest.fail("One visit is lost")
+            return True
+
+        report = explore({"a": lost_update, "b": lost_update}, invariant=both)
+        assert report.findings[0].reason == "One visit is lost"
+
+
+def _raise(error):
+    raise error
+
+
 class TestPruning:
     def test_commuting_steps_have_one_order(self):
         """Clients that touch different keys and tables have one class of orders."""

@@ -10,10 +10,19 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients.loops import Loops
+from labsupport.explorer.clients.own_locals import OwnLocals
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Operation
 
-__all__ = ["Actor", "CoroutineFoundError", "DatabaseSeat", "RedisSeat", "actor_here"]
+__all__ = [
+    "ENDS",
+    "Actor",
+    "CoroutineFoundError",
+    "DatabaseSeat",
+    "RedisSeat",
+    "StepTimeout",
+    "actor_here",
+]
 
 _MAX_REFUSALS = 100
 
@@ -59,6 +68,14 @@ def actor_here() -> "Actor | None":
     return None
 
 
+class StepTimeout(BaseException):
+    """Raised inside a client that takes no step for too long."""
+
+
+ENDS = (KeyboardInterrupt, GreenletExit, StepTimeout)
+"""What is no error of the explored code's, though it is raised inside."""
+
+
 class CoroutineFoundError(NotSteppableError):
     """A function that was taken for a plain one returns a coroutine."""
 
@@ -93,6 +110,7 @@ class Actor:
         timed: True once it has waited with a timeout.
         trusted: above 0 while the explorer's own code opens a connection for it.
         connecting: True while SQLAlchemy makes a connection ready for it, which is no step.
+        locals: what it keeps in `threading.local`.
     """
 
     def __init__(
@@ -120,6 +138,7 @@ class Actor:
         self.read_twice = self.timed = False
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
+        self.locals = OwnLocals(())
         self.reset()
 
     @contextmanager
@@ -136,7 +155,7 @@ class Actor:
         self.pending: Operation | None = None
         self.last: Operation | None = None
         self.returned: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.done = False
         self.crashed = False
         self.busy = False
@@ -155,6 +174,7 @@ class Actor:
         self._refused = 0
         self._loops = Loops(self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
+        self.locals.restart()
         self._drop_others()
 
     def seen_moving(self) -> None:
@@ -172,14 +192,20 @@ class Actor:
         assert self._greenlet is not None
         self._resting = False
         self._greenlet.gr_context = None  # nor does a run know the context variables of another
-        self.clock.machine.resume()
-        self._greenlet.switch()
+        self._enter(self._greenlet.switch)
 
     def proceed(self) -> None:
         """Take the pending step, and run up to the next one."""
         assert self._greenlet is not None
+        self._enter(self._greenlet.switch)
+
+    def _enter(self, switch: Callable[..., Any], *error: type[BaseException]) -> None:
         self.clock.machine.resume()
-        self._greenlet.switch()
+        self.locals.swap()
+        try:
+            switch(*error)
+        finally:
+            self.locals.swap()
 
     @property
     def live(self) -> bool:
@@ -235,7 +261,7 @@ class Actor:
             return
         stuck = self.waiting is not None
         self.crashed = True
-        self._greenlet.throw(GreenletExit)
+        self._enter(self._greenlet.throw, GreenletExit)
         if stuck:
             self.redis.drop()
         self._drop_database()
@@ -436,8 +462,6 @@ class Actor:
                     f"The client {self.name!r} returned a coroutine that nobody awaits.",
                     "Give a coroutine function to explore, or a function that returns what it awaited.",
                 )
-        except Exception as error:
-            self.error = error
         except GeneratorExit:  # a `finally` that awaits, after a crash in a step that does not
             if not self.crashed:
                 raise
@@ -447,6 +471,10 @@ class Actor:
                     f"The client {self.name!r} ended the process (sys.exit).",
                     "Raise an error of its own, or return; `crashes=` lets a client crash.",
                 )
+        except ENDS:
+            raise
+        except BaseException as error:
+            self.error = error
         finally:
             self.pending = None
             self.done = True

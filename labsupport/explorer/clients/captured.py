@@ -1,8 +1,11 @@
 """What explored code keeps of clocks and of chance: defaults, closures, attributes, containers, partials."""
 
+import datetime
 import functools
 import random
+import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType, ModuleType
@@ -13,6 +16,8 @@ from labsupport.explorer.clients.namespaces import installed, names_of
 
 __all__ = ["Captured", "stand_in_for"]
 
+_PRESENT = frozenset({"now", "today", "utcnow"})
+_REGISTRY = "ThreadLocalRegistry"  # of a scoped_session of SQLAlchemy's
 _MOST_VALUES = 1_000  # of a container; longer ones hold data, and are looked at, but not into
 
 
@@ -23,6 +28,10 @@ class Captured(ExitStack):
         functions: where to begin; all that they reach is looked at.
         stand_ins: by the identity of what each stands for.
 
+    Attributes:
+        connections: those to SQLite that were found.
+        locals: those of threads.
+
     Raises:
         NotSteppableError: a tuple keeps one, and cannot be changed.
     """
@@ -31,6 +40,8 @@ class Captured(ExitStack):
         super().__init__()
         self._functions = list(functions)
         self._stand_ins = stand_ins
+        self.connections: list[sqlite3.Connection] = []
+        self.locals: list[threading.local] = []
         self._chance: list[
             tuple[Callable[[Any], object], Any]
         ] = []  # how to set a state, and which
@@ -158,6 +169,13 @@ class Captured(ExitStack):
         elif kind.__module__ == "numpy.random._generator":
             bits = thing.bit_generator
             self._draws(functools.partial(setattr, bits, "state"), bits.state)
+        elif isinstance(thing, sqlite3.Connection):
+            self.connections.append(thing)
+        elif isinstance(thing, sqlite3.Cursor):
+            self.connections.append(thing.connection)
+        elif isinstance(thing, threading.local):
+            self.locals.append(thing)
+            return []
         if kind.__module__ == "sqlalchemy.sql.schema" and kind.__name__ == "Table":
             return self._table(thing)
         if isinstance(thing, MappingProxyType) or kind.__module__ == "builtins":
@@ -168,9 +186,16 @@ class Captured(ExitStack):
             return []
         found = self._items(kept, list(kept.items())) if isinstance(kept, dict) else []
         if kind.__module__.startswith("labsupport"):
-            return [one for one in found if isinstance(one, FunctionType | MethodType)]
-        if installed(kind.__module__):
-            return []
+            return [one for one in found if _may_lead_out(one)]
+        if installed(
+            kind.__module__
+        ):  # a lock of redis-py's keeps its token so, a scoped_session itself
+            found += [thing.registry] if kind.__name__ == _REGISTRY else []
+            return [
+                one
+                for one in found
+                if isinstance(one, threading.local) or type(one).__name__ == _REGISTRY
+            ]
         for slot in (name for one in kind.__mro__ for name in getattr(one, "__slots__", ())):
             value = getattr(thing, slot, None)
             if self._has(value):
@@ -191,17 +216,24 @@ class Captured(ExitStack):
 
 
 def stand_in_for(value: Any, stand_ins: dict[int, Any]) -> Any:
-    """What stands for a value, or for the class that it is a method of; else the value itself.
+    """What stands for a value; what `datetime.now` was bound to asks for it again. Else the value itself.
 
     Args:
         value: of any kind.
         stand_ins: by the identity of what each stands for.
     """
-    found = stand_ins.get(id(value))
-    if found is None and isinstance(value, BuiltinMethodType) and isinstance(value.__self__, type):
-        owner = stand_ins.get(id(value.__self__))  # datetime.now, bound once, asks no name again
-        found = None if owner is None else getattr(owner, value.__name__)
-    return value if found is None else found
+    owner = getattr(value, "__self__", None) if isinstance(value, BuiltinMethodType) else None
+    if isinstance(owner, type) and issubclass(owner, datetime.date) and value.__name__ in _PRESENT:
+        name = value.__name__
+        return lambda *args, **options: getattr(owner, name)(*args, **options)
+    return stand_ins.get(id(value), value)
+
+
+def _may_lead_out(kept: Any) -> bool:
+    """Whether what the lab's own objects keep is the learner's, or a database that no client is handed."""
+    return isinstance(
+        kept, FunctionType | MethodType | sqlite3.Connection
+    ) or "labsupport.database" in (type(kept).__module__, type(kept).__module__.rpartition(".")[0])
 
 
 def _put_back(container: Any, key: Any, value: Any, stand_in: Any) -> None:

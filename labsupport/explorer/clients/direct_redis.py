@@ -4,12 +4,14 @@ import functools
 import hashlib
 import itertools
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis
 from redis.client import Pipeline
+from redis.commands.core import AsyncScript, Script
 from redis.exceptions import NoScriptError, ResponseError
 
 from labsupport.errors import NotSteppableError
@@ -173,8 +175,8 @@ class DirectRedis(redis.Redis):
             if second == "LOAD":
                 return True, scripts.load(digests[0])
             raise refused(f"SCRIPT {second}")
-        if first in {"EVALSHA", "EVALSHA_RO"} and args[1] not in scripts:
-            raise NoScriptError("No matching script.")
+        if first.startswith("EVALSHA") and args[1] not in scripts and _loads_it_then():
+            raise NoScriptError("No matching script.")  # which is no step
         return False, None
 
     def send(self, args: tuple[Any, ...], **options: Any) -> Any:
@@ -287,6 +289,17 @@ class DirectPipeline(Pipeline):
         if raise_on_error:  # here, as the commands that redis-py would name are the changed ones
             self.raise_first_error(commands, told)
         return told
+
+
+def _loads_it_then() -> bool:
+    """Whether it is redis-py's Script that asks: it loads what is not there, and asks again."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and frame.f_code not in _SCRIPT_CALLS:
+        frame = frame.f_back
+    return frame is not None
+
+
+_SCRIPT_CALLS = (Script.__call__.__code__, AsyncScript.__call__.__code__)
 
 
 def transmit(wire: Any, args: tuple[Any, ...]) -> None:

@@ -12,9 +12,17 @@ from types import FrameType
 from typing import Any
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.actor import actor_here
+from labsupport.explorer.clients.actor import StepTimeout, actor_here
+from labsupport.explorer.clients.namespaces import installed
 
-__all__ = ["PATIENCE_SECONDS", "StepTimeout", "foreign_use_noticed", "watched"]
+__all__ = [
+    "PATIENCE_SECONDS",
+    "StepTimeout",
+    "foreign_use_noticed",
+    "note_statement",
+    "refusing",
+    "watched",
+]
 
 PATIENCE_SECONDS = 10.0
 """A step that takes longer has no command in it: it loops, or waits for something outside."""
@@ -25,8 +33,7 @@ _LOOKS = 10  # in that time
 _GRACE_SECONDS = 0.5  # so long an interrupt waits for the end of a step
 
 
-class StepTimeout(BaseException):
-    """Raised inside a client that takes no step for too long."""
+_setitimer = signal.setitimer  # its own, whatever a client is refused
 
 
 @contextmanager
@@ -38,35 +45,129 @@ def foreign_use_noticed() -> Iterator[None]:
     """
     replaced: list[tuple[Any, str, Any]] = []
 
-    def watch(owner: Any, name: str, what: str) -> None:
-        usual = getattr(owner, name)
+    def replace(owner: Any, name: str, other: Callable[[Any], Any]) -> None:
+        replaced.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, other(getattr(owner, name)))
 
-        @functools.wraps(usual)
-        def checked(self: Any, *args: Any, **options: Any) -> Any:
-            actor = actor_here()
-            if actor is not None and actor.fault is None and not actor.trusted:
-                actor.fault = NotSteppableError(
-                    f"The client {actor.name!r} {what}; the explorer cannot order its steps.",
-                    "Use redis-py's clients, the db of the function or an SQLAlchemy engine, in one thread.",
-                )
-                raise actor.fault  # before the call is made
-            return usual(self, *args, **options)
-
-        replaced.append((owner, name, usual))
-        setattr(owner, name, checked)
+    def watch(
+        owner: Any, name: str, what: str, unless: Callable[..., bool] = lambda *_: False
+    ) -> None:
+        replace(owner, name, lambda usual: refusing(usual, what, unless))
 
     try:
         watch(threading.Thread, "start", "starts a thread of its own")
+        for module, owner, name in _POOLS:
+            if module in sys.modules:
+                watch(getattr(sys.modules[module], owner), name, _HANDS_OVER)
+        watch(threading.Condition, "notify", _HANDS_OVER, _wakes_nobody)
+        replace(threading.Condition, "wait", _waiting)
         psycopg = sys.modules.get("psycopg")
         if psycopg is not None:  # its connections are libpq's: no audit event tells of them
             by_itself = "uses psycopg by itself"
             watch(psycopg.generators, "connect", by_itself)
-            watch(psycopg.Cursor, "execute", by_itself)
+            for owner, name in _PSYCOPG:
+                watch(getattr(psycopg, owner), name, by_itself, _is_by_sqlalchemy)
         _audit()
         yield
     finally:
         for owner, name, usual in reversed(replaced):
             setattr(owner, name, usual)
+
+
+def refusing(
+    usual: Callable[..., Any], what: str, unless: Callable[..., bool] = lambda *_: False
+) -> Callable[..., Any]:
+    """What a client is refused, and everybody else may call.
+
+    Args:
+        usual: a function, or a method.
+        what: what a client that calls it does.
+        unless: called with the arguments; True where it does not.
+    """
+
+    @functools.wraps(usual)
+    def checked(*args: Any, **options: Any) -> Any:
+        actor = actor_here()
+        mine = actor is not None and actor.fault is None and not actor.trusted
+        if actor is not None and mine and not unless(*args):
+            actor.fault = NotSteppableError(
+                f"The client {actor.name!r} {what}; the explorer cannot order its steps.",
+                "Use redis-py's clients, the db of the function or an SQLAlchemy engine, in one thread.",
+            )
+            raise actor.fault  # before the call is made
+        return usual(*args, **options)
+
+    return checked
+
+
+_HANDS_OVER = "starts a thread, or hands work to one"
+_POOLS = (
+    ("concurrent.futures.thread", "ThreadPoolExecutor", "submit"),
+    ("concurrent.futures.process", "ProcessPoolExecutor", "submit"),
+    ("multiprocessing.pool", "Pool", "_check_running"),
+)
+_SYNCHRONIZING = frozenset({"labsupport", "queue", "threading"})
+
+
+def _wakes_nobody(condition: Any, *_: Any) -> bool:
+    """Whether no thread waits for a condition (a queue, an event), or it is a library's own thread."""
+    return not condition._waiters or installed(_caller(_SYNCHRONIZING))
+
+
+def _waiting(usual: Callable[..., Any]) -> Callable[..., Any]:
+    """A client that waits for a while sleeps; nobody but another thread could end it."""
+    endless = refusing(usual, "waits for another thread")
+
+    def wait(condition: Any, timeout: float | None = None) -> Any:
+        actor = actor_here()
+        if actor is None or actor.trusted or timeout is None:
+            return endless(condition, timeout)
+        held = condition._release_save()
+        try:
+            actor.sleep(max(timeout, 0.0))
+        finally:
+            condition._acquire_restore(held)
+        return False
+
+    return wait
+
+
+def _caller(between: frozenset[str]) -> str:
+    """The module of the code that called, past those of some packages."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__"))
+        if name.partition(".")[0] not in between:
+            return name
+        frame = frame.f_back
+    return ""
+
+
+_PSYCOPG = (
+    *(("Cursor", name) for name in ("execute", "executemany", "stream", "copy")),
+    *(("AsyncCursor", name) for name in ("execute", "executemany", "stream", "copy")),
+    ("ServerCursor", "execute"), ("AsyncServerCursor", "execute"),
+    ("Connection", "commit"), ("AsyncConnection", "commit"),
+)  # fmt: skip
+_BETWEEN = frozenset({"contextlib", "labsupport", "psycopg"})
+
+
+def _is_by_sqlalchemy(*_: Any) -> bool:
+    """Whether it is SQLAlchemy that uses the driver: its events tell of what is a step."""
+    return _caller(_BETWEEN).partition(".")[0] == "sqlalchemy"
+
+
+def note_statement(sql: str) -> None:
+    """What an SQLite connection calls before each statement: it may go past the explorer's steps."""
+    actor = actor_here()
+    if actor is None or actor.fault is not None or actor.trusted or actor.crashed:
+        return
+    if sql.strip() != "BEGIN" and not _is_by_sqlalchemy():  # that is sqlite3's, and another comes
+        actor.fault = NotSteppableError(
+            f"The client {actor.name!r} uses the driver by itself ({' '.join(sql.split())[:60]}); the "
+            "explorer cannot order its steps.",
+            "Use the db of the function, or SQLAlchemy's connection.execute(…) or .exec_driver_sql(…).",
+        )
 
 
 _FOREIGN = {
@@ -184,7 +285,7 @@ def _by_signal(patience: _Patience) -> Iterator[Callable[[], None]]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal seen, interrupted
         seen, interrupted = patience.progress(), True
-        signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS, _GRACE_SECONDS)
+        _setitimer(signal.ITIMER_REAL, _GRACE_SECONDS, _GRACE_SECONDS)
 
     def heed() -> None:
         if interrupted:

@@ -5,6 +5,7 @@ In front of a script stands a `redis` of its own, whose `call` does what
 moment comes as one more ARGV, which the script does not see.
 """
 
+import functools
 import hashlib
 import re
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from labsupport.explorer.clients.server_time import IDLE_BASE_MS, IDLE_SCALE
 from labsupport.explorer.clock import START
 
-__all__ = ["BEYOND", "Scripts"]
+__all__ = ["BEYOND", "Scripts", "names_its_keys"]
 
 # One line, so that the line numbers of the script's own errors stay.
 _PREFIX = """
@@ -306,11 +307,16 @@ class Scripts:
         self._wrapped: dict[str, str] = {}
         self._written: dict[str, str] = {}
         self._texts: dict[str, str] = {}
+        self._loaded: set[str] = set()  # in this run
         self._idle: set[str] = set()
         self._chance: set[str] = set()
 
     def __contains__(self, digest: object) -> bool:
-        return digest in self._wrapped
+        return _text(digest) in self._loaded
+
+    def restart(self) -> None:
+        """A run begins: the server knows none."""
+        self._loaded.clear()
 
     def load(self, text: Any) -> str:
         """Load a script under the explorer's clock; the digest that its user expects."""
@@ -324,11 +330,12 @@ class Scripts:
                 self._idle.add(digest)
             if _CHANCE.search(text):
                 self._chance.add(digest)
+        self._loaded.add(digest)
         return digest
 
     def wrapped(self, digest: Any) -> str:
-        """The digest by which the server knows it."""
-        return self._wrapped[_text(digest)]
+        """The digest by which the server knows it; as it is when the run has not loaded it."""
+        return self._wrapped[_text(digest)] if digest in self else _text(digest)
 
     def as_written(self, error: Exception) -> Exception:
         """The same error, which names a script by the digest that its user knows."""
@@ -355,6 +362,57 @@ class Scripts:
     def library(self, code: Any) -> str:
         """A library of functions under the explorer's clock."""
         return _behind_shebang(_text(code), self._library_line)
+
+
+_ONE_KEY = re.compile(
+    r"(?:P?EXPIRE(?:AT|TIME)?|P?TTL|PERSIST|TYPE|DUMP"
+    r"|(?:GET|SET)(?:NX|EX|DEL|SET|RANGE|BIT)?|PSETEX|STRLEN|APPEND|(?:INC|DEC)R(?:BY|BYFLOAT)?"
+    r"|H(?!SCAN)[A-Z]+|L(?:PUSH|PUSHX|POP|LEN|RANGE|REM|TRIM|INDEX|SET|INSERT|POS)|RPUSHX?|RPOP"
+    r"|S(?:ADD|REM|CARD|ISMEMBER|MEMBERS|MISMEMBER|POP|RANDMEMBER)"
+    r"|Z(?:ADD|REM|CARD|M?SCORE|COUNT|INCRBY|POPMIN|POPMAX|RANK|REVRANK|RANDMEMBER"
+    r"|(?:REM|REV)?RANGE(?:BYSCORE|BYLEX|BYRANK)?)"
+    r"|X(?:ADD|ACK|LEN|RANGE|REVRANGE|DEL|TRIM|PENDING|CLAIM|AUTOCLAIM))"
+)
+_TWO_KEYS = frozenset({"COPY", "LMOVE", "RENAME", "RENAMENX", "RPOPLPUSH", "SMOVE"})
+_KEYS_ONLY = frozenset({"DEL", "EXISTS", "MGET", "TOUCH", "UNLINK"})
+_A_CALL = re.compile(r"\bredis\s*\.\s*p?call\s*\(\s*(['\"])(\w+)\1\s*,?(?=([^()]*))")
+_MAY_CALL = re.compile(
+    r"\b(?:redis\b(?!\s*\.\s*(?!p?call)\w)|server|_G|loadstring|getfenv|setmetatable)\b"
+)
+_LOCAL = re.compile(r"\blocal\s+([\w\s,]+?)\s*=\s*((?:KEYS\s*\[[^\]]+\]\s*,?\s*)+)")
+_EACH = re.compile(r"\bfor\s+\w+\s*,\s*(\w+)\s+in\s+ipairs\s*\(\s*KEYS\s*\)")
+_SET = (
+    r"\b{0}\b\s*(?:\[[^\]]*\]\s*)?(?:,\s*\w+\s*)*=(?!=)"
+    r"|\bfor\b[\w\s,]*\b{0}\b[\w\s,]*\bin\b|\bfunction\b[^()]*\([^)]*\b{0}\b"
+)
+
+
+@functools.lru_cache(maxsize=512)
+def names_its_keys(text: str) -> bool:
+    """Whether it can be seen that a script touches no key but those that it is passed in KEYS."""
+    text = re.sub(r"--\[\[.*?\]\]|--[^\n]*", " ", text, flags=re.DOTALL)
+    calls = _A_CALL.findall(text)
+    if len(calls) != len(_MAY_CALL.findall(text)) or "(KEYS," in text:
+        return False
+    known = set(_EACH.findall(text))
+    for names, keys in _LOCAL.findall(text):
+        if names.count(",") == keys.count("[") - 1:
+            known.update(re.findall(r"\w+", names))
+    once = {name for name in known if len(re.findall(_SET.format(name), text)) <= 1}
+
+    def is_key(part: str) -> bool:
+        part = part.strip()
+        return re.fullmatch(r"KEYS\s*\[[^\]]+\]", part) is not None or part in once
+
+    def is_clear(name: str, rest: str) -> bool:
+        parts = rest.split(",")
+        if name in _KEYS_ONLY or name in _TWO_KEYS:
+            return all(map(is_key, parts if name in _KEYS_ONLY else parts[:2]))
+        return name == "TIME" or (_ONE_KEY.fullmatch(name) is not None and is_key(parts[0]))
+
+    return re.search(_SET.format("KEYS"), text) is None and all(
+        is_clear(name.upper(), rest) for _, name, rest in calls
+    )
 
 
 def _behind_shebang(text: str, line: str) -> str:

@@ -1,5 +1,6 @@
 """The statements of a client under exploration: each one, and each commit, is a step."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,8 @@ from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.operations import Operation
 
 __all__ = ["SqlSteps"]
+
+_AT_ONCE = re.compile(r"\bnowait\b", re.IGNORECASE)
 
 
 class SqlSteps:
@@ -28,7 +31,11 @@ class SqlSteps:
             self.actor.trusted += 1  # the driver is the explorer's
             try:
                 result = run()
-            except DatabaseBusyError:  # a lock is not free: the step was not taken
+            except DatabaseBusyError as error:  # a lock is not free: the step was not taken
+                if _AT_ONCE.search(sql):
+                    operation.unchanged = True
+                    self.actor.took(operation, error)
+                    raise
                 self.actor.busy = True
                 continue
             except Exception as error:

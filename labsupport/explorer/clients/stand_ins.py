@@ -2,19 +2,26 @@
 
 A stand-in asks the explorer's clock inside an explored function, and what it stands for everywhere else:
 other threads notice nothing. For the length of an exploration, functions are replaced in the interpreter's
-modules, and where libraries or the explored code keep one of their own. Classes are replaced for the
-explored code alone: pickle finds `datetime.datetime` by its name in its module.
+modules, and where libraries or the explored code keep one of their own. Classes that are written in Python
+are replaced for the explored code alone; `datetime` stays itself, and asks the explorer's clock.
 """
 
 import base64
 import builtins
+import ctypes
 import datetime
+import gc
 import os
+import queue
 import random
 import secrets
+import select
+import signal
 import sys
+import threading
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
@@ -24,6 +31,7 @@ from greenlet import getcurrent
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.captured import Captured, stand_in_for
+from labsupport.explorer.clients.guard import refusing
 from labsupport.explorer.clients.namespaces import Namespaces, installed
 
 __all__ = ["Timekeeper", "standing_in", "timekeeper_here"]
@@ -139,33 +147,46 @@ class _Kind(type):
         return isinstance(thing, cls.__mro__[1])
 
 
-class _Datetime(datetime.datetime, metaclass=_Kind):
-    def __new__(cls, *args: Any, **options: Any) -> Any:
-        return datetime.datetime(*args, **options)
-
-    @classmethod
-    def now(cls, tz: Any = None) -> Any:
+def _now(usual: Any) -> Any:
+    def now(cls: Any, tz: Any = None) -> Any:
         keeper = timekeeper_here()
         if keeper is None:
-            return datetime.datetime.now(tz)
-        return datetime.datetime.fromtimestamp(keeper.time(), tz)
+            return usual.__get__(None, cls)(tz)
+        return cls.fromtimestamp(keeper.time(), tz)
 
-    @classmethod
-    def utcnow(cls) -> Any:
-        return cls.now(datetime.UTC).replace(tzinfo=None)
-
-    @classmethod
-    def today(cls) -> Any:
-        return cls.now()
+    return classmethod(now)
 
 
-class _Date(datetime.date, metaclass=_Kind):
-    def __new__(cls, *args: Any, **options: Any) -> Any:
-        return datetime.date(*args, **options)
+def _utcnow(usual: Any) -> Any:
+    def utcnow(cls: Any) -> Any:
+        keeper = timekeeper_here()
+        if keeper is None:
+            return usual.__get__(None, cls)()
+        return cls.fromtimestamp(keeper.time(), datetime.UTC).replace(tzinfo=None)
 
-    @classmethod
-    def today(cls) -> Any:
-        return _Datetime.now().date()
+    return classmethod(utcnow)
+
+
+@contextmanager
+def _datetime_held() -> Iterator[None]:
+    """Let the class itself ask the explorer's clock, as libraries and exact comparisons know no other.
+
+    Python lets nobody set an attribute of a class of C; what its dict holds is found all the same. `today`
+    asks `time.time`, which is replaced.
+    """
+    owner = datetime.datetime
+    (kept,) = gc.get_referents(vars(owner))
+    usual = {"now": kept["now"], "utcnow": kept["utcnow"]}
+
+    def put(methods: dict[str, Any]) -> None:
+        kept.update(methods)
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
+
+    put({"now": _now(usual["now"]), "utcnow": _utcnow(usual["utcnow"])})
+    try:
+        yield
+    finally:
+        put(usual)
 
 
 def _drawn(usual: Callable[..., Any], of: Callable[..., Any]) -> Callable[..., Any]:
@@ -233,6 +254,18 @@ def _leaving(usual: Callable[[int], Any]) -> Callable[[int], Any]:
     return leave
 
 
+def _selecting(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def select(*args: Any) -> Any:
+        keeper = timekeeper_here()
+        if keeper is None or any(args[:3]) or args[3:] in ((), (None,)):
+            return usual(*args)
+        keeper.sleep(args[3])
+        return [], [], []
+
+    return select
+
+
+_SIGNALS = ("alarm", "pause", "setitimer", "signal", "sigtimedwait", "sigwait")  # on some systems
 _CLOCKS: dict[str, Any] = {
     "sleep": _sleeping(time.sleep),
     "time": _clock(time.time, _same),
@@ -251,6 +284,14 @@ _CLOCKS: dict[str, Any] = {
     "asctime": _calendar(time.asctime, 0, parts=True),
     "strftime": _calendar(time.strftime, 1, parts=True),
 }
+
+
+def _ident() -> int:
+    """Each client is a thread of its own."""
+    name = getattr(timekeeper_here(), "name", None)
+    return threading.get_ident() if name is None else zlib.crc32(name.encode())
+
+
 _SYSTEM_RANDOM = _SystemRandom()
 _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
     (time, _CLOCKS),
@@ -267,13 +308,24 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
         },
     ),
     (os, {"urandom": _drawn(os.urandom, _urandom), "_exit": _leaving(os._exit)}),
+    (queue, {"time": _CLOCKS["monotonic"]}),
+    (threading, {"_time": _CLOCKS["monotonic"]}),
+    (select, {"select": _selecting(select.select)}),
+    (
+        signal,
+        {
+            name: refusing(getattr(signal, name), "has a signal interrupt it")
+            for name in _SIGNALS
+            if hasattr(signal, name)
+        },
+    ),
 ]
 if hasattr(os, "getrandom"):  # Linux
     _FUNCTIONS.append((os, {"getrandom": _drawn(os.getrandom, _urandom)}))
 _CLASSES: list[tuple[ModuleType, dict[str, Any]]] = [
-    (datetime, {"datetime": _Datetime, "date": _Date}),
     (random, {"Random": _Random, "SystemRandom": _SystemRandom}),
     (secrets, {"SystemRandom": _SystemRandom}),
+    (threading, {"get_ident": _ident}),
 ]
 
 
@@ -318,6 +370,7 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
     """
     functions = list(functions)
     with ExitStack() as undo:
+        undo.enter_context(_datetime_held())
         found = undo.enter_context(Captured(functions, _OF_ITS_OWN))
         sites = [site for space in Namespaces(functions).own for site in _sites(space, _OF_ITS_OWN)]
         sites += _library_sites()

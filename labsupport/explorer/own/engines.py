@@ -3,12 +3,14 @@
 SQLAlchemy's events see every statement of every engine, the ORM's too.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import Actor, actor_here
+from labsupport.explorer.clients.guard import note_statement
 from labsupport.explorer.operations import Operation
 from labsupport.explorer.own.async_engines import Replaced, TaskTurn
 from labsupport.explorer.own.async_engines import connect as async_connect
@@ -22,8 +24,10 @@ class _Engines:
     """What the events of all engines do in one exploration."""
 
     def __init__(self) -> None:
-        self._patient: dict[int, tuple[Any, Driver, Any]] = {}  # connections, and how they waited
+        # connections, and how they waited
+        self._patient: dict[int, tuple[Any, Driver, dict[str, Any]]] = {}
         self._ready: dict[int, Any] = {}  # connections that a pool has handed out
+        self._watched: dict[int, Any] = {}  # those of sqlite3, which tell of each statement
 
     def step(self, sql: str, parameters: Any, context: Any, run: Any) -> Any:
         """Run a statement as a step of the client; None outside of all clients."""
@@ -35,17 +39,16 @@ class _Engines:
         driver = _driver(actor, context.dialect)
         turn = _turn(actor, context.dialect)
         operation = Operation("sql", ((sql, parameters),), transaction="inside", own=True)
-        with actor.trusting():
-            if id(connection) not in self._patient:
-                self._patient[id(connection)] = connection, driver, driver.impatient(connection)
+        before = self._impatient(actor, connection, driver)
         given_back = pooled if context.dialect.is_async else None
         actor.others[id(connection)] = lambda: roll_back(connection, given_back)
         while True:
             turn.gate(operation)
             try:
                 with actor.trusting():
-                    done = driver.run(connection, sql, run)
+                    done = driver.run(connection, sql, run, before)
             except Exception as error:
+                operation.unchanged = driver.locked(error)
                 turn.took(operation, error)
                 raise
             if done:
@@ -60,15 +63,32 @@ class _Engines:
         if actor is None or self._is_made_ready(actor, used):
             return
         driver = _driver(actor, connection.dialect)
-        if driver.in_transaction(used):
-            turn = _turn(actor, connection.dialect)
-            operation = Operation("sql", ((word, {}),), transaction="inside", own=True)
+        if not driver.in_transaction(used):
+            return
+        turn = _turn(actor, connection.dialect)
+        operation = Operation("sql", ((word, {}),), transaction="inside", own=True)
+        before = self._impatient(actor, used, driver)
+        while True:
             turn.gate(operation)
-            turn.took(operation, None)
+            with actor.trusting():
+                done = driver.end(used, word, before)
+            if done:
+                turn.took(operation, None)
+                return
+            turn.busy = True
+
+    def _impatient(self, actor: Actor, connection: Any, driver: Driver) -> dict[str, Any]:
+        """Let a connection not wait for locks any more; how it did."""
+        if id(connection) not in self._patient:
+            self.watch(connection)
+            with actor.trusting():
+                self._patient[id(connection)] = connection, driver, driver.impatient(connection)
+        return self._patient[id(connection)][2]
 
     def handed_out(self, connection: Any) -> None:
         """A pool hands out a connection: from now on what is done on it is a step."""
         self._ready[id(connection)] = connection
+        self.watch(connection)
         _connecting(actor_here(), False)
 
     def _is_made_ready(self, actor: Actor, connection: Any) -> bool:
@@ -77,16 +97,30 @@ class _Engines:
             _connecting(actor, False)  # another one could not be made ready
         return actor.connecting
 
+    def watch(self, connection: Any) -> None:
+        """Notice the statements that no event of SQLAlchemy tells of."""
+        if isinstance(connection, sqlite3.Connection) and id(connection) not in self._watched:
+            self._watched[id(connection)] = connection
+            with suppress(sqlite3.ProgrammingError):  # it is closed, or another thread's
+                connection.set_trace_callback(note_statement)
+
     def restore(self) -> None:
         """Let all connections wait for locks as they did."""
+        for connection in self._watched.values():
+            with suppress(sqlite3.ProgrammingError):
+                connection.set_trace_callback(None)
         for connection, driver, before in self._patient.values():
             with suppress(Exception):  # it may be closed
                 driver.patient(connection, before)
 
 
 @contextmanager
-def engines_stepped() -> Iterator[None]:
-    """Step what clients do on engines that they were not handed."""
+def engines_stepped() -> Iterator[Callable[[Any], None]]:
+    """Step what clients do on engines that they were not handed.
+
+    Returns:
+        What lets a driver's connection notice each statement that is not a step.
+    """
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
     from sqlalchemy.pool import Pool
@@ -133,7 +167,7 @@ def engines_stepped() -> Iterator[None]:
         event.listen(Engine, name, listener)
     event.listen(Pool, "checkout", checkout)
     try:
-        yield
+        yield engines.watch
     finally:
         for name, listener in listeners:
             event.remove(Engine, name, listener)

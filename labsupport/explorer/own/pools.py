@@ -238,6 +238,11 @@ def _check_pool(pool: Any, turn: Turn, wires: Wires) -> None:
                 "The explored code uses redis-py's client-side cache, which listens to the server.",
                 "Make the client without cache_config here; put the cache to an experiment.",
             )
+        if not getattr(pool, "is_master", True):
+            raise NotSteppableError(
+                "The explored code reads from a replica (Sentinel's slave_for), which lags behind.",
+                "Use master_for here, as the explorer has one server; put the lag to an experiment.",
+            )
         wires.meet(pool.connection_kwargs)
     except NotSteppableError as error:
         turn.refuse(error)

@@ -1,0 +1,269 @@
+"""Pruning loses nothing: where it cannot be seen what a step touches, no order is left out."""
+
+import dataclasses
+import datetime
+import enum
+import functools
+import logging
+import os
+import re
+import types
+
+import pytest
+import redis as redis_py
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from labsupport import explore
+from labsupport.explorer.clients.scripts import names_its_keys
+from labsupport.explorer.operations import EVERYTHING, sql_effects
+
+STATEMENTS = [
+    "SELECT stock FROM products WHERE id = 1",
+    "SELECT p.stock FROM users u, products p WHERE p.id = 1 AND u.id = 1",
+    "SELECT stock FROM main.products WHERE id = 1",
+    'SELECT stock FROM "products" WHERE id = 1',
+    "SELECT stock FROM [products] p JOIN users u ON u.id = p.id WHERE p.id = 1",
+    "SELECT stock FROM users u CROSS JOIN (products) p WHERE p.id = 1 AND u.id = 1",
+    "WITH x AS (SELECT * FROM Products WHERE id = 1) SELECT stock FROM x",
+]
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+def test_tables_however_they_are_named(sql):
+    """A statement reads each table that it mentions."""
+
+    def reads(redis, db):
+        return db.fetch_one(sql)["stock"]
+
+    report = explore(
+        {
+            "reader": reads,
+            "writer": lambda r, d: d.execute("UPDATE products SET stock = 77 WHERE id = 1"),
+        },
+        invariant=lambda redis, db, told: told["reader"] != 77,
+        prune=True,
+    )
+    assert report.violations == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT nextval('orders')",
+        "SELECT * FROM products FOR UPDATE",
+        "DROP TABLE products",
+        "LOCK TABLE products",
+        "DO $$ UPDATE products SET stock = 1 $$",
+        "SELECT E'it\\'s', stock FROM products",
+    ],
+)
+def test_a_statement_that_may_do_anything(sql):
+    assert sql_effects(sql) is EVERYTHING
+
+
+def test_statements_on_different_tables_commute():
+    """Also when their columns have the same names, and one tells what the other's table is called."""
+    one = sql_effects("UPDATE products SET stock = 1, name = 'users' WHERE id = 1")
+    other = sql_effects("INSERT INTO main.\"users\" (id, name) VALUES (1, 'Ada')")
+    assert not one.conflicts(other)
+    assert not other.conflicts(sql_effects("SELECT count(*) FROM products WHERE id = 1 -- users"))
+    assert other.conflicts(sql_effects("SELECT name FROM users"))
+
+
+@pytest.mark.parametrize(
+    ("reads", "old", "new", "stale"),
+    [
+        (lambda r: r.sort("l", by="nosort", get="w_*"), "1", "2", ["2"]),
+        (lambda r: len(r.sort("l", by="w_*", get="w_*")), "1", "x", 0),
+        (lambda r: r.eval("return redis.call('GET', 'w_1')", 1, "k"), "1", "2", "2"),
+        (lambda r: r.eval_ro("return redis.call('GET', 'w_' .. ARGV[1])", 0, 1), "1", "2", "2"),
+    ],
+    ids=["get", "by", "a script", "one that only reads"],
+)
+def test_commands_that_touch_more_than_they_name(reads, old, new, stale):
+    def given(redis, db):
+        redis.rpush("l", "1")
+        redis.set("w_1", old)
+
+    def writes(redis, db):
+        redis.set("w_1", new)
+
+    def reader(redis, db):
+        try:
+            return reads(redis)
+        except Exception:  # a weight that is no number
+            return 0
+
+    report = explore(
+        {"reader": reader, "writer": writes},
+        given=given,
+        invariant=lambda redis, db, told: told["reader"] != stale,
+        prune=True,
+    )
+    assert report.violations == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "clear"),
+    [
+        ("if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end", 1),
+        ("local a, b = KEYS[1], KEYS[2] return redis.call('GET', b)", 1),
+        ("for _, key in ipairs(KEYS) do redis.call('INCR', key) end", 1),
+        ("-- redis.call('GET', 'x')\nredis.call('RPUSH', KEYS[1], redis.call('INCR', KEYS[2]))", 1),
+        ("return 1", 1),
+        ("return redis.call('GET', KEYS[1] .. ':x')", 0),
+        ("redis.call('RENAME', KEYS[1], ARGV[1])", 0),
+        ("local k = KEYS[1] k = 'x' return redis.call('GET', k)", 0),
+        ("local k = KEYS[1] for _, k in ipairs(ARGV) do redis.call('GET', k) end", 0),
+        ("local a, b = KEYS[1], ARGV[1] return redis.call('GET', b)", 0),
+        ("KEYS[1] = 'x' return redis.call('GET', KEYS[1])", 0),
+        ("local call = redis.call return call('GET', 'x')", 0),
+        ("return redis['call']('GET', 'x')", 0),
+    ],
+)
+def test_scripts_whose_keys_can_be_seen(text, clear):
+    assert names_its_keys(text) is bool(clear)
+
+
+class Kept:
+    value = None
+
+    def __init__(self):
+        self.mine = 1
+
+    def tell(self, redis):
+        redis.get("page")
+        told = LOCAL.get("v")
+        redis.get("page 2")
+        return told
+
+
+def function():
+    pass
+
+
+@functools.cache
+def cached():
+    return LOCAL.get("v")
+
+
+NUMBER = None
+LOCAL = {}
+TUPLE = ({},)
+MODULE = types.ModuleType("own_state")
+MODULE.value = function.value = None
+
+
+def set_number(value):
+    global NUMBER
+    NUMBER = value
+
+
+def set_cached(value):
+    cached.cache_clear()
+    LOCAL["v"] = value
+
+
+def set_environment(value):
+    os.environ.pop("LABSUPPORT_V", None)
+    if value:
+        os.environ["LABSUPPORT_V"] = str(value)
+
+
+def a_variable():
+    variable = None
+
+    def set_variable(value):
+        nonlocal variable
+        variable = value
+
+    return lambda: variable, set_variable
+
+
+MEMORY = {
+    "a global name": (lambda: NUMBER, set_number),
+    "a variable of an outer function": a_variable(),
+    "a class": (lambda: Kept.value, lambda value: setattr(Kept, "value", value)),
+    "a function": (lambda: function.value, lambda value: setattr(function, "value", value)),
+    "a module": (lambda: MODULE.value, lambda value: setattr(MODULE, "value", value)),
+    "a cache": (cached, set_cached),
+    "what a tuple holds": (lambda: TUPLE[0].get("v"), lambda value: TUPLE[0].update(v=value)),
+    "the environment": (lambda: os.environ.get("LABSUPPORT_V"), set_environment),
+    "what a method uses": (None, set_cached),
+}
+
+
+@pytest.mark.parametrize("where", MEMORY)
+def test_memory_that_clients_share(where):
+    """However it is shared, it is seen: then nothing is pruned, and the report says so."""
+    get, put = MEMORY[where]
+
+    def reader(redis, db):
+        redis.get("page")
+        found = get()
+        redis.get("page 2")
+        return found
+
+    def writer(redis, db):
+        redis.set("a", 1)
+        put(2)
+        redis.set("b", 1)
+
+    try:
+        report = explore(
+            {"reader": reader if get else lambda r, d: Kept().tell(r), "writer": writer},
+            given=lambda redis, db: put(None),
+            invariant=lambda redis, db, told: told["reader"] is None,
+            prune=True,
+        )
+    finally:
+        put(None)
+    assert report.violations > 0
+    assert "Not pruned: the clients share" in str(report)
+
+
+class Mine:
+    def __init__(self):
+        self.mine = 1
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    prefix: str = "page"
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Row(Base):
+    __tablename__ = "row"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+SETTINGS, DAY, PATTERN = Settings(), datetime.timedelta(days=1), re.compile("x")
+LOG, CLIENT, ENGINE = logging.getLogger("x"), redis_py.Redis(), sa.create_engine("sqlite://")
+
+
+def test_what_clients_may_share():
+    """Constants, and objects that keep nothing of their own, are no reason not to prune."""
+
+    def client(key):
+        def run(redis, db):
+            row = Row(id=1)
+            row.id = len(PATTERN.findall(key)) + DAY.days
+            LOG.debug(ENGINE.name)
+            kept = Mine()
+            kept.mine = Colour.RED.value
+            CLIENT.set(SETTINGS.prefix + key, row.id + kept.mine)
+
+        return run
+
+    report = explore({"a": client("x"), "b": client("y")}, invariant=lambda r, d: True, prune=True)
+    assert report.pruned
+    assert report.interleavings == 1
