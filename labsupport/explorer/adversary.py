@@ -34,6 +34,7 @@ MAX_PATIENCE = 300
 
 _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for ever
 _MOST_MOMENTS = 4  # are passed in one pause
+_MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 5  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
 _OUTSIDER_SECONDS = 5.0
@@ -101,6 +102,7 @@ class Adversary:
         self._keys: dict[str, str] = {}  # of the keys that may expire, by the name in this run
         self._lost = 0
         self._passed = 0
+        self._asked_for = NOTHING  # in the attempts in vain that were made last
         self._tried = 0.0  # when the last attempt in vain was made, on the clock of who made it
         self._ways = {
             "step": self._step,
@@ -433,12 +435,12 @@ class Adversary:
             return True
         self._attempts[here] = attempts
         self.trace[-1] = Taken(actor.move, operation, "until it gives up")
-        return self._in_vain(actor, operation)
+        return self._in_vain(actor)
 
     def _again(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         """Let a client that gives up some time retry in vain, but not so often."""
         left = actor.left or self._attempts.get(self._here(actor), 0)
-        if left < 2:  # it never gives up, or with the next attempt
+        if not 1 < left <= _MOST_AGAIN:  # it gives up with the next attempt; or late, or never
             return False
         more = 1 if left <= _ONE_BY_ONE else left - 1
         if actor.wake_us is not None:
@@ -448,7 +450,7 @@ class Adversary:
             assert operation is not None
             self.trace.append(Taken(actor.move, operation, f"{more} times" if more > 1 else ""))
             self._attempt(actor, more, MAX_PATIENCE // 2)
-            if not self._in_vain(actor, operation):
+            if not self._in_vain(actor):
                 return False
         actor.left = left - more
         return True
@@ -500,11 +502,14 @@ class Adversary:
 
     def _attempt(self, actor: Actor, most: int, haste_after: int) -> int:
         """Repeat a step until something else comes, or so often; how often it was."""
+        self._asked_for = NOTHING
         try:
             for attempt in range(most):
                 if attempt > haste_after:
                     actor.haste = min(actor.haste * 2, 1 << 40)
                 self._tried = actor.whole.monotonic()
+                if actor.pending is not None:
+                    self._asked_for |= actor.pending.effects(self._system.keys_of)
                 actor.proceed()
                 self.moved += 1
                 if not actor.ready or not actor.parked:
@@ -513,10 +518,10 @@ class Adversary:
         finally:
             actor.haste = 1
 
-    def _in_vain(self, actor: Actor, operation: Operation) -> bool:
+    def _in_vain(self, actor: Actor) -> bool:
         """True unless what it waited for would have ended before: it sleeps, or a TTL was shorter."""
         until = self._system.clock.now_us + (self._tried - actor.since) * 1e6
-        ends = self._system.deadlines_us(operation.effects(self._system.keys_of))
+        ends = self._system.deadlines_us(self._asked_for)
         return actor.whole.wake_us is None and all(at > until for at in ends)
 
     def _expire(self, move: Move) -> None:

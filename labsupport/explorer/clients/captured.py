@@ -187,9 +187,8 @@ class Captured(ExitStack):
         found = self._items(kept, list(kept.items())) if isinstance(kept, dict) else []
         if kind.__module__.startswith("labsupport"):
             return [one for one in found if _may_lead_out(one)]
-        if installed(
-            kind.__module__
-        ):  # a lock of redis-py's keeps its token so, a scoped_session itself
+        if installed(kind.__module__):
+            # a lock of redis-py's keeps its token so, a scoped_session itself
             found += [thing.registry] if kind.__name__ == _REGISTRY else []
             return [
                 one
