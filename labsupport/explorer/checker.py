@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from labsupport.errors import ImplementationError, InvalidSettingError
-from labsupport.explorer.clients.actor import ENDS, Actor
+from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import Move, Taken
 from labsupport.explorer.report import Finding, Step
@@ -129,14 +129,14 @@ class Checker:
                 held = self._invariant(self._system.redis, self._system.db, *told)
         except AssertionError as error:
             return str(error).partition("\n")[0]
-        except ENDS:
-            raise
-        except BaseException as error:
-            if type(error).__name__ == "Failed":  # pytest.fail
-                return str(error).partition("\n")[0]
+        except Exception as error:
             if serial:
                 raise ImplementationError("The invariant", error) from error
             return f"What is left cannot be judged: {type(error).__name__}: {error}"
+        except BaseException as error:
+            if type(error).__name__ != "Failed":  # pytest.fail
+                raise
+            return str(error).partition("\n")[0]
         if not isinstance(held, bool | int) and type(held).__name__ not in {"bool", "bool_"}:
             raise InvalidSettingError(
                 f"The invariant returned {held!r}, which is neither True nor False.",
