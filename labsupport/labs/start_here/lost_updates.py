@@ -97,12 +97,13 @@ class LostUpdates(Experiment):
         stage.facts["stuck"] = len(stage.finish(patience_seconds=_PATIENCE_SECONDS))
         with server.client() as redis:
             stage.facts["counter"] = redis.get(_KEY)
+        stage.pool.note("counter", 0, _whole(stage.facts["counter"]))
+        stage.history.end()
 
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
         numbers = history.select("visit")["value"]
         known = numbers[np.isfinite(numbers)]
-        counter = str(facts["counter"] or 0)
-        counted = int(counter) if counter.isdecimal() else 0
+        counted = _whole(facts["counter"])
         return {
             "visits": len(numbers),
             "counted": counted,
@@ -138,10 +139,18 @@ def _made(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 
 def _counted(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """What the counter said, whenever a visit was made."""
+    """What the counter said, whenever a visit was made, and what it says in the end."""
     visits = history.select("visit")
     visits = visits[np.argsort(visits["end_ns"], kind="stable")]
-    return visits["end_ns"] - history.origin_ns, np.nan_to_num(visits["value"])
+    # the visit that ended last need not hold what Redis does: another may have written after it
+    said = np.concatenate([visits, history.select("counter")])
+    return said["end_ns"] - history.origin_ns, np.nan_to_num(said["value"])
+
+
+def _whole(counter: object) -> int:
+    """The number that a key holds; 0 if it holds none."""
+    text = str(counter or 0)
+    return int(text) if text.isdecimal() else 0
 
 
 def _overlapping(history: History) -> int:
