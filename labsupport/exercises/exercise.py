@@ -8,7 +8,13 @@ from typing import Any
 
 from IPython.display import Markdown
 
-from labsupport.errors import ImplementationError, Interrupted, InvalidSettingError, LabError
+from labsupport.errors import (
+    SURROUNDINGS,
+    ImplementationError,
+    Interrupted,
+    InvalidSettingError,
+    LabError,
+)
 from labsupport.exercises.progress import Progress
 from labsupport.exercises.stale import require_current
 
@@ -76,6 +82,7 @@ class Exercise:
         Raises:
             InvalidSettingError: `answer` is not a function with the stub's parameters, or the cell
                 that defines it has failed since.
+            LabError: the server or the database cannot be had; it says nothing of the answer.
         """
         _compare_parameters(self, answer)
         require_current(answer)
@@ -83,6 +90,8 @@ class Exercise:
             found = self.check(answer)
         except KeyboardInterrupt:
             raise Interrupted from None
+        except SURROUNDINGS:
+            raise
         except ImplementationError as error:
             found = Outcome(False, error.problem)
         except LabError as error:
