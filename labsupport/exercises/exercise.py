@@ -17,6 +17,7 @@ from labsupport.errors import (
 )
 from labsupport.exercises.progress import Progress
 from labsupport.exercises.stale import require_current
+from labsupport.prints import capped
 
 __all__ = ["Exercise", "Outcome", "source"]
 
@@ -43,7 +44,9 @@ class Outcome:
         lines = [f"{head}: {self.reason}"]
         schedule = getattr(self.evidence, "schedule", "")
         if schedule and not self.passed:
-            lines += ["", schedule]
+            steps, _, finding = schedule.rpartition("\n\n")
+            shown = steps if finding in self.reason else schedule  # it is said once
+            lines += ["", shown] if shown else []
         if self.passed:
             lines.append(f'Compare with the lab\'s own: solution("{self.number}")')
         else:
@@ -87,7 +90,8 @@ class Exercise:
         _compare_parameters(self, answer)
         require_current(answer)
         try:
-            found = self.check(answer)
+            with capped():
+                found = self.check(answer)
         except KeyboardInterrupt:
             raise Interrupted from None
         except SURROUNDINGS:

@@ -9,6 +9,7 @@ from labsupport import explorer
 from labsupport.errors import require_call
 from labsupport.exploration.report import ShownReport
 from labsupport.exploration.testbed import close_testbed, open_system
+from labsupport.prints import capped
 
 __all__ = ["ShownReport", "by_default", "close_testbed", "explore", "open_system"]
 
@@ -21,7 +22,8 @@ def explore(*args: Any, **options: Any) -> ShownReport:
     """The explorer's `explore`, on the lab's own server and shop."""
     require_call(explorer.explore, args, {"system": None, **options}, form=_FORM)
     options = {"system": open_system(), **_DEFAULTS, **options}
-    return ShownReport.of(explorer.explore(*args, **options))
+    with capped():
+        return ShownReport.of(explorer.explore(*args, **options))
 
 
 @contextmanager

@@ -101,8 +101,8 @@ class ClusterFault(Experiment):
         return others, served, lost
 
     findings = (
-        Finding("{lost} acknowledged orders are lost", "lost"),
-        Finding("The slot moves, and {refused} orders are refused", ("moved", "refused")),
+        Finding("{lost:acknowledged order is|acknowledged orders are} lost", "lost"),
+        Finding("The slot moves, and {refused:order is|orders are} refused", ("moved", "refused")),
         Finding("The slot moves there and back, and no order is lost", "moved"),
         Finding("A replica takes over after {promotion_ms} ms; no order is lost", "promoted"),
         Finding("Nothing was put to the test"),

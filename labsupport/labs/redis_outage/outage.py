@@ -98,8 +98,8 @@ class Outage(Experiment):
     )
     findings = (
         Finding("Nobody met the fault: nothing was put to the test", lambda n: not n["all_struck"]),
-        Finding("{stuck} callers wait until Redis is back", "stuck"),
-        Finding("{errors} requests end in an error", "errors"),
+        Finding("{stuck:caller waits|callers wait} until Redis is back", "stuck"),
+        Finding("{errors:request ends|requests end} in an error", "errors"),
         Finding(
             "While Redis is away a request takes {wait_ms} ms, and {served} of {due} pages are served",
             lambda n: 2 * n["knocks"] > n["touched"],
@@ -111,7 +111,7 @@ class Outage(Experiment):
             "While Redis is away, pages are served as before",
             lambda n: n["served"] >= _AS_BEFORE * n["due"],
         ),
-        Finding("While Redis is away, {served} pages are served where {due} are due"),
+        Finding("While Redis is away, {served:page is|pages are} served where {due} are due"),
     )
     contrast = Contrast(
         text="With {other} a request takes at most a third as long as with {first}",

@@ -38,7 +38,7 @@ class LostUpdates(Experiment):
 
     claims = (
         Rule(
-            text="Two processes count at the same time",
+            text="Processes count at the same time",
             met="at_the_same_time",
             detail="{at_the_same_time} of {visits} visits",
         ),
@@ -58,9 +58,10 @@ class LostUpdates(Experiment):
     )
     findings = (
         Finding("{stuck} of {clients} processes never came back", when="stuck"),
-        Finding("{lost} of {visits} visits are lost", when="lost"),
+        Finding("{lost} of {visits} visits {lost:~is|are} lost", when="lost"),
         Finding(
-            "{without_own_number} visits share their number with another", when="without_own_number"
+            "{without_own_number:visit shares its|visits share their} number with another",
+            when="without_own_number",
         ),
         Finding("All {visits} visits are counted"),
     )

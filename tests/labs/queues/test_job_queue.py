@@ -133,7 +133,7 @@ class TestVerdicts:
         """The same queue with an effect that adds counts a job twice."""
         result = JobQueue(put=put, effect=add, **FEW).run(leased(3), live=False)
         assert [text for text, status in statuses(result).items() if status != "holds"] == [TWICE]
-        assert title(result).endswith("count twice")
+        assert title(result).endswith(("count twice", "1 counts twice"))
 
     def test_poison_without_a_limit(self):
         """A job that is given back for ever is stopped, and named in the title."""
