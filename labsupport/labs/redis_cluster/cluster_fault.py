@@ -178,7 +178,12 @@ class ClusterFault(Experiment):
             Part("lost", "alarm", partial(_orders, clients=clients, kept=False)),
             Part("not taken", "waiting", partial(_refusals, clients=clients)),
         ]
-        return Bars(f"{noun} per 50 ms", parts, noun=("order", "orders"), per_seconds=_SPAN_SECONDS)
+        return Bars(
+            f"{noun} per 50 ms",
+            parts,
+            noun=("order in 50 ms", "orders in 50 ms"),
+            per_seconds=_SPAN_SECONDS,
+        )
 
 
 def _of(history: History, event: str) -> Rows:
