@@ -198,23 +198,9 @@ def _open_at(moments: NDArray[np.int64], spans: Spans) -> NDArray[np.bool_]:
 
 def _outline(spans: Spans) -> Path:
     """All bars as one path: as a path each, thousands of them take a second to be hatched."""
-    spans = _merged(spans)
     rows, starts, ends = spans[:, 0].astype(float), spans[:, 1] / 1e9, spans[:, 2] / 1e9
     up, down = rows - _THICK / 2, rows + _THICK / 2
     corners = [(starts, up), (ends, up), (ends, down), (starts, down), (starts, up)]
     vertices = np.stack([np.stack(corner, 1) for corner in corners], 1).reshape(-1, 2)
     codes = np.tile([Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY], len(spans))
     return Path(vertices, codes.astype(Path.code_type))
-
-
-def _merged(spans: Spans) -> Spans:
-    """Spans of a row that overlap as one: two rectangles of a path would leave a hole where they do."""
-    found = []
-    for row in np.unique(spans[:, 0]):
-        own = spans[spans[:, 0] == row]
-        own = own[np.argsort(own[:, 1], kind="stable")]
-        ends = np.maximum.accumulate(own[:, 2])
-        first = np.flatnonzero(np.append(True, own[1:, 1] >= ends[:-1]))
-        last = np.append(first[1:], len(own)) - 1
-        found.append(np.column_stack([own[first, 0], own[first, 1], ends[last]]))
-    return np.concatenate([np.empty((0, 3), "i8"), *found])

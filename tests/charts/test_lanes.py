@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from labsupport.charts import ROLES, Bar, Chart, Lanes, Mark, Run, draw_comparison, overlaps
 from labsupport.history import History
@@ -53,24 +52,6 @@ class TestOverlaps:
             shared.setdefault(int(row), set()).update(range(int(start), int(end)))
         wanted = brute_force(random_spans.T)
         assert shared == {row: moments for row, moments in wanted.items() if moments}
-
-
-def test_bars_that_overlap_are_filled() -> None:
-    """Two jobs of a worker at once are one bar: no hole is left where they overlap."""
-    found = spans((0, 0.0, 0.4), (0, 0.1, 0.3), (0, 0.35, 0.8), (1, 0.2, 0.5))
-    plot = Lanes("who works", ["one", "two"], bars=[Bar("busy", "work", lambda _: found)])
-    chart = Chart([plot], seconds=1.0, title="", subtitle="")
-    history = History()
-    chart.add(history.rows(), history)
-    figure = chart.finish("", "")
-    (axes,) = figure.axes
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())
-    wanted = tuple(int(ROLES["work"].colour[place : place + 2], 16) for place in (1, 3, 5))
-    for second in (0.05, 0.2, 0.38, 0.6):
-        across, up = axes.transData.transform((second, 0))
-        assert tuple(pixels[round(len(pixels) - up), round(across), :3]) == wanted, second
 
 
 def lanes() -> Lanes:

@@ -181,7 +181,7 @@ class ClusterFault(Experiment):
         return Bars(
             f"{noun} per 50 ms",
             parts,
-            noun=("order in 50 ms", "orders in 50 ms"),
+            noun=("per 50 ms", "per 50 ms"),
             per_seconds=_SPAN_SECONDS,
         )
 

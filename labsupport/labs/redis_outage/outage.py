@@ -190,7 +190,7 @@ class Outage(Experiment):
             Part("from the database", "waiting", lambda *run: _per_span("loaded", *run)),
             Part("errors", "alarm", lambda *run: _per_span("error", *run)),
         )
-        pages = Bars("answers per 50 ms", parts, noun=("answer in 50 ms", "answers in 50 ms"))
+        pages = Bars("answers per 50 ms", parts, noun=("per 50 ms", "per 50 ms"))
         took = Quantiles("latency of requests under way (ms)", "request", top_ms=3000.0)
         return (took, pages)
 
