@@ -13,7 +13,7 @@ from typing import TextIO
 
 __all__ = ["capped", "keep_in", "printed", "show"]
 
-_LINES = 40
+_LINES = 20
 _SHOWN = 8_000  # characters
 _CHARACTERS = 1 << 20
 

@@ -19,8 +19,8 @@ def test_workers(capfd):
     """A run shows some lines of what its workers print, and says where the others are."""
     visits = LostUpdates(seconds=0.2).run(count, live=False).numbers["visits"]
     lines = capfd.readouterr().out.splitlines()
-    assert lines[:-1] == ["n is visits"] * 40
-    assert lines[-1].startswith(f"… {visits - 40:,.0f} more lines printed.")
+    assert lines[:-1] == ["n is visits"] * 20
+    assert lines[-1].startswith(f"… {visits - 20:,.0f} more lines printed.")
     assert "print(printed())" in lines[-1]
     assert printed() == "n is visits\n" * int(visits)
 
@@ -46,7 +46,7 @@ def test_check_and_explore(capfd):
 
     assert check("00.1", count_visit).passed
     lines = capfd.readouterr().out.splitlines()
-    assert len(lines) == 41
+    assert len(lines) == 21
     explore(
         {"ada": lambda redis, db: print("a few", redis.incr("n"))}, invariant=lambda redis, db: True
     )
@@ -55,12 +55,12 @@ def test_check_and_explore(capfd):
 
 
 def test_little_is_shown_as_it_is(capsys):
-    """Forty lines are no reason for another."""
+    """Twenty lines are no reason for another."""
     before = sys.stdout
     with capped():
-        for line in range(40):
+        for line in range(20):
             print(line)
-    assert capsys.readouterr().out == "".join(f"{line}\n" for line in range(40))
+    assert capsys.readouterr().out == "".join(f"{line}\n" for line in range(20))
     assert sys.stdout is before
 
 
