@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from labsupport.errors import LabError
     from labsupport.exploration import explore
     from labsupport.lab import Lab
+    from labsupport.prints import printed
 
-__all__ = ["Lab", "LabError", "check", "explore", "hint", "solution"]
+__all__ = ["Lab", "LabError", "check", "explore", "hint", "printed", "solution"]
 
 _ROOMS = {
     "Lab": "lab",
@@ -17,6 +18,7 @@ _ROOMS = {
     "check": "course",
     "explore": "exploration",
     "hint": "course",
+    "printed": "prints",
     "solution": "course",
 }
 

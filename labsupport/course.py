@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labsupport.errors import UnknownNameError
+from labsupport.errors import CallError, UnknownNameError, called_as
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -111,6 +111,10 @@ def exercise(number: str) -> "Exercise":
     raise UnknownNameError(f"There is no exercise {number!r}.", f"There are {known}.")
 
 
+_CHECK = 'check("01.1", get_product)'
+
+
+@called_as(_CHECK)
 def check(number: str, answer: Callable[..., Any]) -> "Outcome":
     """Try to break an answer.
 
@@ -124,7 +128,10 @@ def check(number: str, answer: Callable[..., Any]) -> "Outcome":
     Raises:
         UnknownNameError: there is no such exercise.
         InvalidSettingError: `answer` is not a function with the stub's parameters.
+        CallError: an argument is missing, or they are in another order.
+        LabError: the server or the database cannot be had; it says nothing of the answer.
     """
+    _require_number("check", number, _CHECK)
     found = exercise(number).judge(answer)
     if found.passed:
         from labsupport.exercises import Progress
@@ -136,11 +143,23 @@ def check(number: str, answer: Callable[..., Any]) -> "Outcome":
     return found
 
 
+@called_as('hint("01.1")')
 def hint(number: str) -> "Markdown":
     """The next hint of an exercise; after the last one, all of them."""
+    _require_number("hint", number, 'hint("01.1")')
     return exercise(number).next_hint()
 
 
+@called_as('solution("01.1")')
 def solution(number: str) -> "Markdown":
     """One answer that passes, as source code."""
+    _require_number("solution", number, 'solution("01.1")')
     return exercise(number).show_solution()
+
+
+def _require_number(name: str, number: object, form: str) -> None:
+    if not isinstance(number, str):
+        raise CallError(
+            f"{name}() was given {type(number).__name__} where the exercise's number is due, as text.",
+            f"Call it as {form}.",
+        )

@@ -4,7 +4,14 @@ Every error that the lab raises on purpose is a `LabError`: it says in one line 
 second line what to do now. In a notebook it is shown as those two lines, without a traceback.
 """
 
+import functools
+import inspect
 import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+_Parameters = ParamSpec("_Parameters")
+_Returned = TypeVar("_Returned")
 
 
 class LabError(Exception):
@@ -75,6 +82,18 @@ class InvalidSettingError(LabError):
     """A knob or an argument is outside its range or of the wrong type."""
 
 
+class AddressError(InvalidSettingError):
+    """The address of a server, in a variable or an argument, cannot be that of one."""
+
+
+class CallError(LabError, TypeError):
+    """A function of the lab was called with too few arguments, too many, or one of another name."""
+
+
+class LabClosedError(LabError):
+    """A client of a lab was used after the lab was closed."""
+
+
 class UnknownNameError(LabError):
     """There is no lab, exercise or experiment of that name."""
 
@@ -114,6 +133,55 @@ class ImplementationError(LabError):
 
     def __reduce__(self) -> tuple[type, tuple[str, BaseException]]:
         return type(self), (self.where, self.error)
+
+
+SURROUNDINGS = (
+    ServerNotFoundError,
+    ServerTooOldError,
+    ServerUnreachableError,
+    ForeignKeysError,
+    DatabaseUnreachableError,
+    AddressError,
+)
+"""What says that the machine or a setting is in the way, and nothing of the reader's function."""
+
+
+def called_as(
+    form: str,
+) -> Callable[[Callable[_Parameters, _Returned]], Callable[_Parameters, _Returned]]:
+    """A decorator: who calls the function wrongly is told so in two lines, with the right call.
+
+    Args:
+        form: how it is called; {type} stands for the class of a method's object.
+    """
+
+    def decorate(function: Callable[_Parameters, _Returned]) -> Callable[_Parameters, _Returned]:
+        @functools.wraps(function)
+        def called(*args: _Parameters.args, **options: _Parameters.kwargs) -> _Returned:
+            require_call(function, args, options, form=form)
+            return function(*args, **options)
+
+        return called
+
+    return decorate
+
+
+def require_call(
+    function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], *, form: str
+) -> None:
+    """Refuse arguments that a function does not take, before it is called.
+
+    Raises:
+        CallError: it would raise a TypeError; the remedy is the right call.
+    """
+    try:
+        inspect.signature(function).bind(*args, **options)
+    except TypeError as error:
+        name = function.__name__
+        if name == "__init__":
+            name = type(args[0]).__name__
+        remedy = form.replace("{type}", type(args[0]).__name__ if args else "")
+        raise CallError(f"{name}(): {error}.", f"Call it as {remedy}.") from None
 
 
 def _is_learners(frame: traceback.FrameSummary) -> bool:

@@ -1,5 +1,6 @@
 """Opening a lab: a Redis, a database, and a line that says what they are."""
 
+import weakref
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -8,7 +9,7 @@ from IPython.display import display
 
 from labsupport.course import titles
 from labsupport.database import Database, open_shop
-from labsupport.errors import LabError, UnknownNameError
+from labsupport.errors import LabClosedError, LabError, UnknownNameError, called_as
 from labsupport.exploration import close_testbed
 from labsupport.processes import Closing
 from labsupport.servers import open_redis
@@ -35,6 +36,7 @@ class Lab(Closing):
 
     _open: ClassVar["Lab | None"] = None
 
+    @called_as('Lab("start_here")')
     def __init__(
         self, name: str, *, redis_url: str | None = None, database_url: str | None = None
     ) -> None:
@@ -46,8 +48,9 @@ class Lab(Closing):
             Lab._open.close()
         self.name = name
         self._endpoint = open_redis(redis_url)
+        self._pools: list[weakref.ref[redis.ConnectionPool]] = []
         try:
-            self.redis: redis.Redis = self._endpoint.client()
+            self.redis: redis.Redis = self.client()
             self.db: Database = open_shop(database_url)
         except LabError:
             self._endpoint.close()
@@ -64,7 +67,16 @@ class Lab(Closing):
         Args:
             options: passed to `redis.Redis.from_url`, e.g. `decode_responses=False`.
         """
-        return self._endpoint.client(**options)
+        client = self._endpoint.client(**options)
+        self._pools.append(weakref.ref(client.connection_pool))
+        return client
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        """What a client of a closed lab does in place of connecting to a server that is not there."""
+        raise LabClosedError(
+            "This client's lab is closed, and its Redis is gone.",
+            f'Open it again: lab = Lab("{self.name}"), then use lab.redis.',
+        )
 
     def close(self) -> None:
         """Close the connections; remove what the lab wrote; stop the server if it is the lab's.
@@ -76,5 +88,8 @@ class Lab(Closing):
             with suppress(LabError):  # one is running, in another thread: it ends with the kernel
                 close_testbed()
         self.redis.close()
+        for pool in self._pools:
+            if (kept := pool()) is not None:
+                kept.get_connection = self._refuse  # type: ignore[method-assign]
         self.db.close()
         self._endpoint.close()

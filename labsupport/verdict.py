@@ -69,10 +69,11 @@ def status_of(met: bool, *, broken: bool = False) -> Status:
 def _row(claim: Claim) -> str:
     sign, colour, background = _LOOK[claim.status]
     badge = (
-        f"display:inline-block;min-width:8.5em;padding:.1em .6em;margin-right:.8em;"
+        f"flex:none;align-self:start;min-width:8.5em;padding:.1em .6em;margin-right:.8em;"
         f"border-radius:.3em;font-weight:600;color:{colour};background:{background}"
     )
     return (
-        f'<div style="margin:.25em 0;font-size:1.1em">'
-        f'<span style="{badge}">{sign} {claim.status}</span>{escape(claim.text)}</div>'
+        f'<div style="display:flex;margin:.25em 0;font-size:1.1em">'
+        f'<span style="{badge}">{sign} {claim.status}</span>'
+        f'<span style="padding:.1em 0">{escape(claim.text)}</span></div>'
     )

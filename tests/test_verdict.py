@@ -44,3 +44,10 @@ def test_what_broke_is_broken_in_any_case():
     assert status_of(True) == "holds"
     assert status_of(False) == "not exercised"
     assert status_of(True, broken=True) == status_of(False, broken=True) == "broken"
+
+
+def test_a_long_claim_goes_on_below_its_own_text():
+    """Badge and text are two boxes: on a narrow page the second line does not begin below the badge."""
+    html = Verdict([Claim("a claim", "holds")])._repr_html_()
+    assert "display:flex" in html
+    assert html.endswith(">a claim</span></div>")

@@ -14,6 +14,7 @@ from labsupport.charts.style import ROLES, number
 from labsupport.history import History, Rows
 
 _LINES = (("p99", 99, "tail"), ("p50", 50, "median"))
+_LEAST_MS = 0.001
 
 
 class Quantiles(Plot):
@@ -103,11 +104,17 @@ class Quantiles(Plot):
         values = np.stack([self._quantiles.get(int(span), nothing) for span in spans])
         for line, column in zip(self._lines, values.T, strict=True):
             line.set_data((spans + 0.5) * self._per_ns / 1e9, column)
-        highest = float(np.nanmax(values))
-        if highest <= self._limits[1]:
+        low, high = self._limits
+        lowest, highest = max(float(np.nanmin(values)), _LEAST_MS), float(np.nanmax(values))
+        if low <= lowest and highest <= high:
             return False
-        self._limits = (self._limits[0], 10 ** np.ceil(np.log10(highest)))
-        self.raise_limit(self._axes, self._limits[1])
+        if lowest < low:
+            low = 10 ** np.floor(np.log10(lowest))
+            self._axes.set_ylim(bottom=min(low, self._axes.get_ylim()[0]))
+        if highest > high:
+            high = 10 ** np.ceil(np.log10(highest))
+            self.raise_limit(self._axes, high)
+        self._limits = (low, high)
         return True
 
     def finish(self) -> None:

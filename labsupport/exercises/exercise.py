@@ -4,15 +4,25 @@ import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from IPython.display import Markdown
 
-from labsupport.errors import ImplementationError, Interrupted, InvalidSettingError, LabError
+from labsupport.errors import (
+    SURROUNDINGS,
+    ImplementationError,
+    Interrupted,
+    InvalidSettingError,
+    LabError,
+)
 from labsupport.exercises.progress import Progress
 from labsupport.exercises.stale import require_current
+from labsupport.prints import capped
 
 __all__ = ["Exercise", "Outcome", "source"]
+
+_COLUMNS = "margin:1em 0;white-space:pre;word-break:normal;overflow-x:auto"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,19 +40,27 @@ class Outcome:
     evidence: Any = None
     number: str = ""
 
-    def __str__(self) -> str:
-        head = (
-            f"{'✓' if self.passed else '✗'} {self.number} {'passed' if self.passed else 'not yet'}"
-        )
-        lines = [f"{head}: {self.reason}"]
-        schedule = getattr(self.evidence, "schedule", "")
-        if schedule and not self.passed:
-            lines += ["", schedule]
+    @property
+    def _told(self) -> tuple[str, str, str]:
+        """The verdict with its reason, the calls or steps that led to it, and what to do now."""
+        sign, word = ("✓", "passed") if self.passed else ("✗", "not yet")
+        head = f"{sign} {self.number} {word}: {self.reason}"
         if self.passed:
-            lines.append(f'Compare with the lab\'s own: solution("{self.number}")')
-        else:
-            lines.append(f'Another try, or a hint("{self.number}").')
-        return "\n".join(lines)
+            return head, "", f'Compare with the lab\'s own: solution("{self.number}")'
+        schedule = getattr(self.evidence, "schedule", "")
+        steps, _, finding = schedule.rpartition("\n\n")
+        shown = steps if finding in self.reason else schedule  # it is said once
+        return head, shown, f'Another try, or a hint("{self.number}").'
+
+    def __str__(self) -> str:
+        head, shown, then = self._told
+        return f"{head}\n\n{shown}\n\n{then}" if shown else f"{head}\n{then}"
+
+    def _repr_html_(self) -> str:
+        """Sentences break between words, and the columns of a schedule not at all."""
+        head, shown, then = map(escape, self._told)
+        steps = f'<pre tabindex="0" style="{_COLUMNS}">{shown}</pre>' if shown else ""
+        return f'<div style="white-space:pre-line">{head}</div>{steps}<div>{then}</div>'
 
     __repr__ = __str__
 
@@ -76,13 +94,17 @@ class Exercise:
         Raises:
             InvalidSettingError: `answer` is not a function with the stub's parameters, or the cell
                 that defines it has failed since.
+            LabError: the server or the database cannot be had; it says nothing of the answer.
         """
         _compare_parameters(self, answer)
         require_current(answer)
         try:
-            found = self.check(answer)
+            with capped():
+                found = self.check(answer)
         except KeyboardInterrupt:
             raise Interrupted from None
+        except SURROUNDINGS:
+            raise
         except ImplementationError as error:
             found = Outcome(False, error.problem)
         except LabError as error:

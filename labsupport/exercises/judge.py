@@ -104,7 +104,8 @@ class judged_by:  # noqa: N801 (it reads as what it does: check=judged_by(contra
 def reason_of(contract: Contract, breach: Breach) -> str:
     """What was tried, how it failed, and the clause that is broken."""
     attack = breach.attack[0].upper() + breach.attack[1:]
-    return f"{attack}: {breach.fault.text} The contract: “{clause_of(contract, breach)}”."
+    clause = clause_of(contract, breach).rstrip(".")  # the sentence that quotes it has a full stop
+    return f"{attack}: {breach.fault.text} The contract: “{clause}”."
 
 
 def clause_of(contract: Contract, breach: Breach) -> str:

@@ -3,7 +3,7 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from labsupport.charts import (
     Chart,
@@ -15,8 +15,8 @@ from labsupport.charts import (
     draw_comparison,
     show,
 )
-from labsupport.errors import Interrupted, InvalidSettingError
-from labsupport.experiments.knobs import check_knobs
+from labsupport.errors import Interrupted, InvalidSettingError, called_as
+from labsupport.experiments.knobs import check_knobs, require_knobs
 from labsupport.experiments.parameters import check_parameters
 from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.stage import RunStopped, Stage
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _MUCH_LONGER = 1.05
 _MORE_SECONDS = 35.0
+
+_RUN = "run(function); knobs are set where the experiment is made, e.g. {type}(seconds=1.0)"
 
 Implementation = Callable[..., Any]
 
@@ -50,6 +52,10 @@ class Experiment(ABC):
     def budget_seconds(self) -> float:
         """How long a run may take at the most, however busy the machine; then it is cut short."""
         return self.seconds + _MORE_SECONDS
+
+    def __new__(cls, *args: Any, **knobs: Any) -> Self:
+        require_knobs(cls, args, knobs)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -102,6 +108,7 @@ class Experiment(ABC):
         finding = next(one for one in self.findings if one.applies(known)).say(known)
         return f"Cut short: {finding}" if known.get("cut_short") else finding
 
+    @called_as(_RUN)
     def run(
         self, implementation: Implementation, *, live: bool = True, name: str | None = None
     ) -> Result:
@@ -174,6 +181,7 @@ class Experiment(ABC):
             chart.finish(result.figure)
         return result
 
+    @called_as("panel(naive=get_user, fixed=get_user_once), a name for each function")
     def panel(self, **implementations: Implementation) -> "ControlPanel":
         """Sliders for the knobs, a choice of implementations, Run, Stop and Compare.
 
@@ -193,6 +201,7 @@ class Experiment(ABC):
 
         return ControlPanel(self, implementations)
 
+    @called_as("compare(naive, fixed), with what run returned")
     def compare(self, *results: Result, live: bool = True) -> Comparison:
         """Draw runs of this experiment on the same axes, and judge them by the first.
 

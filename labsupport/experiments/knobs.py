@@ -1,11 +1,12 @@
 """The settings of an experiment: dataclass fields that know their range."""
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labsupport.errors import InvalidSettingError
+from labsupport.errors import CallError, InvalidSettingError
 
 
 def knob(default: float, *, low: float, high: float, step: float | None = None) -> Any:
@@ -30,6 +31,29 @@ def choice(default: str, *, among: Sequence[str]) -> Any:
         among: all that it can be, in the order in which they are offered.
     """
     return dataclasses.field(default=default, metadata={"choices": tuple(among)})
+
+
+def require_knobs(experiment: type, args: Sequence[Any], knobs: Mapping[str, Any]) -> None:
+    """Refuse what an experiment is not made with, before it is made.
+
+    Raises:
+        CallError: a value without a name, or a name that is no knob of this experiment.
+    """
+    name = experiment.__name__
+    fields = {one.name: one for one in dataclasses.fields(experiment) if one.init}
+    unknown = next((knob for knob in knobs if knob not in fields), None)
+    if not args and unknown is None:
+        return
+    if args:
+        problem = f"{name}() was given {args[0]!r} without saying which knob it is."
+    else:
+        problem = f"{name}() has no knob {unknown!r}."
+    close = difflib.get_close_matches(unknown or "", fields, 1)
+    like = fields[close[0]] if close else next(iter(fields.values()))
+    raise CallError(
+        problem,
+        f"Its knobs are {', '.join(fields)}; for example {name}({like.name}={like.default!r}).",
+    )
 
 
 def check_knobs(experiment: Any) -> None:

@@ -21,7 +21,8 @@ _LOOK = """<style>
 .lab-panel { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 36px;
   --jp-widgets-inline-label-width: 8em; padding: 4px 0; }
 .lab-panel .widget-slider { width: 96%; }
-.lab-panel .widget-toggle-buttons { width: auto; margin-right: 2em; }
+.lab-panel .widget-toggle-buttons { width: auto; margin: 2px 2em 2px 0; }
+.lab-panel .widget-toggle-buttons .widget-toggle-button { margin-top: 0; margin-bottom: 0; }
 .lab-panel button { font-weight: 600; }
 .jp-OutputArea:has(.lab-panel) .jp-RenderedImage img { height: auto; max-height: 52vh; width: auto; }
 .jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child { display: none; }
@@ -60,6 +61,7 @@ class ControlPanel:
         self._choice = widgets.ToggleButtons(
             options=list(implementations), tooltips=list(implementations)
         )
+        self._choice.style.button_width = "auto"  # a name is shown whole
         self._run = widgets.Button(description="Run", icon="play", button_style="primary")
         self._halt = widgets.Button(description="Stop", icon="stop", disabled=True)
         self._both = widgets.Button(description="Compare", icon="columns", disabled=True)
@@ -68,6 +70,7 @@ class ControlPanel:
         self._run.on_click(lambda _: self.run())
         self._halt.on_click(lambda _: self.stop())
         self._both.on_click(lambda _: self.compare())
+        self._enable(running=False)
 
     def run(self) -> None:
         """Start the chosen implementation with the sliders' settings, as the button does."""
@@ -134,6 +137,18 @@ class ControlPanel:
         self._run.disabled = running
         self._halt.disabled = not running
         self._both.disabled = running or len(self.results) < 2
+        self._both.tooltip = self._why_not(running=running)
+
+    def _why_not(self, *, running: bool) -> str:
+        """What Compare waits for; what it does when it waits for nothing."""
+        if len(self._implementations) < 2:
+            return "There is only one to choose: nothing to compare it with."
+        if running:
+            return "Wait until the run is over, or stop it."
+        if missing := 2 - len(self.results):
+            also = " another of them" if missing == 1 else " two of them, one after the other,"
+            return f"First run{also} with these settings."
+        return "Draw the last results on the same axes."
 
     def _note_settings(self) -> None:
         if self.running:

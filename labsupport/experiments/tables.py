@@ -15,13 +15,18 @@ Numbers: TypeAlias = Mapping[str, float]
 Condition: TypeAlias = str | tuple[str, ...] | Callable[[Numbers], bool]
 """Names of numbers, which are asked whether they are other than 0; or a function of all numbers."""
 Text: TypeAlias = str | Callable[[Numbers], str]
-"""A template; `{lost}` is that number without decimals. Or what chooses one."""
+"""A template; `{lost}` is that number without decimals, `{lost:job|jobs}` the number with the word that
+goes with it, `{lost:~is|are}` that word alone. Or what chooses one."""
 
 
 class _Shown(float):
     """A number in a template: whole, with commas, unless the template says otherwise."""
 
     def __format__(self, form: str) -> str:
+        one, either, more = form.removeprefix("~").partition("|")
+        if either:
+            word = one if float(f"{self:.0f}") == 1 else more
+            return word if form.startswith("~") else f"{self} {word}"
         return super().__format__(form or ",.0f")
 
 

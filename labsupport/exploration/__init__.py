@@ -6,19 +6,24 @@ from contextlib import contextmanager
 from typing import Any
 
 from labsupport import explorer
+from labsupport.errors import require_call
 from labsupport.exploration.report import ShownReport
 from labsupport.exploration.testbed import close_testbed, open_system
+from labsupport.prints import capped
 
 __all__ = ["ShownReport", "by_default", "close_testbed", "explore", "open_system"]
 
 _DEFAULTS: dict[str, Any] = {}
+_FORM = 'explore({"ada": lambda redis, db: …, "bob": lambda redis, db: …}, invariant=lambda redis, db: …)'
 
 
 @functools.wraps(explorer.explore)
 def explore(*args: Any, **options: Any) -> ShownReport:
     """The explorer's `explore`, on the lab's own server and shop."""
+    require_call(explorer.explore, args, {"system": None, **options}, form=_FORM)
     options = {"system": open_system(), **_DEFAULTS, **options}
-    return ShownReport.of(explorer.explore(*args, **options))
+    with capped():
+        return ShownReport.of(explorer.explore(*args, **options))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from labsupport.errors import InvalidSettingError, ServerTooOldError, ServerUnreachableError
+from labsupport.errors import AddressError, ServerTooOldError, ServerUnreachableError
 from labsupport.servers.bounds import keep_within, on_a_server_of_yours
 from labsupport.servers.product import Product, product_of
 
@@ -71,7 +71,7 @@ def check_url(url: str, *, variable: str = "REDIS_URL") -> None:
         variable: where.
 
     Raises:
-        InvalidSettingError: the URL cannot be that of a Redis.
+        AddressError: the URL cannot be that of a Redis.
     """
     try:
         parts = urlsplit(url)
@@ -89,7 +89,7 @@ def check_url(url: str, *, variable: str = "REDIS_URL") -> None:
     except ValueError:
         pass
     # a bare # / ? or @ in a password cuts the address in the wrong place
-    raise InvalidSettingError(
+    raise AddressError(
         f"{variable} is not the address of a Redis server.",
         f"{_FORM}; in the password, write / as %2F, # as %23, ? as %3F and @ as %40.",
     )
@@ -142,7 +142,7 @@ def check_server(url: str, *, variable: str = "REDIS_URL") -> Product:
     Raises:
         ServerUnreachableError: nothing answers, or it refuses the credentials.
         ServerTooOldError: it is older than `MINIMUM_VERSION`.
-        InvalidSettingError: the URL has an option that redis-py does not know.
+        AddressError: the URL has an option that redis-py does not know.
     """
     where = redacted(url)
     try:
@@ -150,7 +150,7 @@ def check_server(url: str, *, variable: str = "REDIS_URL") -> Product:
         with connect_client(with_database(url, 0), protocol=2) as client:
             product = product_of(client)
     except TypeError:
-        raise InvalidSettingError(
+        raise AddressError(
             f"An option after the ? of the Redis URL {where} is unknown.",
             "Use only options of redis.Redis.from_url, such as ssl_ca_certs.",
         ) from None

@@ -17,6 +17,7 @@ import cloudpickle
 
 from labsupport.errors import LabError
 from labsupport.history import Recorder
+from labsupport.prints import keep_in
 
 
 class Frame(NamedTuple):
@@ -44,6 +45,7 @@ class Job(NamedTuple):
         gated: whether its one client stops at each `point`.
         ring: the file to record events in.
         capacity: how many events that holds.
+        prints: the file for what it prints.
     """
 
     blob: bytes
@@ -52,6 +54,7 @@ class Job(NamedTuple):
     gated: bool
     ring: Path
     capacity: int
+    prints: Path
 
 
 class _Control:
@@ -159,6 +162,7 @@ def serve(connection: Connection, job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = _Control(connection)
     try:
+        keep_in(job.prints)
         recorder = Recorder(job.ring, capacity=job.capacity)
         function, args = cloudpickle.loads(job.blob)
     except BaseException as error:

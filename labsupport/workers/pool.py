@@ -8,6 +8,7 @@ from typing import Any
 
 from labsupport.errors import InvalidSettingError, WorkerError
 from labsupport.history import History, Recorder
+from labsupport.prints import show
 from labsupport.processes import Closing, PrivateDirectory, undisturbed, writing_to
 from labsupport.workers.client import Job
 from labsupport.workers.launch import launch, pack
@@ -36,6 +37,7 @@ class WorkerPool(Closing):
         self.idle = idle
         self._directory = PrivateDirectory()
         self._directory.make()
+        self._prints = self._directory.path / "prints"
         self._next_client = 0
         self._recorder: Recorder | None = None
 
@@ -69,7 +71,7 @@ class WorkerPool(Closing):
         numbers = tuple(range(self._next_client, self._next_client + clients))
         blob = pack(function, args)
         ring = self._ring(number, _CAPACITY)
-        job = Job(blob, numbers, number, gated, ring, _CAPACITY)
+        job = Job(blob, numbers, number, gated, ring, _CAPACITY, self._prints)
         name = name or str(getattr(function, "__name__", "a worker"))
         with undisturbed():  # between the start and the list it would be nobody's
             worker = Worker(name, numbers, *launch(job), tick=self._tick)
@@ -134,10 +136,12 @@ class WorkerPool(Closing):
         return True
 
     def close(self) -> None:
-        """Kill all workers and remove their files; the history stays."""
+        """Kill all workers, show what they have printed, and remove their files; the history stays."""
         for worker in self.workers:
             worker.close()
+        printed = self._prints.read_text("utf-8", "replace") if self._prints.exists() else ""
         self._directory.remove()
+        show(printed)
 
     def _ring(self, process: int, capacity: int) -> Path:
         """A new ring file for a process's events, which the history reads."""

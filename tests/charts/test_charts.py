@@ -131,6 +131,20 @@ def test_a_slow_answer_shows_while_nothing_else_happens(run: tuple[Recorder, His
     assert np.asarray(plot._lines[0].get_ydata()).tolist() == [1000.0] * 21
 
 
+def test_quick_requests_are_on_the_axis(run: tuple[Recorder, History]) -> None:
+    """A median below the first decade moves the axis down, so that its line and its name are seen."""
+    plot = Quantiles("latency (ms)", "request")
+    axes = Figure().add_subplot()
+    plot.prepare(axes)
+    for start in range(100):
+        request(run, start, 0.03)
+    plot.add(run[1].read(), run[1])
+    assert plot.show()
+    plot.finish()
+    assert axes.get_ylim() == (pytest.approx(0.01), 1000)
+    assert not plot.show()
+
+
 @pytest.fixture
 def figures(run: tuple[Recorder, History]) -> list[LabFigure]:
     chance = random.Random(3)

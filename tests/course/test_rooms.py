@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2] / "labsupport"
 ORDER = (
     "errors",
     "verdict",
+    "prints",
     "processes",
     "servers",
     "database",

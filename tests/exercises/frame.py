@@ -61,7 +61,9 @@ class TestStubs(_Frame):
         assert found.evidence is not None
         if hasattr(found.evidence, "schedule"):
             assert found.evidence.violations > 0
-            assert found.evidence.schedule in str(found)
+            assert found.evidence.schedule.rpartition("\n\n")[0] in str(found)
+            assert not re.search(r"\.[”\"]?\.(\s|$)", str(found))
+            assert str(found).count(found.evidence.schedule.rpartition("\n\n")[2]) == 1
         assert str(check(one.number, one.stub)) == str(found)
 
     def test_notebook_has_the_stub(self, one):

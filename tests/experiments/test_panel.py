@@ -116,13 +116,15 @@ def test_only_one_run_at_a_time(panel: Any) -> None:
 
 def test_compares_what_ran_with_the_same_settings(panel: Any) -> None:
     """Compare waits for two implementations, in the order of the buttons; each setting has its own."""
-    for name in ("other", "naive"):
+    for name, waits_for in (("other", "two of them"), ("naive", "another of them")):
         assert panel._both.disabled
+        assert waits_for in panel._both.tooltip
         choose(panel, name)
         panel.run()
         until(lambda: not panel.running)
     assert list(panel.results) == ["naive", "other"]
     assert not panel._both.disabled
+    assert "same axes" in panel._both.tooltip
     panel._both.click()
     assert "as many loads at once as naive" in panel.said[-1]
     panel._knobs["clients"].value = 5

@@ -47,6 +47,15 @@ class TestRule:
         found = rule.judge({"a": 1234.6, "b": 2.25, "c": math.nan}).detail
         assert found == "1,235 of 2, 2.2, nan"
 
+    @pytest.mark.parametrize(
+        ("number", "said"),
+        [(0, "0 jobs are"), (1, "1 job is"), (1.4, "1 job is"), (2000, "2,000 jobs are")],
+    )
+    def test_plurals(self, number, said):
+        """A word goes with the number that is shown before it."""
+        rule = Rule(text="", met="n", detail="{n:job|jobs} {n:~is|are}")
+        assert rule.judge({"n": number}).detail == said
+
 
 class TestFinding:
     def test_first_that_applies(self):

@@ -94,13 +94,18 @@ class ThunderingHerd(Experiment):
         ),
     )
     findings = (
-        Finding("{never_answered} of {clients} clients never get an answer", "never_answered"),
-        Finding("{wrong_answers} answers are not the value that was loaded", "wrong_answers"),
+        Finding(
+            "{never_answered} of {clients} clients never {never_answered:~gets|get} an answer",
+            "never_answered",
+        ),
+        Finding(
+            "{wrong_answers:answer is|answers are} not the value that was loaded", "wrong_answers"
+        ),
         Finding(
             "The key never expired: nothing was put to the test", lambda n: not n["expiry_met"]
         ),
         Finding(
-            "The cache is not filled: {loads_in_vain} loads in a row, and no answer from it",
+            "The cache is not filled: {loads_in_vain:load|loads} in a row, and no answer from it",
             _vain,
         ),
         Finding(

@@ -74,7 +74,7 @@ class StaleReads(Experiment):
         ),
     )
     findings = (
-        Finding("{stuck} of {services} services never answer", "stuck"),
+        Finding("{stuck} of {services} services never {stuck:~answers|answer}", "stuck"),
         Finding("The old row stays: the shared cache gives it back", "overdue_reads"),
         Finding(
             "Connected services serve the old row, for up to {longest_stale_seconds:.2g} s",

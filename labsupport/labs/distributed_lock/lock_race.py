@@ -126,7 +126,7 @@ class LockRace(Experiment):
     @property
     def findings(self) -> Sequence[Finding]:
         by_chance = (
-            "{stops} stops at random: {shared_holds} of {holds} holds not alone,"
+            "{stops:random stop|random stops}; {shared_holds} of {holds} holds shared,"
             " {sold_twice} sold twice"
         )
         if self.chaos:

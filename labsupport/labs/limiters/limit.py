@@ -49,7 +49,7 @@ class Limit(Experiment):
     """What the limit says, as a claim."""
     plan: ClassVar[tuple[tuple[float, float], ...]]
     """How many windows, and how many times what the limit allows is asked for in them."""
-    _breach: ClassVar[str] = "{worst} calls get in where {most_allowed} are allowed"
+    _breach: ClassVar[str] = "{worst:call gets|calls get} in where {most_allowed} are allowed"
     _worst: ClassVar[str] = "Admitted where {most_allowed} are allowed"
 
     @property
@@ -106,7 +106,7 @@ class Limit(Experiment):
                 final=True,
             ),
             Rule(
-                text="Who waits as told is admitted",
+                text="Clients that wait as told are admitted",
                 met="came_back",
                 broken=self._misled,
                 detail="{sent_away_again} of {came_back} were refused again;"
@@ -117,10 +117,12 @@ class Limit(Experiment):
     @property
     def findings(self) -> Sequence[Finding]:
         return (
-            Finding("{stuck} clients never got an answer", "stuck"),
+            Finding("{stuck:client|clients} never got an answer", "stuck"),
             Finding(self._breach, _exceeded),
-            Finding("{admitted} calls get in where {due} are due", _starved),
-            Finding("Who waits as told is sent away again, or waits too long", self._misled),
+            Finding("{admitted:call gets|calls get} in where {due} are due", _starved),
+            Finding(
+                "Clients that wait as told are sent away again, or wait too long", self._misled
+            ),
             Finding("The limit of {most_allowed} is kept, and granted"),
         )
 

@@ -110,7 +110,7 @@ class LostMessages(Experiment):
         Finding(
             "Messages do not arrive at all: nothing was put to the test", lambda n: not n["over"]
         ),
-        Finding("{lost} messages lost, by {losing} of {subscribers} subscribers", "lost"),
+        Finding("{lost:message|messages} lost, by {losing} of {subscribers} subscribers", "lost"),
         Finding("Nothing is lost; {twice} handled twice", "twice"),
         Finding("Nothing is lost"),
     )

@@ -133,18 +133,21 @@ class JobQueue(Experiment):
         return [*rules, twice]
 
     findings = (
-        Finding("{lost} of {jobs} jobs are lost with their workers", "lost"),
         Finding(
-            "A job has killed {poison_attempts} workers, and is not given up",
+            "{lost} of {jobs} jobs {lost:~is|are} lost with {lost:~its worker|their workers}",
+            "lost",
+        ),
+        Finding(
+            "A job has killed {poison_attempts:worker|workers}, and is not given up",
             lambda n: n["poison"] > 0 and n["poison_attempts"] > n["attempts"],
         ),
-        Finding("{stuck} of {jobs} jobs are left lying", "stuck"),
-        Finding("No job is lost, and {counted_twice} count twice", "counted_twice"),
+        Finding("{stuck} of {jobs} jobs {stuck:~is|are} left lying", "stuck"),
+        Finding("No job is lost, but {counted_twice:counts|count} twice", "counted_twice"),
         Finding(
-            "{killed} workers killed, no job lost, {handled_again} of them done again",
+            "{killed:worker|workers} killed, no job lost, {handled_again:job|jobs} done again",
             "handled_again",
         ),
-        Finding("{killed} workers killed, no job lost"),
+        Finding("{killed:worker|workers} killed, no job lost"),
     )
 
     @property

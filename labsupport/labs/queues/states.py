@@ -1,5 +1,6 @@
 """In which state each job of a queue was when, as the workers' events tell it."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -86,20 +87,19 @@ def lanes_busy(history: History) -> NDArray[np.int64]:
     """When each worker's place was busy with a job: place, start, end."""
     slots, origin = _slots(history), history.origin_ns
     killed = {int(row["value"]): int(row["start_ns"]) for row in history.select("killed")}
-    ended = {
-        (int(r["client"]), int(r["value"])): int(r["end_ns"]) for r in history.select("handled")
-    }
-    ended |= {
-        (int(r["client"]), int(r["value"])): int(r["end_ns"]) for r in history.select("failed")
-    }
+    ended: defaultdict[tuple[int, int], list[int]] = defaultdict(list)  # a try each
+    for event in ("handled", "failed"):
+        for row in history.select(event):
+            ended[int(row["client"]), int(row["value"])].append(int(row["end_ns"]))
     doomed = {(int(r["client"]), int(r["value"])) for r in history.select("doomed")}
     rows = []
     for row in history.select("begun"):
-        client, job = int(row["client"]), int(row["value"])
+        client, job, start = int(row["client"]), int(row["value"]), int(row["start_ns"])
         last = killed.get(client, origin + history.elapsed_ns)
-        end = last if (client, job) in doomed else ended.get((client, job), last)
+        tries = () if (client, job) in doomed else ended[client, job]
+        end = min((one for one in tries if one >= start), default=last)
         if client in slots:
-            rows.append((slots[client], int(row["start_ns"]) - origin, end - origin))
+            rows.append((slots[client], start - origin, end - origin))
     return _array(rows, 3)
 
 

@@ -101,8 +101,8 @@ class ClusterFault(Experiment):
         return others, served, lost
 
     findings = (
-        Finding("{lost} acknowledged orders are lost", "lost"),
-        Finding("The slot moves, and {refused} orders are refused", ("moved", "refused")),
+        Finding("{lost:acknowledged order is|acknowledged orders are} lost", "lost"),
+        Finding("The slot moves, and {refused:order is|orders are} refused", ("moved", "refused")),
         Finding("The slot moves there and back, and no order is lost", "moved"),
         Finding("A replica takes over after {promotion_ms} ms; no order is lost", "promoted"),
         Finding("Nothing was put to the test"),
@@ -178,7 +178,12 @@ class ClusterFault(Experiment):
             Part("lost", "alarm", partial(_orders, clients=clients, kept=False)),
             Part("not taken", "waiting", partial(_refusals, clients=clients)),
         ]
-        return Bars(f"{noun} per 50 ms", parts, noun=("order", "orders"), per_seconds=_SPAN_SECONDS)
+        return Bars(
+            f"{noun} per 50 ms",
+            parts,
+            noun=("per 50 ms", "per 50 ms"),
+            per_seconds=_SPAN_SECONDS,
+        )
 
 
 def _of(history: History, event: str) -> Rows:

@@ -61,7 +61,7 @@ def take_lock_solution(redis, name, token, ms):
 def get_page_stub(redis, key, load, kept):
     """Return the page, whatever becomes of Redis.
 
-    It is cached in Redis under its key, for 60 seconds. If it is not there, or Redis is away, load(key)
+    It is cached in Redis under its key, for 60 seconds. If it is not there, or Redis is down, load(key)
     makes it, in one call; then cache it. If load raises, return the last page that was returned, from
     the dict kept, and don't cache it; if there is none, the error reaches the caller. Redis is
     away when there is no connection (redis-py's ConnectionError) or no answer, when it is busy
@@ -83,7 +83,7 @@ def get_page_solution(redis, key, load, kept):
         try:
             return command(*args, **options)
         except (ConnectionError, TimeoutError, OutOfMemoryError):
-            return None  # Redis is away
+            return None  # Redis is down
         except RedisError as error:
             if not str(error).startswith("BUSY"):
                 raise

@@ -84,7 +84,7 @@ class Outage(Experiment):
             detail="{stuck} callers",
         ),
         Rule(
-            text="Most requests are served without asking Redis while it is away",
+            text="Most requests are served without asking Redis while it is down",
             met="all_struck",
             broken=lambda n: n["stuck"] > 0 or 2 * n["knocks"] > n["touched"],
             detail="{knocks} attempts to connect, {touched} requests",
@@ -98,27 +98,27 @@ class Outage(Experiment):
     )
     findings = (
         Finding("Nobody met the fault: nothing was put to the test", lambda n: not n["all_struck"]),
-        Finding("{stuck} callers wait until Redis is back", "stuck"),
-        Finding("{errors} requests end in an error", "errors"),
+        Finding("{stuck:caller waits|callers wait} until Redis is back", "stuck"),
+        Finding("{errors:request ends|requests end} in an error", "errors"),
         Finding(
-            "While Redis is away a request takes {wait_ms} ms, and {served} of {due} pages are served",
+            "While Redis is down a request takes {wait_ms} ms, and {served} of {due} pages are served",
             lambda n: 2 * n["knocks"] > n["touched"],
         ),
         Finding(
             "Redis is back, and not all clients use it", lambda n: n["back_in_use"] < n["clients"]
         ),
         Finding(
-            "While Redis is away, pages are served as before",
+            "While Redis is down, pages are served as before",
             lambda n: n["served"] >= _AS_BEFORE * n["due"],
         ),
-        Finding("While Redis is away, {served} pages are served where {due} are due"),
+        Finding("While Redis is down, {served:page is|pages are} served where {due} are due"),
     )
     contrast = Contrast(
         text="With {other} a request takes at most a third as long as with {first}",
         number="wait_ms",
         met="all_struck",
         times=3,
-        title="A request while Redis is away: {each}",
+        title="A request while Redis is down: {each}",
         each="{name} {number:.1f} ms",
     )
 
@@ -190,7 +190,7 @@ class Outage(Experiment):
             Part("from the database", "waiting", lambda *run: _per_span("loaded", *run)),
             Part("errors", "alarm", lambda *run: _per_span("error", *run)),
         )
-        pages = Bars("answers per 50 ms", parts, noun=("answer", "answers"))
+        pages = Bars("answers per 50 ms", parts, noun=("per 50 ms", "per 50 ms"))
         took = Quantiles("latency of requests under way (ms)", "request", top_ms=3000.0)
         return (took, pages)
 

@@ -41,13 +41,13 @@ from labsupport.workers import Worker
 _PATIENCE_SECONDS = 8.0
 _MOST_ROUNDS = 8
 _WORST = (
-    ("stuck", "{stuck} users are never answered"),
-    ("turned_away", "{turned_away} visits are turned away too early"),
-    ("for_ever", "{for_ever} sessions stay for ever"),
-    ("back_after_logout", "{back_after_logout} come back after the logout"),
-    ("let_in_old", "{let_in_old} visits are let in after the absolute timeout"),
-    ("let_in_idle", "{let_in_idle} idle sessions go on"),
-    ("let_in_out", "{let_in_out} visits are let in after the logout"),
+    ("stuck", "{stuck:user is|users are} never answered"),
+    ("turned_away", "{turned_away:visit is|visits are} turned away too early"),
+    ("for_ever", "{for_ever:session stays|sessions stay} for ever"),
+    ("back_after_logout", "{back_after_logout:comes|come} back after the logout"),
+    ("let_in_old", "{let_in_old:visit is|visits are} let in after the absolute timeout"),
+    ("let_in_idle", "{let_in_idle:idle session goes|idle sessions go} on"),
+    ("let_in_out", "{let_in_out:visit is|visits are} let in after the logout"),
 )
 
 

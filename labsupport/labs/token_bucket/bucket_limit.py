@@ -35,7 +35,7 @@ class BucketLimit(Limit):
         *((0.5, 0.3), (0.4, 8.0), (1.1, 0.3), (0.4, 8.0), (1.1, 0.3), (0.4, 8.0)),
         (2.1, 2.0),
     )
-    _breach: ClassVar[str] = "{worst} calls beyond the rate, from a bucket of {most_allowed}"
+    _breach: ClassVar[str] = "{worst:call|calls} beyond the rate, from a bucket of {most_allowed}"
     _worst: ClassVar[str] = "Beyond the rate, of {most_allowed}"
 
     capacity: int = knob(20, low=1, high=1000)

@@ -3,7 +3,8 @@
 import pytest
 
 from labsupport import check
-from labsupport.errors import InvalidSettingError, UnknownNameError
+from labsupport.errors import InvalidSettingError, LabError, UnknownNameError
+from labsupport.exploration import close_testbed
 from labsupport.explorer.clients import guard
 from labsupport.labs.start_here.exercises import EXERCISES
 from tests.exercises.zoo import schedule
@@ -84,6 +85,18 @@ class TestBadAnswers:
         """A function that cannot be called like the stub is refused before it is run."""
         with pytest.raises(InvalidSettingError, match="does not take redis, page"):
             check("00.1", answer)
+
+    @pytest.mark.parametrize(
+        ("url", "problem"),
+        [("redis://127.0.0.1:1", "No Redis answers"), ("nonsense", "REDIS_URL is not the address")],
+    )
+    def test_a_wrong_address_says_nothing_of_the_answer(self, monkeypatch, url, problem):
+        """A server that cannot be reached is an error with its remedy, not a refusal."""
+        close_testbed()
+        monkeypatch.setenv("REDIS_URL", url)
+        with pytest.raises(LabError, match=problem) as caught:
+            check("00.1", EXERCISES[0].solution)
+        assert "REDIS_URL" in str(caught.value)
 
     def test_no_such_exercise(self):
         """An unknown number is answered with those that there are."""

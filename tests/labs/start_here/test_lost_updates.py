@@ -84,8 +84,9 @@ class TestResult:
     def test_history(self, naive):
         """The history has each visit with its client, its time and the number it was given."""
         frame = naive.history
+        assert set(frame["event"]) == {"visit", "counter"}
+        frame = frame[frame["event"] == "visit"]
         assert len(frame) == naive.numbers["visits"]
-        assert set(frame["event"]) == {"visit"}
         assert set(frame["client"]) == {0, 1}
         assert (frame["end_seconds"] >= frame["start_seconds"]).all()
         assert frame["value"].nunique() < len(frame)
@@ -99,6 +100,12 @@ class TestResult:
         assert any(word.endswith("visits are counted") for word in words)
         both = race.compare(naive, repaired, live=False).figure
         assert len({axes.get_ylim() for axes in both.axes}) == 1
+
+    def test_the_chart_says_what_the_counter_says(self, race):
+        """The line ends at what Redis holds, whatever the visit that ended last was told."""
+        found = race.run(lambda redis, key: redis.incr(key) and 1, live=False)
+        words = {text.get_text() for axes in found.figure.axes for text in axes.texts}
+        assert f"counted {found.numbers['counted']:,}" in words, words
 
     def test_counts_on_past_wrong_replies(self, race, naive):
         """The finding names what is worst."""

@@ -102,6 +102,7 @@
     .lab-hidden::after { content: "Write your prediction above, or click to see"; position: absolute;
       inset: 0; display: grid; place-items: center; font: bold var(--jp-content-font-size1)
       var(--jp-content-font-family); color: var(--jp-content-font-color0); }
+    .jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere; }
     @media print { .lab-guess { display: none; } }
   `;
 
