@@ -575,3 +575,17 @@ def keeps_what_it_took_for_nobody(redis, db, user_id, name):
     keys = keys_of(user_id, old, name)
     redis.delete(*keys, *(f"{key}:lease" for key in keys))
     return True
+
+
+@wrong("04.2", because="A message that many others follow", sequential=True)
+def waits_until_nobody_says_anything(subscriber, local):
+    gathered = set()
+    while True:
+        message = subscriber.get_message(timeout=0.05)
+        if message and message["type"] == "message":
+            gathered.add(message["data"])
+        elif message:
+            local.clear()
+        else:
+            while gathered:
+                local.pop(gathered.pop(), None)
