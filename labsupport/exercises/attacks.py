@@ -12,6 +12,7 @@ from labsupport.exercises.rehearsal import (
     Remains,
     play_after,
     play_at_once,
+    play_meetings,
     play_overtaken,
     without_unpromised,
 )
@@ -26,6 +27,7 @@ SHRINKS = True
 """Whether a smaller case is looked for when one breaks an answer; a test may do without."""
 
 _MOST_WAITS = 3
+_OVERTAKES = "a client that is overtaken at every step"
 # how often: ten attempts of three steps are not enough; then fewer, which are easier to read
 _OVERTAKEN = (36, 6, 12, 18, 24)
 
@@ -67,7 +69,10 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
     from hypothesis import HealthCheck, Phase, example, given, seed, settings
 
     attempt = one.attempt(contract, answer)
+    named = {ATTACKS[0].name: contract.always, _OVERTAKES: contract.crowds}.get(one.name, ())
     spent, granted = 0, int(one.runs * contract.effort)
+    if one.name == _OVERTAKES:
+        granted += 2 * len(named)  # what each takes that breaks nothing
     most = granted
     broken: dict[str, Breach] = {}
     kept: set[str] = set()  # different examples may be the same case
@@ -103,7 +108,7 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
             broken[text] = breach
         raise _BrokenError
 
-    for case in reversed(contract.always if one is ATTACKS[0] else ()):  # the first comes first
+    for case in reversed(named):  # the first comes first
         try_case = example(case)(try_case)
     try:
         with _without_constants():
@@ -195,9 +200,7 @@ def _overtaken(contract: Contract, answer: Functions) -> Attempt:
         for times in _OVERTAKEN:
             many = (tuple(rivals) * times)[:times]
             meeting = Case(case.start, {one: calls, two: many})
-            took, breach, cut = play_overtaken(
-                contract, answer, meeting, attack="a client that is overtaken at every step"
-            )
+            took, breach, cut = play_overtaken(contract, answer, meeting, attack=_OVERTAKES)
             spent += took
             if times == _OVERTAKEN[0] and (breach or cut):  # or it has too many orders to tell
                 first = breach
@@ -212,6 +215,18 @@ def _at_once_with(attack: str, **moves: Any) -> Callable[[Contract, Functions], 
     def make(contract: Contract, answer: Functions) -> Attempt:
         def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
             return play_at_once(contract, answer, case, attack=attack, most=min(most, 500), **moves)
+
+        return attempt
+
+    return make
+
+
+def _meetings(attack: str, crash: str = "") -> Callable[[Contract, Functions], Attempt]:
+    def make(contract: Contract, answer: Functions) -> Attempt:
+        def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+            if crash and crash not in case.programs:
+                return 0, None
+            return play_meetings(contract, answer, case, attack=attack, most=most, crash=crash)
 
         return attempt
 
@@ -331,7 +346,7 @@ ATTACKS = (
         lambda contract: contract.races(), _at_once,
     ),
     Attack(
-        "a client that is overtaken at every step", "", 7, 70,
+        _OVERTAKES, "", 7, 70,
         _crowds, _overtaken,
     ),
     Attack(
@@ -347,6 +362,11 @@ ATTACKS = (
         lambda contract: contract.fault_races(),
         _at_once_with("several clients, and one crashes", crashes=["ada"], waits=True),
     ),
+    Attack(
+        "a client that meets one who crashes", "crash", 6, 300,
+        lambda contract: contract.fault_races(),
+        _meetings("a client that meets one who crashes", crash="ada"),
+    ),
     *(
         Attack(
             f"a clock that is {word}, and a crash", "crash, clocks", 6, 250,
@@ -361,6 +381,10 @@ ATTACKS = (
     Attack(
         "a pause that outlasts every TTL", "pause", 10, 1_000,
         lambda contract: contract.fault_races(), _with_a_pause,
+    ),
+    Attack(
+        "a client that stalls for a minute", "stall", 6, 150,
+        lambda contract: contract.races(), _meetings("a client that stalls for a minute"),
     ),
     Attack(
         "a TTL that ends between two steps", "stays", 10, 300,

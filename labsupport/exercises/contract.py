@@ -172,13 +172,15 @@ class Contract:
             returns is compared with what the model's method returns, unless that is None.
         clients: names of those who meet.
         faults: the moves of the adversary that the contract allows: "crash", "pause", "lost reply",
-            "clocks", and "crash, clocks" for one whose clock is wrong and that crashes.
+            "clocks", "crash, clocks" for one whose clock is wrong and that crashes, and "stall" for
+            one who takes a minute over a step, where no promised key lives for as short a time.
         lapses: patterns of the keys that may expire in a pause.
         effort: the share of an attack's runs that it gets, where each run takes long.
         starts: strategy for what is in Redis before.
         calls: strategy for one call of anybody, in sequence.
         always: cases in sequence that are tried whatever is drawn, before all others.
         rare: the same, after all others: each takes more to understand.
+        crowds: cases of two clients, the first of which is overtaken by the other at every step.
     """
 
     answer: ClassVar[str]
@@ -196,6 +198,7 @@ class Contract:
     effort: ClassVar[float] = 1.0
     always: "ClassVar[Sequence[Case]]" = ()
     rare: "ClassVar[Sequence[Case]]" = ()
+    crowds: "ClassVar[Sequence[Case]]" = ()
     starts: "ClassVar[SearchStrategy[State]]"
     calls: "ClassVar[SearchStrategy[Call]]"
 

@@ -1,8 +1,10 @@
 """One case, for real: an answer is run in it by the explorer and compared with what may come of it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, permutations
 from typing import Any
 
 from labsupport.errors import LabError, NotDeterministicError, NotSteppableError
@@ -21,6 +23,7 @@ __all__ = [
     "Remains",
     "play_after",
     "play_at_once",
+    "play_meetings",
     "play_overtaken",
     "without_unpromised",
 ]
@@ -29,6 +32,7 @@ _MOST_CHOICES = 200  # of a model, in one call
 _MOST_MODELS = 16  # that fit what was seen, and may differ in what was not
 _MOST_STEPS = 30  # of one call, until the next step of a client that is overtaken
 _MOST_OVERTAKEN = 2_000  # orders: 37 calls of one moment have 740, 19 with one of two 1,330
+_STALL_MS = 60_000  # what a client that stalls outlasts
 _MORE_RUNS = 150  # after the first breach, to find a shorter schedule
 
 
@@ -193,47 +197,136 @@ def play_overtaken(
         How many orders were run, the breach, if there was one, and whether there were too many orders
         of the model to tell.
     """
-    notes = _Notes()
-    possible = Possibilities(contract, case, most=_MOST_OVERTAKEN)
     one, two = case.programs
-    faults: list[Fault] = []
-
-    def given(redis: Any, db: Any) -> None:
-        notes.told = {who: [] for who in case.programs}
-        notes.wrote_at = _now(redis)
-        contract.write(case.start, redis, db)
-
-    def explained(redis: Any, db: Any) -> bool:
-        view = contract.read(redis, db)
-        elapsed_ms = (view.at - notes.wrote_at) * 1000
-        _, fault = possible.explaining(notes.told, view, elapsed_ms)
-        if fault is None or possible.cut:
-            return True
-        faults[:] = [fault]
-        raise AssertionError(fault.text)
+    table = _Table(contract, answer, case, Possibilities(contract, case, most=_MOST_OVERTAKEN))
 
     def moves() -> Iterator[Move]:
         for _ in range(MAX_STEPS):
             yield Move("step", one)
-            made = len(notes.told[two])
+            made = len(table.notes.told[two])
             for _ in range(_MOST_STEPS):
-                if len(notes.told[two]) == made < len(case.programs[two]):
+                if len(table.notes.told[two]) == made < len(case.programs[two]):
                     yield Move("step", two)
 
-    clients = {who: _client(contract, answer, case, who, notes) for who in case.programs}
-    try:
-        report = explore(clients, given=given, invariant=explained, max_runs=1, passes=False)
-    except NotSteppableError as error:
-        if "took no step" in error.problem:
-            return 1, None, False
-        raise
-    assert report.anew is not None
-    if report.findings:  # one after the other: that is another attack's
+    report = table.first()
+    if report is None or report.findings:  # one after the other: that is another attack's
         return 1, None, False
-    finding = report.anew(moves()).finding
-    if finding is None or finding.kind != "broken":
-        return 2, None, possible.cut
-    return 2, Breach(attack, case, faults[0], report=replace(report, findings=(finding,))), False
+    breach = table.breach(report, moves(), attack)
+    return 2, breach, breach is None and table.possible.cut
+
+
+def play_meetings(
+    contract: Contract,
+    answer: Functions,
+    case: Case,
+    *,
+    attack: str,
+    most: int,
+    crash: str = "",
+) -> tuple[int, Breach | None]:
+    """Run orders in which one client begins, another comes in, and then the first goes on.
+
+    Args:
+        contract: what is due.
+        answer: the learner's functions.
+        case: the start and the programs.
+        attack: what is tried, in words.
+        most: no more orders than these; drawn evenly where there are more.
+        crash: who comes in, and crashes at each step. Without one the first stalls for a minute, the
+            other comes in and finishes, and another minute passes.
+    """
+    possible = Possibilities(contract, case, outwaited=bool(crash))
+    table = _Table(contract, answer, case, possible)
+    report = table.first(crashes=[crash], expires=()) if crash else table.first(expires="*")
+    if report is None or report.findings or len(case.programs) < 2:
+        return 1, None
+    steps = Counter(move.who for move in report.anew(()).moves if move.kind == "step")
+    meetings = [
+        (one, before, other, within)
+        for one, other in permutations(case.programs, 2)
+        for before in range(1, steps[one])
+        for within in (range(1, steps[other]) if crash else [MAX_STEPS])
+        if crash in ("", other)
+    ]
+    runs = 2
+    for one, before, other, within in random.Random(0).sample(meetings, min(most, len(meetings))):
+        moves = table.meeting(one, before, other, within, crash)
+        runs += 1
+        if (breach := table.breach(report, moves, attack)) is not None:
+            return runs, breach
+    return runs, None
+
+
+@dataclass(slots=True)
+class _Table:
+    """Where the clients of a case meet, in orders that are named one by one."""
+
+    contract: Contract
+    answer: Functions
+    case: Case
+    possible: Possibilities
+    notes: _Notes = field(default_factory=_Notes)
+    redis: Any = None
+    fault: Fault | None = None
+
+    def first(self, **moves: Any) -> Any:
+        """The report on the first order, one client after the other; None where one takes no step."""
+        clients = {
+            who: _client(self.contract, self.answer, self.case, who, self.notes)
+            for who in self.case.programs
+        }
+        try:
+            return explore(
+                clients,
+                given=self.given,
+                invariant=self.explained,
+                max_runs=1,
+                passes=False,
+                **moves,
+            )
+        except NotSteppableError as error:
+            if "took no step" in error.problem:
+                return None
+            raise
+
+    def given(self, redis: Any, db: Any) -> None:
+        self.redis = redis
+        self.notes.told = {who: [] for who in self.case.programs}
+        self.notes.wrote_at = _now(redis)
+        self.contract.write(self.case.start, redis, db)
+
+    def explained(self, redis: Any, db: Any) -> bool:
+        view = self.contract.read(redis, db)
+        elapsed_ms = (view.at - self.notes.wrote_at) * 1000
+        _, fault = self.possible.explaining(self.notes.told, view, elapsed_ms)
+        if fault is None or self.possible.cut:
+            return True
+        self.fault = fault
+        raise AssertionError(fault.text)
+
+    def breach(self, report: Any, moves: Iterable[Move], attack: str) -> Breach | None:
+        """What one order breaks."""
+        finding = report.anew(moves).finding
+        if finding is None or finding.kind != "broken":
+            return None
+        assert self.fault is not None
+        shown = replace(report, findings=(finding,))
+        return Breach(attack, self.case, self.fault, report=shown)
+
+    def meeting(self, one: str, before: int, other: str, within: int, crash: str) -> Iterator[Move]:
+        """So many steps of one, so many of the other, who may crash then; what is left goes on."""
+        for _ in range(before):
+            yield Move("step", one)
+        yield from () if crash else self._minute()
+        for _ in range(within):
+            yield Move("step", other)
+        yield from [Move("crash", crash)] if crash else self._minute()
+
+    def _minute(self) -> Iterator[Move]:
+        """A minute passes: what has as long to live, or less, is gone."""
+        for key in sorted(self.redis.keys()):
+            if 0 < self.redis.pttl(key) <= _STALL_MS:
+                yield Move("expire", key)
 
 
 def _client(

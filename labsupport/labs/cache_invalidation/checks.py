@@ -16,18 +16,33 @@ from labsupport.servers import Server, start_server
 __all__ = ["check_listen"]
 
 _KEYS = ("user:1", "user:2", "d'Arc é")
+_UNKNOWN, _MANY = "user:9", 50
 _PATIENCE_SECONDS, _QUIET_SECONDS, _MOMENT_SECONDS = 2.0, 1.2, 0.1
 
 
 class _Subscriber(PubSub):
-    """Notes how many words it has told (`told`), and how many of them are done with (`done`)."""
+    """Notes how many words it has told (`told`), and how many of them are done with (`done`).
 
-    told = done = 0
+    With `more`, it tells the next word about a key without a copy so often again, without a pause,
+    and then notes which copies there are (`kept`).
+    """
+
+    told = done = more = 0
+    again: Any = None
+    local: dict[str, Any]
+    kept: set[str] | None = None
 
     def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
         self.done = self.told  # who asks for the next word is done with the last
+        if self.again is not None:
+            if self.more:
+                self.more -= 1
+                return list(self.again)
+            self.again, self.kept = None, {*self.local}
         word = super().parse_response(block, timeout)  # type: ignore[no-untyped-call]
         self.told += word is not None
+        if self.more and isinstance(word, list) and word[-1] == _UNKNOWN:
+            self.again = word
         return word
 
 
@@ -47,6 +62,7 @@ class _Listener:
         retry = Retry(ExponentialBackoff(), 10)
         pool = server.client(client_name="listener", retry=retry).connection_pool
         subscriber = self._subscriber = _Subscriber(pool)
+        subscriber.local = self.local
         subscriber.subscribe("invalidate")
         if late:
             subscriber.get_message(timeout=_PATIENCE_SECONDS)
@@ -76,9 +92,22 @@ class _Listener:
     def after_unknown(self) -> str:
         """What is wrong after a message about a key that has no copy, and one about a key that has."""
         told = self._subscriber.told
-        self._client.publish("invalidate", "user:9")
+        self._client.publish("invalidate", _UNKNOWN)
         self._until(lambda: self._subscriber.done > told)
         return self.after_message("user:1")
+
+    def after_many(self) -> str:
+        """What is wrong after a message that many others follow, without a pause."""
+        subscriber, key = self._subscriber, _KEYS[0]
+        self.local.update({key: {} for key in _KEYS})
+        subscriber.kept, subscriber.more = None, _MANY
+        for one in (key, _UNKNOWN):
+            self._client.publish("invalidate", one)
+        self._until(lambda: subscriber.kept is not None)
+        subscriber.more = 0
+        if key in (subscriber.kept or ()):
+            return f"the copy of {key!r} was still there after {_MANY} messages more"
+        return ""
 
     def after_cut(self) -> str:
         """What is wrong after a message that was missed, as the connection was lost."""
@@ -122,6 +151,7 @@ def _heard(answer: Answer) -> Outcome | None:
             *(("A message", lambda key=key: listener.after_message(key)) for key in _KEYS),
             ("The same key once more", lambda: listener.after_message(_KEYS[-1])),
             ("A message about a key without a copy", listener.after_unknown),
+            ("A message that many others follow", listener.after_many),
             ("A lost connection", listener.after_cut),
             ("A second lost connection", listener.after_cut),
             ("A second in which nobody says anything", listener.after_quiet),

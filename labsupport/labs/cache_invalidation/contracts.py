@@ -18,7 +18,8 @@ __all__ = ["AnnounceUser", "RenameUser"]
 _ROWS = {"1": ("ada", 1), "2": ("alan", 1)}  # name and version
 _MINUTE_MS = 60_000
 _CRASHED = "the deadline of a writer of user 2 that has crashed"
-_LEFT_SECONDS = 2
+_LEFT_SECONDS = 20
+_LATER_SECONDS = 2.5  # the next writer comes after one that has crashed
 
 # Reads a value, or grants the lease to fill it. KEYS: value, lease, the deadlines of those who are
 # writing; ARGV: the reader's token; returns the value, and 1 if granted.
@@ -131,7 +132,6 @@ class _CachedRows(Contract):
         State({k: v for k, v in start.items() if k not in notes}, start.lives).write(redis)
         if _CRASHED in start:
             redis.zadd("user:2:writers", {"crashed": redis.time()[0] + _LEFT_SECONDS})
-            redis.expire("user:2:writers", _LEFT_SECONDS)
         if cached := start.get("cached"):
             said = _said(db)
             with redis.pipeline() as pipe:
@@ -243,6 +243,16 @@ class AnnounceUser(_CachedRows):
             usual, usual.map(lambda one: replace(one, start=State({**one.start, **left})))
         )
 
+    def write(self, start: State, redis: Any, db: Any) -> None:
+        """What a crash has left is a moment old: its TTL is not that of the next deadline."""
+        if start.at:
+            start = start.copy()
+            start.age(_LATER_SECONDS * 1000)
+            for key in ("user:1:writers", "user:2:writers"):
+                for token in (scores := start.get(key, {})):
+                    scores[token] -= _LATER_SECONDS
+        super().write(start, redis, db)
+
     def begins(self, start: State) -> str:
         return super().begins(State({k: v for k, v in start.items() if k != "announced"}))
 
@@ -260,7 +270,8 @@ class AnnounceUser(_CachedRows):
 
     def announce_user(self, state: State, user_id: int, name: str) -> Generator[Any, Any, Any]:
         for key in ("user:1", "user:2"):
-            state.lives[f"{key}:writers"] = state.lives[f"{key}:lease"] = Between(0, _MINUTE_MS)
+            state.lives[f"{key}:lease"] = Between(0, _MINUTE_MS)
+            state.lives[f"{key}:writers"] = ANYTHING  # a deadline that is past keeps nobody out
         yield
         state["announced"] = [*state.get("announced", []), 60]
         yield

@@ -275,6 +275,7 @@ class SellOnce(Contract):
     _meetings = (  # each client's numbers
         ((1,), (2,)),
         ((7,), (7,)),
+        ((7, 7), (7,)),
         ((1,), (3, 2)),
         ((9,), (100, 10)),
         ((1, 3), (2,)),

@@ -4,11 +4,12 @@ from collections.abc import Generator
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
+from redis.exceptions import ResponseError, WatchError
 
 from labsupport.exercises.contract import ME, WAIT, Call, Case, Contract
 from labsupport.exercises.matching import Raised
 from labsupport.exercises.state import KEPT, Scores, State
-from labsupport.labs.queues.handling import Handle, PrinterAwayError
+from labsupport.labs.queues.handling import Handle
 
 __all__ = ["Reap", "ReleaseDue", "WorkOnce"]
 
@@ -18,6 +19,10 @@ _WAITING = ["q", "r"]  # jobs that were in the list before
 
 _WORK = Call("work_once", (ME, Handle()))
 _FAIL = Call("work_once", (ME, Handle(fails=True)))
+_FAILS_AS_REDIS = [
+    Call("work_once", (ME, Handle(fails=True, error=error)))
+    for error in (ResponseError, WatchError)
+]
 
 
 class WorkOnce(Contract):
@@ -35,6 +40,10 @@ class WorkOnce(Contract):
     others: ClassVar = {"put": lambda redis, job: redis.lpush("jobs", job)}
     calls = st.one_of(
         st.just(_WORK), st.just(_FAIL), st.builds(Call, st.just("put"), st.tuples(_JOBS))
+    )
+    rare = tuple(
+        Case(State({"jobs": ["a"]}), after=(("ada", fails), ("ada", _WORK)))
+        for fails in _FAILS_AS_REDIS
     )
     starts = st.builds(
         lambda jobs, left, others: State({"jobs": jobs, "jobs:ada": left, "jobs:cyd": others}),
@@ -81,7 +90,7 @@ class WorkOnce(Contract):
         job = mine[-1]
         yield
         if handle.fails:
-            return Raised(PrinterAwayError)
+            return Raised(handle.error)
         state.list_at("done").append(job)
         yield
         mine.pop()
@@ -118,8 +127,10 @@ class Reap(Contract):
         "comes_back": lambda redis, name: redis.eval(
             _COME_BACK, 2, f"lease:{name}", f"jobs:{name}"
         ),
+        "dies": lambda redis, name: redis.delete(f"lease:{name}") and None,
     }
     _names = ("ada", "bob", "c d")
+    _reaps = Call("reap")
     _reap = st.just(Call("reap"))
     calls = st.one_of(
         _reap,
@@ -175,6 +186,15 @@ class Reap(Contract):
             [Call("reap"), Call("reap"), Call("comes_back", ("ada",)), Call("put", ("r",))]
         )
 
+    def races(self) -> Any:
+        """Now and then two have the same job, one of whom dies when a reaper has passed by."""
+        workers = {"ada": (True, "1", ["a"]), "bob": (True, None, ["a"])}
+        bob = (Call("dies", ("ada",)), self._reaps)
+        same = Case(self._start(workers, [], [], {"a": 1}), {"ada": (self._reaps,), "bob": bob})
+        return st.integers(0, 6).flatmap(
+            lambda n: super(Reap, self).races() if n else st.just(same)
+        )
+
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """In which order the jobs of the dead are moved is not said."""
         found = state.settled(self.visible)
@@ -202,6 +222,9 @@ class Reap(Contract):
     def put(self, state: State, job: str) -> None:
         state.list_at("jobs").insert(0, job)
 
+    def dies(self, state: State, name: str) -> None:
+        state.remove(f"lease:{name}")
+
     def comes_back(self, state: State, name: str) -> list[str]:
         state.keep(f"lease:{name}", "", 60_000)
         return [*state.get(f"jobs:{name}", ())]
@@ -220,7 +243,7 @@ class ReleaseDue(Contract):
 
     answer = "release_due"
     visible = ("later", "jobs")
-    faults = ("crash", "clocks")
+    faults = ("crash", "clocks", "stall")
     clauses: ClassVar = {
         "told": "return how many",
         "later": "Move what is due from the sorted set later",

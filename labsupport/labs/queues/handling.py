@@ -12,18 +12,21 @@ class PrinterAwayError(Exception):
 
 
 class Handle(Argument):
-    """Handles a job: notes it in the list done, or fails."""
+    """Handles a job: notes it in the list done, or fails, with an error of its own or of Redis."""
 
-    def __init__(self, *, fails: bool = False) -> None:
+    def __init__(self, *, fails: bool = False, error: type[Exception] = PrinterAwayError) -> None:
         self.fails = fails
+        self.error = error
 
     def __repr__(self) -> str:
+        if self.fails and self.error is not PrinterAwayError:
+            return f"handle_that_raises_{self.error.__name__}"
         return "handle_that_fails" if self.fails else "handle"
 
     def real(self, redis: Any, db: Any, who: str) -> Any:
         def handle(job: str) -> None:
             if self.fails:
-                raise PrinterAwayError("the printer is away")
+                raise self.error("the printer is away")
             redis.rpush("done", job)
 
         return handle

@@ -13,39 +13,44 @@ __all__ = ["check_lock_on"]
 
 _KEY = "lock:kettle"
 _TTL = 1.2  # ten times what two nodes that hang cost an answer that waits 50 ms for each
-_LATE = f"take did not come back before its ttl of {_TTL:g} s was over."
 _NONE = "take returned None, though a majority is alive."
 _TRIES = 3  # at all of which it has to be late, or to give up: a machine may be busy
+_SHORT_TTL = 0.9
 _LONG_TTL = 60.0
 _PATIENCE_SECONDS = 15.0  # how long free may take is not said
 
 
 def check_lock_on(answer: Answer) -> Outcome:
     trials = (
-        ("Five servers", 0, 0, False),
-        ("Two of five servers hang", 0, 2, False),
-        ("Two of five servers dead", 2, 0, False),
-        ("Three of five servers dead", 3, 0, False),
-        ("Two of five servers dead from the start", 2, 0, True),
-        ("Three of five servers dead from the start", 3, 0, True),
+        ("Five servers", 0, 0, False, _TTL),
+        ("Two of five servers hang", 0, 2, False, _TTL),
+        ("Two of five servers dead", 2, 0, False, _TTL),
+        ("Three of five servers dead", 3, 0, False, _TTL),
+        ("Two of five servers dead from the start", 2, 0, True, _TTL),
+        ("Three of five servers dead from the start", 3, 0, True, _TTL),
+        ("Two of five servers hang", 0, 2, False, _SHORT_TTL),
     )
-    for situation, dead, hung, early in trials:
+    for situation, dead, hung, early, ttl in trials:
         for _ in range(_TRIES):
-            wrong = _on_servers(answer, dead, hung, early=early)
-            if wrong not in (_LATE, _NONE):
+            wrong = _on_servers(answer, dead, hung, early=early, ttl=ttl)
+            if wrong not in (_late(ttl), _NONE):
                 break
         if wrong:
             return Outcome(False, f"{situation}: {wrong}", situation)
     return Outcome(True, "it took and freed the lock with dead servers, and with some that hang.")
 
 
-def _on_servers(answer: Answer, dead: int, hung: int, *, early: bool) -> str:
+def _late(ttl: float) -> str:
+    return f"take did not come back before its ttl of {ttl:g} s was over."
+
+
+def _on_servers(answer: Answer, dead: int, hung: int, *, early: bool, ttl: float) -> str:
     """What is wrong with an answer on five new servers; "" if nothing is."""
     with ExitStack() as closing:
         servers = [closing.enter_context(server) for server in start_masters(5)]
         pool = closing.enter_context(WorkerPool())
         try:
-            return _try_lock(pool, answer, servers, dead, hung, early=early)
+            return _try_lock(pool, answer, servers, dead, hung, early=early, ttl=ttl)
         except ImplementationError as error:
             cause = error.__cause__ or error
             return f"{type(cause).__name__} was raised." if error.__cause__ else error.problem
@@ -59,6 +64,7 @@ def _try_lock(
     hung: int,
     *,
     early: bool,
+    ttl: float,
 ) -> str:
     """What is wrong with an answer that meets dead and hanging servers; "" if nothing is.
 
@@ -67,7 +73,7 @@ def _try_lock(
     for server in servers[5 - dead :] if early else ():
         server.kill()
     urls = [server.url for server in (reversed(servers) if early else servers)]
-    worker = pool.start(_take_and_free, answer, urls, gated=True)
+    worker = pool.start(_take_and_free, answer, urls, ttl, gated=True)
     if len(urls) - early * dead >= 3:
         try:
             worker.until("another's")
@@ -81,10 +87,10 @@ def _try_lock(
     for server in servers[:hung]:  # those that are asked first
         server.pause()
     try:
-        worker.until("took", seconds=_TTL)
+        worker.until("took", seconds=ttl)
     except WorkerError:
         if not worker.done:
-            return _LATE
+            return _late(ttl)
         return _NONE if dead <= 2 else _left(servers)
     for server in servers[:hung]:
         server.resume()
@@ -101,7 +107,7 @@ def _try_lock(
     return _left(servers)
 
 
-def _take_and_free(client: Client, answer: Answer, urls: list[str]) -> None:
+def _take_and_free(client: Client, answer: Answer, urls: list[str], ttl: float) -> None:
     take, free = answer(urls)
     before = take("lock:lamp", _LONG_TTL)  # so that it is connected when a server stops to answer
     if before is not None:
@@ -109,7 +115,7 @@ def _take_and_free(client: Client, answer: Answer, urls: list[str]) -> None:
         point("another's")
         free("lock:lamp", before)
     point("ready")
-    token = take(_KEY, _TTL)
+    token = take(_KEY, ttl)
     if token is not None:
         point("took")
         free(_KEY, token)

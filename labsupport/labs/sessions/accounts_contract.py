@@ -28,6 +28,7 @@ class Accounts(Contract):
     takes = ("redis", "db")
     visible = ("session:*", "emails")
     remembers = True
+    faults = ("crash", "stall")
     clauses: ClassVar = {
         "told": "sign_in returns True, and session:{session} holds the user's id for an hour, if email "
         "is the user's; else False. The user is there; while change_email is under way, anybody may be "

@@ -16,6 +16,7 @@ class Credit(Contract):
     answer = "credit"
     visible = ("balance:*",)
     remembers = True
+    faults = ("crash", "stall")
     clauses: ClassVar = {
         "told": "Add amount to the number in balance:{account}, once for each entry; return the balance.",
         "stays": "no key but the balances stays for ever",

@@ -4,11 +4,12 @@ from collections.abc import Generator
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
+from redis.exceptions import ResponseError, WatchError
 
 from labsupport.exercises.contract import ME, Call, Case, Contract
 from labsupport.exercises.matching import Raised
 from labsupport.exercises.state import KEPT, State
-from labsupport.labs.queues.handling import Handle, PrinterAwayError
+from labsupport.labs.queues.handling import Handle
 
 __all__ = ["Consume", "Take"]
 
@@ -118,6 +119,10 @@ _BEHIND_OTHERS = [*((f"{n}", "old", 1, _LATELY) for n in range(11)), ("late", "o
 _CONSUME = Call("consume", (ME, Handle(), _MIN_IDLE_MS))
 _AT_ONCE = Call("consume", (ME, Handle(), 0))
 _FAIL = Call("consume", (ME, Handle(fails=True), _MIN_IDLE_MS))
+_FAILS_AS_REDIS = [
+    Call("consume", (ME, Handle(fails=True, error=error), _MIN_IDLE_MS))
+    for error in (ResponseError, WatchError)
+]
 
 
 class Consume(_Group):
@@ -149,6 +154,11 @@ class Consume(_Group):
         Case(_Group.start([("late", "bob", 1, _LONG)], ["new"]), after=(("ada", _CONSUME),) * 2),
         Case(_Group.start([("a", "bob", 1, _LATELY)], []), after=(("ada", _CONSUME),)),
         Case(_Group.start(_BEHIND_OTHERS, ["new"]), after=(("ada", _CONSUME),)),
+    )
+
+    rare = tuple(
+        Case(_Group.start([], ["a", "b"]), after=(("ada", fails), ("bob", _AT_ONCE)))
+        for fails in _FAILS_AS_REDIS
     )
 
     def race_starts(self) -> Any:
@@ -200,7 +210,7 @@ class Consume(_Group):
             job = row[1]
         yield
         if handle.fails:
-            return Raised(PrinterAwayError)
+            return Raised(handle.error)
         state.list_at("done").append(job)
         yield
         state["pending"] = [row for row in state["pending"] if row[0] != entry]

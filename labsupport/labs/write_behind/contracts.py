@@ -60,7 +60,7 @@ class FlushPage(_Views):
 
     answer = "flush_page"
     visible = ("stats", "views:1", "views:2")
-    faults = ()
+    faults = ("stall",)
     clauses: ClassVar = {
         "told": "return how many views",
         "page *": "Add what views:{page} has gathered to the page's row in page_stats",
@@ -114,6 +114,7 @@ class FlushDeltas(_Views):
     """03.2: flush a hash exactly once, whoever crashes; what is looked at, three calls come before."""
 
     answer = "flush_deltas"
+    faults = ("crash", "stall")
     effort = 0.4
     visible = ("stats",)
     clauses: ClassVar = {
@@ -201,6 +202,7 @@ class ViewPage(_Views):
     """03.3: a backlog with a bound, and nobody's view lost."""
 
     answer = "view_page"
+    faults = ("crash", "stall")
     visible = ("stats", "views")
     clauses: ClassVar = {
         "views": 'as an entry {"page": page} of the stream views, while that has room',
@@ -237,6 +239,11 @@ class ViewPage(_Views):
             st.sampled_from(starts),
             st.sampled_from(meets),
         )
+
+    crowds = tuple(  # until there is no room any more, which it may find at any step
+        Case(State(), dict.fromkeys(("ada", "bob"), (Call("view_page", (1, most)),)))
+        for most in range(3, 37, 2)
+    )
 
     def crowd(self) -> Case:
         """There is room for all."""

@@ -150,6 +150,10 @@ _ROWS = st.builds(
 
 # versions that count microseconds: Lua's tostring keeps 14 digits
 _IN_MICROSECONDS = [_row(1_764_000_000_000_000 + n) for n in (4, 2, 6)]
+# what is in a row may have a version of its own, which its text has first
+_WITH_PARTS = [
+    {"id": 1, "note": '"version": 99', "part": {"version": 99 - n}, "version": n} for n in (3, 4, 2)
+]
 
 
 class PutNewer(Contract):
@@ -189,13 +193,9 @@ class PutNewer(Contract):
         return state
 
     starts = st.builds(_start, st.one_of(st.none(), _ROWS), st.sampled_from([5_000, 4_000_000]))
-    rare = (
-        Case(
-            State(),
-            after=tuple(
-                ("ada", Call("put_newer", ("user:1", row, 60))) for row in _IN_MICROSECONDS
-            ),
-        ),
+    rare = tuple(
+        Case(State(), after=tuple(("ada", Call("put_newer", ("user:1", row, 60))) for row in rows))
+        for rows in (_IN_MICROSECONDS, _WITH_PARTS)
     )
 
     def race_starts(self) -> Any:
@@ -258,8 +258,9 @@ class PutFenced(Contract):
                 for call in (Call("put_fenced", (1, row)), Call("expire", (1,)))
             ),
         ),
-        Case(
-            State(), after=tuple(("ada", Call("put_fenced", (1, row))) for row in _IN_MICROSECONDS)
+        *(
+            Case(State(), after=tuple(("ada", Call("put_fenced", (1, row))) for row in rows))
+            for rows in (_IN_MICROSECONDS, _WITH_PARTS)
         ),
     )
 

@@ -118,6 +118,25 @@ class TestOtherGoodAnswers:
         found = check("04.3", announce_user)
         assert found.passed, str(found)
 
+    @pytest.mark.parametrize("ttl", [None, 3600])
+    def test_deadlines_alone_end_an_announcement(self, ttl):
+        """Once its deadline is past, what a crashed writer has left keeps nobody out, TTL or not."""
+
+        def announce_user(redis, db, user_id, name):
+            key, token = f"user:{user_id}", secrets.token_urlsafe()
+            with redis.pipeline(transaction=True) as pipe:
+                pipe.zadd(f"{key}:writers", {token: redis.time()[0] + 58})
+                if ttl:
+                    pipe.expire(f"{key}:writers", ttl)
+                pipe.delete(key, f"{key}:lease").execute()
+            with db.transaction():
+                db.execute(RENAME, id=user_id, name=name)
+            with redis.pipeline(transaction=True) as pipe:
+                pipe.delete(key, f"{key}:lease").zrem(f"{key}:writers", token).execute()
+
+        found = check("04.3", announce_user)
+        assert found.passed, str(found)
+
 
 @pytest.fixture
 def explored(backend):

@@ -392,14 +392,11 @@ def announces_and_leaves_the_row(redis, db, user_id, name):
     release(redis, user_id, token)
 
 
-@wrong(
-    "04.3",
-    situation="A client that crashes",
-    because="The key 'user:2:writers' has no time to live; 0 to 60 s is due",
-)
+@wrong("04.3", because="a deadline holds '60000 s ahead'")
 def announced_for_ever(redis, db, user_id, name):
+    """Its seconds are ms, and no TTL of the key ends them."""
     token = secrets.token_urlsafe()
-    announce(redis, user_id, token, ttl=None)
+    announce(redis, user_id, token, ahead=60_000, ttl=None)
     change(db, user_id, name)
     release(redis, user_id, token)
 
@@ -407,12 +404,13 @@ def announced_for_ever(redis, db, user_id, name):
 @wrong(
     "04.3",
     situation="A client that crashes",
-    because="The key 'user:2:writers' has no time to live; 0 to 60 s is due",
+    because="The key 'user:2:lease' lives for 3,600 s; 0 to 60 s is due",
 )
-def expires_in_a_second_step(redis, db, user_id, name):
+def holds_the_lease_itself(redis, db, user_id, name):
+    """A writer's deadline ends in time, and the lease that it keeps from readers does not."""
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, ttl=None)
-    redis.expire(f"user:{user_id}:writers", 60)
+    redis.set(f"user:{user_id}:lease", token, ex=3600)
     change(db, user_id, name)
     release(redis, user_id, token)
 
@@ -420,13 +418,16 @@ def expires_in_a_second_step(redis, db, user_id, name):
 @wrong(
     "04.3",
     situation="A client that crashes",
-    because="The key 'user:2:writers' lives for 3,600 s; 0 to 60 s is due",
+    because="The key 'user:2:since' has no time to live",
 )
-def kept_for_an_hour(redis, db, user_id, name):
+def notes_when_it_began(redis, db, user_id, name):
+    """Of a key without deadlines only a TTL can say when it is over."""
     token = secrets.token_urlsafe()
-    announce(redis, user_id, token, ttl=3600)
+    redis.set(f"user:{user_id}:since", redis.time()[0])
+    announce(redis, user_id, token, ttl=None)
     change(db, user_id, name)
     release(redis, user_id, token)
+    redis.delete(f"user:{user_id}:since")
 
 
 @wrong(
@@ -574,3 +575,17 @@ def keeps_what_it_took_for_nobody(redis, db, user_id, name):
     keys = keys_of(user_id, old, name)
     redis.delete(*keys, *(f"{key}:lease" for key in keys))
     return True
+
+
+@wrong("04.2", because="A message that many others follow", sequential=True)
+def waits_until_nobody_says_anything(subscriber, local):
+    gathered = set()
+    while True:
+        message = subscriber.get_message(timeout=0.05)
+        if message and message["type"] == "message":
+            gathered.add(message["data"])
+        elif message:
+            local.clear()
+        else:
+            while gathered:
+                local.pop(gathered.pop(), None)

@@ -489,3 +489,16 @@ def tries_to_sell_three_times(db, fence):
         if db.execute(sql, left=row["stock"] - sold, mine=fence, **row) == 1:
             return sold == 1
     return False
+
+
+@wrong("07.3", situation="Several clients at once", because="stock holds")
+def compares_the_fence_alone(db, fence):
+    """Two with the same number write the same stock."""
+    while True:
+        row = db.fetch_one("SELECT stock, fence FROM products WHERE id = 1")
+        if row["fence"] > fence:
+            return False
+        left = max(0, row["stock"] - 1)
+        sql = "UPDATE products SET stock = :left, fence = :mine WHERE id = 1 AND fence = :fence"
+        if db.execute(sql, left=left, mine=fence, fence=row["fence"]) == 1:
+            return row["stock"] > 0

@@ -3,7 +3,7 @@
 import time
 from contextlib import suppress
 
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -513,3 +513,35 @@ def gives_up_among_planners(redis):
                 pipe.zrem("later", *due).lpush("jobs", *due).execute()
             return len(due)
     return 0
+
+
+@wrong("10.1", because="was given None", sequential=True)
+def takes_an_error_of_the_handler_for_its_own(redis, me, handle):
+    """A handler that uses Redis may raise what a race would."""
+    mine = f"jobs:{me}"
+    with suppress(ResponseError, WatchError):
+        job = take(redis, mine)
+        if job is not None:
+            handle(job)
+            redis.lrem(mine, 1, job)
+        return job
+    return None
+
+
+@wrong("10.2", because="is due")
+def reads_attempts_unwatched(redis):
+    """Two dead workers have the same job: both reapers read one attempt, and two are added."""
+    found = 0
+    for name in sorted(redis.smembers("workers")):
+        while True:
+            with redis.pipeline() as pipe, suppress(WatchError):
+                pipe.watch(f"lease:{name}", f"jobs:{name}")
+                job = pipe.lindex(f"jobs:{name}", 0)
+                if job is None or pipe.exists(f"lease:{name}"):
+                    break
+                last = int(pipe.hget("attempts", job) or 0) >= 2
+                pipe.multi()
+                pipe.hincrby("attempts", job, 1)
+                pipe.lmove(f"jobs:{name}", "dead" if last else "jobs", "LEFT", "RIGHT").execute()
+                found += 1
+    return found

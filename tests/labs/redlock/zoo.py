@@ -228,6 +228,11 @@ def waits_too_long(urls):
     return lock_on(clients(urls, socket_timeout=1.0))
 
 
+@wrong("08.2", situation=HANG, because="did not come back before its ttl of 0.9 s")
+def has_half_a_second_for_each(urls):
+    return lock_on(clients(urls, socket_timeout=0.5))
+
+
 @wrong("08.2", situation=HANG, because="did not come back before its ttl")
 def tries_ten_times(urls):
     return lock_on(clients(urls, socket_timeout=0.2, retry=Retry(NoBackoff(), 10)))

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from redis.exceptions import ResponseError, WatchError
+from redis.exceptions import LockNotOwnedError, ResponseError, WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -600,3 +600,47 @@ def reads_before_it_watches(redis, user, old, new):
             pipe.expire(index, 28_800)
             pipe.execute()
             return True
+
+
+@wrong("12.3", because="session:ada holds '1'; nothing is due")
+def locks_the_account_for_ten_seconds():
+    def locked(redis, user_id, work):
+        with suppress(LockNotOwnedError), redis.lock(f"account:{user_id}", timeout=10):
+            told = work()
+        return told
+
+    def sign_in(redis, db, user_id, email, session):
+        def work():
+            return plain_sign_in(redis, db, user_id, email, session)
+
+        return locked(redis, user_id, work)
+
+    def change_email(redis, db, user_id, email):
+        def work():
+            move(db, user_id, email)
+            end_all(redis, user_id)
+
+        locked(redis, user_id, work)
+
+    return sign_in, change_email
+
+
+@wrong("12.3", because="session:ada holds '1'; nothing is due")
+def forgets_a_change_after_a_minute():
+    """Who began before it, and stalls until then, finds that nothing has changed."""
+
+    def sign_in(redis, db, user_id, email, session):
+        ended = redis.get(f"ended:{user_id}")
+        return has(db, user_id, email) and counted(redis, user_id, session, ended)
+
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        script = """
+        redis.call('INCR', KEYS[2])
+        redis.call('EXPIRE', KEYS[2], 60)
+        for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('DEL', key) end
+        return redis.call('DEL', KEYS[1])
+        """
+        redis.eval(script, 2, f"sessions:{user_id}", f"ended:{user_id}")
+
+    return sign_in, change_email

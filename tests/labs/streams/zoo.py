@@ -382,3 +382,13 @@ def remembers_the_balance(redis, entry, account, amount):
     return balance
     """
     return redis.eval(script, 2, f"credited:{entry}", f"balance:{account}", amount)
+
+
+@wrong("11.1", because="is due", sequential=True)
+def handles_where_it_asks_for_the_group(redis, me, handle, min_idle):
+    """An error of Redis that handle raises is taken for a group that is missing."""
+    for _ in range(2):
+        with suppress(ResponseError):
+            return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
+        group(redis)
+    return None

@@ -3,7 +3,7 @@
 import secrets
 from contextlib import suppress
 
-from redis.exceptions import ResponseError, WatchError
+from redis.exceptions import LockNotOwnedError, ResponseError, WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -461,3 +461,49 @@ def drops_another_ones_batch(redis, db):
             if db.execute(NOTE, name=name):
                 add_all(db, batch)
         redis.delete("batch")
+
+
+@wrong("03.1", because="ada was given 3 and bob was given 3. No order of the calls gives that")
+def locks_for_ten_seconds(redis, db, page):
+    """In the database it may take longer, and then another has the lock."""
+    with suppress(LockNotOwnedError), redis.lock(f"flush:{page}", timeout=10):
+        views = int(redis.get(f"views:{page}") or 0)
+        if views:
+            db.execute(ADD, views=views, page=page)
+            redis.decrby(f"views:{page}", views)
+    return views
+
+
+@wrong("03.2", because="page 1 in the database holds '18'; '19' is due")
+def drops_the_next_batch_of_one_who_crashed(redis, db):
+    """The batch that it deletes at the end is the next one by now: who took that has crashed."""
+    take = """
+    if redis.call('EXISTS', KEYS[2]) == 0 then
+      if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+      redis.call('RENAME', KEYS[1], KEYS[2])
+      redis.call('SET', KEYS[3], ARGV[1])
+    end
+    return {redis.call('GET', KEYS[3]), redis.call('HGETALL', KEYS[2])}
+    """
+    for _ in range(2):
+        found = redis.eval(take, 3, "deltas", "batch", "batch:name", secrets.token_hex(8))
+        if not found:
+            return
+        name, pairs = found
+        with db.transaction():
+            if db.execute(NOTE, name=name):
+                add_all(db, dict(zip(pairs[::2], pairs[1::2], strict=True)))
+        redis.delete("batch")
+
+
+@wrong("03.3", situation="A client that is overtaken at every step", because="'20' is due")
+def makes_room_after_three_tries(redis, db, page, most):
+    """In the end it adds the view in any case, and what MAXLEN throws out nobody has counted."""
+    for _ in range(3):
+        with redis.pipeline() as pipe, suppress(WatchError):
+            pipe.watch("views")
+            if pipe.xlen("views") >= most:
+                return db.execute(ADD, views=1, page=page)
+            pipe.multi()
+            return pipe.xadd("views", {"page": page}).execute()
+    return redis.xadd("views", {"page": page}, maxlen=most, approximate=False)

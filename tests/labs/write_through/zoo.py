@@ -472,3 +472,14 @@ def prints_the_newer_of_two(redis, user_id, row):
     """
     key = f"user:{user_id}"
     return bool(redis.eval(script, 2, key, f"{key}:version", json.dumps(row), row["version"]))
+
+
+@wrong("02.2", because="ada was given False; True is due", sequential=True)
+def finds_a_version_in_the_text(redis, key, row, ttl):
+    """The first that the text has may be that of a part of the row."""
+    script = """
+    local version = string.match(redis.call('GET', KEYS[1]) or '', '"version": (%d+)')
+    if version and tonumber(version) > tonumber(ARGV[2]) then return 0 end
+    return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3]) and 1
+    """
+    return bool(redis.eval(script, 1, key, json.dumps(row), row["version"], ttl))
