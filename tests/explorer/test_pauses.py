@@ -320,5 +320,7 @@ class TestMoments:
         for one in (asks, waits):
             report = explore({"a": one, "b": one}, invariant=always)
             assert "Time stood still, though a" in str(report)
-            assert "stood still" not in str(explore({"a": one, "b": one}, invariant=always, passes=1))
+            assert "stood still" not in str(
+                explore({"a": one, "b": one}, invariant=always, passes=1)
+            )
         assert "stood still" not in str(explore({"a": asks}, invariant=always))
