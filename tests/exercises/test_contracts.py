@@ -20,6 +20,7 @@ BY_FAULT = {
     "clocks": "clock",
     "crash, clocks": "clock",
     "lost reply": "reply that is lost",
+    "stall": "at once",
 }
 
 
