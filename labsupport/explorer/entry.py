@@ -148,22 +148,15 @@ def explore(
         search = run(_count(passes or 0, "passes"))
         actors = search.adversary.clients
         twice = [actor.name for actor in actors if actor.read_twice]
+        asked = [actor.name for actor in actors if actor.asked]
         holds = passes is None and not search.checker.violations
         if holds and twice:
             notes.append(f"Time may pass once, as {twice[0]} asks twice what time it is.")
             search = run(1)
-        elif holds and (why := _why_time_matters(actors)):
-            notes.append(f"Time stood still, though {why}; passes=True lets it pass.")
+        elif holds and len(asked) > 1:
+            told = f"{asked[0]} and {asked[1]} ask what time it is"
+            notes.append(f"Time stood still, though {told}; passes=True lets it pass.")
     return _report(search, tuple(clients), notes, functions, time.perf_counter() - begin)
-
-
-def _why_time_matters(clients: list[Actor]) -> str:
-    """Which clients may find another time than they do; empty when no two of them look at time."""
-    asked = [actor.name for actor in clients if actor.asked]
-    if len(asked) > 1:
-        return f"{asked[0]} and {asked[1]} ask what time it is"
-    waits = [actor.name for actor in clients if actor.timed]
-    return f"{waits[0]} waits with a timeout" if waits and len(clients) > 1 else ""
 
 
 def _search(

@@ -107,7 +107,6 @@ class Actor:
         others: what ends the work of connections of its own, by their identity.
         asked: True once it has asked what time it is.
         read_twice: True once it has asked, taken a step, and asked again.
-        timed: True once it has waited with a timeout.
         trusted: above 0 while the explorer's own code opens a connection for it.
         connecting: True while SQLAlchemy makes a connection ready for it, which is no step.
         locals: what it keeps in `threading.local`.
@@ -135,7 +134,7 @@ class Actor:
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = False
         self.asked = False
-        self.read_twice = self.timed = False
+        self.read_twice = False
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
         self.locals = OwnLocals(())
@@ -330,7 +329,6 @@ class Actor:
 
     def _wait_for(self, connection: Any, number: int, timeout: float) -> None:
         self.waiting = (connection, number, timeout > 0)
-        self.whole.timed = self.whole.timed or timeout > 0
         passing = timeout > 0 and self.clock.passing
         self.until_us = self.clock.now_us + round(timeout * 1e6) if passing else None
 
