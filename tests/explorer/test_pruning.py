@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import types
+import typing
 
 import pytest
 import redis as redis_py
@@ -237,6 +238,11 @@ class Settings:
     prefix: str = "page"
 
 
+class Lease(typing.NamedTuple):
+    token: str
+    number: int = 0
+
+
 class Base(DeclarativeBase):
     pass
 
@@ -257,7 +263,7 @@ def test_what_clients_may_share():
         def run(redis, db):
             row = Row(id=1)
             row.id = len(PATTERN.findall(key)) + DAY.days
-            LOG.debug(ENGINE.name)
+            LOG.debug(ENGINE.name + Lease(key).token)
             kept = Mine()
             kept.mine = Colour.RED.value
             CLIENT.set(SETTINGS.prefix + key, row.id + kept.mine)
