@@ -113,6 +113,7 @@ def test_commands_that_touch_more_than_they_name(reads, old, new, stale):
         ("for _, key in ipairs(KEYS) do redis.call('INCR', key) end", 1),
         ("-- redis.call('GET', 'x')\nredis.call('RPUSH', KEYS[1], redis.call('INCR', KEYS[2]))", 1),
         ("return 1", 1),
+        ("return redis.call('XINFO', 'GROUPS', KEYS[1])", 1),
         ("return redis.call('GET', KEYS[1] .. ':x')", 0),
         ("redis.call('RENAME', KEYS[1], ARGV[1])", 0),
         ("local k = KEYS[1] k = 'x' return redis.call('GET', k)", 0),
