@@ -144,6 +144,7 @@ class _Reach:
             self.bound[at, name] = name
 
 
+_OPEN = (FunctionType, staticmethod, classmethod, property, _CACHED)
 _CODE = (FunctionType, MethodType, functools.partial, type)
 
 
@@ -179,6 +180,10 @@ def _is_kept(owner: Any, name: str) -> bool:
 
 def _is_inner(name: str, value: Any) -> bool:
     """Whether it is what Python, or a library, keeps in a class for itself."""
+    if name == "_field_defaults" or (
+        hasattr(type(value), "__get__") and not isinstance(value, _OPEN)
+    ):
+        return True
     return name.startswith("_") and name.endswith("_") and not isinstance(value, FunctionType)
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import types
+import typing
 
 import pytest
 import redis as redis_py
@@ -112,6 +113,7 @@ def test_commands_that_touch_more_than_they_name(reads, old, new, stale):
         ("for _, key in ipairs(KEYS) do redis.call('INCR', key) end", 1),
         ("-- redis.call('GET', 'x')\nredis.call('RPUSH', KEYS[1], redis.call('INCR', KEYS[2]))", 1),
         ("return 1", 1),
+        ("return redis.call('XINFO', 'GROUPS', KEYS[1])", 1),
         ("return redis.call('GET', KEYS[1] .. ':x')", 0),
         ("redis.call('RENAME', KEYS[1], ARGV[1])", 0),
         ("local k = KEYS[1] k = 'x' return redis.call('GET', k)", 0),
@@ -237,6 +239,11 @@ class Settings:
     prefix: str = "page"
 
 
+class Lease(typing.NamedTuple):
+    token: str
+    number: int = 0
+
+
 class Base(DeclarativeBase):
     pass
 
@@ -257,7 +264,7 @@ def test_what_clients_may_share():
         def run(redis, db):
             row = Row(id=1)
             row.id = len(PATTERN.findall(key)) + DAY.days
-            LOG.debug(ENGINE.name)
+            LOG.debug(ENGINE.name + Lease(key).token)
             kept = Mine()
             kept.mine = Colour.RED.value
             CLIENT.set(SETTINGS.prefix + key, row.id + kept.mine)

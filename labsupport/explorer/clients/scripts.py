@@ -408,6 +408,8 @@ def names_its_keys(text: str) -> bool:
         parts = rest.split(",")
         if name in _KEYS_ONLY or name in _TWO_KEYS:
             return all(map(is_key, parts if name in _KEYS_ONLY else parts[:2]))
+        if name in {"XGROUP", "XINFO"}:  # after their first word
+            return len(parts) > 1 and is_key(parts[1])
         return name == "TIME" or (_ONE_KEY.fullmatch(name) is not None and is_key(parts[0]))
 
     return re.search(_SET.format("KEYS"), text) is None and all(
