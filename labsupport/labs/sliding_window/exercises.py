@@ -143,7 +143,7 @@ EXERCISES: tuple[Exercise, ...] = (
         stub=allow_stub,
         solution=allow_solution,
         hints=(
-            "Who is refused should leave nothing behind. But `MULTI` has to know its commands before "
+            "A refused call should leave nothing behind. But `MULTI` has to know its commands before "
             "it has seen a reply, and a check in Python leaves a gap. Where can you decide?",
             "In a script: drop what is too old, count, and only if there is room, add and set the "
             "TTL. Two calls may come at the same `now`: they need two members.",
