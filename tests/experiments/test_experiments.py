@@ -230,13 +230,18 @@ def test_a_function_that_loads_each_time_is_broken() -> None:
     def get(redis: Any, key: str, load: Callable[[], Any], ttl: float) -> Any:
         return load()
 
-    result = small(seconds=1.2, ttl_seconds=0.5).run(get)
-    assert statuses(result) == {
-        EXPIRES: "holds",
-        ONE_LOAD: "broken",
-        ANSWERED: "holds",
-        FILLED: "broken",
-    }
+    for seconds in (
+        1.2,
+        6.0,
+        30.0,
+    ):  # on a busy machine it may take long until enough has been loaded
+        result = small(seconds=seconds, ttl_seconds=0.5).run(get)
+        found = statuses(result)
+        assert found[ONE_LOAD] != "holds"
+        assert found[FILLED] != "holds"
+        if "not exercised" not in found.values():
+            break
+    assert found == {EXPIRES: "holds", ONE_LOAD: "broken", ANSWERED: "holds", FILLED: "broken"}
     assert result.figure.texts[0].get_text().startswith("The cache is not filled")
 
 
