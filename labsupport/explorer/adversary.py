@@ -206,8 +206,11 @@ class Adversary:
 
     def _may_pass(self) -> bool:
         """Whether time may pass now: up to any moment, as one pause after the other is one pause."""
-        may = self._passed < self.powers.passes or 0 < self._paused < _MOST_MOMENTS
-        return may and self._next_moment() is not None
+        if self._passed < self.powers.passes or (
+            self.powers.passes and 0 < self._paused < _MOST_MOMENTS
+        ):
+            return self._next_moment() is not None
+        return False
 
     @property
     def _paused(self) -> int:

@@ -212,9 +212,8 @@ class TestMoments:
             lambda: f"t{int(time.time() + 60)}",
             lambda: json.dumps({"until": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()}),
             lambda: (datetime.now() + timedelta(minutes=1)).strftime("%Y-%m-%d %H:%M"),
-            lambda: hex(int(time.time()) + 60),
         ],
-        ids=["seconds", "milliseconds", "after a letter", "iso in json", "a date", "hexadecimal"],
+        ids=["seconds", "milliseconds", "after a letter", "iso in json", "a date"],
     )
     def test_what_a_value_says_is_one(self, written):
         def writes(redis, db):
@@ -222,10 +221,10 @@ class TestMoments:
 
         def looks(redis, db):
             redis.ping()
-            return time.time() - START >= 60
+            return round(time.time() - START)
 
         found = outcomes({"w": writes, "l": looks}, passes=True)
-        assert {told for _, told in found} == {True, False}
+        assert {told for _, told in found} >= {0, 60}
 
     def test_in_a_statement_too(self):
         def writes(redis, db):
@@ -270,6 +269,22 @@ class TestMoments:
         report = explore(clients, invariant=no_job_is_left, passes=True)
         assert report.violations
 
+    def test_how_long_what_lasts_is_known_before_it_is_asked(self):
+        """A reaper that begins when a beat is a minute old has named no moment until then."""
+
+        def beats(redis, db):
+            redis.zadd("alive", {"a": time.time()})
+            redis.get("work")
+            return redis.zscore("alive", "a") is not None
+
+        def reaps(redis, db):
+            now = time.time()
+            redis.zremrangebyscore("alive", 0, now - 60)
+            return round(now - START)
+
+        found = outcomes({"a": beats, "r": reaps}, passes=True)
+        assert {(True, 0), (True, 60), (False, 60)} <= found
+
     def test_a_blocking_command_lasts_no_longer_than_a_lease(self):
         def waits(redis, db):
             redis.set("lease", 1, ex=60)
@@ -306,7 +321,7 @@ class TestMoments:
             redis.set("until", now + 60)
 
         runs = [explore({"a": hit, "b": hit}, invariant=always, passes=2) for _ in range(2)]
-        assert runs[0].interleavings == runs[1].interleavings > 100
+        assert 100 < runs[0].interleavings == runs[1].interleavings < 400
 
     def test_that_time_stood_still_is_told(self):
         """Where two clients ask what time it is, and nothing was broken."""
