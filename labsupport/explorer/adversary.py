@@ -220,7 +220,7 @@ class Adversary:
 
     def _begins(self) -> list[Move]:
         """Those who look at a clock before their first step may do so later: they begin later."""
-        if any(taken.move.kind != "begin" for taken in self.trace):
+        if any(taken.move.kind != "begin" for taken in self.trace) or self._next_moment() is None:
             return []
         standing = [at for at, actor in enumerate(self.clients) if actor.standing]
         rest = self.clients[max(standing, default=-1) + 1 :]
@@ -247,7 +247,8 @@ class Adversary:
         actor = self._named.get(move.who)
         if move.kind != "step" or actor is None or not actor.whole.looked:
             return None
-        return Move("late", move.who) if self._passed < self.powers.passes else None
+        may = self._passed < self.powers.passes and self._next_moment() is not None
+        return Move("late", move.who) if may else None
 
     def last_resort(self) -> Move | None:
         """What the environment does when nothing else ends a wait: a time to live ends by itself."""
@@ -314,8 +315,14 @@ class Adversary:
         ends = [at for actor in live for at in (actor.wake_us, actor.until_us) if at]
         return self._system.clock.next_moment(
             [*ends, *self._system.moments_us()],
-            any_day=self._system.clock.passing and not self._paused,
+            any_day=not self._paused and self._any_day,
         )
+
+    @property
+    def _any_day(self) -> bool:
+        """Whether time may pass though nothing is known to change: who stands must go on some time."""
+        clock = self._system.clock
+        return clock.any_day or (clock.passing and any(actor.standing for actor in self.actors))
 
     def _expirable(self) -> list[str]:
         """The keys that may expire, by the names that they have in this run."""

@@ -89,13 +89,21 @@ class Clock:
         now_us: microseconds since 1970.
         passing: True when each sleep lasts until time has passed; otherwise a sleep moves its client's
             clock, unless it outlasts something.
+        any_day: True when time also passes where no moment is known at which anything changes.
         machine: the clock that decides nothing.
         outlasts: says of a client whether time passes for all in a sleep of so many seconds.
     """
 
-    def __init__(self, skews: Mapping[str, float] | None = None, *, passing: bool = False) -> None:
+    def __init__(
+        self,
+        skews: Mapping[str, float] | None = None,
+        *,
+        passing: bool = False,
+        any_day: bool = False,
+    ) -> None:
         self.skews = dict(skews or {})
         self.passing = passing
+        self.any_day = any_day
         self.outlasts: Callable[[str, float], bool] = lambda who, seconds: False
         self.now_us = START * _MICROSECONDS
         # whole seconds of the machine's: a deadline that was made before the exploration is not over in it

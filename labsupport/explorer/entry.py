@@ -13,9 +13,9 @@ from labsupport.errors import Interrupted, InvalidSettingError, NotSteppableErro
 from labsupport.explorer.adversary import Adversary, Powers
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor, CoroutineFoundError
+from labsupport.explorer.clients.captured import OwnLocals
 from labsupport.explorer.clients.guard import StepTimeout, foreign_use_noticed, watched
 from labsupport.explorer.clients.namespaces import Namespaces
-from labsupport.explorer.clients.own_locals import OwnLocals
 from labsupport.explorer.clients.stand_ins import standing_in
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move
@@ -65,7 +65,8 @@ def explore(
     No clock of the machine decides anything. All clocks, the server's too, begin each run at the same
     moment and stand still, but for a client's own sleeps; `passes` lets time move on. A sleep of the last
     client that outlasts a TTL lets time pass for all. Where a client asks twice what time it is, with a
-    step in between, time may have passed; so it does, unless `passes` says otherwise.
+    step in between, time may have passed; so it does, to a moment at which something changes, unless
+    `passes` says otherwise.
 
     Args:
         clients: name and function of each; a function is called with (redis, db), a coroutine function
@@ -125,10 +126,10 @@ def explore(
     awaited = {name for name, function in clients.items() if _awaits(function)}
     begin = time.perf_counter()
 
-    def run(passes: int) -> Search:
-        system.begin(Clock(clocks, passing=bool(passes)))
+    def run(times: int) -> Search:
+        system.begin(Clock(clocks, passing=bool(times), any_day=bool(passes)))
         search = _search(
-            system, clients, given or _nothing, invariant, powers(passes=passes), awaited
+            system, clients, given or _nothing, invariant, powers(passes=times), awaited
         )
         search.prune = prune and not shared
         search.limit(max_runs=max_runs, stop_first=stop == "first")
@@ -139,7 +140,7 @@ def explore(
             if found <= awaited:
                 raise
             awaited.update(found)
-            return run(passes)
+            return run(times)
         except KeyboardInterrupt:
             raise Interrupted from None
         return search

@@ -244,6 +244,18 @@ class TestMoments:
         found = {day for (day,) in outcomes({"a": writes}, passes=True)}
         assert len(found) == 2
 
+    def test_not_where_nobody_asked_for_time_to_pass(self):
+        """Who asks twice is not told of another day by default, but of what may change meanwhile."""
+
+        def measures(redis, db, ttl=None):
+            began = time.time()
+            redis.set("k", 1, ex=ttl)
+            redis.ping()
+            return round(time.time() - began)
+
+        assert outcomes({"a": measures}) == {(0,)}
+        assert outcomes({"a": lambda redis, db: measures(redis, db, 60)}) == {(0,), (60,)}
+
     def test_a_pause_may_last_beyond_the_next_moment(self):
         def looks(redis, db):
             redis.set("soon", 1, ex=5)

@@ -1,5 +1,6 @@
 """Time and chance in an exploration are the explorer's, however the code came by them."""
 
+import collections
 import dataclasses
 import datetime
 import functools
@@ -642,6 +643,7 @@ class TestKept:
 
 
 bound_at_import = datetime.datetime.now
+MADE = collections.defaultdict(datetime.datetime.now)
 Base = orm.declarative_base()
 
 
@@ -695,6 +697,11 @@ class TestBoundOnce:
                 return session.scalars(sqlalchemy.select(Note)).one().written.year
 
         assert self.years(written) == {2100}
+
+    def test_as_what_a_defaultdict_makes(self):
+        assert self.years(lambda: MADE["now"].year if not MADE.clear() else None) == {2100}
+        MADE.clear()
+        assert MADE["now"].year < 2100
 
     def test_asctime_too(self):
         assert self.years(lambda: time.asctime()[-4:]) == {"2100"}

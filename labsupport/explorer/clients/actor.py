@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from labsupport.errors import LabError, NotSteppableError
+from labsupport.explorer.clients.captured import OwnLocals
 from labsupport.explorer.clients.loops import Loops
-from labsupport.explorer.clients.own_locals import OwnLocals
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Operation
 

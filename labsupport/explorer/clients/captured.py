@@ -1,5 +1,6 @@
-"""What explored code keeps of clocks and of chance: defaults, closures, attributes, containers, partials."""
+"""What explored code keeps of clocks, chance and thread-locals: in defaults, closures, attributes."""
 
+import ctypes
 import datetime
 import functools
 import random
@@ -14,10 +15,12 @@ from typing import Any
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.namespaces import installed, names_of
 
-__all__ = ["Captured", "stand_in_for"]
+__all__ = ["Captured", "OwnLocals", "stand_in_for"]
 
 _PRESENT = frozenset({"now", "today", "utcnow"})
 _REGISTRY = "ThreadLocalRegistry"  # of a scoped_session of SQLAlchemy's
+_dict_of_thread = ctypes.pythonapi.PyThreadState_GetDict
+_dict_of_thread.restype = ctypes.c_void_p  # borrowed, which py_object would take for its own
 _MOST_VALUES = 1_000  # of a container; longer ones hold data, and are looked at, but not into
 
 
@@ -83,7 +86,11 @@ class Captured(ExitStack):
                 self._draws(numpy.random.set_state, numpy.random.get_state())
             return [] if installed(thing.__name__, thing) else list(vars(thing).values())
         if isinstance(thing, dict):
-            return self._items(thing, list(thing.items()))
+            made = getattr(thing, "default_factory", None)
+            if self._has(made):
+                thing.default_factory = self._for(made)  # type: ignore[attr-defined]
+                self.callback(setattr, thing, "default_factory", made)
+            return [made, *self._items(thing, list(thing.items()))]
         if isinstance(thing, list):
             return self._items(thing, list(enumerate(thing)))
         if isinstance(thing, tuple | set | frozenset):
@@ -212,6 +219,36 @@ class Captured(ExitStack):
 
     def _for(self, value: Any) -> Any:
         return stand_in_for(value, self._stand_ins)
+
+
+class OwnLocals:
+    """What one client keeps in `threading.local`, to which it is a thread of its own in each run.
+
+    They live in a dict of the thread, by their address.
+
+    Args:
+        locals_: those that matter, which are kept alive.
+    """
+
+    def __init__(self, locals_: Iterable[Any]) -> None:
+        self._locals = list(locals_)
+        self._keys = [f"thread.local.{id(one):#x}" for one in self._locals]
+        self._kept: dict[str, Any] = {}
+
+    def restart(self) -> None:
+        """Forget what a run has kept: a thread begins with nothing."""
+        self._kept.clear()
+
+    def swap(self) -> None:
+        """Exchange the thread's for the client's, and back again."""
+        if not self._keys:
+            return
+        thread: dict[str, Any] = ctypes.cast(_dict_of_thread(), ctypes.py_object).value
+        kept, self._kept = self._kept, {}
+        for key in self._keys:
+            if key in thread:
+                self._kept[key] = thread.pop(key)
+        thread.update(kept)
 
 
 def stand_in_for(value: Any, stand_ins: dict[int, Any]) -> Any:

@@ -173,7 +173,7 @@ class TestVerdicts:
         """A service that never answers breaks what it ought to hold."""
         stuck = forgot.numbers | {"stuck": 1}
         assert [claim.status for claim in services.judge(stuck)] == ["broken", "holds", "broken"]
-        assert services.find(stuck) == "1 of 2 services never answer"
+        assert services.find(stuck) == "1 of 2 services never answers"
 
 
 class TestStaleness:
