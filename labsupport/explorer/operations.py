@@ -122,8 +122,8 @@ def sql_effects(sql: str) -> Effects:
     called = _bare(_CALL.findall(code)) - _PURE - changed
     if called or _UNCLEAR.search(sql) or not _PLAIN.match(code):
         return EVERYTHING
-    if _CHANGES.search(code) and not changed:
-        return EVERYTHING
+    if not changed and (_CHANGES.search(code) or not _FROM.search(code)):
+        return EVERYTHING  # one that names no table stands for what its client does besides
     return Effects(_tables(_bare(_NAMES.findall(code)) - changed), _tables(changed))
 
 
@@ -135,6 +135,7 @@ def _tables(names: Iterable[str]) -> frozenset[str]:
     return frozenset(f"table:{name}" for name in names)
 
 
+_FROM = re.compile(r"\bfrom\b", re.IGNORECASE)
 _QUOTES = str.maketrans("", "", '"[]`')
 
 

@@ -274,3 +274,21 @@ def test_what_clients_may_share():
     report = explore({"a": client("x"), "b": client("y")}, invariant=lambda r, d: True, prune=True)
     assert report.pruned
     assert report.interleavings == 1
+
+
+def test_a_statement_without_a_table_may_stand_for_anything():
+    """What a client does besides, a wrapper's doing for one, is put between its own steps by such a one."""
+
+    def reads(redis, db):
+        db.fetch_one("SELECT 'and looks it up' AS told")
+        seen.append(redis.get("n"))
+
+    def given(redis, db):
+        seen.clear()
+
+    seen = []
+    clients = {"a": reads, "b": lambda redis, db: redis.set("n", 1)}
+    effects = sql_effects("SELECT 'and looks it up' AS told")
+    assert effects.everything
+    report = explore(clients, given=given, invariant=lambda redis, db: True, prune=True)
+    assert report.interleavings == 3
