@@ -76,6 +76,13 @@ class _Notes:
     wrote_at: float = 0.0
     waited: str = ""  # who waited for somebody else
 
+    def begin(self, contract: Contract, case: Case, redis: Any, db: Any) -> None:
+        """A run begins with the case's start."""
+        self.told = {who: [] for who in case.programs}
+        self.waited = ""
+        self.wrote_at = _now(redis)
+        contract.write(case.start, redis, db)
+
 
 class _FoundError(BaseException):
     """Ends an exploration at the first breach."""
@@ -124,10 +131,7 @@ def play_at_once(
     runs = 0
 
     def given(redis: Any, db: Any) -> None:
-        notes.told = {who: [] for who in case.programs}
-        notes.waited = ""
-        notes.wrote_at = _now(redis)
-        contract.write(case.start, redis, db)
+        notes.begin(contract, case, redis, db)
 
     if clocks:
         moves["clocks"] = clocks
@@ -291,9 +295,7 @@ class _Table:
 
     def given(self, redis: Any, db: Any) -> None:
         self.redis = redis
-        self.notes.told = {who: [] for who in self.case.programs}
-        self.notes.wrote_at = _now(redis)
-        self.contract.write(self.case.start, redis, db)
+        self.notes.begin(self.contract, self.case, redis, db)
 
     def explained(self, redis: Any, db: Any) -> bool:
         view = self.contract.read(redis, db)

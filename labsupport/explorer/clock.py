@@ -18,8 +18,9 @@ START = 4_102_444_800
 
 _MICROSECONDS = 1_000_000
 _seconds = time.time  # whatever stands in its place while clients are explored
-_SURELY = 200  # so many times, however long they take; then
-_MACHINE_SECONDS = 2.0  # … for so long, as a constant that lies ahead could be met by chance later
+_MOST_LOOKS = (
+    500  # as often, on every machine; later a constant that lies ahead could be met by chance
+)
 _TICK = 0.002
 _YEARS = 10 * 365 * 86_400 * _MICROSECONDS  # what lies farther from now is no moment
 _NUMBER = re.compile(r"(?<![\d.])\d{10,16}(?:\.\d+)?")
@@ -54,13 +55,13 @@ class Machine:
     def shows_in(self, values: Iterable[Any]) -> str:
         """What in these values the clock has shown since then; empty when nothing has."""
         now = _seconds()
-        if self._resumed > _SURELY and now - self._begun > _MACHINE_SECONDS:
+        if self._resumed > _MOST_LOOKS:
             return ""
         for value in values:
             text = value if isinstance(value, str) else str(value)
             if any(sign in text for sign in self._signs):
                 for found, moment in _moments(text):
-                    if self._since - _TICK <= moment <= now:
+                    if max(self._since - _TICK, self._begun) < moment <= now:
                         return found
         return ""
 

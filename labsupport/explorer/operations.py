@@ -38,6 +38,7 @@ _TARGET = re.compile(
     re.IGNORECASE,
 )
 _NO_CODE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\bdo\s+update\b", re.DOTALL | re.I)
+_FROM = re.compile(r"\bfrom\b", re.IGNORECASE)
 _CALL = re.compile(rf"({_NAME})\s*\(")
 _UNCLEAR = re.compile(r"\bfor\s+(?:no\s+key\s+|key\s+)?(?:update|share)\b|\$\$|\\", re.IGNORECASE)
 _CHANGES = re.compile(r"\b(?:insert|update|delete|into)\b|^\s*replace\b", re.IGNORECASE)
@@ -135,7 +136,6 @@ def _tables(names: Iterable[str]) -> frozenset[str]:
     return frozenset(f"table:{name}" for name in names)
 
 
-_FROM = re.compile(r"\bfrom\b", re.IGNORECASE)
 _QUOTES = str.maketrans("", "", '"[]`')
 
 

@@ -31,6 +31,14 @@ def outcomes(clients, **options):
     return seen
 
 
+def patient(redis, db):
+    for _ in range(5):
+        if redis.set("lock", "me", nx=True):
+            return "got it"
+        time.sleep(1)
+    return "gave up"
+
+
 class TestAttempts:
     """A client that tries several times may get what it waits for in each of them."""
 
@@ -90,13 +98,6 @@ class TestAttempts:
 
     @pytest.mark.parametrize("passes", TIMES)
     def test_a_key_of_somebody_else_takes_no_order_away(self, passes):
-        def patient(redis, db):
-            for _ in range(5):
-                if redis.set("lock", "me", nx=True):
-                    return "got it"
-                time.sleep(1)
-            return "gave up"
-
         def given(redis, db):
             redis.set("lock", "other")
             redis.set("page", "cached", ex=2)
@@ -108,13 +109,6 @@ class TestAttempts:
         assert {told for told, _ in found} == {"got it", "gave up"}
 
     def test_none_is_in_vain_beyond_a_time_to_live(self):
-        def patient(redis, db):
-            for _ in range(5):
-                if redis.set("lock", "me", nx=True):
-                    return "got it"
-                time.sleep(1)
-            return "gave up"
-
         def given(redis, db):
             redis.set("lock", "other", ex=2)
 
