@@ -624,6 +624,12 @@ class TestStepped:
         assert (report.interleavings, report.violations) == (3, 0)
 
 
+class Begun(threading.local):
+    def __init__(self):
+        self.calls = 0
+
+
+BEGUN = Begun()
 LOCAL = threading.local()
 LOCK = redis_py.Redis().lock("l", timeout=10)
 
@@ -644,6 +650,22 @@ class TestEachClientIsAThread:
 
         explore({"a": client, "b": client}, invariant=apart).check()
         assert LOCAL.mine == "the test's"
+
+    def test_a_class_of_the_codes_own_begins_anew_in_each_thread(self):
+        """What its __init__ puts there is there for each client, in each run."""
+        BEGUN.calls = 7
+
+        def client(redis, db):
+            BEGUN.calls += 1
+            redis.incr("n")
+            BEGUN.calls += 1
+            return BEGUN.calls
+
+        def two_each(redis, db, told):
+            return told == {"a": 2, "b": 2}
+
+        explore({"a": client, "b": client}, invariant=two_each).check()
+        assert BEGUN.calls == 7
 
     def test_a_lock_that_keeps_its_token_so(self):
         """redis-py's, made once for all threads."""

@@ -1,6 +1,5 @@
 """What explored code keeps of clocks, chance and thread-locals: in defaults, closures, attributes."""
 
-import ctypes
 import datetime
 import functools
 import random
@@ -19,8 +18,6 @@ __all__ = ["Captured", "OwnLocals", "stand_in_for"]
 
 _PRESENT = frozenset({"now", "today", "utcnow"})
 _REGISTRY = "ThreadLocalRegistry"  # of a scoped_session of SQLAlchemy's
-_dict_of_thread = ctypes.pythonapi.PyThreadState_GetDict
-_dict_of_thread.restype = ctypes.c_void_p  # borrowed, which py_object would take for its own
 _MOST_VALUES = 1_000  # of a container; longer ones hold data, and are looked at, but not into
 
 
@@ -224,31 +221,35 @@ class Captured(ExitStack):
 class OwnLocals:
     """What one client keeps in `threading.local`, to which it is a thread of its own in each run.
 
-    They live in a dict of the thread, by their address.
-
     Args:
-        locals_: those that matter, which are kept alive.
+        locals_: those that matter.
     """
 
-    def __init__(self, locals_: Iterable[Any]) -> None:
+    def __init__(self, locals_: Iterable[threading.local]) -> None:
         self._locals = list(locals_)
-        self._keys = [f"thread.local.{id(one):#x}" for one in self._locals]
-        self._kept: dict[str, Any] = {}
+        self.restart()
 
     def restart(self) -> None:
-        """Forget what a run has kept: a thread begins with nothing."""
-        self._kept.clear()
+        """Forget what a run has kept: a thread begins anew."""
+        self._kept: list[dict[str, Any] | None] = [None] * len(self._locals)
 
     def swap(self) -> None:
         """Exchange the thread's for the client's, and back again."""
-        if not self._keys:
-            return
-        thread: dict[str, Any] = ctypes.cast(_dict_of_thread(), ctypes.py_object).value
-        kept, self._kept = self._kept, {}
-        for key in self._keys:
-            if key in thread:
-                self._kept[key] = thread.pop(key)
-        thread.update(kept)
+        for at, local in enumerate(self._locals):
+            there, kept = vars(local), self._kept[at]
+            self._kept[at] = dict(there)
+            there.clear()
+            there.update(_begun(local) if kept is None else kept)
+
+
+def _begun(local: threading.local) -> dict[str, Any]:
+    """What a thread finds in it first: a class of the code's own may put something there."""
+    found: dict[str, Any] = {}
+    if type(local).__init__ is not object.__init__:
+        thread = threading.Thread(target=lambda: found.update(vars(local)))
+        thread.start()
+        thread.join()
+    return found
 
 
 def stand_in_for(value: Any, stand_ins: dict[int, Any]) -> Any:
