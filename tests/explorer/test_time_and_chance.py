@@ -694,7 +694,9 @@ class TestBoundOnce:
             with orm.Session(engine) as session:
                 session.add(Note())
                 session.flush()
-                return session.scalars(sqlalchemy.select(Note)).one().written.year
+                year = session.scalars(sqlalchemy.select(Note)).one().written.year
+            engine.dispose()
+            return year
 
         assert self.years(written) == {2100}
 
