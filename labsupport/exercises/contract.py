@@ -175,6 +175,7 @@ class Contract:
             "clocks", "crash, clocks" for one whose clock is wrong and that crashes, and "stall" for
             one who takes a minute over a step, where no promised key lives for as short a time.
         lapses: patterns of the keys that may expire in a pause.
+        too_late: what a function may answer, by its name, and do nothing, where somebody stalls.
         effort: the share of an attack's runs that it gets, where each run takes long.
         starts: strategy for what is in Redis before.
         calls: strategy for one call of anybody, in sequence.
@@ -194,6 +195,7 @@ class Contract:
     clients: ClassVar[Sequence[str]] = ("ada", "bob")
     faults: ClassVar[Sequence[str]] = ("crash",)
     lapses: ClassVar[Sequence[str]] = ("*",)
+    too_late: ClassVar[Mapping[str, Any]] = {}
     patient: ClassVar[Sequence[str]] = ()
     effort: ClassVar[float] = 1.0
     always: "ClassVar[Sequence[Case]]" = ()

@@ -70,6 +70,7 @@ class Possibilities:
         starts: the model's states to begin with, when several explain what a fault has left.
         expires: what has a TTL may expire at any moment.
         outwaited: who is blocked by what has a TTL may wait until it has expired.
+        stalls: somebody stalls, so that calls may be `too_late`.
         most: no more orders than these are worked out.
 
     Attributes:
@@ -85,11 +86,13 @@ class Possibilities:
         *,
         expires: bool = False,
         outwaited: bool = False,
+        stalls: bool = False,
         most: int = _MOST_ORDERS,
     ) -> None:
         self._contract = contract
         self._most = most
         self._outwaited = outwaited
+        self._too_late = contract.too_late if stalls else {}
         self._expires = expires
         self.cut = False
         # Redis says what a class has not with ^, and fnmatch with !
@@ -207,7 +210,7 @@ class Possibilities:
     ) -> "_Play":
         """The order played to its last move, by the one that has come to the move before, if any."""
         if play is None:
-            play = _Play(self._contract, self._case, start)
+            play = _Play(self._contract, self._case, start, self._too_late)
             for move in order[:-1]:
                 play.make(move)
             play.seen = seen
@@ -236,7 +239,9 @@ class _Play:
         seen: what the calls know that go on.
     """
 
-    def __init__(self, contract: Contract, case: Case, start: State) -> None:
+    def __init__(
+        self, contract: Contract, case: Case, start: State, too_late: Mapping[str, Any]
+    ) -> None:
         self.state = start.copy()
         self.told: dict[str, list[Any]] = {who: [] for who in case.programs}
         self.inside = ""
@@ -244,7 +249,7 @@ class _Play:
         self.gone: set[str] = set()
         self._alone = False
         self._runs = {
-            who: _run(contract, self.state, who, calls, self.told[who])
+            who: _run(contract, self.state, who, calls, self.told[who], too_late)
             for who, calls in case.programs.items()
         }
         self.seen: _Seen = {}
@@ -295,11 +300,19 @@ class _Play:
 
 
 def _run(
-    contract: Contract, state: State, who: str, calls: Sequence[Call], told: list[Any]
+    contract: Contract,
+    state: State,
+    who: str,
+    calls: Sequence[Call],
+    told: list[Any],
+    too_late: Mapping[str, Any],
 ) -> Generator[Any, Any, None]:
     for call in calls:
         call = filled(call, zip(calls, told, strict=False))
-        reply = yield from contract.pieces(state, who, call)
+        if call.name in too_late and (yield (False, True)):
+            reply = too_late[call.name]
+        else:
+            reply = yield from contract.pieces(state, who, call)
         # a part of the state, perhaps, which goes on changing
         told.append(copy.deepcopy(reply) if isinstance(reply, list | dict | set) else reply)
         yield None

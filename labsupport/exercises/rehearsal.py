@@ -239,7 +239,7 @@ def play_meetings(
         crash: who comes in, and crashes at each step. Without one the first stalls for a minute, the
             other comes in and finishes, and another minute passes.
     """
-    possible = Possibilities(contract, case, outwaited=bool(crash))
+    possible = Possibilities(contract, case, outwaited=bool(crash), stalls=not crash)
     table = _Table(contract, answer, case, possible)
     report = table.first(crashes=[crash], expires=()) if crash else table.first(expires="*")
     if report is None or report.findings or len(case.programs) < 2:

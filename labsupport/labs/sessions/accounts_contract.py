@@ -29,10 +29,11 @@ class Accounts(Contract):
     visible = ("session:*", "emails")
     remembers = True
     faults = ("crash", "stall")
+    too_late: ClassVar = {"sign_in": False}
     clauses: ClassVar = {
         "told": "sign_in returns True, and session:{session} holds the user's id for an hour, if email "
-        "is the user's; else False. The user is there; while change_email is under way, anybody may be "
-        "told False.",
+        "is the user's; else False. The user is there; while change_email is under way, or after a "
+        "minute, anybody may be told False.",
         "lives": "session:{session} holds the user's id for an hour",
         "emails": "change_email sets the email",
         "session:*": "change_email sets the email, then ends the user's sessions",

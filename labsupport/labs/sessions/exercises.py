@@ -82,9 +82,9 @@ def accounts_stub():
     """Return sign_in and change_email; who comes by a link to an old address does not stay.
 
     sign_in returns True, and session:{session} holds the user's id for an hour, if email is the
-    user's; else False. The user is there; while change_email is under way, anybody may be told
-    False. change_email sets the email, then ends the user's sessions. Once both are done, or
-    sign_in has crashed, no session is there that began with another address.
+    user's; else False. The user is there; while change_email is under way, or after a minute,
+    anybody may be told False. change_email sets the email, then ends the user's sessions. Once
+    both are done, or sign_in has crashed, no session is there that began with another address.
     """
 
     def sign_in(redis, db, user_id, email, session):
