@@ -99,7 +99,7 @@ class Adversary:
         self._gave_up: Counter[tuple[str, Any]] = Counter()  # who, at which site, in this run
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         self._names = Names()
-        self._keys: dict[str, str] = {}  # of the keys that may expire, by the name in this run
+        self._keys: dict[str, list[str]] = {}  # what may expire, by the name in this run
         self._lost = 0
         self._passed = 0
         self._asked_for = NOTHING  # in the attempts in vain that were made last
@@ -325,11 +325,11 @@ class Adversary:
         return clock.any_day or (clock.passing and any(actor.standing for actor in self.actors))
 
     def _expirable(self) -> list[str]:
-        """The keys that may expire, by the names that they have in this run."""
+        """The keys, and fields of hashes, that may expire, by the names that they have in this run."""
         if not self.powers.expires:
             return []
         found = self._system.expirable(self.powers.expires)
-        self._keys = {self._names.of(key): key for key in found}
+        self._keys = {" of ".join(map(self._names.of, reversed(one))): one for one in found}
         return list(self._keys)
 
     # making it happen
@@ -542,7 +542,7 @@ class Adversary:
                 f"{move.who} expired by itself while the orders were explored.",
                 "Reset in `given` what the functions remember between runs.",
             )
-        self._system.expire(key)
+        self._system.expire(*key)
 
     def _pass(self) -> bool:
         clock = self._system.clock

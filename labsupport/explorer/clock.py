@@ -92,6 +92,7 @@ class Clock:
             clock, unless it outlasts something.
         any_day: True when time also passes where no moment is known at which anything changes.
         machine: the clock that decides nothing.
+        database: True when a statement asked the database, where time does not pass with the others.
         outlasts: says of a client whether time passes for all in a sleep of so many seconds.
     """
 
@@ -105,6 +106,7 @@ class Clock:
         self.skews = dict(skews or {})
         self.passing = passing
         self.any_day = any_day
+        self.database = False
         self.outlasts: Callable[[str, float], bool] = lambda who, seconds: False
         self.now_us = START * _MICROSECONDS
         # whole seconds of the machine's: a deadline that was made before the exploration is not over in it

@@ -33,6 +33,11 @@ from labsupport.verdict import Claim, Status, Verdict
 
 __all__ = ["explore"]
 
+_OTHER_CLOCK = (
+    "The database's clock (now(), CURRENT_TIMESTAMP) is the machine's, where no time passes: hand a "
+    "statement the time that Python says."
+)
+
 Function = Callable[..., Any]
 Who = bool | str | Collection[str]
 
@@ -80,7 +85,8 @@ def explore(
             crashed is not among them.
         crashes: True lets every client crash in place of any of its steps; or the names of those
             that may.
-        expires: keys, or glob patterns, that may expire at any moment while they have a TTL.
+        expires: keys, or glob patterns, that may expire at any moment while they have a TTL, and
+            fields of these that have one.
         loses: True lets the reply of any client's command be lost: the command is done, and the client
             gets what redis-py makes of it, by its defaults a second attempt; or the names of those.
         losses: how many replies may be lost in one run.
@@ -157,6 +163,8 @@ def explore(
         elif holds and len(asked) > 1:
             told = f"{asked[0]} and {asked[1]} ask what time it is"
             notes.append(f"Time stood still, though {told}; passes=True lets it pass.")
+    if system.clock.database:
+        notes.append(_OTHER_CLOCK)
     return _report(search, tuple(clients), notes, functions, time.perf_counter() - begin)
 
 

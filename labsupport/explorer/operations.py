@@ -13,6 +13,7 @@ __all__ = [
     "Move",
     "Operation",
     "Taken",
+    "asks_clock",
     "command_effects",
     "owner",
     "reads",
@@ -38,6 +39,11 @@ _TARGET = re.compile(
     re.IGNORECASE,
 )
 _NO_CODE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\bdo\s+update\b", re.DOTALL | re.I)
+_CLOCK = re.compile(
+    r"\bcurrent_(?:timestamp|date|time)\b|\blocaltime(?:stamp)?\b|\b(?:now|(?:transaction|statement|clock)"
+    r"_timestamp|unixepoch|julianday|date|time|datetime)\(\s*\)|'now'",
+    re.IGNORECASE,
+)
 _FROM = re.compile(r"\bfrom\b", re.IGNORECASE)
 _CALL = re.compile(rf"({_NAME})\s*\(")
 _UNCLEAR = re.compile(r"\bfor\s+(?:no\s+key\s+|key\s+)?(?:update|share)\b|\$\$|\\", re.IGNORECASE)
@@ -111,6 +117,11 @@ def command_effects(
         return EVERYTHING
     reads = {f"key:{key}" for key, flags in found if "RO" in flags}
     return Effects(frozenset(reads), frozenset(f"key:{key}" for key, _ in found) - reads)
+
+
+def asks_clock(sql: str) -> bool:
+    """Whether a statement asks the database what time it is."""
+    return _CLOCK.search(sql) is not None
 
 
 def sql_effects(sql: str) -> Effects:

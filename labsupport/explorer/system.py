@@ -20,13 +20,14 @@ from labsupport.explorer.clients.server_time import IdleTimes, word
 from labsupport.explorer.clients.sql_steps import SqlSteps
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
-from labsupport.explorer.operations import EVERYTHING, Effects, Operation
+from labsupport.explorer.operations import EVERYTHING, Effects, Operation, asks_clock
 from labsupport.explorer.own.wires import Wires, reserve
 from labsupport.explorer.testbed import Session, Testbed
 
 __all__ = ["Seat", "System"]
 
-# Returns those of the named keys (or keys that match a pattern) that have a time to live, sorted.
+# Returns those of the named keys (or keys that match a pattern) that have a time to live, and of hashes
+# each such field, sorted.
 # KEYS: none; ARGV: names or glob patterns.
 _EXPIRABLE = """
 local found = {}
@@ -36,10 +37,16 @@ for _, pattern in ipairs(ARGV) do
     names = redis.call('KEYS', pattern)
   end
   for _, name in ipairs(names) do
-    if redis.call('PTTL', name) > 0 then found[#found + 1] = name end
+    if redis.call('PTTL', name) > 0 then found[#found + 1] = {name} end
+    if redis.call('TYPE', name).ok == 'hash' then
+      for _, field in ipairs(redis.call('HKEYS', name)) do
+        local left = redis.pcall('HPTTL', name, 'FIELDS', 1, field)
+        if not left.err and left[1] > 0 then found[#found + 1] = {name, field} end
+      end
+    end
   end
 end
-table.sort(found)
+table.sort(found, function(a, b) return a[1] .. (a[2] or '') < b[1] .. (b[2] or '') end)
 return found
 """
 
@@ -285,13 +292,16 @@ class System:
                 self.redis.raw("FUNCTION", "DELETE", name)
         self._wiring.libraries.clear()
 
-    def expirable(self, patterns: Sequence[str]) -> list[str]:
-        """The keys among `patterns` that have a time to live."""
+    def expirable(self, patterns: Sequence[str]) -> list[list[str]]:
+        """What has a time to live: a key among `patterns`, or such a key and a field of its hash."""
         return list(self.redis.raw("EVALSHA", self._expirable, 0, *patterns)) if patterns else []
 
-    def expire(self, key: str) -> None:
-        """Let a key's time to live end now, as the server does it."""
-        self.redis.raw("PEXPIRE", key, 0)
+    def expire(self, key: str, field: str | None = None) -> None:
+        """Let the time to live of a key, or of a field of its hash, end now, as the server does it."""
+        if field is None:
+            self.redis.raw("PEXPIRE", key, 0)
+        else:
+            self.redis.raw("HDEL", key, field)
 
     def deadlines_us(self, effects: Effects = EVERYTHING) -> list[int]:
         """When keys and fields of hashes end, in microseconds since 1970.
@@ -322,6 +332,7 @@ class System:
                 note_times(args, self._wiring)
             else:
                 self.clock.note(*args)
+                self.clock.database = self.clock.database or asks_clock(args[0])
 
     def advance(self, moment_us: int) -> None:
         """Let time pass: keys end, and pending entries are idle for longer."""

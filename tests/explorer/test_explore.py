@@ -457,6 +457,31 @@ class TestMoves:
         moves = [(step.move, step.client, step.label) for step in unsafe.counterexample]
         assert ("expire", "redis", "lock") in moves
 
+    def test_a_field_of_a_hash_expires_by_itself(self):
+        """A session's field ends, and the hash stays; a key that may not expire keeps its fields."""
+        seen = set()
+
+        def session(redis, db):
+            redis.hset("session", mapping={"user": "ada", "code": "1234"})
+            redis.hexpire("session", 60, "code")
+            return redis.hmget("session", "user", "code")
+
+        def note(redis, db, told):
+            seen.add(tuple(told["a"]))
+            return True
+
+        assert explore({"a": session}, invariant=note, expires="other:*").interleavings == 1
+        assert seen == {("ada", "1234")}
+        report = explore({"a": session}, invariant=note, expires="sess*")
+        assert seen == {("ada", "1234"), ("ada", None)}
+        assert report.exhausted
+        gone = explore(
+            {"a": session},
+            invariant=lambda redis, db, told: told["a"][1] == "1234",
+            expires="session",
+        )
+        assert "code of session expires" in gone.schedule
+
     def test_crashes_name_their_clients(self):
         """Only the named clients crash."""
         report = explore({"a": lost_update, "b": lost_update}, invariant=always, crashes={"a"})

@@ -750,3 +750,20 @@ class TestTheMachinesClock:
             redis.set("day", str(datetime.datetime.fromtimestamp(before).date()))
 
         assert explore({"a": client}, invariant=lambda redis, db: True).exhausted
+
+    @pytest.mark.parametrize(
+        "asked", ["CURRENT_TIMESTAMP", "datetime('now', '-1 minute')", "unixepoch()", "'a'"]
+    )
+    def test_the_databases_clock_is_named_where_time_passes(self, asked):
+        """What the database says of the time is the machine's, and does not pass."""
+
+        def client(redis, db):
+            return len(db.fetch_all(f"SELECT 1 FROM users WHERE username < {asked}"))
+
+        def notes(passes):
+            return str(
+                explore({"a": client}, invariant=lambda redis, db: True, passes=passes).notes
+            )
+
+        assert ("now(), CURRENT_TIMESTAMP" in notes(1)) == (asked != "'a'")
+        assert "now(), CURRENT_TIMESTAMP" not in notes(False)
