@@ -37,6 +37,7 @@ def test_a_run_that_fails(capfd):
     assert "came here" in capfd.readouterr().out
 
 
+@pytest.mark.long
 def test_check_and_explore(capfd):
     """The explorer runs a function hundreds of times; its prints are capped, too, and once."""
 

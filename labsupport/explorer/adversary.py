@@ -34,12 +34,18 @@ MAX_PATIENCE = 300
 
 _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for ever
 _MOST_MOMENTS = 4  # are passed in one pause
+_JUST_AFTER_US = (
+    10  # no real clock is asked at the very moment: a deadline is over for < and for <=
+)
 _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 5  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
 _OUTSIDER_SECONDS = 5.0
 _OUTSIDER_POLL_SECONDS = 0.001
 _PASS = Move("pass", "time")
+_WAIT = Move(
+    "wait", "time"
+)  # the same, and who stands still before a look at a clock goes on standing
 _READ = re.compile(r"\s*select\b(?!.*\bfor\s+update\b)", re.IGNORECASE | re.DOTALL)
 
 
@@ -164,6 +170,8 @@ class Adversary:
 
     def moves(self) -> list[Move]:
         """The moves that can be made now; when only waiting is left, those that end a wait."""
+        if self.trace and self.trace[-1].move == _WAIT:
+            return self._pauses()
         live = [actor for actor in self.actors if actor.live]
         ready = [actor for actor in live if actor.ready]
         moves = [actor.move for actor in ready if not actor.parked]
@@ -178,7 +186,7 @@ class Adversary:
             if self._lost < self.powers.losses:
                 more += [Move("lose", move.who) for move in moves if self._may_lose(move.who)]
             if self._may_pass():
-                more.append(_PASS)
+                more += self._pauses()
             if self._passed < self.powers.passes:
                 more += self._begins()
             if self.powers.passes:
@@ -212,10 +220,17 @@ class Adversary:
             return self._next_moment() is not None
         return False
 
+    def _pauses(self) -> list[Move]:
+        """Time passes up to the next moment, or beyond it, before who stands still looks at a clock."""
+        standing = self._paused + 1 < _MOST_MOMENTS and any(one.standing for one in self.actors)
+        return [_PASS, _WAIT] if standing and self._next_moment(self._next_moment()) else [_PASS]
+
     @property
     def _paused(self) -> int:
         """How many moments the pause has passed in which the run stands; 0 when it is in none."""
-        passed = itertools.takewhile(lambda taken: taken.move == _PASS, reversed(self.trace))
+        passed = itertools.takewhile(
+            lambda taken: taken.move in (_PASS, _WAIT), reversed(self.trace)
+        )
         return sum(1 for _ in passed)
 
     def _begins(self) -> list[Move]:
@@ -264,7 +279,7 @@ class Adversary:
             if a.waiting is not None and a.waiting[2] and a.until_us is None
         ]
         if any(a.wake_us or a.until_us or a.standing for a in live):
-            moves.append(_PASS)
+            moves += self._pauses() if self.powers.passes else [_PASS]
         return moves + [
             Move("idle", a.name)
             for a in ready
@@ -273,7 +288,7 @@ class Adversary:
 
     def command(self, move: Move) -> str:
         """What the move is about, in a word or two; "-" when it cannot be made now."""
-        if move.kind == "pass":
+        if move in (_PASS, _WAIT):
             return move.kind if self._next_moment() is not None else "-"
         if move.kind == "expire":
             return move.kind if move.who in self._expirable() else "-"
@@ -306,7 +321,8 @@ class Adversary:
         actor = self._named[who]
         return actor.may_lose and actor.pending is not None and actor.pending.kind == "redis"
 
-    def _next_moment(self) -> int | None:
+    def _next_moment(self, after: int | None = None) -> int | None:
+        """The next moment at which anything may change, or the next one after that."""
         for actor in self.actors:
             if actor.live and actor.pending is not None and not actor.pending.noted:
                 actor.pending.noted = True
@@ -315,7 +331,8 @@ class Adversary:
         ends = [at for actor in live for at in (actor.wake_us, actor.until_us) if at]
         return self._system.clock.next_moment(
             [*ends, *self._system.moments_us()],
-            any_day=not self._paused and self._any_day,
+            any_day=after is None and not self._paused and self._any_day,
+            after=after,
         )
 
     @property
@@ -341,8 +358,8 @@ class Adversary:
             self._expire(move)
             self._tell(None)
             return True
-        if move.kind == "pass":
-            return self._pass()
+        if move in (_PASS, _WAIT):
+            return self._pass(move)
         actor = self._named[move.who]
         operation = actor.at
         if not self._ways[move.kind](actor, move, operation):
@@ -544,7 +561,7 @@ class Adversary:
             )
         self._system.expire(*key)
 
-    def _pass(self) -> bool:
+    def _pass(self, move: Move) -> bool:
         clock = self._system.clock
         moment = self._next_moment()
         if moment is None:
@@ -552,13 +569,13 @@ class Adversary:
         chosen = any((one.ready and not one.parked) or one.standing for one in self.actors)
         self._passed += chosen and not self._paused
         seconds = (moment - clock.now_us) / 1e6
-        self.trace.append(Taken(_PASS, None, _duration(seconds)))
-        self._advance(moment)
+        self.trace.append(Taken(move, None, _duration(seconds)))
+        self._advance(moment + (_JUST_AFTER_US if chosen else 0), on=move == _PASS)
         self._tell(None)
         return True
 
-    def _advance(self, moment: int) -> None:
-        """Let it be a later moment: sleeps are over, and waits; those who stood still go on."""
+    def _advance(self, moment: int, *, on: bool = True) -> None:
+        """Let it be a later moment: sleeps are over, and waits; those who stood still go `on`."""
         self._system.advance(moment)
         for actor in list(self.actors):
             if not actor.live:
@@ -568,7 +585,7 @@ class Adversary:
                     actor.time_out()
             elif actor.wake_us is not None and actor.wake_us <= moment:
                 actor.wake_us = None
-            elif not actor.standing:
+            elif not (actor.standing and on):
                 continue
             actor.proceed()
             self._check(actor)

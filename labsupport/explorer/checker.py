@@ -170,7 +170,8 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
     steps = []
     for move, operation, note in trace:
         if operation is None:
-            steps.append(Step("redis" if move.kind == "expire" else "time", move.kind, note))
+            who, kind = ("redis", "expire") if move.kind == "expire" else ("time", move.kind)
+            steps.append(Step(who, "pass" if kind == "wait" else kind, note))
             continue
         store = "redis" if operation.kind == "redis" else "database"
         reply = names.reply(operation) if move.kind in {"step", "lose"} else ""

@@ -139,10 +139,10 @@ class Clock:
         """Remember the moments that a command names: something may change when they come."""
         for value in values:
             text = value if isinstance(value, str) else str(value)
-            numbers = [float(found) for found in _NUMBER.findall(text)]
-            for number in [*numbers, *_dates(value, text)]:
-                moment = self._moment(number)
-                if moment is not None:
+            numbers = [(float(found), "." not in found) for found in _NUMBER.findall(text)]
+            dates = [(seconds, not seconds % 1) for seconds in _dates(value, text)]
+            for number, whole in numbers + dates:
+                for moment in self._moments(number, whole):
                     self._stamps.add(moment)
                     if moment < self.now_us:
                         self._spans.add(self.now_us - moment)
@@ -151,26 +151,36 @@ class Clock:
         """Remember how long something lasts: a window, an idle time that is waited for."""
         self._spans.add(round(seconds * _MICROSECONDS))
 
-    def next_moment(self, others: Iterable[int] = (), *, any_day: bool = False) -> int | None:
+    def next_moment(
+        self, others: Iterable[int] = (), *, any_day: bool = False, after: int | None = None
+    ) -> int | None:
         """The next moment, in microseconds, at which anything may change; None when none is known.
 
         Args:
             others: moments that are known elsewhere: deadlines of keys, ends of sleeps.
             any_day: a day from now, and a little more, when none is known.
+            after: the next one after this; after now without it.
         """
         moments = {*others, *self._stamps}
         moments |= {stamp + span for stamp in self._stamps for span in self._spans}
         moments |= {START * _MICROSECONDS + span for span in self._spans}
         day = self.now_us + _DAY if any_day else None
-        return min((moment for moment in moments if moment > self.now_us), default=day)
+        since = self.now_us if after is None else after
+        return min((moment for moment in moments if moment > since), default=day)
 
-    def _moment(self, number: float) -> int | None:
-        """A number as microseconds since 1970, if it may be seconds, milliseconds or microseconds."""
+    def _moments(self, number: float, whole: bool) -> Iterator[int]:
+        """A number as microseconds since 1970, if it may be seconds, milliseconds or microseconds.
+
+        After whole seconds or milliseconds to come the next one, too: only then they are over for code
+        that counts so.
+        """
         for factor in (_MICROSECONDS, 1000, 1):
             moment = round(number * factor)
             if abs(moment - self.now_us) < _YEARS:
-                return moment
-        return None
+                yield moment
+                if factor > 1 and whole and moment > self.now_us:
+                    yield moment + factor
+                return
 
 
 def _dates(value: Any, text: str) -> Iterator[float]:

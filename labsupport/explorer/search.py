@@ -325,7 +325,7 @@ class Search:
         left = {move.kind for move in choice.moves if move not in choice.void}
         if chosen.kind == "step" and left <= {"crash"}:  # all wait for locks that others hold
             return Ending.STUCK
-        waits = {"step", "idle", "again", "late", "begin", "timeout", "pass"}
+        waits = {"step", "idle", "again", "late", "begin", "timeout", "pass", "wait"}
         ways = {move for move in choice.moves if move.kind != "crash"}  # a crash need not come
         if choice.void >= ways and {move.kind for move in ways} <= waits:
             resort = None if choice.resort else self.adversary.last_resort()

@@ -343,11 +343,12 @@ class System:
         if self._wiring.streams:
             self._idle.settle()
 
-    def changes(self) -> int:
-        """How many changes the server has made to its data."""
+    def changes(self) -> tuple[int, str]:
+        """How many changes the server has made to its data; on one that others use, a digest of this."""
         info = self.redis.raw("INFO", "persistence")
         text = info.decode() if isinstance(info, bytes) else str(info)
-        return int(text.partition("rdb_changes_since_last_save:")[2].split()[0])
+        count = int(text.partition("rdb_changes_since_last_save:")[2].split()[0])
+        return count, self.state() if self._wiring.hidden else ""
 
     def state(self) -> str:
         """A digest of what is in Redis, and of when it ends."""

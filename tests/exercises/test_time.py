@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import pytest
 from hypothesis import strategies as st
 
 from labsupport.exercises.contract import WAIT, Call, Contract
@@ -29,6 +30,7 @@ class Once(Contract):
         return new
 
 
+@pytest.mark.long
 def test_a_minute_is_a_minute():
     """The model forgets when the key expires."""
     found = judged_by(Once())(lambda redis: bool(redis.set("visitor", 1, nx=True, ex=60)))
@@ -42,6 +44,7 @@ def test_forgets_too_early():
     assert "wait(31)" in str(found)
 
 
+@pytest.mark.long
 def test_nobody_waits():
     """Where a clause forbids to wait for somebody else, a lock is found out by the clock."""
     import time

@@ -175,6 +175,7 @@ def test_a_run_can_be_shown_once_more(results: dict[str, Result]) -> None:
     assert len({frame.data for frame in frames}) == len(frames)
 
 
+@pytest.mark.long
 def test_a_key_that_never_expires_is_not_exercised() -> None:
     """The run goes on until the expiry ought to have come; then it is called what it is."""
 
@@ -224,6 +225,7 @@ def test_a_wrong_answer_breaks_the_claim(wrong: Any) -> None:
     assert "are not the value" in result.figure.texts[0].get_text()
 
 
+@pytest.mark.long
 def test_a_function_that_loads_each_time_is_broken() -> None:
     """Without a cache, clients load at once, and an expiry is no excuse."""
 
@@ -245,6 +247,7 @@ def test_a_function_that_loads_each_time_is_broken() -> None:
     assert result.figure.texts[0].get_text().startswith("The cache is not filled")
 
 
+@pytest.mark.long
 def test_a_lease_that_everybody_takes_away_is_never_filled() -> None:
     """Each miss takes the right to fill from the one before: safe, and of no use."""
     fill = """
@@ -278,6 +281,7 @@ def test_a_lease_that_everybody_takes_away_is_never_filled() -> None:
     assert found(functools.partial(get, nx=True), "holds") == "holds"
 
 
+@pytest.mark.long
 def test_a_function_that_never_returns_is_killed_and_reported() -> None:
     """Clients that wait for ever, or spin, are counted; the others' answers stay."""
 
@@ -317,6 +321,7 @@ def test_a_wrong_statement_is_told_as_such() -> None:
         small().run(get)
 
 
+@pytest.mark.long
 def test_a_load_in_a_thread_of_the_functions_own_works() -> None:
     """Stale-while-revalidate loads in the background; it gets a session for that thread."""
 
@@ -451,6 +456,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(("number", "live"), [(signal.SIGINT, True), (signal.SIGKILL, False)])
 def test_no_end_leaves_anything(tmp_path: Path, number: signal.Signals, live: bool) -> None:

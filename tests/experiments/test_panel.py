@@ -114,6 +114,7 @@ def test_only_one_run_at_a_time(panel: Any) -> None:
     until(lambda: not panel.running)
 
 
+@pytest.mark.long
 def test_compares_what_ran_with_the_same_settings(panel: Any) -> None:
     """Compare waits for two implementations, in the order of the buttons; each setting has its own."""
     for name, waits_for in (("other", "two of them"), ("naive", "another of them")):
@@ -173,6 +174,7 @@ def test_refuses_what_cannot_run() -> None:
         herd.panel(naive=lambda redis: None)
 
 
+@pytest.mark.long
 def test_what_is_saved_needs_no_kernel() -> None:
     """A saved notebook has a sentence in the panel's place, and no widget.
 

@@ -123,6 +123,7 @@ PAIRS = {
 
 
 class TestAsItsSynchronousForm:
+    @pytest.mark.long
     @pytest.mark.parametrize(("plain", "awaited", "options"), PAIRS.values(), ids=PAIRS)
     def test_the_same_orders_and_the_same_counts(self, plain, awaited, options):
         """Written with async and await, a race has as many orders, and the same shortest schedule."""
@@ -551,6 +552,7 @@ def test_a_synchronous_client_inside():
     assert (report.interleavings, report.violations) == (6, 4)
 
 
+@pytest.mark.long
 def test_a_crash_in_a_context_manager_leaves_nothing_to_the_collector(monkeypatch):
     """Its `finally` awaits a reply that never comes: that would end, and fail, when it is collected."""
 

@@ -768,6 +768,7 @@ class TestWaiting:
         assert report.violations == 2
         assert report.verdict.status == "broken"
 
+    @pytest.mark.long
     def test_few_switches_are_run_where_there_are_too_many_orders(self):
         """A gap at the beginning of a long run is found, though all that is run depth first begins alike."""
 
@@ -883,6 +884,7 @@ class TestPruning:
         assert report.interleavings == 4
         assert report.violations == 2
 
+    @pytest.mark.long
     @pytest.mark.parametrize("crashes", [False, True])
     def test_pruning_loses_no_outcome(self, crashes):
         """Pruned and in full, the same final states are seen."""
@@ -1023,6 +1025,7 @@ class TestBadInput:
 
         assert explore({"a": lost_update}, invariant=slow).verdict.status == "holds"
 
+    @pytest.mark.long
     @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how long it waited for a core")
     def test_a_busy_machine_ends_nothing(self, monkeypatch):
         """Time in which the thread waits for a core is not the function's."""

@@ -526,6 +526,7 @@ class TestNobodyCanMoveOn:
         report = explore({"a": wait}, invariant=lambda r, d: True, crashes=crashes)
         assert [finding.kind for finding in report.findings] == ["stuck"]
 
+    @pytest.mark.long
     def test_a_search_among_endless_orders_ends(self):
         """A client that never ends and never repeats itself: the search is given up soon."""
 

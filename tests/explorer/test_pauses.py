@@ -3,6 +3,7 @@ clock may come late, and a pause lasts to any moment at which something may chan
 
 import asyncio
 import json
+import operator
 import time
 from datetime import UTC, date, datetime, timedelta
 
@@ -145,7 +146,7 @@ class TestLateLooks:
         def dated(redis, db):
             now = time.time()
             redis.set("at", now)
-            return now - START
+            return round(now - START, 3)
 
         found = outcomes({"a": writes, "b": dated}, passes=True)
         assert {0.0, 60.0} <= {seconds for _, seconds in found}
@@ -172,7 +173,7 @@ class TestLateLooks:
     def test_in_a_coroutine_too(self):
         async def holds(redis, db):
             if await redis.set("lock", "me", nx=True, ex=10):
-                return time.time() - START
+                return round(time.time() - START, 3)
             return None
 
         assert {(0.0,), (10.0,)} <= outcomes({"a": holds}, passes=True)
@@ -226,7 +227,7 @@ class TestMoments:
 
         def looks(redis, db):
             redis.ping()
-            return time.time() - START
+            return round(time.time() - START, 3)
 
         assert 60.0 in {told for _, told in outcomes({"w": writes, "l": looks}, passes=True)}
 
@@ -339,3 +340,45 @@ class TestMoments:
         assert told in str(explore({"a": asks, "b": asks}, invariant=always))
         assert "stood still" not in str(explore({"a": asks, "b": asks}, invariant=always, passes=1))
         assert "stood still" not in str(explore({"a": asks}, invariant=always))
+
+
+class TestStrictly:
+    """A deadline is over for code that asks with < and for code that asks with <=."""
+
+    @pytest.mark.parametrize(
+        "unit",
+        [
+            lambda seconds: seconds,
+            lambda seconds: int(seconds),
+            lambda seconds: int(seconds * 1000),
+            lambda seconds: datetime.fromtimestamp(seconds, UTC).isoformat(),
+            lambda seconds: datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        ],
+        ids=["float", "seconds", "milliseconds", "date", "whole seconds of a date"],
+    )
+    @pytest.mark.parametrize("over", [operator.gt, operator.ge])
+    def test_what_is_read_before_and_after_the_clock(self, unit, over):
+        def given(redis, db):
+            redis.set("until", unit(time.time() + 10))
+
+        def told(redis):
+            found = redis.get("until")
+            return found if isinstance(unit(1), str) else type(unit(1.5))(found)
+
+        def before(redis, db):
+            return over(unit(time.time()), told(redis))
+
+        def after(redis, db):
+            until = told(redis)
+            return over(unit(time.time()), until)
+
+        for client in (before, after):
+            assert outcomes({"a": client}, given=given, passes=True) == {(False,), (True,)}
+
+    def test_a_time_to_live_that_the_code_counts_itself(self):
+        def fills(redis, db):
+            begun = time.monotonic()
+            redis.set("k", 1, ex=10)
+            return time.monotonic() - begun > 10
+
+        assert (True,) in outcomes({"a": fills}, passes=True)

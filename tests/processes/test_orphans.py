@@ -75,6 +75,7 @@ def workers_run(mark):
     return sum(b"redis-server" in c for c in commands) >= 2 and len(commands) >= 6
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 @pytest.mark.parametrize("attempt", range(int(os.environ.get("SOAK", "2"))))
 def test_a_kernel_killed_in_mid_run_leaves_nothing(kernel, attempt):

@@ -127,6 +127,7 @@ def test_what_is_no_address(url, error):
         open_cluster(url)
 
 
+@pytest.mark.long
 def test_the_exercise_runs_there(theirs, url, monkeypatch):
     """14.1 is put to the test on the cluster that the variable names, and leaves nothing."""
     monkeypatch.setenv("REDIS_CLUSTER_URL", url)

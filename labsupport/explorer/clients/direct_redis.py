@@ -72,7 +72,8 @@ class Wiring:
         hidden: a key of the server's that nobody is shown; "" if there is none.
         streams: True once an entry was read by a group: then idle times matter.
         settle: brings the idle times of pending entries up to the clock.
-        changes: how many changes the server has made to its data.
+        changes: how many changes the server has made to its data, and where others use it, too, a digest
+            of the database.
         state: a digest of its data.
         libraries: those of functions that the run has loaded, by name.
         has_library: whether the server has one.
@@ -91,6 +92,11 @@ class Wiring:
         self.libraries: set[str] = set()
         self.has_library: Any = None
         self.draws: dict[str, int] = {}
+
+    def changed(self, before: tuple[int, str]) -> bool:
+        """Whether anything in the database is not as it was when `changes` said this."""
+        after = self.changes()
+        return before[0] != after[0] and (before[1] != after[1] or not before[1])
 
     def moment(self, *, chance: bool) -> str | int:
         """What a script is passed: the time, and a seed where chance counts, each client's own."""

@@ -88,7 +88,7 @@ class SteppedRedis(DirectRedis):
             actor.trusted -= 1
         actor.took(operation, reply)
         if before is not None:
-            operation.changed = before != self.wiring.changes()
+            operation.changed = self.wiring.changed(before)
             operation.unchanged = not operation.changed
         else:
             operation.unchanged = again and operation.told_that_nothing_changed(reply)
@@ -258,7 +258,7 @@ class SteppedPipeline(DirectPipeline):
             actor.took(operation, error)
             raise
         actor.took(operation, seen(reply))
-        operation.changed = before is not None and before != wiring.changes()
+        operation.changed = before is not None and wiring.changed(before)
         if actor.losing and actor.loses():
             self.watching = watching  # the reply of EXEC, which would have ended the watch, is lost
             if self.connection is not None:

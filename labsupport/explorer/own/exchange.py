@@ -31,7 +31,7 @@ class _Block:
     """A MULTI/EXEC block that was sent, and of which some replies are still to be read."""
 
     def __init__(
-        self, operation: Operation, wire: Wire, converts: list[Any], before: int | None
+        self, operation: Operation, wire: Wire, converts: list[Any], before: Any
     ) -> None:
         self.operation = operation
         self.before = before  # how many changes the server had made, where this is a repetition
@@ -129,7 +129,7 @@ class Exchange:
             raise
         turn.took(operation, self._shown(name, reply))
         if before is not None:
-            operation.changed = before != direct.wiring.changes()
+            operation.changed = direct.wiring.changed(before)
             operation.unchanged = not operation.changed
         else:
             operation.unchanged = again and operation.told_that_nothing_changed(reply)
@@ -230,7 +230,7 @@ class Exchange:
             ]
             turn.took(block.operation, shown)
         if block.before is not None:
-            block.operation.changed = block.before != self._wires.direct.wiring.changes()
+            block.operation.changed = self._wires.direct.wiring.changed(block.before)
         self._lose(turn)
         return reply
 

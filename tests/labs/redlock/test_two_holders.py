@@ -99,6 +99,7 @@ class TestVerdicts:
         assert statuses(pause.compare(paused, claimed, live=False)) == ["holds"]
         assert statuses(pause.compare(claimed, paused, live=False)) == ["broken"]
 
+    @pytest.mark.long
     def test_never_met(self):
         """A client that never takes the lock cannot be paused with it: nothing was tested."""
         found = run(lambda nodes, db, ttl: False, fault="pause", ttl_seconds=0.2)

@@ -138,6 +138,7 @@ class TestBadAnswers:
         assert not found.passed
         assert "ada repeats GET open for ever" in found.reason
 
+    @pytest.mark.long
     def test_answers_after_a_bad_one(self):
         """A check that was ended leaves the next one alone."""
         check("00.1", lambda redis, page: redis.nosuch())

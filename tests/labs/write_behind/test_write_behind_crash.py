@@ -106,6 +106,7 @@ class TestVerdicts:
         assert statuses(found)[KILLED] == "holds"
         assert statuses(found)[ONCE] == "holds"
 
+    @pytest.mark.long
     def test_counted_twice(self):
         """A flusher that forgets its place adds everything again."""
 
@@ -208,6 +209,7 @@ class TestBadInput:
         with pytest.raises(InvalidSettingError, match="functions of a pattern by name"):
             WriteBehindCrash().run(pattern, live=False, name="pattern")
 
+    @pytest.mark.long
     def test_raises(self):
         """A function that raises is named with its own line."""
 
@@ -223,6 +225,7 @@ class TestBadInput:
             WriteBehindCrash().run(lambda: 1 / 0, live=False, name="pattern")
 
 
+@pytest.mark.long
 def test_an_error_amid_the_outage_leaves_nothing(tmp_path, monkeypatch):
     """The visitors are stopped while the count is asked for: they and the log on disk go, too."""
     warm_up()  # the fork server has a directory of its own, as long as this process lives
@@ -302,6 +305,7 @@ class TestBothDatabases:
 
 
 class TestTwoFlushers:
+    @pytest.mark.long
     def test_crash_at_every_step(self):
         """More than the notebook has time for: two flushers, and either may crash."""
         crashes, step = ["flusher 1", "flusher 2"], LAB["crash_at_every_step"]

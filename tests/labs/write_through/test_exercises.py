@@ -29,6 +29,7 @@ def test_what_breaks_each_stub():
     assert "ada was given True; False is due" in third.reason
 
 
+@pytest.mark.long
 def test_a_newer_version_that_has_expired():
     """Two who compare versions harm each other when the newer row is gone: 02.3 is about that."""
 
