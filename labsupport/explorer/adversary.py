@@ -498,7 +498,7 @@ class Adversary:
     def _nap(self, actor: Actor, most: int) -> int:
         """Let time pass in which one who sleeps between its attempts makes so many; how many it made."""
         begin, operation, attempts = self._system.clock.now_us, actor.last, 0
-        here = len(self.trace)
+        here, told = len(self.trace), ""
         self.trace.append(Taken(actor.move, operation))
         for _ in range(2 * most):  # one of two sleeps may be followed by none
             if attempts == most or actor.wake_us is None:
@@ -509,10 +509,17 @@ class Adversary:
                 one.proceed()
                 self.moved += 1
                 if one.last is None or not self._system.no_op(one.last):
+                    operation, told = one.last, "after"
                     break
         seconds = _duration((self._system.clock.now_us - begin) / 1e6)
-        told = "until it gives up" if actor.wake_us is None else f"{attempts} times more"
-        self.trace[here] = Taken(actor.move, operation, f"{told}, in {seconds}")
+        taken = Taken(actor.move, operation, f"{told} {seconds}")
+        if actor.wake_us is not None:
+            taken = Taken(actor.move, operation, f"{attempts} times more, in {seconds}")
+        elif not attempts:  # it slept, and does something else
+            taken = Taken(Move("pass", actor.name), None, seconds)
+        elif not told:
+            taken = Taken(actor.move, operation, f"until it gives up, in {seconds}")
+        self.trace[here] = taken
         self._tell(actor)
         return attempts
 

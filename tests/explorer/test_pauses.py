@@ -382,3 +382,37 @@ class TestStrictly:
             return time.monotonic() - begun > 10
 
         assert (True,) in outcomes({"a": fills}, passes=True)
+
+
+class TestWhatIsTold:
+    """The schedule names what was done: no attempt that nobody made, no reply that nobody got."""
+
+    def schedule(self, waits):
+        def holder(redis, db):
+            if redis.set("lock", "h", nx=True, px=5000):
+                redis.set("held", 1)
+
+        def kept(redis, db):
+            """The holder keeps the lock"""
+            return redis.get("lock") == "h" or not redis.exists("held")
+
+        return explore({"b": waits, "h": holder}, invariant=kept, passes=True).schedule
+
+    def test_a_sleep_after_a_refusal_is_no_attempt(self):
+        def once(redis, db):
+            redis.set("lock", "b", nx=True, px=5000)
+            time.sleep(6)
+
+        told = self.schedule(once)
+        assert told.count("SET lock b NX") == 1
+        assert "6 s pass" in told
+        assert "gives up" not in told
+
+    def test_the_attempt_that_succeeds(self):
+        def loop(redis, db):
+            while not redis.set("lock", "b", nx=True, px=5000):
+                time.sleep(0.5)
+
+        told = self.schedule(loop)
+        assert "SET lock b NX PX 5000 → OK, after 5 s" in told
+        assert "gives up" not in told

@@ -30,9 +30,7 @@ _ENDLESS = frozenset({"MONITOR", "PSUBSCRIBE", "SSUBSCRIBE", "SUBSCRIBE"})
 class _Block:
     """A MULTI/EXEC block that was sent, and of which some replies are still to be read."""
 
-    def __init__(
-        self, operation: Operation, wire: Wire, converts: list[Any], before: Any
-    ) -> None:
+    def __init__(self, operation: Operation, wire: Wire, converts: list[Any], before: Any) -> None:
         self.operation = operation
         self.before = before  # how many changes the server had made, where this is a repetition
         self.wire = wire
