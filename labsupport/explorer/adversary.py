@@ -106,6 +106,7 @@ class Adversary:
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         self._names = Names()
         self._keys: dict[str, list[str]] = {}  # what may expire, by the name in this run
+        self._labelled = 0  # of the moves of this run, by `_names`
         self._lost = 0
         self._passed = 0
         self._asked_for = NOTHING  # in the attempts in vain that were made last
@@ -135,7 +136,7 @@ class Adversary:
         self._names = Names()
         self._keys = {}
         self.serial = serial
-        self._lost = self._passed = 0
+        self._lost = self._passed = self._labelled = 0
         self._gave_up.clear()
         if len(self.actors) > len(self.clients):
             self.actors = list(self.clients)
@@ -345,6 +346,10 @@ class Adversary:
         """The keys, and fields of hashes, that may expire, by the names that they have in this run."""
         if not self.powers.expires:
             return []
+        for taken in self.trace[self._labelled :]:  # what is random is named as it came
+            if taken.operation is not None:
+                self._names.label(taken.operation)
+        self._labelled = len(self.trace)
         found = self._system.expirable(self.powers.expires)
         self._keys = {" of ".join(map(self._names.of, reversed(one))): one for one in found}
         return list(self._keys)

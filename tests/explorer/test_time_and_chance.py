@@ -516,6 +516,19 @@ class TestChance:
         report = explore({"a": short}, invariant=always, expires="session:*")
         assert (report.interleavings, report.exhausted) == (2, True)
 
+    def test_random_keys_of_several_clients_may_expire(self):
+        """Whichever of them is asked for first, a key has the same name in each run."""
+
+        def client(redis, db):
+            key = f"pending:{uuid.uuid4().hex}"
+            redis.set(key, 1, ex=60)
+            redis.rename(key, f"ready:{uuid.uuid4().hex}")
+            redis.ping()
+
+        clients = dict.fromkeys(("a", "b"), client)
+        report = explore(clients, invariant=always, expires="*", raises=ResponseError, max_runs=500)
+        assert report.violations == 0
+
     def test_outside_it_is_chance(self, shop):
         """After an exploration two draws differ."""
         explore({"a": lambda redis, db: redis.ping()}, invariant=always)
