@@ -180,6 +180,10 @@ class GetProduct(_Asking):
         state[_ASKED] += 1
         row = self.row(state, number)
         yield
+        if key in state:  # another was faster: it may stay, and be what is returned
+            way = yield ("put mine", "leave it", "return it")
+            if way != "put mine":
+                return row if way == "leave it" else state[key][0]
         state.keep(key, [row], _NOTHING_MS if row is None else _ROW_MS)
         return row
 

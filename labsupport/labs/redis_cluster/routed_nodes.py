@@ -11,7 +11,7 @@ from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.connection import UnixDomainSocketConnection
 from redis.crc import key_slot
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 from redis.retry import Retry
 
 from labsupport.errors import ImplementationError
@@ -26,7 +26,14 @@ _NO_BUS, _DAY_MS, _SECONDS_TO_BE_READY = 1, "86400000", 30.0
 _KEY = "orders:{lima}"
 _SLOT = key_slot(_KEY.encode())
 _WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
-_WRITES: Mapping[Any, tuple[str, ...]] = {None: ("DEL", _KEY), _WRONG_TYPE: ("RPUSH", _KEY, "lima")}
+_GONE = "Connection reset by peer"
+_ERRORS = (_WRONG_TYPE, _GONE)
+_NOTHING = ("DEL", _KEY)
+_WRITES: Mapping[Any, tuple[str, ...]] = {
+    None: _NOTHING,
+    _GONE: _NOTHING,
+    _WRONG_TYPE: ("RPUSH", _KEY, "lima"),
+}
 
 
 class SharedPool(ConnectionPool):
@@ -74,6 +81,8 @@ _ROUTES: Mapping[str, tuple[_Stop, ...]] = {
     "An empty value": _route("0 MOVED 3 MOVED 2", ""),
     "Many redirections": _route("0 MOVED 1 ASK 2 MOVED " * 4 + "3", "lima"),
     "An error that is no redirection": _route("0 MOVED 1", _WRONG_TYPE),
+    "A node that hangs up": _route("0 ASK 1", _GONE),
+    "A first node that hangs up": _route("0", _GONE),
     "The first node again": _route("0", "lima"),  # whatever was said before
 }
 
@@ -128,10 +137,10 @@ class _Walk:
         except _AstrayError:
             pass
         except Exception as error:
-            if end is not _WRONG_TYPE or _WRONG_TYPE not in str(error):
+            if end not in _ERRORS or end not in str(error):
                 self._blame(f"{ImplementationError('fetch', error).problem}.")
         else:
-            if end is _WRONG_TYPE:
+            if end in _ERRORS:
                 self._blame(f"it returned {told!r}; the error is due.")
             elif told != end or type(told) is not type(end):
                 self._blame(f"it returned {told!r}; {end!r} is due.")
@@ -146,7 +155,13 @@ class _Walk:
         return "; ".join(said) + "; then " * bool(said)
 
     @property
+    def hangs_up(self) -> bool:
+        """Whether the node that was asked goes away, and says nothing."""
+        return self._done == len(self._route) and self._route[-1].says == _GONE
+
+    @property
     def unfinished(self) -> str:
+        """What an answer has left out."""
         left = self._route[self._done :]
         return f"{left[0].node} was not asked." if left else ""
 
@@ -201,6 +216,9 @@ class _Led(UnixDomainSocketConnection):
         for count in words:  # "*2", "$3", "GET", and so on
             name, *args = [(next(words), next(words))[1] for _ in range(int(count[1:]))]
             self._meet(name.upper(), args)
+        if self._walk.hangs_up:
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise ConnectionError(_GONE)
         super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
 
     def _meet(self, name: str, args: Sequence[str]) -> None:

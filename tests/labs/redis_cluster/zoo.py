@@ -2,7 +2,14 @@
 
 from contextlib import suppress
 
-from redis.exceptions import AskError, MovedError, RedisError, ResponseError, WatchError
+from redis.exceptions import (
+    AskError,
+    ConnectionError,
+    MovedError,
+    RedisError,
+    ResponseError,
+    WatchError,
+)
 
 from tests.exercises.zoo import Zoo
 
@@ -301,6 +308,15 @@ def moved_is_an_ask_too(nodes, key):
 @wrong("14.2", situation="Many redirections", because="RuntimeError")
 def follows_five(nodes, key):
     return following(nodes, key, limit=6)
+
+
+@wrong("14.2", situation="A node that hangs up", because="was asked once more")
+def whoever_answers(nodes, key):
+    """Another node than the one that went away can only send back to it."""
+    for client in nodes.values():
+        with suppress(ConnectionError):
+            return following(nodes, key, client)
+    raise RuntimeError("nobody is there")
 
 
 @wrong("14.2", situation="An error that is no redirection", because="the error is due")
