@@ -19,7 +19,9 @@ from labsupport.explorer.operations import (
     Move,
     Operation,
     Taken,
+    glob_matches,
     owner,
+    prolongs,
     reads,
 )
 from labsupport.explorer.system import System
@@ -40,6 +42,8 @@ _JUST_AFTER_US = (
 _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 5  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
+_LONG_SECONDS = 0.5  # a shorter sleep, of which there may be many, hardly outlasts a time to live
+_DAY_US = 86_400_000_000
 _OUTSIDER_SECONDS = 5.0
 _OUTSIDER_POLL_SECONDS = 0.001
 _PASS = Move("pass", "time")
@@ -89,6 +93,9 @@ class Adversary:
         trace: the moves of this run, each with the step that was taken (or not, in a crash).
         moved: how many moves were made, in all runs.
         serial: True while one client after the other runs, and nothing else was done.
+        oversleeps: who slept, while others stood still, for longer than something in Redis lives.
+        unmatched: the patterns of `expires` that nothing with a time to live has matched in any run.
+        passed_once: True once time has passed while somebody could move.
     """
 
     def __init__(self, system: System, actors: Sequence[Actor], powers: Powers) -> None:
@@ -98,6 +105,9 @@ class Adversary:
         self.trace: list[Taken] = []
         self.moved = 0
         self.serial = False
+        self.oversleeps = ""
+        self.unmatched = list(powers.expires)
+        self.passed_once = False
         self._system = system
         self._named = {actor.name: actor for actor in actors}
         self._endless: set[int] = set()  # sites that are known to repeat for ever
@@ -109,6 +119,7 @@ class Adversary:
         self._labelled = 0  # of the moves of this run, by `_names`
         self._lost = 0
         self._passed = 0
+        self._day_passed = False  # by the move that was made last, if time passed
         self._asked_for = NOTHING  # in the attempts in vain that were made last
         self._tried = 0.0  # when the last attempt in vain was made, on the clock of who made it
         self._ways = {
@@ -269,9 +280,15 @@ class Adversary:
     def last_resort(self) -> Move | None:
         """What the environment does when nothing else ends a wait: a time to live ends by itself."""
         asleep = any(actor.wake_us is not None for actor in self.stuck)
-        if self._system.deadlines_us() and not asleep:
+        if self._system.deadlines_us() and not asleep and not self._all_prolonged():
             return _PASS
         return None
+
+    def _all_prolonged(self) -> bool:
+        """Whether whatever might end is given a new time to live by each attempt of those who wait."""
+        attempts = [one for actor in self.stuck for one in (actor.last, actor.pending) if one]
+        prolonged = {key for one in attempts for args in one.commands for key in prolongs(args)}
+        return all(key in prolonged for key, *_ in self._system.expirable(["*"]))
 
     def _ways_out(self, live: list[Actor], ready: list[Actor], *, others: bool) -> list[Move]:
         moves = [
@@ -311,12 +328,21 @@ class Adversary:
             return EVERYTHING if holds else NOTHING
         return EVERYTHING
 
-    def _outlasts(self, who: str, seconds: float) -> bool:
+    def _outlasts(self, who: str, seconds: float, once: float) -> bool:
         """Whether a client is the last one, and its sleep outlasts a time to live in Redis."""
-        if any(one.live and owner(one.name) != owner(who) for one in self.actors):
+        now, others = self._system.clock.now_us, self._others_than(who)
+        last = self._named[who].last
+        waits = last is None or last.refused  # for others, who go on meanwhile
+        if others and (self.oversleeps or once < _LONG_SECONDS or waits):
             return False
-        until = self._system.clock.now_us + seconds * 1e6
-        return any(moment <= until for moment in self._system.deadlines_us())
+        ends = [moment - now for moment in self._system.deadlines_us()]
+        if others:
+            self.oversleeps = who if any(end <= once * 1e6 for end in ends) else ""
+            return False
+        return any(end <= seconds * 1e6 for end in ends)
+
+    def _others_than(self, who: str) -> bool:
+        return any(one.live and owner(one.name) != owner(who) for one in self.actors)
 
     def _may_lose(self, who: str) -> bool:
         actor = self._named[who]
@@ -332,15 +358,21 @@ class Adversary:
         ends = [at for actor in live for at in (actor.wake_us, actor.until_us) if at]
         return self._system.clock.next_moment(
             [*ends, *self._system.moments_us()],
-            any_day=after is None and not self._paused and self._any_day,
+            any_day=after is None and self._any_day,
             after=after,
         )
 
     @property
     def _any_day(self) -> bool:
-        """Whether time may pass though nothing is known to change: who stands must go on some time."""
-        clock = self._system.clock
-        return clock.any_day or (clock.passing and any(actor.standing for actor in self.actors))
+        """Whether time may pass though nothing is known to change: who stands must go on some time.
+
+        After other moments, too, if somebody asks what day it is.
+        """
+        clock, standing = self._system.clock, any(actor.standing for actor in self.actors)
+        if not self._paused:
+            return clock.any_day or (clock.passing and standing)
+        asked = any(actor.asked for actor in self.clients)
+        return clock.any_day and asked and not self._day_passed
 
     def _expirable(self) -> list[str]:
         """The keys, and fields of hashes, that may expire, by the names that they have in this run."""
@@ -351,6 +383,8 @@ class Adversary:
                 self._names.label(taken.operation)
         self._labelled = len(self.trace)
         found = self._system.expirable(self.powers.expires)
+        for key, *_ in found if self.unmatched else ():
+            self.unmatched = [one for one in self.unmatched if not glob_matches(one, key)]
         self._keys = {" of ".join(map(self._names.of, reversed(one))): one for one in found}
         return list(self._keys)
 
@@ -580,6 +614,8 @@ class Adversary:
             return False
         chosen = any((one.ready and not one.parked) or one.standing for one in self.actors)
         self._passed += chosen and not self._paused
+        self.passed_once = self.passed_once or chosen
+        self._day_passed = moment - clock.now_us >= _DAY_US
         seconds = (moment - clock.now_us) / 1e6
         self.trace.append(Taken(move, None, _duration(seconds)))
         self._advance(moment + (_JUST_AFTER_US if chosen else 0), on=move == _PASS)
@@ -610,7 +646,7 @@ class Adversary:
                 actor.seen_moving()
             waiting = waiting or actor.waiting is not None
         if waiting:
-            self._serve()
+            self._serve(mover)
 
     def _changes(self, operation: Operation | None) -> bool:
         """False when it is certain that the step has changed nothing that another could see."""
@@ -622,9 +658,11 @@ class Adversary:
             return bool(operation.transaction) or not _selects(operation.commands[0][0])
         return any(not reads(args) for args in operation.commands)
 
-    def _serve(self) -> None:
+    def _serve(self, mover: Actor | None) -> None:
         for actor in self.actors:
             while actor.live and actor.served():
+                if actor is not mover and actor.last is not None:
+                    actor.last.waited = True
                 actor.proceed()
                 self._check(actor)
                 for other in self.actors:

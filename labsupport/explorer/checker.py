@@ -2,13 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from labsupport.errors import ImplementationError, InvalidSettingError
 from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.names import Names
-from labsupport.explorer.operations import Move, Taken
+from labsupport.explorer.operations import Move, Taken, owner
 from labsupport.explorer.report import Finding, Step
 from labsupport.explorer.system import System
 
@@ -148,7 +148,7 @@ class Checker:
         self, kind: str, reason: str, trace: Sequence[Taken], moves: Sequence[Move], serial: bool
     ) -> None:
         self.violations += 1
-        self.serial = self.serial or serial
+        self.serial = self.serial or (serial and _in_turn(trace))
         known = self.findings.get(kind)
         count = known.count + 1 if known else 1
         rank = _rank(trace)
@@ -157,6 +157,12 @@ class Checker:
             return
         steps = tuple(self.steps(trace))
         self.findings[kind] = Finding(kind, count, reason, steps, tuple(moves), rank)
+
+
+def _in_turn(trace: Sequence[Taken]) -> bool:
+    """Whether no client came back after another one."""
+    whose = [owner(taken.move.who) for taken in trace if taken.operation is not None]
+    return len([who for who, _ in groupby(whose)]) == len(set(whose))
 
 
 def _rank(trace: Sequence[Taken]) -> tuple[int, int, int]:
@@ -175,6 +181,7 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
             continue
         store = "redis" if operation.kind == "redis" else "database"
         reply = names.reply(operation) if move.kind in {"step", "lose"} else ""
+        reply = f"waits, then {reply}" if operation.waited and reply else reply
         reply = ", ".join(part for part in (reply, note) if part)
         who, _, task = move.who.partition("\0")
         label = names.label(operation)

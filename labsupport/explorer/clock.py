@@ -93,7 +93,8 @@ class Clock:
         any_day: True when time also passes where no moment is known at which anything changes.
         machine: the clock that decides nothing.
         database: True when a statement asked the database, where time does not pass with the others.
-        outlasts: says of a client whether time passes for all in a sleep of so many seconds.
+        outlasts: says of a client whether time passes for all when it has slept for so many seconds, the
+            last of them at once.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Clock:
         self.passing = passing
         self.any_day = any_day
         self.database = False
-        self.outlasts: Callable[[str, float], bool] = lambda who, seconds: False
+        self.outlasts: Callable[[str, float, float], bool] = lambda who, seconds, once: False
         self.now_us = START * _MICROSECONDS
         # whole seconds of the machine's: a deadline that was made before the exploration is not over in it
         self._base = float(int(time.monotonic()))

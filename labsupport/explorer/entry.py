@@ -33,6 +33,7 @@ from labsupport.verdict import Claim, Status, Verdict
 
 __all__ = ["explore"]
 
+_MOST_UNASKED = 2_000  # orders in which time passes, though nobody asked for it
 _OTHER_CLOCK = (
     "The database's clock (now(), CURRENT_TIMESTAMP) is the machine's, where no time passes: hand a "
     "statement the time that Python says."
@@ -132,13 +133,13 @@ def explore(
     awaited = {name for name, function in clients.items() if _awaits(function)}
     begin = time.perf_counter()
 
-    def run(times: int) -> Search:
+    def run(times: int, most: int = max_runs) -> Search:
         system.begin(Clock(clocks, passing=bool(times), any_day=bool(passes)))
         search = _search(
             system, clients, given or _nothing, invariant, powers(passes=times), awaited
         )
         search.prune = prune and not shared
-        search.limit(max_runs=max_runs, stop_first=stop == "first")
+        search.limit(max_runs=most, stop_first=stop == "first")
         try:
             _run(search, functions)
         except CoroutineFoundError:  # a lambda around a coroutine function: begin again
@@ -146,26 +147,61 @@ def explore(
             if found <= awaited:
                 raise
             awaited.update(found)
-            return run(times)
+            return run(times, most)
         except KeyboardInterrupt:
             raise Interrupted from None
         return search
 
     with system.alone():
         search = run(_count(passes or 0, "passes"))
-        actors = search.adversary.clients
-        twice = [actor.name for actor in actors if actor.read_twice]
-        asked = [actor.name for actor in actors if actor.asked]
-        holds = passes is None and not search.checker.violations
-        if holds and twice:
-            notes.append(f"Time may pass once, as {twice[0]} asks twice what time it is.")
-            search = run(1)
-        elif holds and len(asked) > 1:
-            told = f"{asked[0]} and {asked[1]} ask what time it is"
-            notes.append(f"Time stood still, though {told}; passes=True lets it pass.")
+        if passes is None and not search.checker.violations:
+            search, note = _in_time(search, run, max_runs)
+            notes += [note] if note else []
+        if not search.checker.violations:
+            notes += _limits_of(search)
     if system.clock.database:
         notes.append(_OTHER_CLOCK)
     return _report(search, tuple(clients), notes, functions, time.perf_counter() - begin)
+
+
+def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Search, str]:
+    """The same once more, while time passes, where that may matter; and a note of it."""
+    actors = search.adversary.clients
+    twice = [actor.name for actor in actors if actor.read_twice]
+    asked = [actor.name for actor in actors if actor.asked]
+    if twice:
+        why = f"{twice[0]} asks twice what time it is"
+    elif who := search.adversary.oversleeps:
+        why = f"{who} sleeps for longer than something in Redis lives"
+        most = min(most, _MOST_UNASKED)
+    elif len(asked) > 1:
+        return search, _still(f"{asked[0]} and {asked[1]} ask what time it is")
+    else:
+        return search, ""
+    other = run(1, most)
+    if other.checker.violations or (other.adversary.passed_once and (twice or not other.given_up)):
+        return other, f"Time may pass once, as {why}."
+    return search, _still(why)
+
+
+def _still(why: str) -> str:
+    return f"Time stood still, though {why}; passes=True lets it pass."
+
+
+def _limits_of(search: Search) -> list[str]:
+    """What an answer without a violation does not say; at worst that it says nothing."""
+    notes = []
+    unmatched = search.adversary.unmatched
+    if unmatched and search.interleavings:
+        told = " or ".join(map(repr, unmatched))
+        notes.append(f"Nothing that matches {told} had a time to live: it did not expire.")
+    anew = [actor.name for actor in search.adversary.clients if actor.looked_anew]
+    if anew and not search.given_up:
+        search.given_up = (
+            f"a statement of {anew[0]} waited for a lock, and then went by what was there; PostgreSQL "
+            "goes by what was there when it began."
+        )
+    return notes
 
 
 def _search(

@@ -1,5 +1,6 @@
 """One step of a client: what it is called, and which keys and tables it reads or writes."""
 
+import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ __all__ = [
     "Taken",
     "asks_clock",
     "command_effects",
+    "glob_matches",
+    "looks_twice",
     "owner",
+    "prolongs",
     "reads",
     "sql_effects",
     "tables_named",
@@ -45,6 +49,9 @@ _CLOCK = re.compile(
     re.IGNORECASE,
 )
 _FROM = re.compile(r"\bfrom\b", re.IGNORECASE)
+_LOOKS = re.compile(r"\bselect\b", re.IGNORECASE)
+_LOCKS = re.compile(r"\bfor\s+(?:no\s+key\s+|key\s+)?(?:update|share)\b", re.IGNORECASE)
+_CHOOSES = re.compile(r"\b(?:limit|fetch|join)\b|\bselect\b.*\bselect\b", re.I | re.DOTALL)
 _CALL = re.compile(rf"({_NAME})\s*\(")
 _UNCLEAR = re.compile(r"\bfor\s+(?:no\s+key\s+|key\s+)?(?:update|share)\b|\$\$|\\", re.IGNORECASE)
 _CHANGES = re.compile(r"\b(?:insert|update|delete|into)\b|^\s*replace\b", re.IGNORECASE)
@@ -119,6 +126,27 @@ def command_effects(
     return Effects(frozenset(reads), frozenset(f"key:{key}" for key, _ in found) - reads)
 
 
+def looks_twice(sql: str) -> bool:
+    """Whether a statement locks or changes what another part of it, or a LIMIT, has found."""
+    code = _NO_CODE.sub(" ", sql)
+    if _LOCKS.search(code) is not None:
+        return _CHOOSES.search(code) is not None
+    return _CHANGES.search(code) is not None and _LOOKS.search(code) is not None
+
+
+def prolongs(args: Arguments) -> tuple[str, ...]:
+    """The key that a command gives a new time to live whatever there was before; none for most."""
+    words = [str(part).upper() for part in args]
+    if words[0] in {"EXPIRE", "PEXPIRE", "SETEX", "PSETEX", "GETEX"} and "NX" not in words[3:]:
+        return (str(args[1]),)
+    return ()
+
+
+def glob_matches(pattern: str, key: str) -> bool:
+    """Whether a key is one of a pattern's, as Redis has it."""
+    return fnmatch.fnmatchcase(key, pattern.replace("[^", "[!"))
+
+
 def asks_clock(sql: str) -> bool:
     """Whether a statement asks the database what time it is."""
     return _CLOCK.search(sql) is not None
@@ -170,6 +198,7 @@ class Operation:
         unchanged: True once it is known that it changed nothing, whatever it replied.
         changed: True once it is known that it changed something, whatever it replied.
         noted: True once the moments are remembered that it names.
+        waited: True when its reply came only after another's step.
     """
 
     kind: str
@@ -182,6 +211,7 @@ class Operation:
     unchanged: bool = False
     changed: bool = False
     noted: bool = False
+    waited: bool = False
 
     @property
     def word(self) -> str:

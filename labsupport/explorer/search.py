@@ -312,7 +312,7 @@ class Search:
                 choice.effects = self.adversary.effects(chosen)
         elif choice.command != command:
             raise NotDeterministicError(
-                "The same schedule gave different steps when it was replayed.",
+                f"The same schedule gave {choice.command}, and {command} when it was replayed.",
                 "Reset in `given` what the functions remember between runs, and decide nothing "
                 "by the clock or by chance.",
             )

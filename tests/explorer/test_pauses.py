@@ -328,7 +328,7 @@ class TestMoments:
             redis.set("until", now + 60)
 
         runs = [explore({"a": hit, "b": hit}, invariant=always, passes=2) for _ in range(2)]
-        assert 100 < runs[0].interleavings == runs[1].interleavings < 400
+        assert 100 < runs[0].interleavings == runs[1].interleavings < 700
 
     def test_that_time_stood_still_is_told(self):
         """Where two clients ask what time it is, and nothing was broken."""
@@ -416,3 +416,108 @@ class TestWhatIsTold:
         told = self.schedule(loop)
         assert "SET lock b NX PX 5000 → OK, after 5 s" in told
         assert "gives up" not in told
+
+
+class TestOversleeping:
+    """A sleep that outlasts what the client has in Redis needs no `passes` to be found."""
+
+    def holder(self, ttl, seconds):
+        def holds(redis, db):
+            if redis.set("lock", 1, nx=True, px=int(ttl * 1000)):
+                redis.incr("inside")
+                time.sleep(seconds)
+                if redis.decr("inside"):
+                    return "not alone"
+                redis.delete("lock")
+            return None
+
+        return holds
+
+    def explored(self, ttl, seconds, **options):
+        def alone(redis, db, told):
+            """Nobody else is inside"""
+            return "not alone" not in told.values()
+
+        two = dict.fromkeys(("a", "b"), self.holder(ttl, seconds))
+        return explore(two, invariant=alone, **options)
+
+    def test_it_is_found(self):
+        report = self.explored(5, 6)
+        assert report.violations > 0
+        assert "a sleeps for longer than something in Redis lives" in str(report.notes)
+
+    def test_a_shorter_one_is_nothing(self):
+        report = self.explored(5, 4)
+        assert (report.violations, report.notes) == (0, ())
+        assert self.explored(5, 6, passes=False).violations == 0
+
+    def test_who_waits_for_another_does_not_let_it_oversleep(self):
+        def waits(redis, db):
+            while not redis.set("lock", 1, nx=True, px=5000):
+                time.sleep(30)
+            redis.delete("lock")
+
+        report = explore({"a": waits, "b": waits}, invariant=always)
+        assert (report.violations, report.notes) == (0, ())
+
+
+class TestWhatIsNotSaid:
+    """A fault that could hit nobody is named; an answer that the database would not give is none."""
+
+    def test_a_pattern_that_matches_nothing(self):
+        def client(redis, db):
+            redis.set("lock:a", 1, ex=5)
+            redis.get("lock:a")
+
+        wrong = explore({"a": client}, invariant=always, expires="locks:*")
+        right = explore({"a": client}, invariant=always, expires="lock:*")
+        assert "'locks:*'" in str(wrong.notes)
+        assert right.notes == ()
+
+    def test_a_race_is_not_called_none(self):
+        """The first order, in which the first client waits for the second, is no sequence."""
+
+        def takes(redis, db):
+            redis.set("told", redis.blpop("jobs", 0)[1])
+
+        def gives(redis, db):
+            redis.rpush("jobs", 1)
+
+        never = {"invariant": lambda r, d: not r.exists("told"), "stop": "first"}
+        report = explore({"t": takes, "g": gives}, **never)
+        assert "BLPOP jobs 0 → waits, then" in report.schedule
+        assert "no race" not in str(report)
+        alone = explore({"g": gives, "h": gives}, invariant=lambda r, d: not r.exists("jobs"))
+        assert "no race" in str(alone)
+
+    def test_time_that_cannot_pass_is_told_so(self):
+        def twice(redis, db):
+            first = time.time()
+            redis.ping()
+            return time.time() == first
+
+        assert "Time stood still, though a asks twice" in str(
+            explore({"a": twice}, invariant=always).notes
+        )
+
+
+def test_a_time_to_live_that_every_attempt_prolongs_ends_no_wait():
+    """A crashed holder's lock, which who waits for it keeps alive: nobody ever gets it."""
+
+    def attempts(prolongs):
+        def client(redis, db):
+            while True:
+                block = redis.pipeline().setnx("lock", 1)
+                if (prolongs or not redis.exists("lock")) and block.pexpire("lock", 5000).execute()[
+                    0
+                ]:
+                    break
+                time.sleep(0.02)
+            redis.delete("lock")
+
+        return client
+
+    stuck = {True: explore(dict.fromkeys("ab", attempts(True)), invariant=always, crashes="a")}
+    stuck[False] = explore(dict.fromkeys("ab", attempts(False)), invariant=always, crashes="a")
+    assert "for ever" in stuck[True].counterexample[-1].__str__()
+    assert stuck[False].violations == 0

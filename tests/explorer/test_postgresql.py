@@ -167,3 +167,30 @@ def test_the_first_connection_is_a_clients(postgresql):
     report.check()
     assert report.interleavings == 1
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("statement", "exhausted"),
+    [
+        (
+            "UPDATE stock SET pieces = 0 WHERE id = "
+            "(SELECT id FROM stock WHERE pieces > 0 ORDER BY id LIMIT 1) RETURNING id",
+            False,
+        ),
+        ("SELECT id FROM stock WHERE pieces > 0 ORDER BY id LIMIT 1 FOR UPDATE", False),
+        ("UPDATE stock SET pieces = pieces - 1 WHERE id = 1", True),
+        ("SELECT pieces FROM stock WHERE id = 1 FOR UPDATE", True),
+    ],
+)
+def test_a_view_that_is_too_new_is_no_answer(engine, shop, statement, exhausted):
+    """What waits for a lock goes by what was there when it began, if it looks at more than the row."""
+
+    def client(redis, db):
+        with Session(engine) as session:
+            session.execute(sa.text(statement))
+            session.commit()
+
+    given, _ = shop
+    report = explore({"a": client, "b": client}, given=given, invariant=lambda r, d: True)
+    assert report.exhausted == exhausted
+    assert report.verdict.status == ("holds" if exhausted else "not exercised")

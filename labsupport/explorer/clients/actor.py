@@ -107,6 +107,7 @@ class Actor:
         others: what ends the work of connections of its own, by their identity.
         asked: True once it has asked what time it is.
         read_twice: True once it has asked, taken a step, and asked again.
+        looked_anew: True once a statement that waited was run with a view that is too new.
         trusted: above 0 while the explorer's own code opens a connection for it.
         connecting: True while SQLAlchemy makes a connection ready for it, which is no step.
         locals: what it keeps in `threading.local`.
@@ -134,6 +135,7 @@ class Actor:
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = False
         self.asked = False
+        self.looked_anew = False
         self.read_twice = False
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
@@ -413,7 +415,7 @@ class Actor:
         if self.clock.passing or self.haste > 1 or seconds <= 0:
             return self.clock.passing
         with self.trusting():
-            return self.clock.outlasts(self.name, self._slept + seconds)
+            return self.clock.outlasts(self.name, self._slept + seconds, seconds)
 
     def wakes_in(self, seconds: float) -> None:
         """It sleeps until so much time has passed for all; what it has slept alone has passed, too."""

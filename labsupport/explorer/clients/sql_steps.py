@@ -6,7 +6,7 @@ from typing import Any
 
 from labsupport.errors import DatabaseBusyError
 from labsupport.explorer.clients.actor import Actor
-from labsupport.explorer.operations import Operation
+from labsupport.explorer.operations import Operation, looks_twice
 
 __all__ = ["SqlSteps"]
 
@@ -37,6 +37,8 @@ class SqlSteps:
                     self.actor.took(operation, error)
                     raise
                 self.actor.busy = True
+                on_postgresql = hasattr(error.__cause__, "sqlstate")
+                self.actor.whole.looked_anew |= on_postgresql and looks_twice(sql)
                 continue
             except Exception as error:
                 self.actor.took(operation, error)

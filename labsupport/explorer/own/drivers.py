@@ -9,7 +9,13 @@ __all__ = ["STEPPED", "Driver", "find_driver", "roll_back"]
 
 
 class Driver(Protocol):
-    """How one driver's connections are handled while clients are explored."""
+    """How one driver's connections are handled while clients are explored.
+
+    Attributes:
+        keeps_its_view: True where a statement that has waited goes by what was there when it began.
+    """
+
+    keeps_its_view: bool
 
     def impatient(self, connection: Any) -> dict[str, Any]:
         """Let a connection not wait for locks; how it waited, to be handed to the others."""
@@ -39,6 +45,7 @@ class Sqlite:
     at once, and would without a timeout of ours, is refused: to wait would be a deadlock.
     """
 
+    keeps_its_view = False
     _BEGINS = re.compile(r"\s*(?:begin|pragma|savepoint)\b", re.IGNORECASE)
 
     def impatient(self, connection: Any) -> dict[str, Any]:
@@ -90,6 +97,7 @@ class Psycopg:
     so slow that it would let go. NOWAIT, and a lock_timeout of the code's own, are refused at once.
     """
 
+    keeps_its_view = True
     _OWN = re.compile(r"\s*(?:savepoint|release|rollback|begin|commit|set|show)\b", re.IGNORECASE)
     _POINT = "labsupport_step"
 

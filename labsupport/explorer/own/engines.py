@@ -11,7 +11,7 @@ from typing import Any
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import Actor, actor_here
 from labsupport.explorer.clients.guard import note_statement
-from labsupport.explorer.operations import Operation
+from labsupport.explorer.operations import Operation, looks_twice
 from labsupport.explorer.own.async_engines import Replaced, TaskTurn
 from labsupport.explorer.own.async_engines import connect as async_connect
 from labsupport.explorer.own.coroutines import CoroutineActor
@@ -55,6 +55,7 @@ class _Engines:
                 turn.took(operation, None)
                 return True
             turn.busy = True  # a lock is not free: the step was not taken
+            actor.whole.looked_anew |= driver.keeps_its_view and looks_twice(sql)
 
     def ended(self, connection: Any, word: str) -> None:
         """Let a commit or a rollback be a step, if there is a transaction."""
