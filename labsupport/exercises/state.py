@@ -4,6 +4,7 @@ import copy
 import fnmatch
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ KEPT = None
 """The life of a key that stays until somebody deletes it."""
 
 _MOST_ITEMS = 40
+_NO_TEXT = re.compile(r"\\udc([89a-f][0-9a-f])")  # a byte that is none of UTF-8, as Python shows it
 _MOST_CHARACTERS = 600
 
 # Reads the whole database at one moment. KEYS: none; ARGV[1]: the key to leave out.
@@ -143,7 +145,8 @@ class State(dict[str, Any]):
 
     def write(self, redis: Any) -> None:
         """Put every key into a database that holds none of them."""
-        for key, value in self.items():
+        for name, held in self.items():
+            key, value = _sent(name), _sent(held)
             if isinstance(value, Scores):
                 if value:
                     redis.zadd(key, value)
@@ -158,16 +161,17 @@ class State(dict[str, Any]):
                     redis.rpush(key, *value)
             elif isinstance(value, set):
                 if value:
-                    redis.sadd(key, *sorted(value))
+                    redis.sadd(key, *sorted(value, key=str))
             else:
                 redis.set(key, value)
-            if self.lives.get(key) is not KEPT:
-                redis.pexpire(key, round(self.lives[key]))
+            if self.lives.get(name) is not KEPT:
+                redis.pexpire(key, round(self.lives[name]))
 
     @classmethod
     def read(cls, redis: Any) -> "State":
         """All that a database holds now."""
-        at, *keys = redis.execute_command("EVAL", _READ, 0, OWNER_KEY)
+        found = redis.execute_command("EVAL", _READ, 0, OWNER_KEY, NEVER_DECODE=True)
+        at, *keys = _decoded(found)
         state = cls()
         state.at = float(at)
         for key, kind, lives, value in sorted(keys):
@@ -194,6 +198,24 @@ class State(dict[str, Any]):
         return "; ".join(parts) or "nothing"
 
 
+def _decoded(value: Any) -> Any:
+    """A reply as text, also where it is none: what an answer packs for itself is its own affair."""
+    if isinstance(value, list):
+        return [_decoded(one) for one in value]
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
+
+
+def _sent(value: Any) -> Any:
+    """A value of a state as it is sent to a server: the bytes again where it is no text."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode(errors="surrogateescape")
+    if isinstance(value, dict):
+        return type(value)({_sent(key): _sent(one) for key, one in value.items()})
+    if isinstance(value, list | set):
+        return type(value)(_sent(one) for one in value)
+    return value
+
+
 def plain_text(value: Any) -> str:
     """A value in a few characters, sets in order; of a long one the beginning and the end."""
     if isinstance(value, list | set | frozenset) and len(value) > _MOST_ITEMS:
@@ -204,6 +226,7 @@ def plain_text(value: Any) -> str:
         text = "{" + ", ".join(map(repr, sorted(value))) + "}"
     else:
         text = repr(value) if not isinstance(value, Scores) else repr(dict(value))
+    text = _NO_TEXT.sub(r"\\x\1", text)
     if len(text) <= _MOST_CHARACTERS:
         return text
     return f"{text[: _MOST_CHARACTERS // 2]} … ({len(value):,} in all) … {text[-40:]}"

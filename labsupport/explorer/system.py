@@ -20,6 +20,7 @@ from labsupport.explorer.clients.server_time import IdleTimes, word
 from labsupport.explorer.clients.sql_steps import SqlSteps
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
+from labsupport.explorer.names import readable
 from labsupport.explorer.operations import EVERYTHING, Effects, Operation, asks_clock
 from labsupport.explorer.own.wires import Wires, reserve
 from labsupport.explorer.testbed import Session, Testbed
@@ -403,7 +404,7 @@ class System:
     def contents(self) -> dict[str, Any]:
         """What is in Redis, by key, as text."""
         return {
-            key: self._content(key)
+            _shown(key): _shown(self._content(key))
             for key in sorted(self.redis.raw("KEYS", "*"))
             if key != self._testbed.kept_key
         }
@@ -419,15 +420,17 @@ class System:
             case "string":
                 return self.redis.raw("GET", key)
             case "hash":
-                return self.redis.hgetall(key)
+                return _pairs(self.redis.raw("HGETALL", key))
             case "list":
                 return self.redis.raw("LRANGE", key, 0, -1)
             case "set":
                 return sorted(self.redis.raw("SMEMBERS", key))
             case "zset":
-                return self.redis.zrange(key, 0, -1, withscores=True)
+                scores = _pairs(self.redis.raw("ZRANGE", key, 0, -1, "WITHSCORES"))
+                return [(member, float(score)) for member, score in scores.items()]
             case "stream":
-                return self.redis.xrange(key)
+                entries = self.redis.raw("XRANGE", key, "-", "+")
+                return [(entry, _pairs(fields)) for entry, fields in entries]
         return None
 
     def close(self) -> None:
@@ -439,3 +442,23 @@ class System:
             self.forget_libraries()
         self.redis.hang_up()
         self._testbed.close()
+
+
+def _pairs(reply: Any) -> dict[str, Any]:
+    """A reply of names and values, in either protocol, as a dict."""
+    if isinstance(reply, dict):
+        return reply
+    if reply and isinstance(reply[0], list):
+        return dict(reply)
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _shown(value: Any) -> Any:
+    """A value whose texts can be printed."""
+    if isinstance(value, str):
+        return value if value.isascii() else readable(value.encode(errors="surrogateescape"))
+    if isinstance(value, list | tuple):
+        return type(value)(_shown(one) for one in value)
+    if isinstance(value, dict):
+        return {_shown(key): _shown(one) for key, one in value.items()}
+    return value

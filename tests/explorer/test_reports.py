@@ -363,3 +363,29 @@ class TestRerun:
 
 
 STOCK = "SELECT stock AS s FROM products WHERE id = 1"
+
+
+def test_what_is_no_text_is_shown_and_expires():
+    """Keys, fields and values may hold any bytes: what is none of UTF-8 stands as an escape."""
+
+    def client(redis, db):
+        redis.set(b"k\xff", b"\x92", ex=5)
+        redis.hset("h", "f", b"\xfe")
+        redis.zadd("z", {b"\xfd": 1.5})
+        redis.xadd("s", {b"\xfc": 1})
+        redis.sadd("m", b"\xfb")
+        redis.rpush("l", "é")
+
+    def nothing(redis, db):
+        return not redis.exists("l")
+
+    report = explore({"a": client}, invariant=nothing, expires="k*")
+    assert report.interleavings == 6
+    assert r"SET k\xff \x92 EX 5" in report.schedule
+    *_, last = report.replay()
+    assert last.redis[r"k\xff"] == r"\x92"
+    assert (last.redis["h"], last.redis["m"]) == ({"f": r"\xfe"}, [r"\xfb"])
+    assert (last.redis["z"], last.redis["l"]) == ([(r"\xfd", 1.5)], ["é"])
+    assert [fields for _, fields in last.redis["s"]] == [{r"\xfc": "1"}]
+    gone = explore({"a": client}, invariant=lambda redis, db: redis.exists(b"k\xff"), expires="k*")
+    assert r"k\xff expires" in gone.schedule

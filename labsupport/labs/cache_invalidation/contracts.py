@@ -186,7 +186,7 @@ class RenameUser(_CachedRows):
     """04.1: every key that the row is in, at the right moment."""
 
     answer = "rename_user"
-    faults = ("pause",)
+    faults = ("pause", "stall")
     clauses: ClassVar = {
         "told": "return True, or False if there is no such user",
         "user ? in the database": "The row's version goes up by one",

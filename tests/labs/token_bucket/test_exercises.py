@@ -42,6 +42,30 @@ def test_what_breaks_each_stub():
 
 @pytest.mark.long
 class TestOtherGoodAnswers:
+    def test_a_bucket_that_is_packed(self):
+        """One value, which is no text: nobody but the script has to read it."""
+        script = """
+        local capacity, rate, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+        local packed = redis.call('GET', KEYS[1])
+        local tokens, at = capacity, now
+        if packed then tokens, at = unpack(cmsgpack.unpack(packed)) end
+        tokens = math.min(capacity, tokens + math.max(0, now - at) * rate)
+        at = math.max(at, now)
+        local allowed = tokens >= 1 - 0.000001 and 1 or 0
+        local left, wait = tokens - allowed, '0'
+        if allowed == 0 then wait = string.format('%.17g', at - now + (1 - tokens) / rate) end
+        local ms = math.max(1, math.ceil((capacity - left) / rate * 1000))
+        redis.call('SET', KEYS[1], cmsgpack.pack({left, at}), 'PX', string.format('%.0f', ms))
+        return {allowed, math.floor(left + 0.000001), wait}
+        """
+
+        def take(redis, key, capacity, rate, now):
+            allowed, left, wait = redis.eval(script, 1, key, capacity, rate, now)
+            return allowed == 1, left, float(wait)
+
+        found = check("06.1", take)
+        assert found.passed, str(found)
+
     def test_whole_intervals(self):
         """Whole tokens only, and a clock that moves on by their time."""
         script = """
