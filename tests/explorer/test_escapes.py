@@ -6,6 +6,7 @@ import cProfile
 import functools
 import gc
 import hashlib
+import inspect
 import os
 import queue
 import select
@@ -254,6 +255,24 @@ class TestRefused:
         with pytest.raises(LabError, match=ESCAPES[escape]):
             explore({"a": escape, "b": count}, invariant=always)
         assert explore({"a": count, "b": count}, invariant=always).interleavings == 2
+
+    @pytest.mark.parametrize("escape", ESCAPES, ids=lambda escape: escape.__name__)
+    def test_who_swallows_it_hides_nothing(self, escape):
+        """Code that goes on another way when it is refused has not run as it would."""
+
+        def client(redis, db):
+            with contextlib.suppress(Exception):
+                escape(redis, db)
+            redis.set("went", "on")
+
+        async def awaited(redis, db):
+            with contextlib.suppress(Exception):
+                await escape(redis, db)
+            await redis.set("went", "on")
+
+        one = awaited if inspect.iscoroutinefunction(escape) else client
+        with pytest.raises(LabError, match=ESCAPES[escape]):
+            explore({"a": one}, invariant=always)
 
     @pytest.mark.parametrize("command", BEYOND, ids=lambda command: " ".join(map(str, command)))
     def test_commands_that_reach_too_far(self, command):

@@ -22,6 +22,7 @@ __all__ = [
     "RedisSeat",
     "StepTimeout",
     "actor_here",
+    "refusal",
 ]
 
 _MAX_REFUSALS = 100
@@ -55,6 +56,15 @@ class DatabaseSeat(Protocol):
 
     def rollback(self) -> None:
         """Undo what was begun."""
+
+
+def refusal(problem: str, remedy: str) -> NotSteppableError:
+    """The error of what cannot be stepped, which ends the exploration whatever the code makes of it."""
+    error = NotSteppableError(problem, remedy)
+    actor = actor_here()
+    if actor is not None:
+        actor.whole.fault = actor.whole.fault or error
+    return error
 
 
 def actor_here() -> "Actor | None":

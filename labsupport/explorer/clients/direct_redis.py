@@ -15,7 +15,7 @@ from redis.commands.core import AsyncScript, Script
 from redis.exceptions import NoScriptError, ResponseError
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.actor import actor_here
+from labsupport.explorer.clients.actor import actor_here, refusal
 from labsupport.explorer.clients.scripts import BEYOND, Scripts
 from labsupport.explorer.clients.server_time import on_the_wire, word
 from labsupport.explorer.clock import Clock
@@ -442,15 +442,11 @@ def digest_of(script: Any) -> str:
 
 def refused(name: str) -> NotSteppableError:
     """What is said of a command that an exploration cannot have, whatever the code makes of it."""
-    error = NotSteppableError(
+    return refusal(
         f"{name.strip()} reaches beyond the database that the explorer sets back, or reads the machine's "
         "clock.",
         "Leave it out of the explored functions; put it to an experiment with a server of its own.",
     )
-    actor = actor_here()
-    if actor is not None:
-        actor.fault = actor.fault or error
-    return error
 
 
 def _as_seen(error: Exception, wiring: Wiring) -> Exception:

@@ -5,7 +5,8 @@ from typing import Any
 import redis
 from redis.commands import CoreCommands
 
-from labsupport.errors import InvalidSettingError, NotSteppableError
+from labsupport.errors import InvalidSettingError
+from labsupport.explorer.clients.actor import refusal
 
 __all__ = ["Node", "NodePipeline", "as_nodes"]
 
@@ -60,7 +61,7 @@ class Node(CoreCommands):
         elif command in _ONE_KEY or command in _MANY_KEYS:
             first, after = 1, 2 if command in _ONE_KEY else len(args)
         else:
-            raise NotSteppableError(
+            raise refusal(
                 f"A node of the explorer does not know the command {command}.",
                 f"It knows {', '.join(sorted(_ONE_KEY | _MANY_KEYS | _SCRIPTED | _NO_KEY))}.",
             )
@@ -71,7 +72,7 @@ class Node(CoreCommands):
         return f"{self.name}:{_text(key)}"
 
     def lock(self, *args: Any, **options: Any) -> Any:
-        raise NotSteppableError(
+        raise refusal(
             "A node of the explorer has neither lock, nor pubsub, nor monitor.",
             "Send its commands.",
         )

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 from greenlet import getcurrent
 
-from labsupport.errors import NotSteppableError
+from labsupport.explorer.clients.actor import refusal
 from labsupport.explorer.clients.captured import Captured, stand_in_for
 from labsupport.explorer.clients.guard import refusing
 from labsupport.explorer.clients.namespaces import Namespaces, installed
@@ -246,7 +246,7 @@ def _leaving(usual: Callable[[int], Any]) -> Callable[[int], Any]:
     def leave(status: int) -> Any:
         if timekeeper_here() is None:
             usual(status)
-        raise NotSteppableError(
+        raise refusal(
             "A client ended the process (os._exit).",
             "Raise an error of its own, or return; `crashes=` lets a client crash.",
         )

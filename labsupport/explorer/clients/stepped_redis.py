@@ -10,8 +10,7 @@ from greenlet import getcurrent
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.actor import Actor, actor_here
+from labsupport.explorer.clients.actor import Actor, actor_here, refusal
 from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis, Wiring, transmit
 from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.operations import Operation
@@ -134,15 +133,13 @@ class SteppedRedis(DirectRedis):
         return SteppedPipeline(self, transaction)
 
     def pubsub(self, **options: Any) -> Any:
-        raise NotSteppableError(
+        raise refusal(
             "The explorer does not step a Pub/Sub subscription.",
             "Explore the commands around it, and put the subscription to an experiment.",
         )
 
     def monitor(self) -> Any:
-        raise NotSteppableError(
-            "The explorer does not step MONITOR.", "Look at the report's steps instead."
-        )
+        raise refusal("The explorer does not step MONITOR.", "Look at the report's steps instead.")
 
     def drop(self) -> None:
         """End the connections at the server's side first, so that it knows at once."""
