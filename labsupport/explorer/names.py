@@ -6,7 +6,7 @@ from typing import Any
 
 from labsupport.explorer.operations import Operation
 
-__all__ = ["Names", "readable", "shorten"]
+__all__ = ["Names", "shorten"]
 
 _LINE_ENDS = re.compile(r"[\n\r\t\x00-\x1f\x7f]")
 _SCRIPTED = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
@@ -35,8 +35,8 @@ class Names:
 
     def of(self, value: Any) -> str:
         """`value` as text, with tokens and times named."""
-        text = readable(value) if isinstance(value, bytes) else str(value)
-        text = text if text.isascii() else readable(text.encode(errors="surrogateescape"))
+        sent = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+        text = sent.decode(errors="replace")
         text = _LINE_ENDS.sub(lambda end: repr(end[0])[1:-1], text)
         return self._RANDOM.sub(self._token, self._TIME.sub("‹time›", text))
 
@@ -89,11 +89,6 @@ class Names:
             shown, rest = [name, *args[1:2]], args[2:]
         parts = [shorten(self.of(part), 40) for part in shown]
         return " ".join([*parts, *(shorten(self.of(part), 16) for part in rest)])
-
-
-def readable(value: bytes) -> str:
-    """Bytes as a text, in which what is none stands as `\\x93`."""
-    return value.decode(errors="backslashreplace")
 
 
 def shorten(text: str, width: int) -> str:

@@ -20,7 +20,6 @@ from labsupport.explorer.clients.server_time import IdleTimes, word
 from labsupport.explorer.clients.sql_steps import SqlSteps
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
-from labsupport.explorer.names import readable
 from labsupport.explorer.operations import EVERYTHING, Effects, Operation, asks_clock
 from labsupport.explorer.own.wires import Wires, reserve
 from labsupport.explorer.testbed import Session, Testbed
@@ -456,7 +455,7 @@ def _pairs(reply: Any) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     """A value whose texts can be printed."""
     if isinstance(value, str):
-        return value if value.isascii() else readable(value.encode(errors="surrogateescape"))
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
     if isinstance(value, list | tuple):
         return type(value)(_shown(one) for one in value)
     if isinstance(value, dict):

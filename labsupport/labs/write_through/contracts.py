@@ -150,6 +150,11 @@ _ROWS = st.builds(
 
 # versions that count microseconds: Lua's tostring keeps 14 digits
 _IN_MICROSECONDS = [_row(1_764_000_000_000_000 + n) for n in (4, 2, 6)]
+# a newer one may have one digit more
+_WITH_MORE_DIGITS = [
+    [_row(number - 1), _row(number), _row(number - 1)]
+    for number in (*(10**n for n in range(1, 16)), 2**53 - 1)
+]
 # what is in a row may have a version of its own, which its text has first
 _WITH_PARTS = [
     {"id": 1, "note": '"version": 99', "part": {"version": 99 - n}, "version": n} for n in (3, 4, 2)
@@ -195,7 +200,7 @@ class PutNewer(Contract):
     starts = st.builds(_start, st.one_of(st.none(), _ROWS), st.sampled_from([5_000, 4_000_000]))
     rare = tuple(
         Case(State(), after=tuple(("ada", Call("put_newer", ("user:1", row, 60))) for row in rows))
-        for rows in (_IN_MICROSECONDS, _WITH_PARTS)
+        for rows in (_IN_MICROSECONDS, _WITH_PARTS, *_WITH_MORE_DIGITS)
     )
 
     def race_starts(self) -> Any:
