@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import operator
 import re
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from labsupport.errors import ImplementationError, NotDeterministicError
 from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import (
+    ANY_KEY,
     EVERYTHING,
     NOTHING,
     Effects,
@@ -23,6 +25,7 @@ from labsupport.explorer.operations import (
     owner,
     prolongs,
     reads,
+    tries,
 )
 from labsupport.explorer.system import System
 
@@ -94,6 +97,7 @@ class Adversary:
         moved: how many moves were made, in all runs.
         serial: True while one client after the other runs, and nothing else was done.
         oversleeps: who slept, while others stood still, for longer than something in Redis lives.
+        may_wait: True when that one may have slept to wait for others.
         unmatched: the patterns of `expires` that nothing with a time to live has matched in any run.
         passed_once: True once time has passed while somebody could move.
     """
@@ -105,7 +109,7 @@ class Adversary:
         self.trace: list[Taken] = []
         self.moved = 0
         self.serial = False
-        self.oversleeps = ""
+        self.oversleeps, self.may_wait = "", False
         self.unmatched = list(powers.expires)
         self.passed_once = False
         self._system = system
@@ -235,7 +239,9 @@ class Adversary:
     def _pauses(self) -> list[Move]:
         """Time passes up to the next moment, or beyond it, before who stands still looks at a clock."""
         standing = self._paused + 1 < _MOST_MOMENTS and any(one.standing for one in self.actors)
-        return [_PASS, _WAIT] if standing and self._next_moment(self._next_moment()) else [_PASS]
+        first = self._next_moment() if standing else None
+        more = first is not None and self._next_moment(first + _JUST_AFTER_US) is not None
+        return [_PASS, _WAIT] if more else [_PASS]
 
     @property
     def _paused(self) -> int:
@@ -277,6 +283,11 @@ class Adversary:
         may = self._passed < self.powers.passes and self._next_moment() is not None
         return Move("late", move.who) if may else None
 
+    def looks_after(self, move: Move) -> bool:
+        """Whether the client has looked at a clock after its step, so that it may do so later."""
+        actor = self._named.get(move.who)
+        return bool(self.powers.passes and actor is not None and actor.whole.looked)
+
     def last_resort(self) -> Move | None:
         """What the environment does when nothing else ends a wait: a time to live ends by itself."""
         asleep = any(actor.wake_us is not None for actor in self.stuck)
@@ -285,10 +296,22 @@ class Adversary:
         return None
 
     def _all_prolonged(self) -> bool:
-        """Whether whatever might end is given a new time to live by each attempt of those who wait."""
+        """Whether those who wait give whatever they ask for a new time to live with each attempt."""
         attempts = [one for actor in self.stuck for one in (actor.last, actor.pending) if one]
+        attempts = [one for one in attempts if one.kind == "redis"]
         prolonged = {key for one in attempts for args in one.commands for key in prolongs(args)}
-        return all(key in prolonged for key, *_ in self._system.expirable(["*"]))
+        if not prolonged:
+            return False
+        asked = functools.reduce(
+            operator.or_, (one.effects(self._system.keys_of) for one in attempts)
+        )
+        touched = {name.removeprefix("key:") for name in asked.reads | asked.writes}
+        ends = [
+            one
+            for one in self._system.expirable(["*"])
+            if asked.everything or ANY_KEY in asked.reads or one[0] in touched
+        ]
+        return bool(ends) and all(len(one) == 1 and one[0] in prolonged for one in ends)
 
     def _ways_out(self, live: list[Actor], ready: list[Actor], *, others: bool) -> list[Move]:
         moves = [
@@ -332,14 +355,17 @@ class Adversary:
         """Whether a client is the last one, and its sleep outlasts a time to live in Redis."""
         now, others = self._system.clock.now_us, self._others_than(who)
         last = self._named[who].last
-        waits = last is None or last.refused  # for others, who go on meanwhile
-        if others and (self.oversleeps or once < _LONG_SECONDS or waits):
+        waits = last is not None and last.refused  # for others, perhaps, who go on meanwhile
+        tried = last is not None and waits and tries(last)
+        if others and (self.oversleeps or once < _LONG_SECONDS or tried):
             return False
         ends = [moment - now for moment in self._system.deadlines_us()]
         if others:
-            self.oversleeps = who if any(end <= once * 1e6 for end in ends) else ""
+            if any(end <= once * 1e6 for end in ends):
+                self.oversleeps, self.may_wait = who, waits
             return False
-        return any(end <= seconds * 1e6 for end in ends)
+        slept = once if ends and self._all_prolonged() else seconds
+        return any(end <= slept * 1e6 for end in ends)
 
     def _others_than(self, who: str) -> bool:
         return any(one.live and owner(one.name) != owner(who) for one in self.actors)
@@ -380,12 +406,19 @@ class Adversary:
             return []
         for taken in self.trace[self._labelled :]:  # what is random is named as it came
             if taken.operation is not None:
+                if taken.move.kind in {"step", "lose"}:
+                    self._names.reply(taken.operation)
                 self._names.label(taken.operation)
         self._labelled = len(self.trace)
         found = self._system.expirable(self.powers.expires)
         for key, *_ in found if self.unmatched else ():
             self.unmatched = [one for one in self.unmatched if not glob_matches(one, key)]
-        self._keys = {" of ".join(map(self._names.of, reversed(one))): one for one in found}
+        self._keys = {}
+        for one in found:
+            name = " of ".join(map(self._names.of, reversed(one)))
+            while name in self._keys:  # another that is shown alike
+                name += "′"
+            self._keys[name] = one
         return list(self._keys)
 
     # making it happen
@@ -676,7 +709,9 @@ class Adversary:
                 raise one.fault
         client = actor.whole
         error = client.error
-        if error is not None and self.serial and not isinstance(error, self.powers.raises):
+        in_time = any(taken.move in (_PASS, _WAIT) for taken in self.trace)
+        mistake = self.serial and not in_time and not isinstance(error, self.powers.raises)
+        if error is not None and mistake:
             raise ImplementationError(f"The client {client.name!r}", error) from error
 
 

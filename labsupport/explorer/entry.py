@@ -173,6 +173,8 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
         why = f"{twice[0]} asks twice what time it is"
     elif who := search.adversary.oversleeps:
         why = f"{who} sleeps for longer than something in Redis lives"
+        if search.adversary.may_wait:
+            return search, _still(why)
         most = min(most, _MOST_UNASKED)
     elif len(asked) > 1:
         return search, _still(f"{asked[0]} and {asked[1]} ask what time it is")
@@ -194,7 +196,7 @@ def _limits_of(search: Search) -> list[str]:
     unmatched = search.adversary.unmatched
     if unmatched and search.interleavings:
         told = " or ".join(map(repr, unmatched))
-        notes.append(f"Nothing that matches {told} had a time to live: it did not expire.")
+        notes.append(f"Nothing that matches {told} was there to expire.")
     anew = [actor.name for actor in search.adversary.clients if actor.looked_anew]
     if anew and not search.given_up:
         search.given_up = (

@@ -23,6 +23,7 @@ __all__ = [
     "reads",
     "sql_effects",
     "tables_named",
+    "tries",
 ]
 
 Arguments = tuple[Any, ...]
@@ -45,11 +46,12 @@ _TARGET = re.compile(
 _NO_CODE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\bdo\s+update\b", re.DOTALL | re.I)
 _CLOCK = re.compile(
     r"\bcurrent_(?:timestamp|date|time)\b|\blocaltime(?:stamp)?\b|\b(?:now|(?:transaction|statement|clock)"
-    r"_timestamp|unixepoch|julianday|date|time|datetime)\(\s*\)|'now'",
+    r"_timestamp|unixepoch|julianday|date|time|datetime)\(\s*\)"
+    r"|\b(?:date|time|datetime|julianday|unixepoch|strftime)\([^)]*'now'",
     re.IGNORECASE,
 )
 _FROM = re.compile(r"\bfrom\b", re.IGNORECASE)
-_LOOKS = re.compile(r"\bselect\b", re.IGNORECASE)
+_ELSEWHERE = re.compile(r"\bselect\b|\bupdate\b.*\bfrom\b|\busing\b", re.I | re.DOTALL)
 _LOCKS = re.compile(r"\bfor\s+(?:no\s+key\s+|key\s+)?(?:update|share)\b", re.IGNORECASE)
 _CHOOSES = re.compile(r"\b(?:limit|fetch|join)\b|\bselect\b.*\bselect\b", re.I | re.DOTALL)
 _CALL = re.compile(rf"({_NAME})\s*\(")
@@ -131,20 +133,30 @@ def looks_twice(sql: str) -> bool:
     code = _NO_CODE.sub(" ", sql)
     if _LOCKS.search(code) is not None:
         return _CHOOSES.search(code) is not None
-    return _CHANGES.search(code) is not None and _LOOKS.search(code) is not None
+    return _CHANGES.search(code) is not None and _ELSEWHERE.search(code) is not None
 
 
 def prolongs(args: Arguments) -> tuple[str, ...]:
     """The key that a command gives a new time to live whatever there was before; none for most."""
-    words = [str(part).upper() for part in args]
-    if words[0] in {"EXPIRE", "PEXPIRE", "SETEX", "PSETEX", "GETEX"} and "NX" not in words[3:]:
-        return (str(args[1]),)
-    return ()
+    name, *words = [str(part).upper() for part in args]
+    options = set(words[1:])
+    sets = {"EXPIRE", "PEXPIRE", "SETEX", "PSETEX"}
+    if name in {"SET", "GETEX"} and not options.isdisjoint({"EX", "PX", "EXAT", "PXAT"}):
+        sets.add(name)
+    return (str(args[1]),) if name in sets and options.isdisjoint({"NX", "LT"}) else ()
+
+
+def tries(operation: "Operation") -> bool:
+    """Whether a step takes what may be another's: what follows when it is refused is a wait."""
+    return any(
+        word == "SETNX" or (word == "SET" and "NX" in map(str, rest))
+        for word, *rest in operation.commands
+    )
 
 
 def glob_matches(pattern: str, key: str) -> bool:
     """Whether a key is one of a pattern's, as Redis has it."""
-    return fnmatch.fnmatchcase(key, pattern.replace("[^", "[!"))
+    return fnmatch.fnmatchcase(key, re.sub(r"\\(.)", r"[\1]", pattern).replace("[^", "[!"))
 
 
 def asks_clock(sql: str) -> bool:

@@ -50,6 +50,7 @@ class Choice:
     command: str
     effects: Effects
     void: set[Move] = field(default_factory=set)
+    looked: set[Move] = field(default_factory=set)  # after these a client has looked at a clock
     resort: bool = False  # the environment has been asked for a way out
 
 
@@ -318,6 +319,8 @@ class Search:
             )
         if self.adversary.make(chosen):
             late = self.adversary.is_late(chosen)
+            if self.adversary.looks_after(chosen):
+                choice.looked.add(chosen)
             if late is not None and late not in choice.moves:
                 choice.moves = [*choice.moves, late]
             return None
@@ -327,7 +330,8 @@ class Search:
             return Ending.STUCK
         waits = {"step", "idle", "again", "late", "begin", "timeout", "pass", "wait"}
         ways = {move for move in choice.moves if move.kind != "crash"}  # a crash need not come
-        if choice.void >= ways and {move.kind for move in ways} <= waits:
+        paused = bool(self.adversary.trace) and self.adversary.trace[-1].move.kind == "wait"
+        if choice.void >= ways and {move.kind for move in ways} <= waits and not paused:
             resort = None if choice.resort else self.adversary.last_resort()
             choice.resort = True
             if resort is None:
@@ -344,7 +348,9 @@ class Search:
         return {
             move: effects
             for move, effects in choice.asleep.items()
-            if owner(move.who) != owner(choice.chosen.who) and not effects.conflicts(choice.effects)
+            if move not in choice.looked
+            and owner(move.who) != owner(choice.chosen.who)
+            and not effects.conflicts(choice.effects)
         }
 
     def _backtrack(self) -> bool:

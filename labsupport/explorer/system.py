@@ -39,9 +39,13 @@ for _, pattern in ipairs(ARGV) do
   for _, name in ipairs(names) do
     if redis.call('PTTL', name) > 0 then found[#found + 1] = {name} end
     if redis.call('TYPE', name).ok == 'hash' then
-      for _, field in ipairs(redis.call('HKEYS', name)) do
-        local left = redis.pcall('HPTTL', name, 'FIELDS', 1, field)
-        if not left.err and left[1] > 0 then found[#found + 1] = {name, field} end
+      local fields = redis.call('HKEYS', name)
+      for first = 1, #fields, 1000 do
+        local last = math.min(first + 999, #fields)
+        local left = redis.pcall('HPTTL', name, 'FIELDS', last - first + 1, unpack(fields, first, last))
+        for at = first, left.err and 0 or last do
+          if left[at - first + 1] > 0 then found[#found + 1] = {name, fields[at]} end
+        end
       end
     end
   end
