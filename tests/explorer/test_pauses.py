@@ -521,3 +521,80 @@ def test_a_time_to_live_that_every_attempt_prolongs_ends_no_wait():
     stuck[False] = explore(dict.fromkeys("ab", attempts(False)), invariant=always, crashes="a")
     assert "for ever" in stuck[True].counterexample[-1].__str__()
     assert stuck[False].violations == 0
+
+
+class TestWhatAFreshReaderBroke:
+    def test_a_pause_that_jumps_over_a_moment_is_no_deadlock(self):
+        def lease(redis, db):
+            now = int(time.time() * 1000)
+            redis.zadd("leases", {"x": now + 5000})
+            time.sleep(1)
+            return redis.zrangebyscore("leases", 0, int(time.time() * 1000))
+
+        for options in ({}, {"passes": True}):
+            report = explore({"a": lease, "b": lease}, invariant=always, **options)
+            assert (report.violations, report.exhausted) == (0, True)
+
+    def test_pruning_loses_no_late_look(self):
+        def dates(redis, db):
+            redis.set("d", time.time() + 1)
+            seen, begun = time.time(), time.monotonic()
+            redis.get("q")
+            return round(seen - START), round(time.monotonic() - begun)
+
+        def pushes(redis, db):
+            redis.rpush("l", 1)
+            redis.incr("k")
+            begun = time.monotonic()
+            redis.get("q")
+            return round(time.monotonic() - begun)
+
+        both = {"a": dates, "b": pushes}
+        assert outcomes(both, passes=True) == outcomes(both, passes=True, prune=True)
+
+    def test_an_error_of_an_order_in_which_time_passes_is_a_finding(self):
+        def works(redis, db):
+            while not redis.set("lock", "x", nx=True, ex=5):
+                time.sleep(1)
+            assert redis.incr("inside") == 1
+            time.sleep(10)
+            redis.decr("inside")
+            redis.delete("lock")
+
+        report = explore({"a": works, "b": works}, invariant=always, max_runs=300)
+        assert "AssertionError" in report.findings[0].reason
+
+    def test_keys_that_are_shown_alike_expire_each_for_itself(self):
+        def given(redis, db):
+            for minute in (0, 60):
+                redis.set(f"w:{int(START) - minute}", 1, ex=120)
+
+        def reads(redis, db):
+            return tuple(redis.mget(f"w:{int(START)}", f"w:{int(START) - 60}"))
+
+        found = outcomes({"a": reads}, given=given, expires="w:*")
+        assert found == {((one, other),) for one in ("1", None) for other in ("1", None)}
+
+    @pytest.mark.parametrize(
+        ("attempt", "ends"),
+        [
+            (lambda redis: redis.expire("lock", 5), False),
+            (lambda redis: redis.getex("lock", ex=5), False),
+            (lambda redis: redis.getex("lock"), True),
+            (lambda redis: redis.expire("lock", 5, lt=True), True),
+            (lambda redis: redis.expire("lock", 5, nx=True), True),
+        ],
+    )
+    @pytest.mark.parametrize("seconds", [0, 1])
+    def test_which_attempts_prolong_what_they_wait_for(self, attempt, ends, seconds):
+        def given(redis, db):
+            redis.set("lock", 1, ex=5)
+            redis.set("session", 1, ex=60)
+
+        def waits(redis, db):
+            while redis.exists("lock"):
+                attempt(redis)
+                time.sleep(seconds)
+
+        report = explore({"a": waits}, given=given, invariant=always)
+        assert (report.violations == 0) == ends

@@ -178,6 +178,11 @@ def test_the_first_connection_is_a_clients(postgresql):
             False,
         ),
         ("SELECT id FROM stock WHERE pieces > 0 ORDER BY id LIMIT 1 FOR UPDATE", False),
+        (
+            "UPDATE stock SET pieces = 0 FROM stock AS other "
+            "WHERE stock.id = 1 AND other.id = 2 AND other.pieces > 0",
+            False,
+        ),
         ("UPDATE stock SET pieces = pieces - 1 WHERE id = 1", True),
         ("SELECT pieces FROM stock WHERE id = 1 FOR UPDATE", True),
     ],
