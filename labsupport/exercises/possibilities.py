@@ -7,7 +7,6 @@ part of its call may have happened.
 """
 
 import copy
-import fnmatch
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from labsupport.exercises.contract import ALONE, Blocked, Call, Case, Contract, filled
 from labsupport.exercises.matching import Names, listed, lives_as, same, typed
 from labsupport.exercises.state import KEPT, State, plain_text
+from labsupport.explorer.operations import glob_matches
 
 __all__ = ["Fault", "Possibilities", "Possibility", "compare", "staying"]
 
@@ -95,8 +95,6 @@ class Possibilities:
         self._too_late = contract.too_late if stalls else {}
         self._expires = expires
         self.cut = False
-        # Redis says what a class has not with ^, and fnmatch with !
-        self._lapses = [one.replace("[^", "[!") for one in contract.lapses]
         self._case = case
         self._starts = starts or [case.start]
         self._serial: list[Possibility] | None = None
@@ -201,7 +199,7 @@ class Possibilities:
             if not ended and not (serial and play.inside not in ("", who)):
                 yield who, ()
         for key, life in play.state.lives.items() if self._expires else ():
-            lapses = any(fnmatch.fnmatchcase(key, one) for one in self._lapses)
+            lapses = any(glob_matches(one, key) for one in self._contract.lapses)
             if lapses and life is not KEPT and key in play.state:  # the model knows its content
                 yield None, (key,)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from labsupport.exercises.matching import Between, Names, Rising
+from labsupport.explorer.names import as_sent, as_text
 from labsupport.servers import OWNER_KEY
 
 __all__ = ["KEPT", "Entries", "Scores", "State"]
@@ -146,7 +147,7 @@ class State(dict[str, Any]):
     def write(self, redis: Any) -> None:
         """Put every key into a database that holds none of them."""
         for name, held in self.items():
-            key, value = _sent(name), _sent(held)
+            key, value = as_sent(name), as_sent(held)
             if isinstance(value, Scores):
                 if value:
                     redis.zadd(key, value)
@@ -171,7 +172,7 @@ class State(dict[str, Any]):
     def read(cls, redis: Any) -> "State":
         """All that a database holds now."""
         found = redis.execute_command("EVAL", _READ, 0, OWNER_KEY, NEVER_DECODE=True)
-        at, *keys = _decoded(found)
+        at, *keys = as_text(found)
         state = cls()
         state.at = float(at)
         for key, kind, lives, value in sorted(keys):
@@ -196,24 +197,6 @@ class State(dict[str, Any]):
             end = "" if life is KEPT else f" (lives {_seconds(life)})"
             parts.append(f"{key} = {plain_text(value)}{end}")
         return "; ".join(parts) or "nothing"
-
-
-def _decoded(value: Any) -> Any:
-    """A reply as text, also where it is none: what an answer packs for itself is its own affair."""
-    if isinstance(value, list):
-        return [_decoded(one) for one in value]
-    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
-
-
-def _sent(value: Any) -> Any:
-    """A value of a state as it is sent to a server: the bytes again where it is no text."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode(errors="surrogateescape")
-    if isinstance(value, dict):
-        return type(value)({_sent(key): _sent(one) for key, one in value.items()})
-    if isinstance(value, list | set):
-        return type(value)(_sent(one) for one in value)
-    return value
 
 
 def plain_text(value: Any) -> str:

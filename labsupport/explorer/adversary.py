@@ -39,9 +39,8 @@ MAX_PATIENCE = 300
 
 _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for ever
 _MOST_MOMENTS = 4  # are passed in one pause
-_JUST_AFTER_US = (
-    10  # no real clock is asked at the very moment: a deadline is over for < and for <=
-)
+# No real clock is asked at the very moment: a deadline is over for < and for <=.
+_JUST_AFTER_US = 10
 _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 5  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
@@ -50,9 +49,8 @@ _DAY_US = 86_400_000_000
 _OUTSIDER_SECONDS = 5.0
 _OUTSIDER_POLL_SECONDS = 0.001
 _PASS = Move("pass", "time")
-_WAIT = Move(
-    "wait", "time"
-)  # the same, and who stands still before a look at a clock goes on standing
+# Time passes, too, and who stands still before a look at a clock goes on standing.
+_WAIT = Move("wait", "time")
 _READ = re.compile(r"\s*select\b(?!.*\bfor\s+update\b)", re.IGNORECASE | re.DOTALL)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from labsupport.explorer.operations import Operation
 
-__all__ = ["Names", "shorten"]
+__all__ = ["Names", "as_sent", "as_text", "shorten"]
 
 _LINE_ENDS = re.compile(r"[\n\r\t\x00-\x1f\x7f]")
 _SCRIPTED = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
@@ -89,6 +89,28 @@ class Names:
             shown, rest = [name, *args[1:2]], args[2:]
         parts = [shorten(self.of(part), 40) for part in shown]
         return " ".join([*parts, *(shorten(self.of(part), 16) for part in rest)])
+
+
+def as_text(reply: Any) -> Any:
+    """A reply with each byte string as a text, from which `as_sent` makes the same bytes again."""
+    if isinstance(reply, bytes):
+        return reply.decode(errors="surrogateescape")
+    if isinstance(reply, list | set):
+        return [as_text(one) for one in reply]
+    if isinstance(reply, dict):
+        return {as_text(key): as_text(value) for key, value in reply.items()}
+    return reply
+
+
+def as_sent(value: Any) -> Any:
+    """What `as_text` was made of: the bytes again where it is no text."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode(errors="surrogateescape")
+    if isinstance(value, dict):
+        return type(value)({as_sent(key): as_sent(one) for key, one in value.items()})
+    if isinstance(value, list | set):
+        return type(value)(as_sent(one) for one in value)
+    return value
 
 
 def shorten(text: str, width: int) -> str:

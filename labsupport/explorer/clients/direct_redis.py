@@ -19,6 +19,7 @@ from labsupport.explorer.clients.actor import actor_here, refusal
 from labsupport.explorer.clients.scripts import BEYOND, Scripts
 from labsupport.explorer.clients.server_time import on_the_wire, word
 from labsupport.explorer.clock import Clock
+from labsupport.explorer.names import as_sent, as_text
 
 __all__ = ["DirectPipeline", "DirectRedis", "Wiring", "note_times", "transmit"]
 
@@ -151,8 +152,8 @@ class DirectRedis(redis.Redis):
     def raw(self, *args: Any) -> Any:
         """Run a command of the explorer's own, as it is written; what is no text is told as such, too."""
         wire = self.wire or self.dial()
-        transmit(wire, tuple(map(_as_it_was, args)))
-        return _as_text(wire.read_response(disable_decoding=True))
+        transmit(wire, tuple(map(as_sent, args)))
+        return as_text(wire.read_response(disable_decoding=True))
 
     def without_the_server(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
         """Whether a command was dealt with here, and its reply; what reaches too far is refused.
@@ -319,23 +320,6 @@ def transmit(wire: Any, args: tuple[Any, ...]) -> None:
             _packed.clear()
         packed = _packed[args] = wire.pack_command(*args)
     wire.send_packed_command(packed, check_health=False)
-
-
-def _as_text(reply: Any) -> Any:
-    """A reply with each byte string as a text, from which `_as_it_was` makes the bytes again."""
-    if isinstance(reply, bytes):
-        return reply.decode(errors="surrogateescape")
-    if isinstance(reply, list | set):
-        return [_as_text(one) for one in reply]
-    if isinstance(reply, dict):
-        return {_as_text(key): _as_text(value) for key, value in reply.items()}
-    return reply
-
-
-def _as_it_was(part: Any) -> Any:
-    if isinstance(part, str) and not part.isascii():
-        return part.encode(errors="surrogateescape")
-    return part
 
 
 _PLAIN_TYPES = frozenset({str, int, bytes})
