@@ -6,12 +6,14 @@ second line what to do now. In a notebook it is shown as those two lines, withou
 
 import functools
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 _Parameters = ParamSpec("_Parameters")
 _Returned = TypeVar("_Returned")
+_WHERE_IN_A_SCRIPT = re.compile(r" script: (?:[0-9a-f]{40}, )?on @\w+:\d+\.$")
 
 
 class LabError(Exception):
@@ -110,6 +112,11 @@ class WorkerError(LabError):
     """A worker process failed, or did not do what it was told in time."""
 
 
+def plain_error(error: BaseException) -> str:
+    """An error's text; of a script's, without the digest, which each server puts in another way."""
+    return _WHERE_IN_A_SCRIPT.sub("", str(error))
+
+
 class ImplementationError(LabError):
     """The function under study raised; the original is `__cause__`.
 
@@ -126,7 +133,7 @@ class ImplementationError(LabError):
             (f" at line {f.lineno}: {f.line}" for f in reversed(frames) if _is_learners(f)), ""
         )
         super().__init__(
-            f"{where} raised {type(error).__name__}: {error}{at}",
+            f"{where} raised {type(error).__name__}: {plain_error(error)}{at}",
             "Mend the function and run the cell again; `error.__cause__` is the original.",
         )
         self.__cause__ = error

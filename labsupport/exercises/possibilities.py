@@ -6,7 +6,6 @@ of them is a point, unless the model is `ALONE` there). Of a client that crashed
 part of its call may have happened.
 """
 
-import copy
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from labsupport.exercises.contract import ALONE, Blocked, Call, Case, Contract, filled
 from labsupport.exercises.matching import Names, listed, lives_as, same, typed
-from labsupport.exercises.state import KEPT, State, plain_text
+from labsupport.exercises.state import KEPT, State, copied, plain_text
 from labsupport.explorer.operations import glob_matches
 
 __all__ = ["Fault", "Possibilities", "Possibility", "compare", "staying"]
@@ -165,31 +164,35 @@ class Possibilities:
 
     def _orders(self, *, serial: bool) -> Iterator[Possibility]:
         """Every order, or every one without an interruption; what is alike so far goes on once."""
-        todo: list[tuple[State, tuple[_Move, ...], _Play | None, _Seen]]
-        todo = [(start, (), None, {}) for start in self._starts]
+        todo: list[tuple[_Rest, tuple[_Move, ...], _Play | None, _Seen]] = []
+        for number, start in enumerate(self._starts):
+            nothing = Possibility(dict.fromkeys(self._case.programs, ()), start)
+            todo.append((_Rest(number, nothing, frozenset(), {}), (), None, {}))
         known: set[tuple[int, str]] = set()
         tried = 0
         while todo and tried < self._most:
             tried += 1
-            start, order, play, seen = todo.pop()
+            rest, order, play, seen = todo.pop()
             try:
-                play = self._played(start, order, play, seen)
+                play = self._played(rest, order, play, seen)
             except Blocked as wait:
                 if self._outwaited and wait.ms is not KEPT:
                     outwaited = (*order[:-1], (None, (wait.key,)), order[-1])
-                    todo.append((start, outwaited, None, seen))
+                    todo.append((rest, outwaited, None, seen))
                 continue
             if play.options:  # the last move has to choose first
                 who, picks = order[-1]
                 more = [(*order[:-1], (who, (*picks, n))) for n in range(len(play.options))]
-            elif (key := (id(start), play.key())) in known:
+            elif (key := (rest.start, play.key())) in known:
                 continue
             else:
                 known.add(key)
-                yield play.possibility()
+                yield (way := play.possibility())
+                if play.resting():
+                    rest, order = _Rest(rest.start, way, frozenset(play.gone), play.seen), ()
                 more = [(*order, move) for move in self._next(play, serial=serial)]
-            # the last is next, and goes on from here; the others begin again when it is their turn
-            todo += [(start, one, play if one is more[-1] else None, play.seen) for one in more]
+            # the last is next, and goes on from here; the others do so from where all were at rest
+            todo += [(rest, one, play if one is more[-1] else None, play.seen) for one in more]
         self.cut = self.cut or bool(todo)
 
     def _next(self, play: "_Play", *, serial: bool) -> Iterator["_Move"]:
@@ -204,11 +207,11 @@ class Possibilities:
                 yield None, (key,)
 
     def _played(
-        self, start: State, order: tuple["_Move", ...], play: "_Play | None", seen: "_Seen"
+        self, rest: "_Rest", order: tuple["_Move", ...], play: "_Play | None", seen: "_Seen"
     ) -> "_Play":
         """The order played to its last move, by the one that has come to the move before, if any."""
         if play is None:
-            play = _Play(self._contract, self._case, start, self._too_late)
+            play = _Play(self._contract, self._case, rest, self._too_late)
             for move in order[:-1]:
                 play.make(move)
             play.seen = seen
@@ -225,8 +228,25 @@ _Seen = dict[str, list[Any]]
 """For each client in the middle of a call, what there was before each of its pieces, and its choices."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A moment of an order at which nobody is in the middle of a call, but for who has crashed.
+
+    Args:
+        start: which of the starts the order began with.
+        way: what there is; it is not changed.
+        gone: who has crashed.
+        seen: what they had seen.
+    """
+
+    start: int
+    way: Possibility
+    gone: frozenset[str]
+    seen: _Seen
+
+
 class _Play:
-    """One order of the pieces, as far as it has come.
+    """One order of the pieces, from a moment at rest, and as far as it has come.
 
     Attributes:
         state: what is left so far.
@@ -238,19 +258,19 @@ class _Play:
     """
 
     def __init__(
-        self, contract: Contract, case: Case, start: State, too_late: Mapping[str, Any]
+        self, contract: Contract, case: Case, rest: _Rest, too_late: Mapping[str, Any]
     ) -> None:
-        self.state = start.copy()
-        self.told: dict[str, list[Any]] = {who: [] for who in case.programs}
+        self.state = rest.way.state.copy()
+        self.told: dict[str, list[Any]] = {who: list(rest.way.told[who]) for who in case.programs}
         self.inside = ""
         self.options: Sequence[Any] = ()
-        self.gone: set[str] = set()
+        self.gone: set[str] = set(rest.gone)
         self._alone = False
         self._runs = {
             who: _run(contract, self.state, who, calls, self.told[who], too_late)
             for who, calls in case.programs.items()
         }
-        self.seen: _Seen = {}
+        self.seen: _Seen = dict(rest.seen)
 
     def make(self, move: "_Move", *, seeing: bool = False) -> None:
         """Take the next piece of a client, which then may have to choose; or let a key expire.
@@ -291,6 +311,10 @@ class _Play:
         rest = self.inside, self._alone, sorted(self.gone)
         return f"{_content(self.state)} {self.told} {seen} {rest}"
 
+    def resting(self) -> bool:
+        """True when nobody is in the middle of a call, but for who has crashed there."""
+        return not self.inside and self.seen.keys() <= self.gone
+
     def possibility(self) -> Possibility:
         """What there is so far."""
         told = {who: list(replies) for who, replies in self.told.items()}
@@ -305,14 +329,14 @@ def _run(
     told: list[Any],
     too_late: Mapping[str, Any],
 ) -> Generator[Any, Any, None]:
-    for call in calls:
+    for call in calls[len(told) :]:
         call = filled(call, zip(calls, told, strict=False))
         if call.name in too_late and (yield (False, True)):
             reply = too_late[call.name]
         else:
             reply = yield from contract.pieces(state, who, call)
         # a part of the state, perhaps, which goes on changing
-        told.append(copy.deepcopy(reply) if isinstance(reply, list | dict | set) else reply)
+        told.append(copied(reply))
         yield None
 
 

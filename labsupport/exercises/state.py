@@ -1,6 +1,5 @@
 """What a Redis holds, as plain Python values: written to a server, read from it, and compared."""
 
-import copy
 import fnmatch
 import json
 import math
@@ -12,7 +11,7 @@ from labsupport.exercises.matching import Between, Names, Rising
 from labsupport.explorer.names import as_sent, as_text
 from labsupport.servers import OWNER_KEY
 
-__all__ = ["KEPT", "Entries", "Scores", "State"]
+__all__ = ["KEPT", "Entries", "Scores", "State", "copied"]
 
 KEPT = None
 """The life of a key that stays until somebody deletes it."""
@@ -90,10 +89,8 @@ class State(dict[str, Any]):
 
     def copy(self) -> "State":
         """Another state, alike in all depth."""
-        other = State(
-            {key: v if isinstance(v, str | int) else copy.deepcopy(v) for key, v in self.items()},
-            self.lives,  # of which each is a number, or never changed
-        )
+        # of the lives, each is a number, or never changed
+        other = State({key: copied(value) for key, value in self.items()}, self.lives)
         other.at, other.names = self.at, dict(self.names)
         return other
 
@@ -197,6 +194,15 @@ class State(dict[str, Any]):
             end = "" if life is KEPT else f" (lives {_seconds(life)})"
             parts.append(f"{key} = {plain_text(value)}{end}")
         return "; ".join(parts) or "nothing"
+
+
+def copied(value: Any) -> Any:
+    """A value that does not change with another; a list, a set or a dict of a kind stays of it."""
+    if isinstance(value, dict):
+        return type(value)(zip(value, map(copied, value.values()), strict=True))
+    if isinstance(value, list):
+        return type(value)(map(copied, value))
+    return value.copy() if isinstance(value, set) else value
 
 
 def plain_text(value: Any) -> str:

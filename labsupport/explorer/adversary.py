@@ -357,13 +357,23 @@ class Adversary:
         tried = last is not None and waits and tries(last)
         if others and (self.oversleeps or once < _LONG_SECONDS or tried):
             return False
-        ends = [moment - now for moment in self._system.deadlines_us()]
         if others:
-            if any(end <= once * 1e6 for end in ends):
-                self.oversleeps, self.may_wait = who, waits
+            if any(moment - now <= once * 1e6 for moment in self._system.ends_us()):
+                ends = self._system.deadlines_us(self._changed_by(who))
+                own = any(moment - now <= once * 1e6 for moment in ends)
+                self.oversleeps, self.may_wait = who, waits and not own
             return False
+        ends = [moment - now for moment in self._system.deadlines_us()]
         slept = once if ends and self._all_prolonged() else seconds
         return any(end <= slept * 1e6 for end in ends)
+
+    def _changed_by(self, who: str) -> Effects:
+        """What a client has changed in this run."""
+        changed = NOTHING
+        for move, operation, _ in self.trace:
+            if operation is not None and owner(move.who) == owner(who) and not operation.refused:
+                changed |= Effects(writes=operation.effects(self._system.keys_of).writes)
+        return changed
 
     def _others_than(self, who: str) -> bool:
         return any(one.live and owner(one.name) != owner(who) for one in self.actors)
@@ -469,6 +479,8 @@ class Adversary:
             actor.busy = False
             self.trace.pop()
             return False
+        if operation is not None:
+            self._system.note_idle_times(operation)
         return True
 
     def _somebody_holds(self, waiting: Actor) -> bool:

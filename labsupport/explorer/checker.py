@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
-from labsupport.errors import ImplementationError, InvalidSettingError
+from labsupport.errors import ImplementationError, InvalidSettingError, plain_error
 from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import Move, Taken, owner
@@ -192,7 +192,7 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
 
 
 def _raised(name: str, error: BaseException) -> str:
-    told = f"{name} raised {type(error).__name__}: {error}"
+    told = f"{name} raised {type(error).__name__}: {plain_error(error)}"
     if isinstance(error, UnicodeDecodeError):
         told += " (what is stored is no text; read it with decode_responses=False)"
     return told.rstrip(": ") if not str(error) else told

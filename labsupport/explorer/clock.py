@@ -93,6 +93,7 @@ class Clock:
         any_day: True when time also passes where no moment is known at which anything changes.
         machine: the clock that decides nothing.
         database: True when a statement asked the database, where time does not pass with the others.
+        idle_ms: how long, in any run, somebody has waited for another's entry to be idle.
         outlasts: says of a client whether time passes for all when it has slept for so many seconds, the
             last of them at once.
     """
@@ -108,6 +109,7 @@ class Clock:
         self.passing = passing
         self.any_day = any_day
         self.database = False
+        self.idle_ms: set[int] = set()
         self.outlasts: Callable[[str, float, float], bool] = lambda who, seconds, once: False
         self.now_us = START * _MICROSECONDS
         # whole seconds of the machine's: a deadline that was made before the exploration is not over in it
@@ -151,6 +153,10 @@ class Clock:
     def span(self, seconds: float) -> None:
         """Remember how long something lasts: a window, an idle time that is waited for."""
         self._spans.add(round(seconds * _MICROSECONDS))
+
+    def ends_of(self, begun: Iterable[int]) -> list[int]:
+        """When entries that were delivered at these moments may be claimed, as far as is known."""
+        return [moment + ms * 1000 for moment in begun for ms in self.idle_ms]
 
     def next_moment(
         self, others: Iterable[int] = (), *, any_day: bool = False, after: int | None = None

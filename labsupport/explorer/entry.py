@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ from labsupport.verdict import Claim, Status, Verdict
 __all__ = ["explore"]
 
 _MOST_UNASKED = 2_000  # orders in which time passes, though nobody asked for it
+_MOST_MOVES_UNASKED = 12_000
 _OTHER_CLOCK = (
     "The database's clock (now(), CURRENT_TIMESTAMP) is the machine's, where no time passes: hand a "
     "statement the time that Python says."
@@ -133,13 +135,13 @@ def explore(
     awaited = {name for name, function in clients.items() if _awaits(function)}
     begin = time.perf_counter()
 
-    def run(times: int, most: int = max_runs) -> Search:
+    def run(times: int, most: int = max_runs, moves: float = math.inf) -> Search:
         system.begin(Clock(clocks, passing=bool(times), any_day=bool(passes)))
         search = _search(
             system, clients, given or _nothing, invariant, powers(passes=times), awaited
         )
         search.prune = prune and not shared
-        search.limit(max_runs=most, stop_first=stop == "first")
+        search.limit(max_runs=most, max_moves=moves, stop_first=stop == "first")
         try:
             _run(search, functions)
         except CoroutineFoundError:  # a lambda around a coroutine function: begin again
@@ -147,7 +149,7 @@ def explore(
             if found <= awaited:
                 raise
             awaited.update(found)
-            return run(times, most)
+            return run(times, most, moves)
         except KeyboardInterrupt:
             raise Interrupted from None
         return search
@@ -169,18 +171,19 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
     actors = search.adversary.clients
     twice = [actor.name for actor in actors if actor.read_twice]
     asked = [actor.name for actor in actors if actor.asked]
+    limits: tuple[int, float] = most, math.inf
     if twice:
         why = f"{twice[0]} asks twice what time it is"
     elif who := search.adversary.oversleeps:
         why = f"{who} sleeps for longer than something in Redis lives"
         if search.adversary.may_wait:
             return search, _still(why)
-        most = min(most, _MOST_UNASKED)
+        limits = min(most, _MOST_UNASKED), _MOST_MOVES_UNASKED
     elif len(asked) > 1:
         return search, _still(f"{asked[0]} and {asked[1]} ask what time it is")
     else:
         return search, ""
-    other = run(1, most)
+    other = run(1, *limits)
     if other.checker.violations or (other.adversary.passed_once and (twice or not other.given_up)):
         return other, f"Time may pass once, as {why}."
     return search, _still(why)

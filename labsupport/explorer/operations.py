@@ -124,7 +124,8 @@ def command_effects(
     found = get_keys(args)
     if not found:
         return EVERYTHING
-    reads = {f"key:{key}" for key, flags in found if "RO" in flags}
+    # of XREADGROUP, the server says that it reads: it hands entries out, to nobody else
+    reads = {f"key:{key}" for key, flags in found if "RO" in flags and name != "XREADGROUP"}
     return Effects(frozenset(reads), frozenset(f"key:{key}" for key, _ in found) - reads)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -13,6 +13,8 @@ from labsupport.explorer.operations import Move
 from labsupport.verdict import Verdict
 
 __all__ = ["Finding", "Moment", "Report", "Rerun", "Step"]
+
+_MANY = 4  # attempts in vain; as many are shown once
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -154,8 +156,11 @@ class Report:
 
     @property
     def counterexample(self) -> list[Step] | None:
-        """The shortest order that breaks the claim; None when none does."""
-        return list(self.findings[0].schedule) if self.findings else None
+        """The shortest order that breaks the claim; None when none does.
+
+        What is tried many times in vain, with as much time between, stands there twice.
+        """
+        return _folded(self.findings[0].schedule) if self.findings else None
 
     @property
     def reason(self) -> str:
@@ -257,10 +262,14 @@ class Report:
             max(len(lane), *(min(len(text), 56) for at, text in cells if at == i), 0)
             for i, lane in enumerate(lanes)
         ]
-        rows = ["    " + "  ".join(lane.ljust(w) for lane, w in zip(lanes, widths, strict=True))]
+        digits = max(2, len(str(len(cells))))
+        rows = [
+            " " * (digits + 2)
+            + "  ".join(lane.ljust(w) for lane, w in zip(lanes, widths, strict=True))
+        ]
         for number, (at, text) in enumerate(cells, 1):
             offset = sum(widths[:at]) + 2 * at
-            rows.append(f"{number:>2}  {' ' * offset}{text}")
+            rows.append(f"{number:>{digits}}  {' ' * offset}{text}")
         return "\n".join([*(row.rstrip() for row in rows), "", self.reason])
 
 
@@ -268,6 +277,26 @@ def _nothing_to_replay() -> InvalidSettingError:
     return InvalidSettingError(
         "There is no counterexample to replay.", "Look at `counterexample` first."
     )
+
+
+def _folded(steps: Sequence[Step]) -> list[Step]:
+    """The steps, with one for all attempts in vain that are followed by the same time."""
+    shown: list[Step] = []
+    at = 0
+    while at < len(steps):
+        pair, times = steps[at : at + 2], 1
+        while pair[-1].move == "pass" and steps[at + 2 * times :][:2] == pair:
+            times += 1
+        if times < _MANY:
+            shown.append(steps[at])
+            at += 1
+            continue
+        seconds = times * float(pair[1].label.removesuffix(" s").replace(",", ""))
+        again = f"{times - 1} times more, in {seconds:,g} s"
+        reply = ", ".join(filter(None, (pair[0].reply, again)))
+        shown += [pair[0], replace(pair[0], label=shorten(pair[0].label, 16), reply=reply)]
+        at += 2 * times
+    return shown
 
 
 def _fitted(step: Step, width: int) -> str:

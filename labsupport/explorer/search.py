@@ -7,6 +7,7 @@ that differ only in steps that commute be completed once.
 """
 
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -87,15 +88,15 @@ class Search:
         self.heed: Callable[[], None] = lambda: None
         self._given = given
         self.prune = False
-        self._max_runs = 20_000
+        self._max_runs, self._max_moves = 20_000, math.inf
         self._stop_first = False
         self._steps: Counter[str] = Counter()  # of each client, in the first order
         self._endless = 0
         self._choices: list[Choice] = []
 
-    def limit(self, *, max_runs: int, stop_first: bool) -> None:
-        """Give the search up after so many runs, or end it at the first violation."""
-        self._max_runs = max_runs
+    def limit(self, *, max_runs: int, max_moves: float, stop_first: bool) -> None:
+        """Give the search up after so many runs or moves, or end it at the first violation."""
+        self._max_runs, self._max_moves = max_runs, max_moves
         self._stop_first = stop_first
 
     def first(self) -> bool:
@@ -129,10 +130,9 @@ class Search:
             if not self._one() or self._endless == MAX_ENDLESS:
                 return
             runs += 1
-            if runs >= self._max_runs:
+            if runs >= self._max_runs or self.adversary.moved >= self._max_moves:
                 self.given_up = self.given_up or (
-                    f"more than {self._max_runs:,} orders; explore fewer clients or steps, "
-                    "or set prune=True."
+                    f"more than {runs:,} orders; explore fewer clients or steps, or set prune=True."
                 )
                 if not self.checker.violations:
                     self._few_switches(min(self._max_runs // 2, MOST_MEETINGS))

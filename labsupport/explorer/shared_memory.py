@@ -3,11 +3,23 @@
 import dis
 import enum
 import functools
+import gc
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import fields
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+    SimpleNamespace,
+)
 from typing import Any
 
 from labsupport.explorer.clients.namespaces import installed, names_of
@@ -24,7 +36,10 @@ _FIXED_MODULES = re.compile(
 _CHANGING = re.compile(
     r"redis\.(?:asyncio\.)?lock\b|sqlalchemy\.(?:ext\.asyncio|orm)\.(?:scop|sess)"
 )
+_FILES = frozenset({"open", "read_bytes", "read_text", "write_bytes", "write_text"})
 _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
+_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_BY_NAME = frozenset({"eval", "exec", "globals", "vars"})  # what reaches any name of a module
 _BINDS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
 
 
@@ -38,6 +53,8 @@ def shared_names(clients: Mapping[str, Callable[..., Any]]) -> list[str]:
                 continue
             shared.update(one.values[at] for at in one.values.keys() & other.values.keys())
             shared.update(name for at, name in one.bound.items() if at in other.variables)
+            used = {at for at, _ in other.variables}
+            shared.update(word for at, word in one.namespaces.items() if at in used)
             for at in one.owners.keys() & other.owners.keys():
                 name, owner = one.owners[at]
                 if "setattr" in one.sets or any(_is_kept(owner, kept) for kept in one.sets):
@@ -57,6 +74,7 @@ class _Reach:
         sets: names of the attributes that the code sets on anything.
         variables: global names and variables of outer functions that the code uses.
         bound: those that it binds anew, with their names.
+        namespaces: global ones that it may change by name, with the word that it does so by.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -65,6 +83,7 @@ class _Reach:
         self.sets: set[str] = set()
         self.variables: set[tuple[int, str]] = set()
         self.bound: dict[tuple[int, str], str] = {}
+        self.namespaces: dict[int, str] = {}
         self._seen: dict[int, Any] = {}
         queue: list[tuple[str, Any]] = [("function", function)]
         while queue:
@@ -93,6 +112,7 @@ class _Reach:
         elif isinstance(thing, type):
             if not installed(thing.__module__):
                 self.owners[id(thing)] = name, thing
+                yield type(thing).__name__, type(thing)
                 yield from ((n, v) for n, v in vars(thing).items() if not _is_inner(n, v))
                 yield from ((base.__name__, base) for base in thing.__mro__[1:])
         elif not isinstance(thing, ModuleType):
@@ -100,8 +120,7 @@ class _Reach:
 
     def _instance(self, name: str, thing: Any) -> Iterator[tuple[str, Any]]:
         kind = type(thing)
-        if isinstance(thing, _CACHED):
-            yield name, thing.__wrapped__
+        yield from _held(name, thing)
         if not _may_change(thing):
             return
         self.values[id(thing)] = name
@@ -119,6 +138,8 @@ class _Reach:
         self.owners[id(function)] = name, function
         names = set(names_of(function.__code__))
         self._bindings(function, names)
+        if names & _FILES:
+            self.values[id(open)] = "files"
         yield from ((name, one) for one in function.__defaults__ or ())
         yield from (function.__kwdefaults__ or {}).items()
         yield from _enclosed(function)
@@ -136,6 +157,8 @@ class _Reach:
         sets, binds = _changes(function.__code__)
         self.sets |= sets | (names & {"setattr", "delattr"})
         here = id(function.__globals__)
+        if called := _called(function.__code__) & _BY_NAME:
+            self.namespaces[here] = f"{min(called)}()"
         self.variables.update((here, name) for name in names)
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         self.variables.update((id(cell), name) for name, cell in cells.items())
@@ -146,6 +169,21 @@ class _Reach:
 
 _OPEN = (FunctionType, staticmethod, classmethod, property, _CACHED)
 _CODE = (FunctionType, MethodType, functools.partial, type)
+
+
+def _held(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
+    """What is in a thing that may not change, or that hides it."""
+    if isinstance(thing, _CACHED):
+        yield name, thing.__wrapped__
+    elif isinstance(thing, enum.Enum):
+        yield thing.name, thing.value
+    elif isinstance(thing, MappingProxyType):
+        yield from ((name, one) for one in gc.get_referents(thing))
+    elif isinstance(thing, ContextVar):
+        with suppress(LookupError):  # it is not set
+            yield thing.name, thing.get()
+    elif _is_frozen(thing):
+        yield from ((one.name, getattr(thing, one.name, None)) for one in fields(thing))
 
 
 def _enclosed(function: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -173,6 +211,14 @@ def _changes(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(sets), frozenset(binds)
 
 
+@functools.lru_cache(maxsize=4096)
+def _called(code: CodeType) -> frozenset[str]:
+    """The global names that code uses as such, and not as attributes."""
+    loaded = {one.argval for one in dis.get_instructions(code) if one.opname in _LOADS}
+    inner = (_called(one) for one in code.co_consts if isinstance(one, CodeType))
+    return frozenset(loaded.union(*inner))
+
+
 def _is_kept(owner: Any, name: str) -> bool:
     """Whether a class, module or function itself keeps an attribute; a descriptor's are its objects'."""
     return name in vars(owner) and not hasattr(vars(owner)[name], "__set__")
@@ -187,9 +233,15 @@ def _is_inner(name: str, value: Any) -> bool:
     return name.startswith("_") and name.endswith("_") and not isinstance(value, FunctionType)
 
 
+def _is_frozen(value: Any) -> bool:
+    """Whether it is a frozen dataclass: what its fields hold may change all the same."""
+    return bool(getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False))
+
+
 def _may_change(value: Any) -> bool:
     kind = type(value)
-    frozen = getattr(getattr(kind, "__dataclass_params__", None), "frozen", False)
-    if isinstance(value, _FIXED) or frozen:
+    if isinstance(value, SimpleNamespace):
+        return True
+    if isinstance(value, _FIXED) or _is_frozen(value):
         return False
     return not _FIXED_MODULES.match(kind.__module__) or bool(_CHANGING.match(kind.__module__))

@@ -14,7 +14,7 @@ from redis.commands.core import AsyncScript, Script
 from redis.exceptions import RedisError, ResponseError
 
 from labsupport.errors import InvalidSettingError
-from labsupport.explorer.clients.direct_redis import DirectRedis, Wiring, note_times
+from labsupport.explorer.clients.direct_redis import DirectRedis, Wiring, idle_times, note_times
 from labsupport.explorer.clients.scripts import Scripts, names_its_keys
 from labsupport.explorer.clients.server_time import IdleTimes, word
 from labsupport.explorer.clients.sql_steps import SqlSteps
@@ -319,6 +319,21 @@ class System:
             return []
         found = self.redis.raw("EVALSHA", self._deadlines, 0, self.clock.now_ms, *names)
         return [moment * 1000 for moment in found]
+
+    def note_idle_times(self, operation: Operation) -> None:
+        """Remember for how long a step waits for another's entry to be idle."""
+        for args in (
+            operation.commands if self._wiring.streams and operation.kind == "redis" else ()
+        ):
+            self.clock.idle_ms.update(idle_times(args, self._wiring))
+
+    def ends_us(self) -> list[int]:
+        """When keys end, and when entries that are pending may be claimed."""
+        ends = self.deadlines_us()
+        if self._wiring.streams:
+            self._idle.settle()
+            ends += self.clock.ends_of(self._idle.moments_us())
+        return ends
 
     def moments_us(self) -> list[int]:
         """What is known to the server of the moments at which something changes."""

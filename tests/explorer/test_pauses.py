@@ -8,6 +8,7 @@ import time
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from redis.exceptions import LockError
 
 from labsupport import explore
 
@@ -459,6 +460,46 @@ class TestOversleeping:
 
         report = explore({"a": waits, "b": waits}, invariant=always)
         assert (report.violations, report.notes) == (0, ())
+
+    def test_who_found_nothing_before_does_not_wait(self):
+        """What ends is its own; and the attempts of the other, all in vain, are shown as one."""
+
+        def counts(redis, db):
+            with redis.lock("lock", timeout=5, blocking_timeout=20):
+                found = int(redis.get("n") or 0)
+                time.sleep(6)
+                redis.set("n", found + 1)
+
+        two = {"a": counts, "b": counts}
+        report = explore(two, invariant=lambda r, d: r.get("n") == "2", raises=LockError)
+        assert report.violations > 0
+        assert "times more, in 4." in report.schedule
+        assert len(report.schedule.splitlines()) < 25
+
+    def test_who_works_for_longer_than_its_entry_is_left_alone(self):
+        """A sleep that outlasts the idle time after which another claims the entry is found, too."""
+
+        def worker(name, idle_ms):
+            def works(redis, db):
+                for _, entries in redis.xreadgroup("g", name, {"s": ">"}, count=1):
+                    time.sleep(30)
+                    redis.incrby("done", len(entries))
+                    redis.xack("s", "g", entries[0][0])
+                _, claimed, *_ = redis.xautoclaim("s", "g", name, idle_ms, "0", count=1)
+                redis.incrby("done", len(claimed))
+
+            return works
+
+        def given(redis, db):
+            redis.xadd("s", {"a": 1})
+            redis.xgroup_create("s", "g", "0")
+
+        def found(idle_ms):
+            two = {name: worker(name, idle_ms) for name in ("a", "b")}
+            return explore(two, given=given, invariant=lambda r, d: r.get("done") == "1")
+
+        assert found(10_000).violations > 0
+        assert found(60_000).violations == 0
 
 
 class TestWhatIsNotSaid:

@@ -1,12 +1,15 @@
 """Pruning loses nothing: where it cannot be seen what a step touches, no order is left out."""
 
+import contextvars
 import dataclasses
 import datetime
 import enum
 import functools
 import logging
 import os
+import pathlib
 import re
+import tempfile
 import types
 import typing
 
@@ -150,9 +153,31 @@ def cached():
     return LOCAL.get("v")
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    held: dict
+
+
+class Member(enum.Enum):
+    ONE = {}  # noqa: RUF012
+
+
+class Meta(type):
+    value = None
+
+
+class OfMeta(metaclass=Meta):
+    pass
+
+
 NUMBER = None
 LOCAL = {}
 TUPLE = ({},)
+FROZEN = Frozen({})
+SPACE = types.SimpleNamespace(value=None)
+PROXY = types.MappingProxyType(LOCAL)
+VARIABLE = contextvars.ContextVar("VARIABLE", default=LOCAL)
+FILE = pathlib.Path(tempfile.mkdtemp(), "value")
 MODULE = types.ModuleType("own_state")
 MODULE.value = function.value = None
 
@@ -173,6 +198,14 @@ def set_environment(value):
         os.environ["LABSUPPORT_V"] = str(value)
 
 
+def set_file(value):
+    FILE.write_text(str(value or ""))
+
+
+def set_by_name(value):
+    globals()["NUMBER"] = value
+
+
 def a_variable():
     variable = None
 
@@ -191,6 +224,20 @@ MEMORY = {
     "a module": (lambda: MODULE.value, lambda value: setattr(MODULE, "value", value)),
     "a cache": (cached, set_cached),
     "what a tuple holds": (lambda: TUPLE[0].get("v"), lambda value: TUPLE[0].update(v=value)),
+    "what a frozen dataclass holds": (
+        lambda: FROZEN.held.get("v"),
+        lambda value: FROZEN.held.update(v=value),
+    ),
+    "what a member of an enum holds": (
+        lambda: Member.ONE.value.get("v"),
+        lambda value: Member.ONE.value.update(v=value),
+    ),
+    "a namespace": (lambda: SPACE.value, lambda value: setattr(SPACE, "value", value)),
+    "a view of a dict": (lambda: PROXY.get("v"), set_cached),
+    "what a context variable holds": (lambda: VARIABLE.get().get("v"), set_cached),
+    "a metaclass": (lambda: OfMeta.value, lambda value: setattr(Meta, "value", value)),
+    "a file": (lambda: FILE.read_text() or None, set_file),
+    "a global name, by globals()": (lambda: NUMBER, set_by_name),
     "the environment": (lambda: os.environ.get("LABSUPPORT_V"), set_environment),
     "what a method uses": (None, set_cached),
 }
@@ -274,6 +321,25 @@ def test_what_clients_may_share():
     report = explore({"a": client("x"), "b": client("y")}, invariant=lambda r, d: True, prune=True)
     assert report.pruned
     assert report.interleavings == 1
+
+
+def test_an_entry_is_handed_out_once():
+    """The server says that XREADGROUP reads; but it depends on who asks first what is left."""
+
+    def takes(name):
+        return lambda redis, db: bool(redis.xreadgroup("g", name, {"s": ">"}, count=1))
+
+    def given(redis, db):
+        redis.xadd("s", {"a": 1})
+        redis.xgroup_create("s", "g", "0")
+
+    report = explore(
+        {"a": takes("a"), "b": takes("b")},
+        given=given,
+        invariant=lambda redis, db, told: told["a"],
+        prune=True,
+    )
+    assert report.violations == 1
 
 
 def test_a_statement_without_a_table_may_stand_for_anything():

@@ -330,16 +330,20 @@ _packed: dict[tuple[Any, ...], Any] = {}
 def note_times(args: tuple[Any, ...], wiring: Wiring) -> None:
     """Remember the moments, and the spans of time, that a command names: time may pass up to them."""
     wiring.clock.note(*args[1:])
+    for ms in idle_times(args, wiring):
+        wiring.clock.span(ms / 1000)
+
+
+def idle_times(args: tuple[Any, ...], wiring: Wiring) -> list[int]:
+    """The idle times in ms that a command may wait for, as it claims what is pending."""
     name = word(args[0])
     if name in {"XAUTOCLAIM", "XCLAIM"}:
-        spans = [args[4]]
+        asked = [args[4]]
     elif name in _SCRIPTS and wiring.scripts.reads_idle_times(digest_of(args[1])):
-        spans = list(args[3:])
+        asked = list(args[3:])
     else:
-        return
-    for value in spans:
-        if word(value).isdigit() and int(value) > 1:
-            wiring.clock.span(int(value) / 1000)
+        return []
+    return [int(value) for value in asked if word(value).isdigit() and int(value) > 1]
 
 
 def _ageless(clients: Any) -> Any:

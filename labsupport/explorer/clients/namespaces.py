@@ -1,6 +1,7 @@
 """The namespaces that explored code uses: its functions' own, those of modules, and what they share."""
 
 import functools
+import operator
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +51,7 @@ class Namespaces:
         own: the namespaces of code that is not installed: the learner's.
     """
 
-    _known: tuple[list[int], list[ModuleType], list[ModuleType]] = ([], [], [])
+    _known: tuple[list[Any], list[ModuleType], list[ModuleType]] = ([], [], [])
 
     def __init__(self, functions: Iterable[Callable[..., Any]]) -> None:
         found = {id(vars(module)): vars(module) for module in self._modules()[0]}
@@ -68,8 +69,8 @@ class Namespaces:
     def _modules(cls) -> tuple[list[ModuleType], list[ModuleType]]:
         """The learner's modules, and the libraries'; looked up anew when one was imported."""
         known, own, libraries = cls._known
-        present = list(map(id, sys.modules.values()))
-        if known != present:
+        present = list(sys.modules.values())
+        if len(known) != len(present) or not all(map(operator.is_, known, present)):
             own, libraries = [], []
             for name, module in list(sys.modules.items()):
                 if not isinstance(module, ModuleType):

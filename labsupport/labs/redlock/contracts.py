@@ -85,6 +85,7 @@ class Majority(Contract):
         for start, count, seconds, ttl in (
             (State(), 3, 1.0, 10),
             (State(), 3, 4.0, 10),
+            (State(), 3, 3.3, 10),  # the votes are still there, and good for nothing
             (State({f"node2:{_KEY}": "bob's"}, {f"node2:{_KEY}": 50_000}), 4, 0.5, 2.5),
             (State(), 5, 0.5, 2.5),
         )
