@@ -7,12 +7,14 @@ second line what to do now. In a notebook it is shown as those two lines, withou
 import functools
 import inspect
 import re
+import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 _Parameters = ParamSpec("_Parameters")
 _Returned = TypeVar("_Returned")
+_STDLIB = sysconfig.get_paths()["stdlib"]
 _WHERE_IN_A_SCRIPT = re.compile(r" script: (?:[0-9a-f]{40}, )?on @\w+:\d+\.$")
 
 
@@ -113,8 +115,28 @@ class WorkerError(LabError):
 
 
 def plain_error(error: BaseException) -> str:
-    """An error's text; of a script's, without the digest, which each server puts in another way."""
-    return _WHERE_IN_A_SCRIPT.sub("", str(error))
+    """An error's text, with the errors of a group.
+
+    Of a script's, without the digest, which each server puts in another way.
+    """
+    try:
+        text = _WHERE_IN_A_SCRIPT.sub("", str(error))
+    except Exception:  # the learner's own class has no text
+        text = ""
+    if not isinstance(error, BaseExceptionGroup):
+        return text
+    return f"{text}: " + ", ".join(
+        f"{type(one).__name__}: {plain_error(one)}".removesuffix(": ") for one in _leaves(error)
+    )
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors of a group, and of the groups in it; another one by itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for one in error.exceptions:
+        yield from _leaves(one)
 
 
 class ImplementationError(LabError):
@@ -128,12 +150,12 @@ class ImplementationError(LabError):
     def __init__(self, where: str, error: BaseException) -> None:
         self.where = where
         self.error = error
-        frames = traceback.extract_tb(error.__traceback__)
+        frames = traceback.extract_tb(next(_leaves(error)).__traceback__)
         at = next(
             (f" at line {f.lineno}: {f.line}" for f in reversed(frames) if _is_learners(f)), ""
         )
         super().__init__(
-            f"{where} raised {type(error).__name__}: {plain_error(error)}{at}",
+            f"{where} raised {type(error).__name__}: {plain_error(error)}".removesuffix(": ") + at,
             "Mend the function and run the cell again; `error.__cause__` is the original.",
         )
         self.__cause__ = error
@@ -192,4 +214,5 @@ def require_call(
 
 
 def _is_learners(frame: traceback.FrameSummary) -> bool:
-    return "site-packages" not in frame.filename and "labsupport" not in frame.filename
+    elsewhere = ("site-packages", "labsupport", _STDLIB)
+    return not any(place in frame.filename for place in elsewhere)

@@ -192,10 +192,10 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
 
 
 def _raised(name: str, error: BaseException) -> str:
-    told = f"{name} raised {type(error).__name__}: {plain_error(error)}"
+    told = f"{name} raised {type(error).__name__}: {plain_error(error)}".removesuffix(": ")
     if isinstance(error, UnicodeDecodeError):
         told += " (what is stored is no text; read it with decode_responses=False)"
-    return told.rstrip(": ") if not str(error) else told
+    return told
 
 
 def _blocks(step: Step) -> bool:

@@ -115,6 +115,10 @@ def explore(
         NotDeterministicError: the same order gave different steps when it was repeated.
     """
     _check(clients, given, invariant, max_runs, stop)
+    if not isinstance(expires, Iterable):
+        raise InvalidSettingError(
+            f"expires is {expires!r}.", 'Give a key, or patterns of keys: "lock:*".'
+        )
     powers = partial(
         Powers,
         crashes=_named(crashes, clients, "crashes"),
@@ -221,7 +225,8 @@ def _search(
         _actor(name, function, seat, system, name in awaited)
         for (name, function), seat in zip(clients.items(), system.seats(len(clients)), strict=True)
     ]
-    doc = (invariant.__doc__ or "").strip().splitlines()
+    said = invariant.func if isinstance(invariant, functools.partial) else invariant
+    doc = (said.__doc__ or "").strip().splitlines()
     checker = Checker(
         system,
         hosted(invariant, handed_out),
@@ -366,6 +371,11 @@ def _check(clients: Any, given: Any, invariant: Any, max_runs: Any, stop: Any) -
             "`clients` is not a dict of names and functions.",
             'Write clients={"reader": lambda redis, db: get_user(redis, db, 1)}.',
         )
+    if odd := [name for name in clients if not isinstance(name, str)]:
+        raise InvalidSettingError(
+            f"A client is called {odd[0]!r}, which is {type(odd[0]).__name__}.",
+            "Give each client a name, as text.",
+        )
     for name, function in {**clients, "given": given or _nothing, "invariant": invariant}.items():
         if not callable(function):
             raise InvalidSettingError(
@@ -382,6 +392,8 @@ def _named(who: Who, clients: Mapping[str, Function], argument: str) -> frozense
     """The clients that an argument names."""
     if isinstance(who, bool):
         return frozenset(clients if who else ())
+    if not isinstance(who, Iterable):
+        raise InvalidSettingError(f"{argument} is {who!r}.", "Give names of clients, or True.")
     names = frozenset([who] if isinstance(who, str) else who)
     if names - set(clients):
         raise InvalidSettingError(

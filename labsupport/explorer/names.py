@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labsupport.explorer.operations import Operation
+from labsupport.explorer.operations import RANDOM, Operation, without_times
 
 __all__ = ["Names", "as_sent", "as_text", "shorten"]
 
@@ -22,13 +22,6 @@ class Names:
         scripts: the names of scripts, by their digest or text.
     """
 
-    _RANDOM = re.compile(
-        r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"  # a UUID
-        r"|(?<![\w.])[0-9a-f]{16,}(?![\w.])"  # hex, and no fraction
-        r"|(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}(?![\w-])"  # URL-safe base64
-    )
-    _TIME = re.compile(r"(?<![\w.-])\d{10,}(?:\.\d+)?(?:-\d+)?(?![\w.-])")
-
     def __init__(self, scripts: Mapping[str, str] | None = None) -> None:
         self._given: dict[str, str] = {}
         self._scripts = scripts or {}
@@ -38,7 +31,7 @@ class Names:
         sent = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
         text = sent.decode(errors="replace")
         text = _LINE_ENDS.sub(lambda end: repr(end[0])[1:-1], text)
-        return self._RANDOM.sub(self._token, self._TIME.sub("‹time›", text))
+        return RANDOM.sub(self._token, without_times(text))
 
     def _token(self, match: re.Match[str]) -> str:
         return self._given.setdefault(match[0], f"‹token {len(self._given) + 1}›")

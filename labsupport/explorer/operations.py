@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from labsupport.explorer.clock import START
+
 __all__ = [
     "ANY_KEY",
     "EVERYTHING",
     "NOTHING",
+    "RANDOM",
     "Effects",
     "Move",
     "Operation",
@@ -24,6 +27,7 @@ __all__ = [
     "sql_effects",
     "tables_named",
     "tries",
+    "without_times",
 ]
 
 Arguments = tuple[Any, ...]
@@ -188,6 +192,16 @@ def _tables(names: Iterable[str]) -> frozenset[str]:
     return frozenset(f"table:{name}" for name in names)
 
 
+RANDOM = re.compile(
+    r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"  # a UUID
+    r"|(?<![\w.])[0-9a-f]{16,}(?![\w.])"  # hex, and no fraction
+    r"|(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}(?![\w-])"  # URL-safe base64
+)
+"""A token that code draws."""
+_NUMBER = re.compile(r"(?<![\w.-])(\d{10,})(?:\.\d+)?(?:-\d+)?(?![\w.-])")
+_YEARS = 10 * 365 * 86_400
+# a token that is short, or a fraction; in a loop over members it is taken for another attempt
+_DRAWN = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b|\b\d+\.\d+\b")
 _QUOTES = str.maketrans("", "", '"[]`')
 
 
@@ -273,10 +287,18 @@ class Operation:
         return list(map(repr, self.replies)) == list(map(repr, other.replies))
 
     def repeats(self, other: "Operation") -> bool:
-        """True when this is `other` once more, or another attempt after a reply of nothing."""
+        """True when this is `other` once more, or another attempt after a reply of nothing.
+
+        An attempt may have another token, or another time; of what is set only if there is nothing, the
+        value does not matter.
+        """
         if self.commands == other.commands:
             return True
-        return other.refused and self.same_target(other)
+        return (
+            other.refused
+            and self.same_target(other)
+            and all(map(_attempts, self.commands, other.commands))
+        )
 
 
 class Taken(NamedTuple):
@@ -315,6 +337,34 @@ def _sets_if_absent(args: Arguments) -> bool:
 
 def _word(part: Any) -> str:
     return (part.decode(errors="replace") if isinstance(part, bytes) else str(part)).upper()
+
+
+def without_times(text: str) -> str:
+    """A text in which the times of an exploration, and the IDs of entries, are named as such."""
+    return _NUMBER.sub(lambda found: "‹time›" if _is_time(int(found[1])) else found[0], text)
+
+
+def _is_time(number: int) -> bool:
+    """Whether a number is a moment near an exploration's, in s, ms, µs or ns since 1970."""
+    return any(abs(number / unit - START) < _YEARS for unit in (1, 10**3, 10**6, 10**9))
+
+
+def _attempts(one: Arguments, other: Arguments) -> bool:
+    """Whether two commands to the same key ask for the same, at another time or with another token."""
+    if _word(one[0]) == "SETNX" or (_sets_if_absent(one) and _sets_if_absent(other)):
+        return True
+    return len(one) == len(other) and all(map(_alike, one, other))
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if one == other or (isinstance(one, float) and isinstance(other, float)):
+        return True
+    texts = [
+        part.decode(errors="replace") if isinstance(part, bytes) else str(part)
+        for part in (one, other)
+    ]
+    first, second = (_DRAWN.sub("?", RANDOM.sub("?", without_times(text))) for text in texts)
+    return first == second
 
 
 def _target(args: Arguments) -> Arguments:

@@ -4,7 +4,9 @@ clock may come late, and a pause lasts to any moment at which something may chan
 import asyncio
 import json
 import operator
+import secrets
 import time
+import uuid
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -500,6 +502,68 @@ class TestOversleeping:
 
         assert found(10_000).violations > 0
         assert found(60_000).violations == 0
+
+
+class TestWhatIsNoRetry:
+    """A loop over members is no retry of the same, though each reply is 0 or nothing."""
+
+    def count(self, read):
+        return lambda redis, db: sum(int(read(redis, n) or 0) for n in range(10))
+
+    def moves(self, put, take):
+        def given(redis, db):
+            put(redis, 7)
+
+        def mover(redis, db):
+            with redis.pipeline() as pipe:
+                take(pipe, 7)
+                put(pipe, 3)
+                pipe.execute()
+
+        return given, mover
+
+    @pytest.mark.parametrize(
+        ("read", "put", "take"),
+        [
+            (
+                lambda r, n: r.getbit("k", n),
+                lambda r, n: r.setbit("k", n, 1),
+                lambda r, n: r.setbit("k", n, 0),
+            ),
+            (
+                lambda r, n: r.hget("k", n),
+                lambda r, n: r.hset("k", str(n), 1),
+                lambda r, n: r.hdel("k", n),
+            ),
+            (
+                lambda r, n: r.sismember("k", n),
+                lambda r, n: r.sadd("k", n),
+                lambda r, n: r.srem("k", n),
+            ),
+        ],
+        ids=["bits", "fields", "members"],
+    )
+    def test_who_moves_meanwhile_is_missed(self, read, put, take):
+        given, mover = self.moves(put, take)
+        report = explore(
+            {"a": self.count(read), "b": mover},
+            given=given,
+            invariant=lambda redis, db, told: told["a"] == 1,
+        )
+        assert (report.interleavings, report.violations, report.exhausted) == (11, 4, True)
+
+    @pytest.mark.parametrize("token", [secrets.token_hex, lambda: time.time(), uuid.uuid4])
+    def test_another_token_is_another_attempt(self, token):
+        """One that is drawn anew for each attempt of a script ends the search as the same does."""
+        take = "return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', 30)"
+
+        def works(redis, db):
+            while not redis.eval(take, 1, "lock", str(token())):
+                time.sleep(0.01)
+            redis.delete("lock")
+
+        report = explore({"a": works, "b": works}, invariant=always)
+        assert (report.violations, report.exhausted) == (0, True)
 
 
 class TestWhatIsNotSaid:

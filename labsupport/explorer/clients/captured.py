@@ -2,12 +2,15 @@
 
 import datetime
 import functools
+import gc
 import random
 import sqlite3
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
+from contextvars import Context, ContextVar
 from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
@@ -18,6 +21,8 @@ __all__ = ["Captured", "OwnLocals", "stand_in_for"]
 
 _PRESENT = frozenset({"now", "today", "utcnow"})
 _REGISTRY = "ThreadLocalRegistry"  # of a scoped_session of SQLAlchemy's
+_CACHED = type(functools.cache(lambda: None))
+_HIDING = (ContextVar, _CACHED, type(iter(int, 1)), map, filter, zip)
 _MOST_VALUES = 1_000  # of a container; longer ones hold data, and are looked at, but not into
 
 
@@ -148,6 +153,7 @@ class Captured(ExitStack):
                 self.callback(setattr, owner, name, value)
             yield value
         yield from owner.__mro__[1:]
+        yield type(owner)
 
     def _items(self, container: Any, items: list[tuple[Any, Any]]) -> list[Any]:
         for key, value in items:
@@ -156,12 +162,14 @@ class Captured(ExitStack):
                 self.callback(_put_back, container, key, value, container[key])
         return [value for _, value in items] if len(items) <= _MOST_VALUES else []
 
-    def _fixed(self, values: Any) -> list[Any]:
+    def _fixed(self, values: Any, holder: Any = None) -> list[Any]:
+        """What cannot be changed: it must keep no clock."""
         for value in values:
             if self._has(value) and not isinstance(value, type | ModuleType):
+                kind = type(values if holder is None else holder)
                 raise NotSteppableError(
                     f"The explored code keeps {getattr(value, '__name__', value)!r} in a "
-                    f"{type(values).__name__}, where the explorer cannot hold the clock.",
+                    f"{kind.__name__.strip('_')}, where the explorer cannot hold the clock.",
                     "Keep it in a list, a dict or an attribute, or call it by its name.",
                 )
         return list(values) if len(values) <= _MOST_VALUES else []
@@ -182,7 +190,13 @@ class Captured(ExitStack):
             return []
         if kind.__module__ == "sqlalchemy.sql.schema" and kind.__name__ == "Table":
             return self._table(thing)
-        if isinstance(thing, MappingProxyType) or kind.__module__ == "builtins":
+        if isinstance(thing, deque):
+            return self._items(thing, list(enumerate(thing)))
+        if isinstance(thing, MappingProxyType):
+            return gc.get_referents(thing)
+        if isinstance(thing, _HIDING):
+            return self._fixed(list(_hidden(thing)), thing)
+        if kind.__module__ == "builtins":
             return []
         try:
             kept = getattr(thing, "__dict__", None)
@@ -191,6 +205,8 @@ class Captured(ExitStack):
         found = self._items(kept, list(kept.items())) if isinstance(kept, dict) else []
         if kind.__module__.startswith("labsupport"):
             return [one for one in found if _may_lead_out(one)]
+        if kind.__module__ == "collections":  # UserDict, ChainMap and their like
+            return found
         if installed(kind.__module__):
             # a lock of redis-py's keeps its token so, a scoped_session itself
             found += [thing.registry] if kind.__name__ == _REGISTRY else []
@@ -264,6 +280,19 @@ def stand_in_for(value: Any, stand_ins: dict[int, Any]) -> Any:
         name = value.__name__
         return lambda *args, **options: getattr(owner, name)(*args, **options)
     return stand_ins.get(id(value), value)
+
+
+def _hidden(thing: Any) -> Iterator[Any]:
+    """What an iterator, a context variable or a cached function has kept, as far as it can be seen."""
+    if isinstance(thing, ContextVar):
+        with suppress(LookupError):  # it has no default; what is set, no client sees
+            yield Context().run(thing.get)
+        return
+    for kept in gc.get_referents(thing):
+        yield kept
+        if isinstance(thing, _CACHED) and isinstance(kept, dict):
+            for result in kept.values():  # or the link of a list that has it
+                yield from (result, *gc.get_referents(result))
 
 
 def _may_lead_out(kept: Any) -> bool:

@@ -41,6 +41,7 @@ _ALLOWED = {
 }
 # an option, and where they begin
 _BEYOND_WITH = {"COPY": ("DB", 3), "XINFO": ("FULL", 2), "XREADGROUP": ("CLAIM", 4)}
+_BLOCK = frozenset({"MULTI", "EXEC", "DISCARD"})
 _SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _FUNCTIONS = frozenset({"FCALL", "FCALL_RO"})
 _DRAWN = frozenset({"HRANDFIELD", "SPOP", "SRANDMEMBER", "ZRANDMEMBER"})
@@ -58,6 +59,7 @@ _SPECIAL = (
     | _BEYOND_WITH.keys()
     | _DRAWN
     | {"FLUSHDB", "INFO", "RANDOMKEY", "SCRIPT"}
+    | {"MULTI", "EXEC", "DISCARD", "WAIT", "WAITAOF"}
 )
 
 
@@ -167,6 +169,16 @@ class DirectRedis(redis.Redis):
             return False, None
         first, _, second = word(name).partition(" ")
         second = second or (word(args[1]) if len(args) > 1 else "")
+        if first in _BLOCK:
+            raise refusal(
+                f"{first} was sent by itself; the explorer cannot tell where its block ends.",
+                "Use a pipeline: with redis.pipeline() as pipe: … pipe.execute().",
+            )
+        if first.startswith("WAIT") and str(args[-1]) == "0" != str(args[-2]):
+            raise refusal(
+                f"{first} without a timeout never ends: the explorer's server has no replica.",
+                "Give it a timeout in ms, or put it to an experiment with a replica.",
+            )
         if first in _BEYOND or (first in _ALLOWED and second not in _ALLOWED[first]):
             raise refused(f"{first} {second}" if first in _ALLOWED else first)
         if first in _BEYOND_WITH:
@@ -494,6 +506,8 @@ def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], An
     if name == "RANDOMKEY":
         script = wiring.scripts.wrapped(wiring.scripts.load(_DRAW_KEY))
         return ("EVALSHA", script, 0, wiring.moment(chance=True)), None
+    if name.startswith("WAIT"):  # what comes in time from the replicas that there are: nothing
+        return (*args[:-2], 0, *args[-1:]), None
     if name == "INFO":
         return args, lambda found: HeldInfo(found) if isinstance(found, dict) else found
     if name.startswith("CLIENT"):
