@@ -42,8 +42,9 @@ _MOST_MOMENTS = 4  # are passed in one pause
 # No real clock is asked at the very moment: a deadline is over for < and for <=.
 _JUST_AFTER_US = 10
 _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
-_ONE_BY_ONE = 5  # so many attempts that are left are made one by one, of more all but the last
+_ONE_BY_ONE = 12  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
+_MOST_STIRRED = 12
 _LONG_SECONDS = 0.5  # a shorter sleep, of which there may be many, hardly outlasts a time to live
 _DAY_US = 86_400_000_000
 _OUTSIDER_SECONDS = 5.0
@@ -115,6 +116,9 @@ class Adversary:
         self._endless: set[int] = set()  # sites that are known to repeat for ever
         self._lasting: set[int] = set()  # the same, while others stand still
         self._gave_up: Counter[tuple[str, Any]] = Counter()  # who, at which site, in this run
+        self._stirred: Counter[str] = (
+            Counter()
+        )  # how often who has let others try anew, in this run
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         self._names = Names()
         self._keys: dict[str, list[str]] = {}  # what may expire, by the name in this run
@@ -151,6 +155,7 @@ class Adversary:
         self.serial = serial
         self._lost = self._passed = self._labelled = 0
         self._gave_up.clear()
+        self._stirred.clear()
         if len(self.actors) > len(self.clients):
             self.actors = list(self.clients)
             self._named = {actor.name: actor for actor in self.clients}
@@ -628,11 +633,28 @@ class Adversary:
                     self._asked_for |= actor.pending.effects(self._system.keys_of)
                 actor.proceed()
                 self.moved += 1
-                if not actor.ready or not actor.parked:
+                going = actor.parked or (actor.pending is not None and actor.pending.lets_go)
+                if not actor.ready or not going or self._stirs(actor):
                     return attempt + 1
             return most
         finally:
             actor.haste = 1
+
+    def _stirs(self, actor: Actor) -> bool:
+        """Whether one that goes round in a circle has changed what others repeat their attempts for.
+
+        Redis is as before when it has come round; but not all the way: a lock is free in between.
+        """
+        last = actor.last
+        others = [one for one in self.actors if one is not actor and one.parked]
+        if not others or last is None or last.refused or self._system.no_op(last):
+            return False
+        self._stirred[actor.name] += 1
+        if self._stirred[actor.name] > _MOST_STIRRED:
+            return False
+        for one in others:
+            one.parked = False
+        return True
 
     def _in_vain(self, actor: Actor) -> bool:
         """True unless what it waited for would have ended before: it sleeps, or a TTL was shorter."""

@@ -18,6 +18,7 @@ __all__ = [
     "Operation",
     "Taken",
     "asks_clock",
+    "changes_rows",
     "command_effects",
     "glob_matches",
     "looks_twice",
@@ -60,6 +61,7 @@ _LOCKS = re.compile(r"\bfor\s+(?:no\s+key\s+|key\s+)?(?:update|share)\b", re.IGN
 _CHOOSES = re.compile(r"\b(?:limit|fetch|join)\b|\bselect\b.*\bselect\b", re.I | re.DOTALL)
 _CALL = re.compile(rf"({_NAME})\s*\(")
 _UNCLEAR = re.compile(r"\bfor\s+(?:no\s+key\s+|key\s+)?(?:update|share)\b|\$\$|\\", re.IGNORECASE)
+_DEFINES = re.compile(r"\s*(?:create|alter|drop|truncate|merge|call|do)\b", re.IGNORECASE)
 _CHANGES = re.compile(r"\b(?:insert|update|delete|into)\b|^\s*replace\b", re.IGNORECASE)
 # Statements that say all that they touch, and what stands before a "(" in them and touches nothing.
 _PLAIN = re.compile(r"\s*(?:select|insert|update|delete|replace|with|values)\b", re.IGNORECASE)
@@ -164,6 +166,12 @@ def glob_matches(pattern: str, key: str) -> bool:
     return fnmatch.fnmatchcase(key, re.sub(r"\\(.)", r"[\1]", pattern).replace("[^", "[!"))
 
 
+def changes_rows(sql: str) -> bool:
+    """Whether a statement may change rows or tables, and not only read or lock them."""
+    code = _LOCKS.sub(" ", _NO_CODE.sub(" ", sql))
+    return _CHANGES.search(code) is not None or _DEFINES.match(code) is not None
+
+
 def asks_clock(sql: str) -> bool:
     """Whether a statement asks the database what time it is."""
     return _CLOCK.search(sql) is not None
@@ -257,6 +265,11 @@ class Operation:
         for args in self.commands:
             total |= command_effects(args, get_keys)
         return total
+
+    @property
+    def lets_go(self) -> bool:
+        """True when it ends a transaction of a database of the code's own, and frees its locks."""
+        return self.own and self.word in ("COMMIT", "ROLLBACK")
 
     @property
     def refused(self) -> bool:

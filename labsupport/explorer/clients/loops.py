@@ -56,8 +56,13 @@ class Loops:
             and len(before) == length
             and all(map(Operation.repeats, latest, before))
         )
-        return repeated and (
-            all(map(self._no_op, latest + before)) or self._circles(coming, latest, before, alone)
+        return (
+            repeated
+            and not coming.lets_go
+            and (
+                all(map(self._no_op, latest + before))
+                or self._circles(coming, latest, before, alone)
+            )
         )
 
     def _circles(

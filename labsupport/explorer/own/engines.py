@@ -11,7 +11,7 @@ from typing import Any
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import Actor, actor_here
 from labsupport.explorer.clients.guard import note_statement
-from labsupport.explorer.operations import Operation, looks_twice
+from labsupport.explorer.operations import Operation, changes_rows, looks_twice
 from labsupport.explorer.own.async_engines import Replaced, TaskTurn
 from labsupport.explorer.own.async_engines import connect as async_connect
 from labsupport.explorer.own.coroutines import CoroutineActor
@@ -27,6 +27,8 @@ class _Engines:
         # connections, and how they waited
         self._patient: dict[int, tuple[Any, Driver, dict[str, Any]]] = {}
         self._ready: dict[int, Any] = {}  # connections that a pool has handed out
+        self._changed: set[int] = set()  # connections whose transaction has changed something
+        self._unsure: dict[int, tuple[Operation, Any, bool]] = {}  # and what was changed before
         self._watched: dict[int, Any] = {}  # those of sqlite3, which tell of each statement
 
     def step(self, sql: str, parameters: Any, context: Any, run: Any) -> Any:
@@ -38,6 +40,9 @@ class _Engines:
             return None
         driver = _driver(actor, context.dialect)
         turn = _turn(actor, context.dialect)
+        if not driver.in_transaction(connection):
+            self._changed.discard(id(connection))
+        total = self._settle(connection)
         operation = Operation("sql", ((sql, parameters),), transaction="inside", own=True)
         before = self._impatient(actor, connection, driver)
         given_back = pooled if context.dialect.is_async else None
@@ -52,6 +57,7 @@ class _Engines:
                 turn.took(operation, error)
                 raise
             if done:
+                self._note(operation, connection, sql, context.cursor.rowcount, total)
                 turn.took(operation, None)
                 return True
             turn.busy = True  # a lock is not free: the step was not taken
@@ -67,6 +73,7 @@ class _Engines:
         if not driver.in_transaction(used):
             return
         turn = _turn(actor, connection.dialect)
+        self._settle(used)
         operation = Operation("sql", ((word, {}),), transaction="inside", own=True)
         before = self._impatient(actor, used, driver)
         while True:
@@ -74,9 +81,42 @@ class _Engines:
             with actor.trusting():
                 done = driver.end(used, word, before)
             if done:
+                operation.changed = id(used) in self._changed
+                operation.unchanged = not operation.changed
+                self._changed.discard(id(used))
                 turn.took(operation, None)
                 return
             turn.busy = True
+
+    def _note(
+        self, operation: Operation, connection: Any, sql: str, count: int, total: int | None
+    ) -> None:
+        """Remember whether a statement has changed anything: no reply of it says so.
+
+        Args:
+            operation: the step.
+            connection: the driver's.
+            sql: the statement.
+            count: how many rows it has changed, as the driver says; -1 if it does not.
+            total: how many the connection had changed before; None if it does not count them.
+        """
+        here, unsure = id(connection), total is not None and "returning" in sql.lower()
+        changed = changes_rows(sql) and (unsure or count != 0)
+        operation.changed, operation.unchanged = changed, not changed
+        if unsure:
+            self._unsure[here] = operation, total, here in self._changed
+        if changed:
+            self._changed.add(here)
+
+    def _settle(self, connection: Any) -> Any:
+        """Say of a RETURNING whether it changed anything: SQLite counts when all has been fetched."""
+        total = getattr(connection, "total_changes", None)
+        if (unsure := self._unsure.pop(id(connection), None)) is not None:
+            operation, before, changed = unsure
+            operation.changed, operation.unchanged = total != before, total == before
+            if total == before and not changed:
+                self._changed.discard(id(connection))
+        return total
 
     def _impatient(self, actor: Actor, connection: Any, driver: Driver) -> dict[str, Any]:
         """Let a connection not wait for locks any more; how it did."""
