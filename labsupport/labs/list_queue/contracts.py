@@ -90,6 +90,12 @@ class WorkOnce(Contract):
         job = mine[-1]
         yield
         if handle.fails:
+            # in which list it stays is free
+            match (yield ("its own", "the right end of jobs", "the left end")):
+                case "the right end of jobs":
+                    jobs.append(mine.pop())
+                case "the left end":
+                    jobs.insert(0, mine.pop())
             return Raised(handle.error)
         state.list_at("done").append(job)
         yield

@@ -1,11 +1,12 @@
 """What the exercises of lab 12 ask for, as models: a visit, and a new name at login."""
 
+from collections.abc import Generator
 from contextlib import suppress
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
-from labsupport.exercises.contract import WAIT, Call, Case, Contract, Functions
+from labsupport.exercises.contract import ALONE, WAIT, Call, Case, Contract, Functions
 from labsupport.exercises.matching import ANYTHING
 from labsupport.exercises.state import State
 
@@ -112,14 +113,23 @@ class Visit(Contract):
         super().wait(state, seconds)
         state["clock"] = state.get("clock", 0) + seconds * 1000
 
-    def visit(self, state: State, session: str, idle_ms: int) -> Any:
+    def visit(self, state: State, session: str, idle_ms: int) -> Generator[Any, Any, Any]:
+        """Whether it counts or prolongs first is free: only a crash can come in between."""
         key, now = f"session:{session}", state.get("clock", 0)
         if key not in state or int(state[key]["ends"]) <= now:
             state.lives[key] = ANYTHING
             return None
         fields = state[key]
-        fields["visits"] = str(int(fields.get("visits", 0)) + 1)
-        state.lives[key] = min(idle_ms, int(fields["ends"]) - now)
+        counts = {**fields, "visits": str(int(fields.get("visits", 0)) + 1)}
+        lives = min(idle_ms, int(fields["ends"]) - now)
+        if (yield ("count", "prolong")) == "count":
+            fields.update(counts)
+            yield ALONE
+            state.lives[key] = lives
+        else:
+            state.lives[key] = lives
+            yield ALONE
+            fields.update(counts)
         return {name: str(value) for name, value in fields.items()}
 
     def log_out(self, state: State, session: str) -> None:

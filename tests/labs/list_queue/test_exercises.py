@@ -38,6 +38,26 @@ class TestOtherGoodAnswers:
         found = check("10.1", work_once)
         assert found.passed, str(found)
 
+    def test_back_to_the_others_after_an_error(self):
+        """A job whose handling fails stays in a list: in that of all, too, so that another may try."""
+
+        def work_once(redis, me, handle):
+            mine = f"jobs:{me}"
+            left = redis.lrange(mine, -1, -1)
+            job = left[0] if left else redis.rpoplpush("jobs", mine)
+            if job is None:
+                return None
+            try:
+                handle(job)
+            except Exception:
+                redis.lmove(mine, "jobs", "RIGHT", "RIGHT")
+                raise
+            redis.rpop(mine)
+            return job
+
+        found = check("10.1", work_once)
+        assert found.passed, str(found)
+
     def test_waits_for_a_job(self):
         """BLMOVE with a timeout, and the other end of what was left."""
 

@@ -19,6 +19,20 @@ CLAIM = "UPDATE products SET claimed_by = :token WHERE id = 1"
 WRITE = "UPDATE products SET stock = :new WHERE id = 1"
 
 
+@wrong("08.1", situation="One call after the other", because="node1:lock:kettle holds")
+def votes_that_come_too_late_stay():
+    def acquire(nodes, key, ttl):
+        token, start = secrets.token_urlsafe(), time.monotonic()
+        votes = sum(bool(vote(node, key, token, ttl)) for node in nodes)
+        if votes <= len(nodes) // 2:
+            give_back(nodes, key, token)
+            return None
+        validity = validity_left(ttl, start)
+        return (token, validity) if validity > 0 else None
+
+    return acquire, give_back
+
+
 # 08.1: a Redlock with one part replaced by a wrong one
 
 

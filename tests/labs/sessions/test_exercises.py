@@ -29,6 +29,29 @@ def server_ms(redis):
 
 @pytest.mark.long
 class TestOtherGoodAnswers:
+    def test_counts_first_and_then_prolongs(self):
+        """A crash in between leaves a visit that was counted, and the TTL as it was: nothing is lost."""
+        count = """
+        local ends, time = redis.call('HGET', KEYS[1], 'ends'), redis.call('TIME')
+        if not ends or tonumber(ends) <= time[1] * 1000 + math.floor(time[2] / 1000) then return false end
+        return {redis.call('HINCRBY', KEYS[1], 'visits', 1), ends}
+        """
+
+        def visit(redis, session, idle_ms):
+            key = f"session:{session}"
+            counted = redis.eval(count, 1, key)
+            if not counted:
+                return None
+            with redis.pipeline(transaction=True) as pipe:
+                pipe.pexpire(key, idle_ms)
+                pipe.pexpireat(key, int(counted[1]), lt=True)
+                pipe.hgetall(key)
+                fields = pipe.execute()[2]
+            return {**fields, "visits": str(counted[0])} if fields else None
+
+        found = check("12.1", visit)
+        assert found.passed, str(found)
+
     def test_a_visit_with_watch(self):
         """Optimistic locking, tried again until nobody came between, is as good as a script."""
 
