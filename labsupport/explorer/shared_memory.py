@@ -59,7 +59,17 @@ def shared_names(clients: Mapping[str, Callable[..., Any]]) -> list[str]:
                 name, owner = one.owners[at]
                 if "setattr" in one.sets or any(_is_kept(owner, kept) for kept in one.sets):
                     shared.add(name)
+            shared.update(_set_from_outside(one, other))
     return sorted(shared)
+
+
+def _set_from_outside(one: "_Reach", other: "_Reach") -> Iterator[str]:
+    """The modules whose global names one sets as attributes, and another uses as its own."""
+    for name, owner in one.owners.values():
+        if isinstance(owner, ModuleType):
+            used = {known for at, known in other.variables if at == id(vars(owner))}
+            if used & one.sets or (used and "setattr" in one.sets):
+                yield name
 
 
 class _Reach:
@@ -115,13 +125,18 @@ class _Reach:
                 yield type(thing).__name__, type(thing)
                 yield from ((n, v) for n, v in vars(thing).items() if not _is_inner(n, v))
                 yield from ((base.__name__, base) for base in thing.__mro__[1:])
-        elif not isinstance(thing, ModuleType):
+        elif isinstance(thing, ModuleType):
+            if not installed(thing.__name__, thing):
+                self.owners[id(thing)] = name, thing
+        else:
             yield from self._instance(name, thing)
 
     def _instance(self, name: str, thing: Any) -> Iterator[tuple[str, Any]]:
         kind = type(thing)
         yield from _held(name, thing)
         if not _may_change(thing):
+            if getattr(thing, "__dict__", None):
+                self.owners[id(thing)] = name, thing
             return
         self.values[id(thing)] = name
         if not installed(kind.__module__):
@@ -145,8 +160,10 @@ class _Reach:
         yield from _enclosed(function)
         for used in names:
             value = function.__globals__.get(used, sys.modules.get(used))
-            if value is os and "environ" in names:
+            if value is os and names & {"environ", "getenv", "putenv"}:
                 self.values[id(os.environ)] = "os.environ"
+            if value is sys and "modules" in names:
+                yield from ((n, m) for n, m in sys.modules.items() if not installed(n, m))
             if isinstance(value, ModuleType) and not installed(value.__name__, value):
                 self.owners[id(value)] = used, value
                 yield from ((n, vars(value)[n]) for n in names if n in vars(value))

@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import re
+import sys
 import tempfile
 import types
 import typing
@@ -238,6 +239,15 @@ MEMORY = {
     "a metaclass": (lambda: OfMeta.value, lambda value: setattr(Meta, "value", value)),
     "a file": (lambda: FILE.read_text() or None, set_file),
     "a global name, by globals()": (lambda: NUMBER, set_by_name),
+    "a global name, from outside": (
+        lambda: NUMBER,
+        lambda value: setattr(sys.modules[__name__], "NUMBER", value),
+    ),
+    "the environment, by getenv": (lambda: os.getenv("LABSUPPORT_V"), set_environment),
+    "an attribute of a library's object": (
+        lambda: getattr(LOG, "value", None),
+        lambda value: setattr(LOG, "value", value),
+    ),
     "the environment": (lambda: os.environ.get("LABSUPPORT_V"), set_environment),
     "what a method uses": (None, set_cached),
 }
