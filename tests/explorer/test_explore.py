@@ -28,6 +28,7 @@ from labsupport.errors import (
     InvalidSettingError,
     NotDeterministicError,
     NotSteppableError,
+    plain_error,
 )
 from labsupport.explorer.clients import guard
 from labsupport.explorer.names import Names
@@ -263,7 +264,9 @@ class TestSteps:
         assert hashlib.sha1(text.encode()).hexdigest() in str(plain.value)
         with pytest.raises(ImplementationError) as stepped:
             explore({"a": fail}, invariant=lambda r, d: True)
-        assert str(stepped.value.__cause__) == str(plain.value)
+        assert plain_error(stepped.value.__cause__) == plain_error(plain.value)
+        if "REDIS_URL" not in os.environ:  # another server has a text of its own
+            assert str(stepped.value.__cause__) == str(plain.value)
 
     def test_blocking_pop_is_woken_by_a_push(self):
         """A blocked client goes on when it is served; its timeout ends when nobody else can move."""
