@@ -114,22 +114,15 @@ class Visit(Contract):
         state["clock"] = state.get("clock", 0) + seconds * 1000
 
     def visit(self, state: State, session: str, idle_ms: int) -> Generator[Any, Any, Any]:
-        """Whether it counts or prolongs first is free: only a crash can come in between."""
+        """Only a crash may come between the count and the new TTL."""
         key, now = f"session:{session}", state.get("clock", 0)
         if key not in state or int(state[key]["ends"]) <= now:
             state.lives[key] = ANYTHING
             return None
         fields = state[key]
-        counts = {**fields, "visits": str(int(fields.get("visits", 0)) + 1)}
-        lives = min(idle_ms, int(fields["ends"]) - now)
-        if (yield ("count", "prolong")) == "count":
-            fields.update(counts)
-            yield ALONE
-            state.lives[key] = lives
-        else:
-            state.lives[key] = lives
-            yield ALONE
-            fields.update(counts)
+        fields["visits"] = str(int(fields.get("visits", 0)) + 1)
+        yield ALONE
+        state.lives[key] = min(idle_ms, int(fields["ends"]) - now)
         return {name: str(value) for name, value in fields.items()}
 
     def log_out(self, state: State, session: str) -> None:
