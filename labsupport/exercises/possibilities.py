@@ -156,18 +156,23 @@ class Possibilities:
                 return False
         return True
 
-    def _unique(self, ways: Iterator[Possibility]) -> list[Possibility]:
+    def _unique(self, ways: Iterator[tuple[str, Possibility]]) -> list[Possibility]:
         found: dict[str, Possibility] = {}
-        for way in ways:
-            found.setdefault(f"{way.told} {_content(way.state)}", way)
+        for text, way in ways:
+            found.setdefault(text, way)
         return list(found.values())
 
-    def _orders(self, *, serial: bool) -> Iterator[Possibility]:
-        """Every order, or every one without an interruption; what is alike so far goes on once."""
+    def _orders(self, *, serial: bool) -> Iterator[tuple[str, Possibility]]:
+        """Every order, or every one without an interruption; what is alike so far goes on once.
+
+        Returns:
+            a text that is the same for what ends alike, and how it ends.
+        """
         todo: list[tuple[_Rest, tuple[_Move, ...], _Play | None, _Seen]] = []
         for number, start in enumerate(self._starts):
             nothing = Possibility(dict.fromkeys(self._case.programs, ()), start)
-            todo.append((_Rest(number, nothing, frozenset(), {}), (), None, {}))
+            rest = _Rest(number, nothing, dict.fromkeys(nothing.told, ""), frozenset(), {})
+            todo.append((rest, (), None, {}))
         known: set[tuple[int, str]] = set()
         tried = 0
         while todo and tried < self._most:
@@ -183,13 +188,14 @@ class Possibilities:
             if play.options:  # the last move has to choose first
                 who, picks = order[-1]
                 more = [(*order[:-1], (who, (*picks, n))) for n in range(len(play.options))]
-            elif (key := (rest.start, play.key())) in known:
+            elif (key := (rest.start, play.key(text := play.text()))) in known:
                 continue
             else:
                 known.add(key)
-                yield (way := play.possibility())
+                yield text, (way := play.possibility())
                 if play.resting():
-                    rest, order = _Rest(rest.start, way, frozenset(play.gone), play.seen), ()
+                    gone = frozenset(play.gone)
+                    rest, order = _Rest(rest.start, way, dict(play.said), gone, play.seen), ()
                 more = [(*order, move) for move in self._next(play, serial=serial)]
             # the last is next, and goes on from here; the others do so from where all were at rest
             todo += [(rest, one, play if one is more[-1] else None, play.seen) for one in more]
@@ -235,12 +241,14 @@ class _Rest:
     Args:
         start: which of the starts the order began with.
         way: what there is; it is not changed.
+        said: what each client was told, as text.
         gone: who has crashed.
         seen: what they had seen.
     """
 
     start: int
     way: Possibility
+    said: Mapping[str, str]
     gone: frozenset[str]
     seen: _Seen
 
@@ -251,6 +259,7 @@ class _Play:
     Attributes:
         state: what is left so far.
         told: what each client was told so far.
+        said: the same as text.
         inside: who is in the middle of a call; "" for nobody.
         options: what the last move has to choose from, if it has to.
         gone: who has crashed.
@@ -262,6 +271,7 @@ class _Play:
     ) -> None:
         self.state = rest.way.state.copy()
         self.told: dict[str, list[Any]] = {who: list(rest.way.told[who]) for who in case.programs}
+        self.said = dict(rest.said)
         self.inside = ""
         self.options: Sequence[Any] = ()
         self.gone: set[str] = set(rest.gone)
@@ -301,15 +311,19 @@ class _Play:
             return
         ended = len(self.told[who]) > before
         if ended:
+            self.said[who] += f"{self.told[who][-1]!r}\n"
             self.seen.pop(who, None)
         self.inside = "" if ended else who
         self._alone = not ended and options is ALONE
 
-    def key(self) -> str:
-        """A text that is the same for all that goes on alike: a call knows what it has seen."""
+    def text(self) -> str:
+        """A text that is the same for what ends alike, if it ends here."""
+        return f"{_content(self.state)} {self.said}"
+
+    def key(self, text: str) -> str:
+        """The same for all that goes on alike: a call knows what it has seen."""
         seen = sorted(self.seen.items())
-        rest = self.inside, self._alone, sorted(self.gone)
-        return f"{_content(self.state)} {self.told} {seen} {rest}"
+        return f"{text} {seen} {self.inside} {self._alone} {sorted(self.gone)}"
 
     def resting(self) -> bool:
         """True when nobody is in the middle of a call, but for who has crashed there."""
