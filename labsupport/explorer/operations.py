@@ -208,6 +208,7 @@ RANDOM = re.compile(
 """A token that code draws."""
 _NUMBER = re.compile(r"(?<![\w.-])(\d{10,})(?:\.\d+)?(?:-\d+)?(?![\w.-])")
 _YEARS = 10 * 365 * 86_400
+_FROM_2020, _TO_2040 = 1_577_836_800, 2_208_988_800
 # a token that is short, or a fraction; in a loop over members it is taken for another attempt
 _DRAWN = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b|\b\d+\.\d+\b")
 _QUOTES = str.maketrans("", "", '"[]`')
@@ -291,9 +292,12 @@ class Operation:
 
     def same_target(self, other: "Operation") -> bool:
         """True when both send the same commands to the same keys, whatever their other arguments."""
-        return self.kind == other.kind == "redis" and (
-            list(map(_target, self.commands)) == list(map(_target, other.commands))
-        )
+        return self.kind == other.kind == "redis" and self.target == other.target
+
+    @property
+    def target(self) -> tuple[Arguments, ...]:
+        """The commands and their keys; of SQL nothing."""
+        return tuple(map(_target, self.commands)) if self.kind == "redis" else ()
 
     def answered_alike(self, other: "Operation") -> bool:
         """True when both were answered with the same."""
@@ -305,13 +309,15 @@ class Operation:
         An attempt may have another token, or another time; of what is set only if there is nothing, the
         value does not matter.
         """
+        return self.commands == other.commands or (
+            self.retries(other) and all(map(_attempts, self.commands, other.commands))
+        )
+
+    def retries(self, other: "Operation") -> bool:
+        """True when this is `other` once more, or the same command after a reply of nothing."""
         if self.commands == other.commands:
             return True
-        return (
-            other.refused
-            and self.same_target(other)
-            and all(map(_attempts, self.commands, other.commands))
-        )
+        return other.refused and self.same_target(other)
 
 
 class Taken(NamedTuple):
@@ -358,8 +364,12 @@ def without_times(text: str) -> str:
 
 
 def _is_time(number: int) -> bool:
-    """Whether a number is a moment near an exploration's, in s, ms, µs or ns since 1970."""
-    return any(abs(number / unit - START) < _YEARS for unit in (1, 10**3, 10**6, 10**9))
+    """Whether a number is a moment of these years, or near an exploration's, since 1970.
+
+    In s, ms, µs or ns; any other number of as many digits is an id, or an amount.
+    """
+    seconds = (number / unit for unit in (1, 10**3, 10**6, 10**9))
+    return any(abs(one - START) < _YEARS or _FROM_2020 <= one < _TO_2040 for one in seconds)
 
 
 def _attempts(one: Arguments, other: Arguments) -> bool:

@@ -251,7 +251,8 @@ class Report:
         if steps is None:
             return ""
         lanes = [*self.clients]
-        lanes += [name for name in ("redis", "time") if any(s.client == name for s in steps)]
+        others = {s.client for s in steps} - set(lanes)
+        lanes += [name for name in ("redis", "time") if name in others]
         whole = {at for at, step in enumerate(steps) if step.move not in {"step", "timeout"}}
         whole.add(len(steps) - 1)
         cells = [

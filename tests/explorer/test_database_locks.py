@@ -25,6 +25,52 @@ def sqlite(tmp_path):
         engine.dispose()
 
 
+class TestPolling:
+    """A statement of one's own engine says whether it changed anything; a COMMIT frees its locks."""
+
+    def test_as_often_as_it_changes_something(self, sqlite):
+        engine = sqlite()
+
+        def adds(redis, db):
+            for _ in range(10):
+                with engine.begin() as connection:
+                    connection.exec_driver_sql("UPDATE t SET n = n + 1")
+
+        def looks(redis, db):
+            with engine.connect() as connection:
+                return connection.exec_driver_sql("SELECT n FROM t").scalar()
+
+        report = explore(
+            {"a": adds, "b": looks},
+            given=fills(engine, "t"),
+            invariant=lambda redis, db, told: told["b"] != 4,
+        )
+        assert (report.interleavings, report.violations) == (21, 2)
+
+    def test_by_a_statement_that_finds_nothing(self, sqlite):
+        engine = sqlite()
+        take = "UPDATE t SET n = 2 WHERE id = (SELECT id FROM t WHERE n = 1 LIMIT 1) RETURNING id"
+
+        def works(redis, db):
+            with engine.connect() as connection:
+                while True:
+                    found = connection.exec_driver_sql(take).fetchall()
+                    connection.commit()
+                    if found:
+                        return redis.rpush("did", found[0][0])
+
+        def adds(redis, db):
+            with engine.begin() as connection:
+                connection.exec_driver_sql("INSERT INTO t VALUES (2, 1)")
+
+        report = explore(
+            {"a": works, "b": adds},
+            given=fills(engine, "t"),
+            invariant=lambda redis, db: redis.lrange("did", 0, -1) == ["2"],
+        )
+        assert (report.violations, report.exhausted) == (0, True)
+
+
 @pytest.fixture
 def stock(postgresql):
     """An engine on PostgreSQL, with a table of one row."""

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from labsupport import explore
-from labsupport.errors import InvalidSettingError
+from labsupport.errors import InvalidSettingError, LabError
 
 USER = "SELECT username FROM users WHERE id = 1"
 RENAME = "UPDATE users SET username = 'grace' WHERE id = 1"
@@ -23,6 +23,27 @@ redis.register_function('count', function(keys, args) return redis.call('INCR', 
 
 def always(redis, db):
     return True
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("MULTI",), "MULTI was sent by itself"),
+        (("EXEC",), "EXEC was sent by itself"),
+        (("WAIT", 1, 0), "WAIT without a timeout"),
+    ],
+)
+def test_what_would_stay_or_never_end_is_refused(command, told):
+    with pytest.raises(LabError, match=told):
+        explore({"a": lambda redis, db: redis.execute_command(*command)}, invariant=always)
+
+
+def test_a_wait_takes_no_time():
+    """There are no replicas, and there will be none."""
+    begin = time.perf_counter()
+    report = explore({"a": lambda redis, db: redis.wait(1, 60_000)}, invariant=always)
+    assert report.violations == 0
+    assert time.perf_counter() - begin < 50
 
 
 def moves_of(report):

@@ -552,6 +552,56 @@ class TestWhatIsNoRetry:
         )
         assert (report.interleavings, report.violations, report.exhausted) == (11, 4, True)
 
+    def test_any_of_ten_attempts_may_be_the_one(self):
+        def polls(redis, db):
+            return next((n for n in range(10) if redis.get("ready")), None)
+
+        report = explore(
+            {"a": polls, "b": lambda redis, db: redis.set("ready", 1)},
+            invariant=lambda redis, db, told: told["a"] != 5,
+        )
+        assert (report.interleavings, report.violations) == (11, 1)
+
+    def test_who_counts_its_attempts_ends_the_search(self):
+        """After many in vain, another argument is another attempt."""
+        ready = "return redis.call('GET', KEYS[1])"
+
+        def polls(redis, db):
+            count = 0
+            while not redis.eval(ready, 1, "ready", count):
+                count += 1
+                time.sleep(0.5)
+
+        report = explore(
+            {"a": polls, "b": lambda redis, db: redis.set("ready", 1)}, invariant=always
+        )
+        assert (report.violations, report.exhausted) == (0, True)
+
+    def test_who_polls_under_a_lock_is_no_deadlock(self):
+        """It stands with the lock in hand; a step farther, another gets it."""
+
+        def takes(redis):
+            while not redis.set("lock", 1, nx=True):
+                time.sleep(0.1)
+
+        def works(redis, db):
+            found = None
+            while not found:
+                takes(redis)
+                found = redis.lpop("jobs")
+                redis.delete("lock")
+            redis.set("did", found)
+
+        def puts(redis, db):
+            takes(redis)
+            redis.rpush("jobs", 1)
+            redis.delete("lock")
+
+        report = explore(
+            {"w": works, "p": puts}, invariant=lambda redis, db: redis.get("did") == "1"
+        )
+        assert (report.violations, report.exhausted) == (0, True)
+
     @pytest.mark.parametrize("token", [secrets.token_hex, lambda: time.time(), uuid.uuid4])
     def test_another_token_is_another_attempt(self, token):
         """One that is drawn anew for each attempt of a script ends the search as the same does."""

@@ -1,5 +1,6 @@
 """What a report says, and how it is asked: checks, kinds of findings, schedules, replays."""
 
+import asyncio
 import json
 import time
 import uuid
@@ -168,6 +169,29 @@ class TestWhatIsShown:
             "SET text one\\ntwo",
             "SET token ‹token 1›",
         ]
+
+    def test_an_id_is_no_time(self):
+        def client(redis, db):
+            redis.set("user:1234567890", "9876543210")
+            redis.set("at", time.time())
+
+        assert self.labels(client) == ["SET user:1234567890 9876543210", "SET at ‹time›"]
+
+    def test_the_errors_of_a_group(self):
+        """An ExceptionGroup names them, and the line of the first."""
+
+        async def client(redis, db):
+            async def fails():
+                await redis.ping()
+                raise LookupError("none left")
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+
+        with pytest.raises(ImplementationError) as found:
+            explore({"a": client}, invariant=always)
+        assert "LookupError: none left at line" in found.value.problem
+        assert 'raise LookupError("none left")' in found.value.problem
 
     def test_the_deciding_clause_is_whole(self):
         """However long a statement is, the step that decides is shown to its end."""

@@ -1,6 +1,7 @@
 """Time and chance in an exploration are the explorer's, however the code came by them."""
 
 import collections
+import contextvars
 import dataclasses
 import datetime
 import functools
@@ -628,6 +629,43 @@ class TestKept:
             {"a": lambda r, d: r.set("is", int(isinstance(datetime.date.today(), kinds)))},
             invariant=lambda r, d: r.get("is") == "1",
         ).exhausted
+
+    @pytest.mark.parametrize(
+        ("kept", "read"),
+        [
+            (collections.deque([time.time]), lambda kept: kept[0]()),
+            (collections.UserDict(now=time.time), lambda kept: kept["now"]()),
+            (collections.ChainMap({"now": time.time}), lambda kept: kept["now"]()),
+            (types.MappingProxyType({"now": time.time}), lambda kept: kept["now"]()),
+        ],
+        ids=["deque", "UserDict", "ChainMap", "mappingproxy"],
+    )
+    def test_a_clock_in_a_container(self, kept, read):
+        def client(redis, db):
+            redis.set("now", read(kept))
+
+        report = explore({"a": client}, invariant=lambda r, d: float(r.get("now")) == START)
+        assert report.violations == 0
+        assert read(kept) < START
+
+    def test_a_clock_that_cannot_be_replaced_is_refused(self):
+        @functools.cache
+        def clock():
+            return time.time
+
+        variable = contextvars.ContextVar("variable", default=time.time)
+        ticks = iter(time.time, None)
+        clock()
+        ways = {
+            "lru_cache": lambda: clock()(),
+            "ContextVar": lambda: variable.get()(),
+            "callable_iterator": lambda: next(ticks),
+        }
+        for kind, read in ways.items():
+            with pytest.raises(NotSteppableError, match=f"'time' in a {kind}"):
+                explore(
+                    {"a": lambda r, d, read=read: r.set("now", read())}, invariant=lambda r, d: True
+                )
 
     def test_a_generator_that_the_code_keeps(self):
         """It draws the same in each run, and a date can be pickled."""

@@ -1,12 +1,15 @@
 """Noticing a client that goes round a loop in vain, so that a retry is not tried for ever."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from types import CodeType
 
 from labsupport.explorer.operations import Operation
 
 __all__ = ["Loops"]
+
+_MANY = 16  # commands to the same key in vain, after which another argument is another attempt
 
 
 class Loops:
@@ -30,6 +33,7 @@ class Loops:
         self._outermost = outermost
         self._taken: list[Operation] = []
         self._words: set[str] = set()
+        self._vain: Counter[str] = Counter()  # how often what was asked for in vain
 
     def spins(self, coming: Operation, last: Operation | None, alone: int) -> bool:
         """True when the client went twice round a loop in vain, and begins again.
@@ -43,9 +47,13 @@ class Loops:
         if last is not None and not (taken and taken[-1] is last):
             taken.append(last)
             self._words.add(last.word)
+            self._vain[repr(last.target)] += last.refused
         if coming.word not in self._words:  # most steps are no repetition: a quick way out
             return False
-        length = next((i for i, step in enumerate(reversed(taken), 1) if coming.repeats(step)), 0)
+        repeats = (
+            Operation.repeats if self._vain[repr(coming.target)] < _MANY else Operation.retries
+        )
+        length = next((i for i, step in enumerate(reversed(taken), 1) if repeats(coming, step)), 0)
         if not length:
             return False
         coming.site = self._site()
@@ -54,7 +62,7 @@ class Loops:
             alone >= length
             and latest[0].site == coming.site
             and len(before) == length
-            and all(map(Operation.repeats, latest, before))
+            and all(map(repeats, latest, before))
         )
         return (
             repeated
