@@ -74,8 +74,6 @@ class FlushPage(_Views):
     starts = st.dictionaries(
         st.sampled_from(["views:1", "views:2"]), st.sampled_from([1, 3, 41])
     ).map(State)
-    # there is a counter, and it has gathered nothing
-    rare = (Case(State({"views:1": 0}), after=(("ada", Call("flush_page", (1,))),)),)
 
     def ask(self, functions: Functions, redis: Any, db: Any, who: str, call: Call) -> Any:
         watched = _Watched(db)

@@ -24,15 +24,6 @@ return redis.call('HGETALL', KEYS[2])
 # 03.1
 
 
-@wrong("03.1", situation="One call after the other", because="did not leave the database alone")
-def takes_a_zero_for_views(redis, db, page):
-    gathered = redis.getdel(f"views:{page}")
-    if not gathered:
-        return 0
-    db.execute(ADD, views=int(gathered), page=page)
-    return int(gathered)
-
-
 @wrong("03.1", situation="Several clients at once", because="views:1 is not there; '1' is due.")
 def sets_it_to_zero(redis, db, page):
     views = int(redis.get(f"views:{page}") or 0)
