@@ -44,7 +44,7 @@ _JUST_AFTER_US = 10
 _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 12  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
-_MOST_STIRRED = 12
+_MOST_STIRRED = 12  # so often one lets others try anew: a circle that nothing comes of has an end
 _LONG_SECONDS = 0.5  # a shorter sleep, of which there may be many, hardly outlasts a time to live
 _DAY_US = 86_400_000_000
 _OUTSIDER_SECONDS = 5.0
@@ -116,9 +116,7 @@ class Adversary:
         self._endless: set[int] = set()  # sites that are known to repeat for ever
         self._lasting: set[int] = set()  # the same, while others stand still
         self._gave_up: Counter[tuple[str, Any]] = Counter()  # who, at which site, in this run
-        self._stirred: Counter[str] = (
-            Counter()
-        )  # how often who has let others try anew, in this run
+        self._stirred: Counter[str] = Counter()  # who has let others try anew, in this run
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         self._names = Names()
         self._keys: dict[str, list[str]] = {}  # what may expire, by the name in this run

@@ -35,7 +35,7 @@ from labsupport.verdict import Claim, Status, Verdict
 __all__ = ["explore"]
 
 _MOST_UNASKED = 2_000  # orders in which time passes, though nobody asked for it
-_MOST_MOVES_UNASKED = 12_000
+_MOST_MOVES_UNASKED = 12_000  # in all of them
 _OTHER_CLOCK = (
     "The database's clock (now(), CURRENT_TIMESTAMP) is the machine's, where no time passes: hand a "
     "statement the time that Python says."

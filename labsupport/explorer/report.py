@@ -281,12 +281,13 @@ def _nothing_to_replay() -> InvalidSettingError:
 
 
 def _folded(steps: Sequence[Step]) -> list[Step]:
-    """The steps, with one for all attempts in vain that are followed by the same time."""
+    """The steps, with one for all attempts that are alike and followed by the same time."""
     shown: list[Step] = []
     at = 0
     while at < len(steps):
         pair, times = steps[at : at + 2], 1
-        while pair[-1].move == "pass" and steps[at + 2 * times :][:2] == pair:
+        attempt = [step.move for step in pair] == ["step", "pass"]
+        while attempt and steps[at + 2 * times :][:2] == pair:
             times += 1
         if times < _MANY:
             shown.append(steps[at])

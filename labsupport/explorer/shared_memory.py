@@ -22,11 +22,10 @@ from types import (
 )
 from typing import Any
 
-from labsupport.explorer.clients.namespaces import installed, names_of
+from labsupport.explorer.clients.namespaces import CACHED, installed, names_of
 
 __all__ = ["shared_names"]
 
-_CACHED = type(functools.cache(lambda: None))
 _FIXED = (int, float, complex, str, bytes, bool, type(None), range, slice, enum.Enum)
 # Libraries whose objects are made once and used by all; what they hold is in the stores.
 _FIXED_MODULES = re.compile(
@@ -184,13 +183,13 @@ class _Reach:
             self.bound[at, name] = name
 
 
-_OPEN = (FunctionType, staticmethod, classmethod, property, _CACHED)
+_OPEN = (FunctionType, staticmethod, classmethod, property, CACHED)
 _CODE = (FunctionType, MethodType, functools.partial, type)
 
 
 def _held(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
     """What is in a thing that may not change, or that hides it."""
-    if isinstance(thing, _CACHED):
+    if isinstance(thing, CACHED):
         yield name, thing.__wrapped__
     elif isinstance(thing, enum.Enum):
         yield thing.name, thing.value

@@ -322,10 +322,9 @@ class System:
 
     def note_idle_times(self, operation: Operation) -> None:
         """Remember for how long a step waits for another's entry to be idle."""
-        for args in (
-            operation.commands if self._wiring.streams and operation.kind == "redis" else ()
-        ):
-            self.clock.idle_ms.update(idle_times(args, self._wiring))
+        if self._wiring.streams and operation.kind == "redis":
+            for args in operation.commands:
+                self.clock.idle_ms.update(idle_times(args, self._wiring))
 
     def ends_us(self) -> list[int]:
         """When keys end, and when entries that are pending may be claimed."""

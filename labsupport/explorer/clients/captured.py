@@ -15,14 +15,13 @@ from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType,
 from typing import Any
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.namespaces import installed, names_of
+from labsupport.explorer.clients.namespaces import CACHED, installed, names_of
 
 __all__ = ["Captured", "OwnLocals", "stand_in_for"]
 
 _PRESENT = frozenset({"now", "today", "utcnow"})
 _REGISTRY = "ThreadLocalRegistry"  # of a scoped_session of SQLAlchemy's
-_CACHED = type(functools.cache(lambda: None))
-_HIDING = (ContextVar, _CACHED, type(iter(int, 1)), map, filter, zip)
+_HIDING = (ContextVar, CACHED, type(iter(int, 1)), map, filter, zip)
 _MOST_VALUES = 1_000  # of a container; longer ones hold data, and are looked at, but not into
 
 
@@ -290,7 +289,7 @@ def _hidden(thing: Any) -> Iterator[Any]:
         return
     for kept in gc.get_referents(thing):
         yield kept
-        if isinstance(thing, _CACHED) and isinstance(kept, dict):
+        if isinstance(thing, CACHED) and isinstance(kept, dict):
             for result in kept.values():  # or the link of a list that has it
                 yield from (result, *gc.get_referents(result))
 

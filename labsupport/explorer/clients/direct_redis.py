@@ -42,6 +42,7 @@ _ALLOWED = {
 # an option, and where they begin
 _BEYOND_WITH = {"COPY": ("DB", 3), "XINFO": ("FULL", 2), "XREADGROUP": ("CLAIM", 4)}
 _BLOCK = frozenset({"MULTI", "EXEC", "DISCARD"})
+_REPLICATED = frozenset({"WAIT", "WAITAOF"})  # which end with a number of replicas, and a timeout
 _SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _FUNCTIONS = frozenset({"FCALL", "FCALL_RO"})
 _DRAWN = frozenset({"HRANDFIELD", "SPOP", "SRANDMEMBER", "ZRANDMEMBER"})
@@ -59,7 +60,8 @@ _SPECIAL = (
     | _BEYOND_WITH.keys()
     | _DRAWN
     | {"FLUSHDB", "INFO", "RANDOMKEY", "SCRIPT"}
-    | {"MULTI", "EXEC", "DISCARD", "WAIT", "WAITAOF"}
+    | _BLOCK
+    | _REPLICATED
 )
 
 
@@ -174,7 +176,7 @@ class DirectRedis(redis.Redis):
                 f"{first} was sent by itself; the explorer cannot tell where its block ends.",
                 "Use a pipeline: with redis.pipeline() as pipe: … pipe.execute().",
             )
-        if first.startswith("WAIT") and str(args[-1]) == "0" != str(args[-2]):
+        if first in _REPLICATED and _waits_for_ever(args):
             raise refusal(
                 f"{first} without a timeout never ends: the explorer's server has no replica.",
                 "Give it a timeout in ms, or put it to an experiment with a replica.",
@@ -440,6 +442,11 @@ def digest_of(script: Any) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+def _waits_for_ever(args: tuple[Any, ...]) -> bool:
+    """Whether a WAIT asks for replicas, and has no timeout."""
+    return len(args) > 2 and word(args[-2]) != "0" and word(args[-1]) == "0"
+
+
 def refused(name: str) -> NotSteppableError:
     """What is said of a command that an exploration cannot have, whatever the code makes of it."""
     return refusal(
@@ -506,7 +513,9 @@ def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], An
     if name == "RANDOMKEY":
         script = wiring.scripts.wrapped(wiring.scripts.load(_DRAW_KEY))
         return ("EVALSHA", script, 0, wiring.moment(chance=True)), None
-    if name.startswith("WAIT"):  # what comes in time from the replicas that there are: nothing
+    if (
+        name in _REPLICATED and len(args) > 2
+    ):  # what comes in time from the replicas that there are: nothing
         return (*args[:-2], 0, *args[-1:]), None
     if name == "INFO":
         return args, lambda found: HeldInfo(found) if isinstance(found, dict) else found

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-__all__ = ["Namespaces", "installed", "names_of"]
+__all__ = ["CACHED", "Namespaces", "installed", "names_of"]
+
+CACHED = type(functools.cache(lambda: None))
+"""The type of a function whose results are kept (functools.cache and lru_cache)."""
 
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 _STDLIB = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])
