@@ -29,7 +29,7 @@ from labsupport.explorer.operations import (
 )
 from labsupport.explorer.system import System
 
-__all__ = ["Adversary", "Powers"]
+__all__ = ["MOST_MOMENTS", "Adversary", "Powers"]
 
 MAX_IDLE = 1_000
 """A client that repeats a step so often in vain, with nobody else to move, would do so for ever."""
@@ -37,8 +37,10 @@ MAX_IDLE = 1_000
 MAX_PATIENCE = 300
 """The same, of one that repeats it while others stand still, though they could move."""
 
+MOST_MOMENTS = 12
+"""So many moments at which something changes are passed in one pause."""
+
 _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for ever
-_MOST_MOMENTS = 4  # are passed in one pause
 # No real clock is asked at the very moment: a deadline is over for < and for <=.
 _JUST_AFTER_US = 10
 _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
@@ -99,6 +101,7 @@ class Adversary:
         may_wait: True when that one may have slept to wait for others.
         unmatched: the patterns of `expires` that nothing with a time to live has matched in any run.
         passed_once: True once time has passed while somebody could move.
+        cut_short: True once a pause has ended, though something changes later.
     """
 
     def __init__(self, system: System, actors: Sequence[Actor], powers: Powers) -> None:
@@ -110,7 +113,7 @@ class Adversary:
         self.serial = False
         self.oversleeps, self.may_wait = "", False
         self.unmatched = list(powers.expires)
-        self.passed_once = False
+        self.passed_once, self.cut_short = False, False
         self._system = system
         self._named = {actor.name: actor for actor in actors}
         self._endless: set[int] = set()  # sites that are known to repeat for ever
@@ -231,15 +234,16 @@ class Adversary:
 
     def _may_pass(self) -> bool:
         """Whether time may pass now: up to any moment, as one pause after the other is one pause."""
-        if self._passed < self.powers.passes or (
-            self.powers.passes and 0 < self._paused < _MOST_MOMENTS
-        ):
-            return self._next_moment() is not None
-        return False
+        paused, more = self._paused, self._passed < self.powers.passes
+        if not more and not (self.powers.passes and paused):
+            return False
+        may = self._next_moment() is not None
+        self.cut_short |= may and not more and paused >= MOST_MOMENTS
+        return may and (more or paused < MOST_MOMENTS)
 
     def _pauses(self) -> list[Move]:
         """Time passes up to the next moment, or beyond it, before who stands still looks at a clock."""
-        standing = self._paused + 1 < _MOST_MOMENTS and any(one.standing for one in self.actors)
+        standing = self._paused + 1 < MOST_MOMENTS and any(one.standing for one in self.actors)
         first = self._next_moment() if standing else None
         more = first is not None and self._next_moment(first + _JUST_AFTER_US) is not None
         return [_PASS, _WAIT] if more else [_PASS]

@@ -1,7 +1,8 @@
 """Time in an exploration: it stands still until the adversary moves it, on every machine alike.
 
 All clocks begin at the same moment of the year 2100, far beyond the servers' own clock: a deadline that
-is sent to Redis as a moment is never reached by the machine's time, only by a move.
+is sent to Redis as a moment is never reached by the machine's time, only by a move. It is two seconds
+before the end of the year, so that every window by the clock, a minute or a day, is about to end.
 """
 
 import re
@@ -9,12 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 __all__ = ["START", "Clock"]
 
-START = 4_102_444_800
-"""The first moment of each run, 2100-01-01 00:00 UTC, in seconds since 1970."""
+START = 4_133_980_798
+"""The first moment of each run, 2100-12-31 23:59:58 UTC, in seconds since 1970."""
 
 _MICROSECONDS = 1_000_000
 _seconds = time.time  # whatever stands in its place while clients are explored
@@ -24,7 +26,15 @@ _MOST_LOOKS = (
 _TICK = 0.002
 _YEARS = 10 * 365 * 86_400 * _MICROSECONDS  # what lies farther from now is no moment
 _NUMBER = re.compile(r"(?<![\d.])\d{10,16}(?:\.\d+)?")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:[+-]\d\d:\d\d)?)?")
+_DATE = re.compile(
+    r"(?<!\d)\d{4}([-/]?)\d\d\1\d\d(?:[T ]\d\d(:?)\d\d(?:\2\d\d(?:\.\d{1,6})?)?(?:[+-]\d\d:?\d\d)?)?(?!\d)"
+)
+_MAIL_DATE = re.compile(r"\w{3}, \d\d? \w{3} \d{4} \d\d:\d\d:\d\d(?: GMT| [+-]\d{4})")
+_MINUTES = re.compile(r"(?<![\d.])\d{8}(?![\d.])")
+_COUNTED = re.compile(r"(?<![\d.])(\d{5,13})(?:\.0)?(?![\d.])")
+_LONGEST_WINDOW = 3600  # in seconds: of any length up to here, and of these
+_LONG_WINDOWS = frozenset({7200, 10_800, 14_400, 21_600, 28_800, 43_200, 86_400})
+_ROUND = (5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, *sorted(_LONG_WINDOWS))
 # a day, an hour, a minute and a second: another date, and another time on every clock that shows one
 _DAY = 90_061 * _MICROSECONDS
 
@@ -72,7 +82,7 @@ def _moments(text: str) -> Iterator[tuple[str, float]]:
         for factor in (1, 1e3, 1e6):
             if float(found) / factor % 1:
                 yield found, float(found) / factor
-    for found in _DATE.findall(text):
+    for found in (match[0] for match in _DATE.finditer(text)):
         for moment in _dates(found, found):
             if moment % 1:
                 yield found, moment
@@ -117,6 +127,7 @@ class Clock:
         self._stamps: set[int] = set()
         self._spans: set[int] = set()
         self._learned: frozenset[int] = frozenset()
+        self._before: set[int] = set()
         self.machine = Machine()
 
     @property
@@ -132,6 +143,7 @@ class Clock:
         """Back to the first moment of a run."""
         self.now_us = START * _MICROSECONDS
         self._stamps.clear()
+        self._before.clear()
         self._spans = set(self._learned)
 
     def learn(self) -> None:
@@ -149,10 +161,32 @@ class Clock:
                     self._stamps.add(moment)
                     if moment < self.now_us:
                         self._spans.add(self.now_us - moment)
+            for minutes in map(int, _MINUTES.findall(text)):
+                if 0 < minutes * 60 - self.now_us / _MICROSECONDS < 86_400:
+                    self._stamps.add(minutes * 60 * _MICROSECONDS)
+
+    def note_windows(self, *texts: Any) -> None:
+        """Remember when the windows end in whose names a moment of now stands: `limit:ada:68899679`."""
+        for skew in {0.0, *self.skews.values()}:
+            for text in texts:
+                for end in _window_ends(str(text), self.now_us / _MICROSECONDS + skew):
+                    self._stamps.add(round((end - skew) * _MICROSECONDS))
 
     def span(self, seconds: float) -> None:
         """Remember how long something lasts: a window, an idle time that is waited for."""
         self._spans.add(round(seconds * _MICROSECONDS))
+
+    def watch_ends(self, *, exact: bool) -> None:
+        """Remember that somebody asks how long a key has left: shortly before its end is a moment, too.
+
+        Args:
+            exact: in milliseconds; otherwise in seconds.
+        """
+        self._before.add(1000 if exact else _MICROSECONDS)
+
+    def before(self, ends: Iterable[int]) -> list[int]:
+        """The moments at which who asks how long a key has left is told the least that it may be."""
+        return [end - left for end in ends for left in self._before]
 
     def ends_of(self, begun: Iterable[int]) -> list[int]:
         """When entries that were delivered at these moments may be claimed, as far as is known."""
@@ -191,12 +225,39 @@ class Clock:
 
 
 def _dates(value: Any, text: str) -> Iterator[float]:
-    """The dates that a value names, in seconds since 1970; without a zone they are in UTC."""
+    """The dates that a value names, in seconds since 1970; those without a zone are in UTC and local."""
     if isinstance(value, dict | list | tuple):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _dates(one, str(one))
         return
-    for found in _DATE.findall(text):
+    for found in (match[0] for match in _DATE.finditer(text)):
         with suppress(ValueError):
-            date = datetime.fromisoformat(found)
+            date = datetime.fromisoformat(found.replace("/", "-"))
             yield (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+            yield date.timestamp()
+    for found in _MAIL_DATE.findall(text):
+        with suppress(ValueError):
+            yield parsedate_to_datetime(found).timestamp()
+
+
+def _window_ends(text: str, now: float) -> Iterator[int]:
+    """When the windows by the clock end that a name tells: by their number, their first second, or a date.
+
+    Args:
+        text: the name.
+        now: seconds since 1970.
+    """
+    second = int(now)
+    for number in map(int, _COUNTED.findall(text)):
+        lengths = _LONG_WINDOWS | {min(second // number, _LONGEST_WINDOW)} if number else ()
+        yield from ((number + 1) * one for one in lengths if one > 1 and second // one == number)
+        first = number // 1000 if number > 10 * second else number
+        if first <= second:
+            yield from (first + one for one in _ROUND if not first % one and second - first < one)
+    date = datetime.fromtimestamp(second, UTC)
+    if found := re.search(date.strftime(r"%Y\D?%m(?:(\D?%d)(?:(\D?%H)(\D?%M)?)?)?"), text):
+        _, hour, minute = found.groups()
+        length = 60 if minute else 3600 if hour else 86_400
+        yield second - second % length + length
+    elif date.strftime("%H:%M") in text:
+        yield second - second % 60 + 60

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 from labsupport.errors import Interrupted, InvalidSettingError, NotSteppableError
-from labsupport.explorer.adversary import Adversary, Powers
+from labsupport.explorer.adversary import MOST_MOMENTS, Adversary, Powers
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor, CoroutineFoundError
 from labsupport.explorer.clients.captured import OwnLocals
@@ -36,6 +36,8 @@ __all__ = ["explore"]
 
 _MOST_UNASKED = 2_000  # orders in which time passes, though nobody asked for it
 _MOST_MOVES_UNASKED = 12_000  # in all of them
+_MOST_UNASKED_TWICE = 10_000  # where a client asks twice what time it is
+_MOST_MOVES_UNASKED_TWICE = 100_000
 _OTHER_CLOCK = (
     "The database's clock (now(), CURRENT_TIMESTAMP) is the machine's, where no time passes: hand a "
     "statement the time that Python says."
@@ -115,19 +117,15 @@ def explore(
         NotDeterministicError: the same order gave different steps when it was repeated.
     """
     _check(clients, given, invariant, max_runs, stop)
-    if not isinstance(expires, Iterable):
-        raise InvalidSettingError(
-            f"expires is {expires!r}.", 'Give a key, or patterns of keys: "lock:*".'
-        )
     powers = partial(
         Powers,
         crashes=_named(crashes, clients, "crashes"),
-        expires=(expires,) if isinstance(expires, str) else tuple(map(str, expires)),
+        expires=_patterns(expires),
         loses=_named(loses, clients, "loses"),
         losses=_count(losses, "losses"),
-        raises=raises if isinstance(raises, tuple) else (raises,),
+        raises=_errors(raises),
     )
-    _named(list(clocks or {}), clients, "clocks")
+    _check_clocks(clocks or {}, clients)
     shared = shared_names(clients) if prune else []
     notes = []
     if shared:
@@ -175,7 +173,7 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
     actors = search.adversary.clients
     twice = [actor.name for actor in actors if actor.read_twice]
     asked = [actor.name for actor in actors if actor.asked]
-    limits: tuple[int, float] = most, math.inf
+    limits = min(most, _MOST_UNASKED_TWICE), _MOST_MOVES_UNASKED_TWICE
     if twice:
         why = f"{twice[0]} asks twice what time it is"
     elif who := search.adversary.oversleeps:
@@ -188,7 +186,7 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
     else:
         return search, ""
     other = run(1, *limits)
-    if other.checker.violations or (other.adversary.passed_once and (twice or not other.given_up)):
+    if other.checker.violations or (other.adversary.passed_once and not other.given_up):
         return other, f"Time may pass once, as {why}."
     return search, _still(why)
 
@@ -204,6 +202,10 @@ def _limits_of(search: Search) -> list[str]:
     if unmatched and search.interleavings:
         told = " or ".join(map(repr, unmatched))
         notes.append(f"Nothing that matches {told} was there to expire.")
+    if search.adversary.cut_short:
+        notes.append(
+            f"A pause passed {MOST_MOMENTS} moments at which something changes; there were more."
+        )
     anew = [actor.name for actor in search.adversary.clients if actor.looked_anew]
     if anew and not search.given_up:
         search.given_up = (
@@ -401,6 +403,50 @@ def _named(who: Who, clients: Mapping[str, Function], argument: str) -> frozense
             f"The clients are {', '.join(clients)}.",
         )
     return names
+
+
+def _patterns(expires: Any) -> tuple[str, ...]:
+    """The keys that may expire, as text; Redis has them as bytes, too."""
+    if not isinstance(expires, Iterable):
+        raise InvalidSettingError(
+            f"expires is {expires!r}.", 'Give a key, or patterns of keys: "lock:*".'
+        )
+    several = [expires] if isinstance(expires, str | bytes) else expires
+    return tuple(one.decode() if isinstance(one, bytes) else str(one) for one in several)
+
+
+def _errors(raises: Any) -> tuple[type[BaseException], ...]:
+    """What the clients may raise: classes of errors, however they are grouped."""
+    found: list[type[BaseException]] = []
+    for one in raises if isinstance(raises, list | tuple | set | frozenset) else (raises,):
+        if isinstance(one, tuple):
+            found += _errors(one)
+        elif isinstance(one, type) and issubclass(one, BaseException):
+            found.append(one)
+        else:
+            raise InvalidSettingError(
+                f"raises names {one!r}, which is no class of errors.",
+                "Give a class, or a tuple of them: raises=(WatchError, LockError).",
+            )
+    return tuple(found)
+
+
+def _check_clocks(clocks: Any, clients: Mapping[str, Function]) -> None:
+    if not isinstance(clocks, Mapping):
+        raise InvalidSettingError(
+            f"clocks is {clocks!r}.", 'Give seconds by the client\'s name: clocks={"bob": 60}.'
+        )
+    _named(list(clocks), clients, "clocks")
+    for who, ahead in clocks.items():
+        if (
+            isinstance(ahead, bool)
+            or not isinstance(ahead, int | float)
+            or not math.isfinite(ahead)
+        ):
+            raise InvalidSettingError(
+                f"clocks says {ahead!r} of {who!r}.",
+                "Give a number of seconds; behind if negative.",
+            )
 
 
 def _count(number: Any, argument: str) -> int:

@@ -337,6 +337,11 @@ class System:
     def moments_us(self) -> list[int]:
         """What is known to the server of the moments at which something changes."""
         moments = self.deadlines_us()
+        for unit in self._wiring.scripts.asks_ttl:
+            self.clock.watch_ends(exact=bool(unit))
+        moments += self.clock.before(moments)
+        if self._wiring.scripts.asks_time:  # a script may make names of windows
+            self.clock.note_windows(*self.redis.raw("KEYS", "*"))
         if self._wiring.streams:
             self._idle.settle()
             for moment in self._idle.moments_us():

@@ -307,12 +307,12 @@ class TestPassingTime:
         def says_what_is_so(redis, db):
             left = redis.get("left")
             if redis.exists("lock"):
-                return left == "30000" and redis.ttl("lock") == 30
-            return left in {"30000", "-2"}
+                return (left, redis.pttl("lock")) in {("30000", 30_000), ("30000", 1), ("1", 1)}
+            return left in {"30000", "1", "-2"}
 
         report = explore({"a": hold}, invariant=says_what_is_so, passes=True)
-        # it stands still, or passes before one of the three steps
-        assert (report.interleavings, report.violations) == (4, 0)
+        # it stands still, or passes before one of the three steps, to the end or shortly before
+        assert (report.interleavings, report.violations) == (6, 0)
 
     def test_an_entry_is_idle_for_long_enough(self):
         """A claim finds a pending entry exactly when its idle time has passed, in a script too."""

@@ -217,7 +217,7 @@ class TestCommands:
 
         report = explore(
             {"a": client},
-            invariant=lambda r, d, told: told["a"] == (60, (4102444800, 0), True, False),
+            invariant=lambda r, d, told: told["a"] == (60, (4133980798, 0), True, False),
         )
         assert report.violations == 0
 

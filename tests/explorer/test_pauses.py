@@ -2,6 +2,7 @@
 clock may come late, and a pause lasts to any moment at which something may change."""
 
 import asyncio
+import itertools
 import json
 import operator
 import secrets
@@ -14,7 +15,7 @@ from redis.exceptions import LockError
 
 from labsupport import explore
 
-START = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+START = datetime(2100, 12, 31, 23, 59, 58, tzinfo=UTC).timestamp()
 TIMES = (False, True, 3)
 
 
@@ -209,7 +210,7 @@ class TestMoments:
             lambda: int((time.time() + 60) * 1000),
             lambda: f"t{int(time.time() + 60)}",
             lambda: json.dumps({"until": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()}),
-            lambda: (datetime.now() + timedelta(minutes=1)).strftime("%Y-%m-%d %H:%M"),
+            lambda: (datetime.now() + timedelta(seconds=62)).strftime("%Y-%m-%d %H:%M"),
         ],
         ids=["seconds", "milliseconds", "after a letter", "iso in json", "a date"],
     )
@@ -221,8 +222,9 @@ class TestMoments:
             redis.ping()
             return round(time.time() - START)
 
-        found = outcomes({"w": writes, "l": looks}, passes=True)
-        assert {told for _, told in found} >= {0, 60}
+        told = {told for _, told in outcomes({"w": writes, "l": looks}, passes=True)}
+        assert 0 in told
+        assert told & {60, 62}  # a date without seconds is a full minute
 
     def test_in_a_statement_too(self):
         def writes(redis, db):
@@ -240,7 +242,8 @@ class TestMoments:
             return time.strftime("%H:%M")
 
         found = {day for (day,) in outcomes({"a": writes}, passes=True)}
-        assert len(found) == 2
+        # at midnight, or a day, an hour and a minute later
+        assert found == {"23:59", "00:00", "01:00"}
 
     def test_not_where_nobody_asked_for_time_to_pass(self):
         """Who asks twice is not told of another day by default, but of what may change meanwhile."""
@@ -753,3 +756,155 @@ class TestWhatAFreshReaderBroke:
 
         report = explore({"a": waits}, given=given, invariant=always)
         assert (report.violations == 0) == ends
+
+
+COUNTS_BY_TIME = """
+local second = redis.call('TIME')[1]
+local count = redis.call('INCR', KEYS[1] .. ':' .. math.floor(second / ARGV[1]))
+if count == 1 then redis.call('EXPIRE', KEYS[1] .. ':' .. math.floor(second / ARGV[1]), ARGV[2]) end
+return {count, redis.call('TIME')[1]}
+"""
+
+
+def once_in_any(seconds):
+    """The claim of a limiter: nobody is let in twice within so many seconds."""
+
+    def claim(redis, db, told):
+        moments = sorted(moment for count, moment in told.values() if count == 1)
+        return all(b - a >= seconds for a, b in itertools.pairwise(moments))
+
+    return claim
+
+
+class TestWindowsByTheClock:
+    """A window that a key is named after may end at any time, also just after somebody was counted."""
+
+    @pytest.mark.parametrize(
+        "window",
+        [
+            lambda: int(time.time()) // 60,
+            lambda: time.time() // 60,
+            lambda: int(time.time() / 30),
+            lambda: int(time.time() // 60) * 60,
+            lambda: time.time_ns() // 1_000_000 // 60_000,
+            lambda: int(time.time()) // 3600,
+            lambda: int(time.time()) // 86_400,
+            lambda: f"{datetime.now(UTC):%Y%m%d%H%M}",
+            lambda: datetime.now(UTC).isoformat(timespec="minutes"),
+            lambda: time.strftime("%Y-%m-%d-%H", time.gmtime()),
+            lambda: time.strftime("%H:%M", time.gmtime()),
+            lambda: f"{date.today():%Y-%m}",
+        ],
+    )
+    def test_two_are_let_in_two_seconds_apart(self, window):
+        def comes(redis, db):
+            with redis.pipeline() as pipe:
+                pipe.incr(f"limit:ada:{window()}").time()
+                count, (second, _) = pipe.execute()
+            return count, second
+
+        found = outcomes({"a": comes, "b": comes}, passes=True)
+        let_in = {b[1] - a[1] for a, b in found if a[0] == b[0] == 1}
+        assert 2 in let_in
+
+    @pytest.mark.parametrize("ttl", [60, 120])
+    def test_a_script_that_asks_the_server(self, ttl):
+        def comes(redis, db):
+            return [int(one) for one in redis.eval(COUNTS_BY_TIME, 1, "limit:ada", 60, ttl)]
+
+        report = explore({"a": comes, "b": comes}, invariant=once_in_any(10), passes=True)
+        assert report.verdict.status == "broken", report
+
+    def test_a_window_that_begins_with_who_comes_first_does_not_end_before(self):
+        def comes(redis, db):
+            with redis.pipeline() as pipe:
+                pipe.incr("limit:ada").expire("limit:ada", 60, nx=True).time()
+                count, _, (second, _) = pipe.execute()
+            return count, second
+
+        explore({"a": comes, "b": comes}, invariant=once_in_any(60), passes=True).check()
+
+
+class TestPatienceThatOutlastsALock:
+    """Who polls until a deadline of its own gets a dead client's lock, if that ends before."""
+
+    @pytest.mark.parametrize(
+        ("ttl", "patience", "step"),
+        [(3, 5, 0.1), (3, 30, 0.1), (3, 6, 0.5), (1, 5, 0.01), (10, 12, 0.1), (10, 30, 0.25)],
+    )
+    @pytest.mark.parametrize("awaits", [False, True])
+    def test_it_is_had_in_time(self, ttl, patience, step, awaits):
+        def waits(redis, db):
+            end = time.monotonic() + patience
+            while time.monotonic() < end:
+                if redis.set("lock", "me", nx=True, ex=ttl):
+                    return True
+                time.sleep(step)
+            return False
+
+        async def waits_in_a_loop(redis, db):
+            end = time.monotonic() + patience
+            while time.monotonic() < end:
+                if await redis.set("lock", "me", nx=True, ex=ttl):
+                    return True
+                await asyncio.sleep(step)
+            return False
+
+        waiter = waits_in_a_loop if awaits else waits
+        assert outcomes({"a": waiter, "b": waiter}) == {(True, True)}
+
+    @pytest.mark.parametrize(
+        ("ttl", "patience", "step"), [(5, 3, 0.1), (30, 10, 0.1), (2, 1, 0.01)]
+    )
+    def test_and_not_one_that_lives_longer(self, ttl, patience, step):
+        def waits(redis, db):
+            end = time.monotonic() + patience
+            while time.monotonic() < end:
+                if redis.set("lock", "me", nx=True, ex=ttl):
+                    return True
+                time.sleep(step)
+            return False
+
+        assert outcomes({"a": waits, "b": waits}) == {(True, False), (False, True)}
+
+
+class TestMomentsThatOnlyTheCodeKnows:
+    def test_a_lease_that_is_renewed_when_little_is_left(self):
+        def renews(redis, db):
+            if 0 <= redis.ttl("lease") < 10:
+                redis.set("lease", "a", ex=30)
+
+        def takes(redis, db):
+            return redis.set("lease", "b", nx=True, ex=30)
+
+        report = explore(
+            {"a": renews, "b": takes},
+            given=lambda redis, db: redis.set("lease", "a", ex=30),
+            invariant=lambda redis, db, told: not (told["b"] and redis.get("lease") == "a"),
+            passes=2,
+        )
+        assert report.verdict.status == "broken", report
+
+    @pytest.mark.parametrize("keys", [3, 6, 11])
+    def test_one_key_ends_after_the_other(self, keys):
+        def comes_late(redis, db):
+            return redis.exists("k:1") or redis.exists(f"k:{keys}")
+
+        def given(redis, db):
+            for number in range(1, keys + 1):
+                redis.set(f"k:{number}", 1, ex=10 * number)
+
+        assert outcomes({"a": comes_late}, given=given, passes=True) == {(0,), (1,)}
+
+    def test_more_moments_than_a_pause_passes_are_told(self):
+        def given(redis, db):
+            for number in range(1, 20):
+                redis.set(f"k:{number}", 1, ex=10 * number)
+
+        report = explore(
+            {"a": lambda redis, db: redis.exists("k:19")},
+            given=given,
+            invariant=always,
+            passes=True,
+        )
+        assert "passed 12 moments" in str(report)

@@ -344,6 +344,11 @@ _packed: dict[tuple[Any, ...], Any] = {}
 def note_times(args: tuple[Any, ...], wiring: Wiring) -> None:
     """Remember the moments, and the spans of time, that a command names: time may pass up to them."""
     wiring.clock.note(*args[1:])
+    name = word(args[0])
+    if name.endswith("TTL"):
+        wiring.clock.watch_ends(exact="PTTL" in name)
+    counted = 3 if name in _SCRIPTS else 2 if name == "HINCRBY" else 1  # a key, or a field
+    wiring.clock.note_windows(*args[counted : counted + 1])
     for ms in idle_times(args, wiring):
         wiring.clock.span(ms / 1000)
 

@@ -271,6 +271,8 @@ BEYOND = re.compile(r"explorer-refuses:([A-Z]+(?: [A-Z]+)?)")
 """What a script is told of a command that reaches beyond the database."""
 _CHANCE = re.compile(r"rand|SPOP", re.IGNORECASE)
 _DIGEST = re.compile(r"\b[0-9a-f]{40}\b")
+_TIME = re.compile(r"['\"]TIME['\"]", re.IGNORECASE)
+_TTL = re.compile(r"['\"]H?(P?)TTL['\"]", re.IGNORECASE)
 _IDLE = re.compile(r"X(?:AUTO)?CLAIM|XPENDING|XREADGROUP", re.IGNORECASE)
 
 
@@ -310,6 +312,8 @@ class Scripts:
         self._loaded: set[str] = set()  # in this run
         self._idle: set[str] = set()
         self._chance: set[str] = set()
+        # whether any of them, or of the libraries, asks for these; "P" stands for milliseconds
+        self.asks_time, self.asks_ttl = False, set[str]()
 
     def __contains__(self, digest: object) -> bool:
         return _text(digest) in self._loaded
@@ -330,6 +334,7 @@ class Scripts:
                 self._idle.add(digest)
             if _CHANCE.search(text):
                 self._chance.add(digest)
+            self._note_times(text)
         self._loaded.add(digest)
         return digest
 
@@ -361,7 +366,12 @@ class Scripts:
 
     def library(self, code: Any) -> str:
         """A library of functions under the explorer's clock."""
+        self._note_times(_text(code))
         return _behind_shebang(_text(code), self._library_line)
+
+    def _note_times(self, text: str) -> None:
+        self.asks_time = self.asks_time or bool(_TIME.search(text))
+        self.asks_ttl.update(found.upper() for found in _TTL.findall(text))
 
 
 _ONE_KEY = re.compile(

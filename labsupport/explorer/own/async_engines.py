@@ -6,12 +6,14 @@ length of an exploration new connections are therefore those of the synchronous 
 dialect; to await a statement is to await the explorer.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable
 from typing import Any, cast
 
 from greenlet import getcurrent
 
+from labsupport.explorer.clients.actor import actor_here
 from labsupport.explorer.operations import Operation
 from labsupport.explorer.own.coroutines import CoroutineActor
 
@@ -81,6 +83,9 @@ class Replaced:
         from sqlalchemy.engine import AdaptedConnection
         from sqlalchemy.exc import DisconnectionError
 
+        if _awaits_here() and actor_here() is not None:
+            # a connection may be opened here, or tried first: its loop's other tasks go on meanwhile
+            _await_here(asyncio.sleep(0))
         driver = type(connection).__module__.rpartition(".")[2]
         if isinstance(connection, AdaptedConnection) and driver in _STOOD_FOR:
             self._kept.append((record, connection))

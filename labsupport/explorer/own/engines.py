@@ -66,8 +66,10 @@ class _Engines:
     def ended(self, connection: Any, word: str) -> None:
         """Let a commit or a rollback be a step, if there is a transaction."""
         actor = actor_here()
+        if actor is None or connection.invalidated:  # what was cancelled has dropped its connection
+            return
         used = connection.connection.dbapi_connection
-        if actor is None or self._is_made_ready(actor, used):
+        if self._is_made_ready(actor, used):
             return
         driver = _driver(actor, connection.dialect)
         if not driver.in_transaction(used):
