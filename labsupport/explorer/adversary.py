@@ -47,6 +47,9 @@ _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 12  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
 _MOST_STIRRED = 12  # so often one lets others try anew: a circle that nothing comes of has an end
+_MOST_CAUGHT_UP = (
+    8  # before the same step: what prolongs a time to live for ever is seen to change nothing
+)
 _LONG_SECONDS = 0.5  # a shorter sleep, of which there may be many, hardly outlasts a time to live
 _DAY_US = 86_400_000_000
 _OUTSIDER_SECONDS = 5.0
@@ -119,6 +122,7 @@ class Adversary:
         self._endless: set[int] = set()  # sites that are known to repeat for ever
         self._lasting: set[int] = set()  # the same, while others stand still
         self._gave_up: Counter[tuple[str, Any]] = Counter()  # who, at which site, in this run
+        self._caught_up: Counter[tuple[str, Any]] = Counter()  # who, before which step, in this run
         self._stirred: Counter[str] = Counter()  # who has let others try anew, in this run
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         self._names = Names()
@@ -157,6 +161,7 @@ class Adversary:
         self._lost = self._passed = self._labelled = 0
         self._gave_up.clear()
         self._stirred.clear()
+        self._caught_up.clear()
         if len(self.actors) > len(self.clients):
             self.actors = list(self.clients)
             self._named = {actor.name: actor for actor in self.clients}
@@ -374,6 +379,21 @@ class Adversary:
         slept = once if ends and self._all_prolonged() else seconds
         return any(end <= slept * 1e6 for end in ends)
 
+    def _catch_up(self, actor: Actor) -> None:
+        """Let time pass for all when the last one has slept: a TTL that it gives begins only then."""
+        client = actor.whole
+        slept = client.slept_us
+        if not slept or client.divided or self._others_than(client.name):
+            return
+        site = actor.pending.site if actor.pending is not None else 0
+        self._caught_up[actor.name, site] += 1
+        if self._caught_up[actor.name, site] > _MOST_CAUGHT_UP:
+            return
+        now = self._system.clock.now_us + slept
+        if all(end > now for end in self._system.deadlines_us()):
+            self._system.advance(now)
+            client.catch_up()
+
     def _changed_by(self, who: str) -> Effects:
         """What a client has changed in this run."""
         changed = NOTHING
@@ -479,6 +499,7 @@ class Adversary:
     def _step(self, actor: Actor, move: Move, operation: Operation | None, note: str = "") -> bool:
         self.trace.append(Taken(actor.move, operation, note))
         actor.whole.looked = False
+        self._catch_up(actor)
         actor.proceed()
         if actor.busy and not self._somebody_holds(actor):
             self._outwait(actor)
@@ -631,6 +652,7 @@ class Adversary:
                 if attempt > haste_after:
                     actor.haste = min(actor.haste * 2, 1 << 40)
                 self._tried = actor.whole.monotonic()
+                self._catch_up(actor)
                 if actor.pending is not None:
                     self._asked_for |= actor.pending.effects(self._system.keys_of)
                 actor.proceed()

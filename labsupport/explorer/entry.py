@@ -384,6 +384,11 @@ def _check(clients: Any, given: Any, invariant: Any, max_runs: Any, stop: Any) -
                 f"{name!r} is {type(function).__name__}, not a function of (redis, db).",
                 "Put `lambda redis, db:` in front of the call.",
             )
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise InvalidSettingError(
+                f"{name!r} is a generator function: none of it runs until somebody asks for its values.",
+                "Loop over it in a function: lambda redis, db: list(function(redis, db)).",
+            )
     if not isinstance(max_runs, int) or max_runs < 1:
         raise InvalidSettingError(f"max_runs is {max_runs!r}.", "Give a whole number above 0.")
     if stop not in {"first", "all"}:

@@ -5,6 +5,7 @@ import asyncio
 import itertools
 import json
 import operator
+import re
 import secrets
 import time
 import uuid
@@ -14,6 +15,7 @@ import pytest
 from redis.exceptions import LockError
 
 from labsupport import explore
+from labsupport.errors import InvalidSettingError
 
 START = datetime(2100, 12, 31, 23, 59, 58, tzinfo=UTC).timestamp()
 TIMES = (False, True, 3)
@@ -908,3 +910,115 @@ class TestMomentsThatOnlyTheCodeKnows:
             passes=True,
         )
         assert "passed 12 moments" in str(report)
+
+
+class TestTheLastOneSleeps:
+    """What the last client has slept has passed for all: a time to live that it gives begins then."""
+
+    def test_a_lock_that_is_extended_in_time_is_held(self):
+        def works(redis, db):
+            lock = redis.lock("lock", timeout=10)
+            lock.acquire()
+            time.sleep(8)
+            lock.extend(10, replace_ttl=True)
+            time.sleep(8)
+            lock.release()
+
+        explore({"a": works, "b": lambda redis, db: redis.get("x")}, invariant=always).check()
+
+    @pytest.mark.parametrize("awaits", [False, True])
+    def test_a_key_lives_from_when_it_was_set(self, awaits):
+        def sleeps(redis, db):
+            time.sleep(8)
+            redis.set("k", 1, ex=10)
+            redis.incr("n")
+            time.sleep(5)
+            early = redis.exists("k")
+            time.sleep(4.9)
+            late = redis.exists("k")
+            time.sleep(0.2)
+            return early, late, redis.exists("k")
+
+        async def sleeps_in_a_loop(redis, db):
+            await asyncio.sleep(8)
+            await redis.set("k", 1, ex=10)
+            await redis.incr("n")
+            await asyncio.sleep(5)
+            early = await redis.exists("k")
+            await asyncio.sleep(4.9)
+            late = await redis.exists("k")
+            await asyncio.sleep(0.2)
+            return early, late, await redis.exists("k")
+
+        client = sleeps_in_a_loop if awaits else sleeps
+        assert outcomes({"a": client}) == {((1, 1, 0),)}
+
+    def test_what_is_pending_is_idle_for_as_long(self):
+        def given(redis, db):
+            redis.xgroup_create("jobs", "g", mkstream=True)
+            redis.xadd("jobs", {"n": 1})
+            redis.xreadgroup("g", "dead", {"jobs": ">"})
+
+        def claims(redis, db):
+            for attempt in range(1, 6):
+                time.sleep(2)
+                if redis.xautoclaim("jobs", "g", "me", 6000)[1]:
+                    return attempt
+            return None
+
+        ((found,),) = outcomes({"a": claims}, given=given)
+        assert found in {3, 4}  # idle for 6 s, or for more
+
+
+def yields(redis, db):
+    yield redis.incr("n")
+
+
+async def yields_later(redis, db):
+    yield await redis.incr("n")
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ({"raises": "ValueError"}, "which is no class of errors"),
+            ({"raises": ValueError("x")}, "which is no class of errors"),
+            ({"raises": (ValueError, 5)}, "raises names 5"),
+            ({"clocks": 5}, "clocks is 5"),
+            ({"clocks": {"a": "5"}}, "clocks says '5' of 'a'"),
+            ({"clocks": {"a": timedelta(seconds=5)}}, "of 'a'"),
+            ({"clocks": {"a": float("nan")}}, "clocks says nan"),
+        ],
+    )
+    def test_what_makes_no_sense_is_told(self, options, told):
+        with pytest.raises(InvalidSettingError, match=re.escape(told)):
+            explore({"a": patient}, invariant=always, **options)
+
+    @pytest.mark.parametrize("client", [yields, yields_later])
+    def test_a_generator_function_is_no_client(self, client):
+        with pytest.raises(InvalidSettingError, match="generator function"):
+            explore({"a": client}, invariant=always)
+
+    @pytest.mark.parametrize("errors", [[ValueError], {ValueError}, ((ValueError,), KeyError)])
+    def test_errors_may_be_grouped(self, errors):
+        def fails(redis, db):
+            redis.ping()
+            if redis.incr("n") == 2:
+                raise ValueError
+
+        clients = {"a": fails, "b": fails}
+        explore(clients, invariant=always, raises=errors).check()
+
+    @pytest.mark.parametrize("keys", [b"lock", [b"lock"]])
+    def test_keys_may_be_bytes(self, keys):
+        def takes(redis, db):
+            redis.set("lock", 1, nx=True, ex=5)
+            return redis.get("lock")
+
+        report = explore(
+            {"a": takes},
+            invariant=lambda redis, db, told: told["a"] == "1",
+            expires=keys,
+        )
+        assert report.verdict.status == "broken", report

@@ -428,6 +428,20 @@ class Actor:
         with self.trusting():
             return self.clock.outlasts(self.name, self._slept + seconds * self.haste, once)
 
+    @property
+    def divided(self) -> bool:
+        """Whether it has several tasks that are not done: one may be before the others have slept."""
+        return False
+
+    @property
+    def slept_us(self) -> int:
+        """For how long it has slept while time stood still for the others, in microseconds."""
+        return round(self._slept * 1e6)
+
+    def catch_up(self) -> None:
+        """So much time has passed for the others, too."""
+        self._slept -= self.slept_us / 1e6
+
     def wakes_in(self, seconds: float) -> None:
         """It sleeps until so much time has passed for all; what it has slept alone has passed, too."""
         self.wake_us = self.clock.now_us + max(round((self._slept + seconds) * 1e6), 1)

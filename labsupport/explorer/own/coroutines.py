@@ -69,6 +69,10 @@ class CoroutineActor(Actor):
         """True while synchronous code keeps the loop from going on."""
         return self._stops
 
+    @property
+    def divided(self) -> bool:
+        return self.loop is not None and sum(not task.done() for task in self.loop.tasks) > 1
+
     def strand(self) -> "Strand":
         """The strand of the task that is running."""
         task = asyncio.current_task()

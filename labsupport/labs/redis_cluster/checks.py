@@ -1,8 +1,9 @@
 """How answers to exercises 14.2 and 14.3 are put to the test: a slot that moves, a replica that lags."""
 
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.connection import UnixDomainSocketConnection
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import MaxConnectionsError, RedisError
 from redis.retry import Retry
 
 from labsupport.errors import ImplementationError, WorkerError
@@ -28,6 +29,7 @@ __all__ = ["check_fetch", "check_promise"]
 
 _MOST_SECONDS = 5.0  # ten times what is granted: a machine may be busy
 _TRIES = 20
+_MOST_TRIES = 300  # until WAIT says once that both replicas have an order
 _MISSING, _EMPTY = "basket:{cairo}", "note:{cairo}"
 _MOST_REQUESTS = 20
 _DUE = frozenset({"GET", "ASKING", "HELLO", "CLIENT"})  # the last two: a client that connects
@@ -180,8 +182,11 @@ def check_promise(answer: Answer) -> Outcome:
                 _be_told, answer, primary.url, alone.url, gated=True, name="promise"
             )
             try:
-                worker.until("lag", seconds=_TRIES * _MOST_SECONDS)
-                proxy.pause()
+                worker.until("two", seconds=_TRIES * _MOST_SECONDS)
+                other.resume()
+                worker.until("lag", seconds=2 * _TRIES * _MOST_SECONDS)
+                for link in (proxy, other):
+                    link.pause()
                 with primary.client() as admin:
                     admin.slowlog_reset()
                 told = worker.finish(seconds=_MOST_SECONDS)
@@ -200,6 +205,7 @@ def check_promise(answer: Answer) -> Outcome:
     return Outcome(not wrong, wrong or "it promised only what a replica had.", wrong or told)
 
 
+_REFUSALS = 6  # so many connections are in the pool
 _WAITS_MS = (70, 130)  # 100 ms, by one WAIT or several
 _EARLIER = tuple(f"earlier-{number}" for number in range(1_200))
 
@@ -215,20 +221,98 @@ def _be_told(client: Client, answer: Answer, primary: str, alone: str) -> dict[s
         own.set("note", "no list")
         own.wait(1, int(_MOST_SECONDS * 1000))  # what came before is confirmed: it is no excuse
     refused = None
-    with suppress(RedisError):
-        refused = answer(redis, "note", "order-0")
+    for _ in range(_REFUSALS):
+        try:
+            refused = refused or answer(redis, "note", "order-0")
+        except MaxConnectionsError:
+            raise
+        except RedisError:
+            continue
+    point("two")
+    both = _both_keep_up(answer, primary, len(told))
     point("lag")
-    late = answer(redis, "orders", f"order-{len(told)}")
+    late = answer(redis, "orders", f"order-{len(told) + len(both)}")
     lonely = _shared(alone)
     twice = [answer(lonely, "new orders", "order-0") for _ in range(2)]
     there = lonely.lrange("new orders", 0, -1)
-    return {"well": told, "refused": refused, "late": late, "alone": twice, "list": there}
+    return {
+        "well": told,
+        "refused": refused,
+        "both": both,
+        "late": late,
+        "alone": twice,
+        "list": there,
+    }
+
+
+def _both_keep_up(answer: Answer, primary: str, first: int) -> list[tuple[Any, int]]:
+    """What it tells of orders that two replicas may confirm, and the most that WAIT said each time."""
+    redis, told = _shared(primary), []
+    with connect_client(primary).client() as own:
+        own.incr("note of both")
+        own.wait(2, int(_MOST_SECONDS * 1000))
+    with _busy(primary):
+        for number in range(first, first + _MOST_TRIES):
+            _Hearing.most = 0
+            told.append((answer(redis, "orders", f"order-{number}"), _Hearing.most))
+            heard = [confirmed for _, confirmed in told]
+            if max(heard) > 1 or (number >= first + _TRIES and not any(heard)):
+                break
+    return told
+
+
+# Some milliseconds long; meanwhile what two replicas say arrives, and is read together.
+_BUSY = "local n = 0 for i = 1, 300000 do n = n + i % 7 end return n"
+
+
+@contextmanager
+def _busy(url: str) -> Iterator[None]:
+    """Let the server have something to compute at any time: always two are waiting for it."""
+    done = Event()
+
+    def compute() -> None:
+        with connect_client(url).client() as own:
+            while not done.is_set():
+                own.eval(_BUSY, 0)
+
+    several = [Thread(target=compute) for _ in range(2)]
+    for one in several:
+        one.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for one in several:
+            one.join()
+
+
+class _Hearing(UnixDomainSocketConnection):
+    """A connection of an answer's client, which hears what WAIT says."""
+
+    most: ClassVar[int] = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._sent: list[bytes] = []
+
+    def send_packed_command(self, command: Any, *args: Any, **options: Any) -> None:
+        packed = command if isinstance(command, list) else [command]
+        self._sent += [name.upper() for name in _NAME.findall(b"".join(packed))]
+        super().send_packed_command(command, *args, **options)  # type: ignore[no-untyped-call]
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        name = self._sent.pop(0) if self._sent else b""
+        said = super().read_response(*args, **options)
+        if name == b"WAIT" and isinstance(said, int):
+            _Hearing.most = max(_Hearing.most, said)
+        return said
 
 
 def _shared(url: str) -> Redis:
     """A client that other threads use, too."""
-    usual = connect_client(url).connection_pool
-    pool = SharedPool(connection_class=usual.connection_class, **usual.connection_kwargs)
+    pool = SharedPool(
+        connection_class=_Hearing, **connect_client(url).connection_pool.connection_kwargs
+    )
     return Redis(connection_pool=pool)
 
 
@@ -238,12 +322,16 @@ def _broken_promise(told: dict[str, Any], there: list[str]) -> str:
         return f"A replica that keeps up: the answer was {told['well'][-1]!r}, not True."
     if told["refused"] is True:
         return "A key that holds no list: the answer was True, and the order is nowhere."
+    for one, confirmed in told["both"]:
+        if confirmed and one is not True:
+            return f"Two replicas that keep up: WAIT said {confirmed}, and the answer was {one!r}."
     if told["late"] is not False:
         return f"A replica that lags: the answer was {told['late']!r}, not False."
     for one in told["alone"]:
         if one is not False:
             return f"No replica: the answer was {one!r}, not False."
-    orders = [*_EARLIER, *(f"order-{number}" for number in range(len(told["well"]) + 1))]
+    count = len(told["well"]) + len(told["both"]) + 1
+    orders = [*_EARLIER, *(f"order-{number}" for number in range(count))]
     if there != orders:
         return f"A replica that lags: the list holds {listed(there) or 'nothing'}."
     if len(told["list"]) != 2:

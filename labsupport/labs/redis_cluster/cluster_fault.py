@@ -167,12 +167,17 @@ class ClusterFault(Experiment):
                 Bar("replica", "waiting", partial(_roles, role=REPLICA)),
                 Bar("dead or cut off", "gone", partial(_out, fault=self.fault)),
             ],
-            marks=[Mark("the fault", "alarm", _strikes)],
+            marks=[
+                Mark("the slot comes", "tail", _strikes)
+                if self.fault == "reshard"
+                else Mark("the fault", "alarm", _strikes)
+            ],
         )
-        return lanes, self._bars("struck", [STRUCK]), self._bars("other", [0, 1])
+        mine = "orders in that slot" if self.fault == "reshard" else "the struck node's orders"
+        others = "other orders" if self.fault == "reshard" else "the other two nodes' orders"
+        return lanes, self._bars(mine, [STRUCK]), self._bars(others, [0, 1])
 
-    def _bars(self, which: str, clients: Sequence[int]) -> Bars:
-        noun = "the struck node's orders" if which == "struck" else "the other two nodes' orders"
+    def _bars(self, noun: str, clients: Sequence[int]) -> Bars:
         parts = [
             Part("taken", "good", partial(_orders, clients=clients, kept=True)),
             Part("lost", "alarm", partial(_orders, clients=clients, kept=False)),

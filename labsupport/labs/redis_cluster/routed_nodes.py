@@ -36,8 +36,17 @@ _WRITES: Mapping[Any, tuple[str, ...]] = {
 }
 
 
+_MOST_CONNECTIONS = 6
+
+
 class SharedPool(ConnectionPool):
-    """A pool that other threads use, too: whoever asks gets another connection than the times before."""
+    """A pool that other threads use, too: whoever asks gets another connection than the times before.
+
+    They need theirs: who never gives one back is told so after a few calls, as on any busy machine.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_connections=_MOST_CONNECTIONS, **options)
 
     def get_connection(self, *args: Any, **options: Any) -> Any:
         *later, longest_free = (super(SharedPool, self).get_connection() for _ in range(3))

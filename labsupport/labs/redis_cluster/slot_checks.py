@@ -32,7 +32,7 @@ class Reserve(Contract):
     """14.1: a piece is taken once for each user, while there is one."""
 
     answer = "reserve"
-    visible = ("stock:*",)
+    visible = tuple(f"stock:{{{product}}}" for product in _PRODUCTS)
     remembers = True
     clauses: ClassVar = {
         "told": "False when none is left, or when the user has reserved a piece of this product before.",

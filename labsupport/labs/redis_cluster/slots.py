@@ -53,4 +53,7 @@ def _told(keys: Mapping[str, Sequence[str]]) -> str:
     counts = {
         name: len(Counter(key_slot(key.encode()) for key in group)) for name, group in keys.items()
     }
-    return ", ".join(f"{len(keys[name])} {name} in {slots} slots" for name, slots in counts.items())
+    return ", ".join(
+        f"{len(keys[name])} {name} in {slots} {'slot' if slots == 1 else 'slots'}"
+        for name, slots in counts.items()
+    )

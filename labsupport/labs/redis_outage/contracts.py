@@ -9,6 +9,7 @@ from labsupport.exercises.state import State
 
 __all__ = ["CountOnce", "TakeLock"]
 
+_LONG = "0f8c2a6e-4b1d-4c7a-9e53-7d1f0b2c4a"
 _AGAIN = "Who got no reply calls again, with the same arguments"
 
 
@@ -34,7 +35,14 @@ class CountOnce(Contract):
         st.sampled_from(["visits:home", "visits:d'Arc"]), st.sampled_from([9, 41])
     ).map(State)
 
-    rare = (  # each visit is remembered for a day of its own
+    rare = (  # each visit is remembered for a day of its own, however many come after it
+        Case(
+            State(),
+            after=tuple(
+                ("ada", Call("count_once", ("home", visit)))
+                for visit in ("v1", *(f"w{n}" for n in range(150)), "v1")
+            ),
+        ),
         Case(
             State(),
             after=tuple(
@@ -102,6 +110,11 @@ class TakeLock(Contract):
         return state
 
     starts = st.builds(_start, st.sampled_from([None, "ada", "ada", "cyd", "1", ""]))
+    rare = (  # tokens that differ late
+        Case(
+            _start(f"{_LONG}1"), after=(("ada", Call("take_lock", ("till", f"{_LONG}2", 90_000))),)
+        ),
+    )
 
     def race_calls(self) -> Any:
         ask = Call("take_lock", ("till", ME, 90_000))

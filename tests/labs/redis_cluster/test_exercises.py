@@ -36,6 +36,22 @@ class TestOtherGoodAnswers:
         found = check("14.1", reserve)
         assert found.passed, str(found)
 
+    def test_a_key_beside_the_stock(self):
+        """Who has reserved is remembered under the stock's name."""
+
+        def reserve(redis, product, user):
+            stock = f"stock:{{{product}}}"
+            script = """
+            local left = tonumber(redis.call('GET', KEYS[1]) or '0')
+            if left <= 0 or redis.call('SADD', KEYS[2], ARGV[1]) == 0 then return 0 end
+            redis.call('SET', KEYS[1], left - 1, 'KEEPTTL')
+            return 1
+            """
+            return bool(redis.eval(script, 2, stock, f"{stock}:reserved", user))
+
+        found = check("14.1", reserve)
+        assert found.passed, str(found)
+
     def test_transaction_that_watches(self):
         """WATCH both keys, then MULTI: a cluster does it for keys of one slot."""
 

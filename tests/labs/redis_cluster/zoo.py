@@ -446,3 +446,20 @@ def waits_for_all(redis, key, order):
 def keeps_a_thousand(redis, key, order):
     pipe = redis.pipeline(transaction=False).rpush(key, order).ltrim(key, -1000, -1)
     return pipe.wait(1, 100).execute()[-1] >= 1
+
+
+@wrong("14.3", situation="Two replicas that keep up", because="WAIT said 2")
+def exactly_one(redis, key, order):
+    return push(redis, key, order) == 1
+
+
+@wrong("14.3", situation="A replica that keeps up", because="MaxConnectionsError")
+def keeps_its_connection(redis, key, order):
+    """The pool of the others' connections gets none back."""
+    pipe = redis.client()
+    LEFT.append(pipe)
+    pipe.rpush(key, order)
+    return pipe.wait(1, 100) > 0
+
+
+LEFT = []
