@@ -86,14 +86,14 @@ def overview(passed: Collection[str]) -> str:
         lines.append(
             f"**{begin} [{title}]({title[:2]}_{lab}.ipynb)**, exercise {coming}: {exercises[coming]}."
         )
-    lines += ["", "| Lab | Exercises |", "|:--|:--|"]
+    lines.append("")  # and a list: JupyterLab would put a table into the middle of the page
     for lab, title in titles().items():
         marks = [
             f"{'✓' if number in passed else '○'} {number}"
             for number in exercises
             if number[:2] == title[:2]
         ]
-        lines.append(f"| [{title}]({title[:2]}_{lab}.ipynb) | {' · '.join(marks)} |")
+        lines.append(f"* [{title}]({title[:2]}_{lab}.ipynb): {' · '.join(marks)}")
     return "\n".join([*lines, "", "✓ passed, ○ not yet. `make progress` says the same.", ""])
 
 

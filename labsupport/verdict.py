@@ -8,10 +8,10 @@ from typing import Literal
 Status = Literal["holds", "broken", "not exercised"]
 
 _LOOK: dict[Status, tuple[str, str, str]] = {
-    # sign, text colour, background (both themes of JupyterLab)
-    "holds": ("✓", "#ffffff", "#00654a"),
-    "broken": ("✗", "#ffffff", "#a33b00"),
-    "not exercised": ("?", "#111111", "#d9d9d9"),
+    # sign, text colour, background (both themes of JupyterLab; told apart in greys: dark, middle, light)
+    "holds": ("✓", "#ffffff", "#00402e"),
+    "broken": ("✗", "#111111", "#d55e00"),
+    "not exercised": ("?", "#111111", "#e0e0e0"),
 }
 
 
@@ -56,7 +56,7 @@ class Verdict:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return "".join(map(_row, self.claims))
+        return "".join(row(claim.status, claim.status, claim.text) for claim in self.claims)
 
 
 def status_of(met: bool, *, broken: bool = False) -> Status:
@@ -66,14 +66,15 @@ def status_of(met: bool, *, broken: bool = False) -> Status:
     return "holds" if met else "not exercised"
 
 
-def _row(claim: Claim) -> str:
-    sign, colour, background = _LOOK[claim.status]
+def row(status: Status, word: str, text: str) -> str:
+    """A line of HTML: a badge that looks as the status does, and what is said of it."""
+    sign, colour, background = _LOOK[status]
     badge = (
         f"flex:none;align-self:start;min-width:8.5em;padding:.1em .6em;margin-right:.8em;"
         f"border-radius:.3em;font-weight:600;color:{colour};background:{background}"
     )
     return (
         f'<div style="display:flex;margin:.25em 0;font-size:1.1em">'
-        f'<span style="{badge}">{sign} {claim.status}</span>'
-        f'<span style="padding:.1em 0">{escape(claim.text)}</span></div>'
+        f'<span style="{badge}">{sign} {word}</span>'
+        f'<span style="padding:.1em 0">{escape(text)}</span></div>'
     )

@@ -1,8 +1,11 @@
 """Claims and verdicts."""
 
+import itertools
+
 import pytest
 
-from labsupport.verdict import Claim, Verdict, status_of
+from labsupport.charts.style import luminance
+from labsupport.verdict import _LOOK, Claim, Verdict, status_of
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,16 @@ def test_a_long_claim_goes_on_below_its_own_text():
     html = Verdict([Claim("a claim", "holds")])._repr_html_()
     assert "display:flex" in html
     assert html.endswith(">a claim</span></div>")
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_badges_are_read_and_told_apart_without_colour():
+    """Text has 4.5 : 1 on its badge; any two badges differ in lightness, too, on a grey printer."""
+    for _, text, background in _LOOK.values():
+        assert contrast(text, background) >= 4.5
+    for one, other in itertools.combinations(_LOOK.values(), 2):
+        assert contrast(one[2], other[2]) >= 2.9

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     if arguments:
         Path(arguments[0]).write_text(page, encoding="utf-8")
         return 0
-    head = page.partition("\n\n| Lab")[0]
+    head = page.partition("\n\n* ")[0]
     print(re.sub(r"\[(.*?)\]\(.*?\)|[*#]+ ?", r"\1", head).strip(), end="\n\n")
     passed = Progress().passed
     for title in titles().values():

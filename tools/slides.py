@@ -2,11 +2,14 @@
 
     python tools/slides.py [DIRECTORY]
 
-They show what the notebooks hold; to run a cell inside a slide, present from JupyterLab (`make
-present`). Without a directory they go to .lab/slides. reveal.js lies beside the pages, so that they ask
+They show what the notebooks hold, and what answers a question comes with the next key. To run a cell
+inside a slide, present from JupyterLab (`make present`), where answers are blurred as they are without
+slides. Without a directory they go to .lab/slides. reveal.js lies beside the pages, so that they ask
 nothing of the net; where it is not there yet, it comes from a package.
 """
 
+import copy
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +19,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import SlidesExporter
 
-__all__ = ["fetch_reveal", "main", "slides"]
+__all__ = ["fetch_reveal", "main", "slides", "with_answers_later"]
 
 ROOT = Path(__file__).resolve().parents[1]
 STYLE = ROOT / "jupyter" / "rise.css"
@@ -43,8 +46,29 @@ def slides(notebook: nbformat.NotebookNode, *, title: str) -> str:
         reveal_url_prefix="reveal.js",
     )
     resources = {"metadata": {"name": title}}
-    page, _ = exporter.from_notebook_node(notebook, resources)
+    page, _ = exporter.from_notebook_node(with_answers_later(notebook), resources)
     return page.replace("</head>", f"<style>{STYLE.read_text()}</style></head>", 1)
+
+
+def with_answers_later(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook, with each answer that shares a slide with its question marked as a fragment.
+
+    Below a question, "**Predict", that is what the first code cell puts out, and each cell after it.
+    The template reads the marks.
+    """
+    marked = copy.deepcopy(notebook)
+    asked = answered = False
+    for cell in marked.cells:
+        kind = cell.metadata.get("slideshow", {}).get("slide_type", "-")
+        if kind in ("slide", "subslide"):
+            asked = answered = False
+        if answered:
+            cell.metadata["answers"] = "cell"
+        elif asked and cell.get("outputs"):
+            cell.metadata["answers"] = "outputs"
+            answered = True
+        asked = asked or bool(re.search(r"\*\*predict", cell.source, re.IGNORECASE))
+    return marked
 
 
 def fetch_reveal(directory: Path) -> None:

@@ -3,11 +3,10 @@
 from labsupport.charts.bars import Bars, Part, count_per_span, most_at_once
 from labsupport.charts.chart import Chart, Run, draw_comparison
 from labsupport.charts.lanes import Bar, Lanes, Mark, overlaps
-from labsupport.charts.lines import Line, Lines
+from labsupport.charts.lines import Line, Lines, Quantiles
 from labsupport.charts.live import LiveChart
 from labsupport.charts.picture import LabFigure, Picture, Place, Reel, png, show
 from labsupport.charts.plot import Plot
-from labsupport.charts.quantiles import Quantiles
 from labsupport.charts.schematic import flow, timeline
 from labsupport.charts.still import bar_chart, histograms
 from labsupport.charts.style import ALARM, CLIENTS, INK, MUTED, ROLES, Role, Size, style

@@ -11,7 +11,8 @@ from matplotlib.patches import StepPatch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from labsupport.charts.plot import Plot, name_at_right, name_inches
+from labsupport.charts.key import Entry, area
+from labsupport.charts.plot import Plot, name_at_right, name_inches, wrapped
 from labsupport.charts.style import MUTED, ROLES, Role, Size, number
 from labsupport.history import History, Rows
 
@@ -27,7 +28,7 @@ class Part:
     """A layer of each bar.
 
     Args:
-        name: what it is called in the direct label, e.g. "needless".
+        name: what it is called in the direct label and in the key, e.g. "needless".
         role: one of `ROLES`.
         heights: from a history and the length of a span in nanoseconds to the number in each span.
     """
@@ -64,10 +65,11 @@ class Bars(Plot):
         self._per = per_seconds
         self._top = top
         self._counts = np.zeros((len(parts), 1))
+        names = [part.name for part in parts]
         if noun is None:
-            self.right_inches = name_inches(
-                [part.name for part in parts], values=True, swatches=True
-            )
+            self.right_inches = name_inches(names, values=True, swatches=True)
+        elif len(parts) > 1:
+            self.key_inches = 0.2 + name_inches(names, swatches=True)
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:
         self._axes = axes
@@ -132,6 +134,17 @@ class Bars(Plot):
             fontweight="bold",
             va="bottom",
         )
+
+    def key(self) -> Sequence[Entry]:
+        """The parts that there are, as they lie on each other."""
+        if self._noun is None or len(self._parts) == 1:
+            return ()
+        found = [
+            area(wrapped(part.name), part.role)
+            for part, counts in zip(self._parts, self._counts, strict=True)
+            if counts.any()
+        ]
+        return found[::-1]
 
     def _name_parts(self) -> None:
         high = self._axes.get_ylim()[1]

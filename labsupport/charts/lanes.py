@@ -8,10 +8,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
+from labsupport.charts.key import Entry, area
 from labsupport.charts.plot import Plot, name_inches, wrapped
 from labsupport.charts.style import MUTED, ROLES, Size, legible
 from labsupport.history import History, Rows
@@ -87,12 +87,12 @@ class Lanes(Plot):
         self._spans: list[Spans] = [np.empty((0, 3), "i8") for _ in bars]
         self._points: list[Points] = [np.empty((0, 2), "i8") for _ in marks]
         self.left_inches = max(0.75, name_inches(rows) - 0.1)
-        kinds: list[Bar | Mark] = [*bars, *marks]
-        self._looks = {wrapped(kind.name): legible(ROLES[kind.role].colour) for kind in kinds}
-        self._looks[self._gap] = MUTED
-        self.right_inches = 0.5 + name_inches(list(self._looks))
+        self._now = 0
+        kinds = [*(bar.name for bar in bars), *(mark.name for mark in marks)]
+        names = [wrapped(name) for name in (*kinds, gap) if name]
+        self.key_inches = 0.5 + name_inches(names)
         lines = max((name.count("\n") + 1 for name in self._rows), default=1)
-        key = _KEY_INCHES * sum(name.count("\n") + 1 for name in self._looks if name)
+        key = _KEY_INCHES * sum(name.count("\n") + 1 for name in names)
         inches = max(max(_ROW_INCHES, _LINE_INCHES * lines) * len(rows), key)
         self.inches = float(np.clip(inches, _LEAST_INCHES, _MOST_INCHES))
 
@@ -103,11 +103,12 @@ class Lanes(Plot):
         axes.set_yticks(range(len(self._rows)), self._rows, fontsize=Size.NOTE)
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
-        for row in range(len(self._rows)):
-            axes.axhline(row, color=_EMPTY, linewidth=1, zorder=0)
+        # as long as the run is: what comes after it is no row without a bar
+        rows = range(len(self._rows))
+        self._rules = [axes.plot([], [], color=_EMPTY, linewidth=1, zorder=0)[0] for _ in rows]
         self._boxes = [self._box(axes, bar, place) for place, bar in enumerate(self._bars)]
         self._dots = [self._dot(axes, mark) for mark in self._marks]
-        return [*self._boxes, *self._dots]
+        return [*self._rules, *self._boxes, *self._dots]
 
     def _box(self, axes: Axes, bar: Bar, place: int) -> PathCollection:
         role = ROLES[bar.role]
@@ -122,49 +123,40 @@ class Lanes(Plot):
     def _dot(self, axes: Axes, mark: Mark) -> Line2D:
         role = ROLES[mark.role]
         (dot,) = axes.plot([], [], linestyle="", marker=role.marker, color=role.colour)
-        dot.set(markersize=11, markeredgecolor="white", zorder=4)
+        dot.set(markersize=11, markeredgecolor="white", zorder=4, clip_on=False)
         return dot
 
     def add(self, rows: Rows, history: History) -> None:
         self._spans = [np.asarray(bar.spans(history)).reshape(-1, 3) for bar in self._bars]
         self._points = [np.asarray(mark.points(history)).reshape(-1, 2) for mark in self._marks]
+        self._now = history.elapsed_ns
 
     def show(self) -> bool:
+        end = self._axes.get_xlim()[1]
+        for row, rule in enumerate(self._rules):
+            rule.set_data([0, min(self._now / 1e9, end)], [row, row])
         for box, spans in zip(self._boxes, self._spans, strict=True):
             box.set_paths([_outline(spans)])
         for dot, points in zip(self._dots, self._points, strict=True):
-            dot.set_data(points[:, 1] / 1e9, points[:, 0])
+            seen = points[points[:, 1] <= 1e9 * end]  # a mark at the edge is whole, none is beyond
+            dot.set_data(seen[:, 1] / 1e9, seen[:, 0])
         return False
 
-    def finish(self) -> None:
-        """Name the kinds that there are, at the right."""
-        found: list[Artist] = [
-            Patch(
-                facecolor=role.colour, edgecolor="white", hatch=role.hatch, label=wrapped(bar.name)
-            )
+    def key(self) -> Sequence[Entry]:
+        """The kinds that there are."""
+        found = [
+            area(wrapped(bar.name), bar.role)
             for bar, spans in zip(self._bars, self._spans, strict=True)
-            if len(spans) and (role := ROLES[bar.role])
+            if len(spans)
         ]
         for mark, dot, points in zip(self._marks, self._dots, self._points, strict=True):
             if len(points):
-                dot.set_label(wrapped(mark.name))
-                found.append(dot)
-        if not found:
-            return
-        if self._gap:  # it looks like what is seen there: the row's own line
-            found.append(Line2D([], [], color=_EMPTY, linewidth=2, label=self._gap))
-        key = self._axes.legend(
-            handles=found,
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-            frameon=False,
-            fontsize=Size.LABEL,
-            handlelength=1.2,
-            handletextpad=0.6,
-            borderaxespad=0.4,
-        )
-        for text in key.get_texts():
-            text.set(color=self._looks[text.get_text()], fontweight="bold")
+                colour = legible(ROLES[mark.role].colour)
+                found.append(Entry(wrapped(mark.name), colour, dot))
+        if self._gap and found:  # it looks like what is seen there: the row's own line
+            line = Line2D([], [], color=_EMPTY, linewidth=2)
+            found.append(Entry(self._gap, MUTED, line))
+        return found
 
 
 def overlaps(spans: Spans) -> Spans:

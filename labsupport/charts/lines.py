@@ -1,5 +1,6 @@
-"""How a few numbers went up and down through the run, and the gap between two of them."""
+"""Numbers that went up and down through the run, the gap between two, and how long requests took."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,15 +8,20 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from labsupport.charts.key import Entry, area, draw_beside
 from labsupport.charts.plot import Plot, name_at_right, name_inches
-from labsupport.charts.style import ROLES, number
+from labsupport.charts.style import ROLES, duration, legible, number
 from labsupport.history import History, Rows
 
 _MOST_POINTS = 400
 _ROOM = 1.06
+_LEAST_GAP = 0.002  # of the axes, to be named
+_QUANTILES = (("p99", 99, "tail"), ("p50", 50, "median"))
+_LEAST_MS = 0.001
+_OF_ALL = "all requests:"  # no value of a line's end
 
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -44,8 +50,8 @@ class Lines(Plot):
         label: what is counted, with the unit.
         lines: the first is drawn above the others.
         top: how high the axis is at the least.
-        gap: two names and a role: what is between the two lines is filled, e.g.
-            ("acknowledged", "persisted", "alarm").
+        gap: two names, a role, and a name: what is between the two lines is filled, e.g.
+            ("acknowledged", "persisted", "alarm", "not persisted").
     """
 
     def __init__(
@@ -54,7 +60,7 @@ class Lines(Plot):
         lines: Sequence[Line],
         *,
         top: float = 1.0,
-        gap: tuple[str, str, str] | None = None,
+        gap: tuple[str, str, str, str] | None = None,
     ) -> None:
         super().__init__(label)
         self._lines = lines
@@ -113,6 +119,16 @@ class Lines(Plot):
         ]
         name_at_right(self._axes, names)
 
+    def key(self) -> Sequence[Entry]:
+        """What is between two of the lines, if more than a hair is."""
+        if self._gap is None:
+            return ()
+        seconds, upper, lower = self._edges()
+        between = float((np.abs(upper - lower)[:-1] * np.diff(seconds)).sum())
+        if between <= _LEAST_GAP * self._axes.get_ylim()[1] * max(seconds, default=0.0):
+            return ()
+        return (area(self._gap[3], self._gap[2]),)
+
     def _drawn(self, times: Times, values: Values) -> tuple[NDArray[np.float64], Values]:
         """Some hundred points at most, in seconds, and the last value until now."""
         if len(times) == 0:
@@ -123,17 +139,22 @@ class Lines(Plot):
 
     def _outline(self) -> NDArray[np.float64]:
         """The outline of what is between the two lines as they are drawn."""
-        assert self._gap is not None
-        names = [line.name for line in self._lines]
-        upper, lower = (self._drawn(*self._points[names.index(name)]) for name in self._gap[:2])
-        seconds = np.union1d(upper[0], lower[0])
-        if len(upper[0]) == 0 or len(seconds) < 2:
+        seconds, upper, lower = self._edges()
+        if len(seconds) < 2:
             return np.zeros((1, 2))
         # two corners at each step
         corners = np.repeat(seconds, 2)[1:]
-        high, low = (np.repeat(_at(seconds, *line), 2)[:-1] for line in (upper, lower))
+        high, low = (np.repeat(values, 2)[:-1] for values in (upper, lower))
         there, back = np.column_stack([corners, high]), np.column_stack([corners, low])[::-1]
         return np.concatenate([there, back])
+
+    def _edges(self) -> tuple[Values, Values, Values]:
+        """The moments of the two lines, and the value of each from then on."""
+        assert self._gap is not None
+        names = [line.name for line in self._lines]
+        upper, lower = (self._drawn(*self._points[names.index(name)]) for name in self._gap[:2])
+        seconds = np.union1d(upper[0], lower[0]) if len(upper[0]) else np.empty(0)
+        return seconds, _at(seconds, *upper), _at(seconds, *lower)
 
     def _highest(self) -> float:
         return max((float(np.nanmax(values, initial=0.0)) for _, values in self._points), default=0)
@@ -143,3 +164,115 @@ def _at(moments: NDArray[np.float64], seconds: NDArray[np.float64], values: Valu
     """A stepped line's value at each moment; 0 before its first."""
     place = np.searchsorted(seconds, moments, side="right")
     return np.concatenate([[0.0], np.nan_to_num(values)])[place]
+
+
+class Quantiles(Plot):
+    """p50 and p99 of the durations of the requests that were under way in each span of time.
+
+    A request counts in each span that it touches: while all wait for a slow answer, none begins or
+    ends, and yet this is what the users see.
+
+    Args:
+        label: what is measured, with the unit ms.
+        event: the name of the event whose duration is drawn.
+        per_seconds: the span.
+        bottom_ms: where the logarithmic axis begins.
+        top_ms: where it ends at the least.
+    """
+
+    right_inches = 1.75
+
+    def __init__(
+        self,
+        label: str,
+        event: str,
+        *,
+        per_seconds: float = 0.05,
+        bottom_ms: float = 0.1,
+        top_ms: float = 1000.0,
+    ) -> None:
+        super().__init__(label)
+        self._event = event
+        self._per_ns = int(per_seconds * 1e9)
+        self._limits = (bottom_ms, top_ms)
+        self._spans: defaultdict[int, list[NDArray[np.float64]]] = defaultdict(list)
+        self._quantiles: dict[int, NDArray[np.float64]] = {}
+        self._all: list[NDArray[np.float64]] = []
+
+    def prepare(self, axes: Axes) -> Sequence[Artist]:
+        self._axes = axes
+        axes.set_yscale("log")
+        axes.set_ylim(*self._limits)
+        axes.yaxis.set_major_locator(LogLocator(10, numticks=12))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(which="minor", length=0)
+        self._lines = []
+        for width, (_, _, name) in zip((2, 4.5), _QUANTILES, strict=True):  # both are seen if equal
+            role = ROLES[name]
+            (line,) = axes.plot(
+                [],
+                [],
+                color=role.colour,
+                linestyle=role.dashes,
+                linewidth=width,
+                zorder=3 - width / 9,
+            )
+            self._lines.append(line)
+        return self._lines[::-1]
+
+    def add(self, rows: Rows, history: History) -> None:
+        rows = rows[rows["event"] == history.number(self._event)]
+        if len(rows) == 0:
+            return
+        took = (rows["end_ns"] - rows["start_ns"]) / 1e6
+        self._all.append(took)
+        first = (rows["start_ns"] - history.origin_ns) // self._per_ns
+        last = (rows["end_ns"] - history.origin_ns) // self._per_ns
+        changed: set[int] = set()
+        step = 0
+        while len(took):
+            order = np.argsort(first, kind="stable")
+            spans, begins = np.unique(first[order] + step, return_index=True)
+            for span, part in zip(spans, np.split(took[order], begins[1:]), strict=True):
+                self._spans[int(span)].append(part)
+                changed.add(int(span))
+            step += 1
+            longer = first + step <= last
+            first, last, took = first[longer], last[longer], took[longer]
+        for span in changed:
+            durations = np.concatenate(self._spans[span])
+            self._spans[span] = [durations]
+            self._quantiles[span] = np.percentile(durations, [q for _, q, _ in _QUANTILES])
+
+    def show(self) -> bool:
+        if not self._quantiles:
+            return False
+        spans = np.arange(min(self._quantiles), max(self._quantiles) + 1)
+        nothing = np.full(len(_QUANTILES), np.nan)
+        values = np.stack([self._quantiles.get(int(span), nothing) for span in spans])
+        for line, column in zip(self._lines, values.T, strict=True):
+            line.set_data((spans + 0.5) * self._per_ns / 1e9, column)
+        low, high = self._limits
+        lowest, highest = max(float(np.nanmin(values)), _LEAST_MS), float(np.nanmax(values))
+        if low <= lowest and highest <= high:
+            return False
+        if lowest < low:
+            low = 10 ** np.floor(np.log10(lowest))
+            self._axes.set_ylim(bottom=min(low, self._axes.get_ylim()[0]))
+        if highest > high:
+            high = 10 ** np.ceil(np.log10(highest))
+            self.raise_limit(self._axes, high)
+        self._limits = (low, high)
+        return True
+
+    def finish(self) -> None:
+        """Say beside the axes what the lines are, and the values of all requests together."""
+        if not self._all:
+            return
+        values = np.percentile(np.concatenate(self._all), [q for _, q, _ in _QUANTILES])
+        found = [
+            Entry(f"{name} {duration(value)}", legible(ROLES[role].colour), line)
+            for (name, _, role), value, line in zip(_QUANTILES, values, self._lines, strict=True)
+        ]
+        draw_beside(self._axes, found, title=_OF_ALL)

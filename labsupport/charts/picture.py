@@ -15,15 +15,19 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from labsupport.charts.style import ALARM, CLIENTS, INK, MUTED, style
+from labsupport.charts.style import ALARM, CLIENTS, INK, MUTED, legible, style
 
 DPI = 100
 """Dots per inch as shown on the page; final pictures hold twice as many, for projectors."""
 _SHARPER = 2
 _COLOURS = 32
+_PLAIN = (ALARM, INK, MUTED, *(colour for colour, _ in CLIENTS))
+_WRITTEN = dict.fromkeys((INK, MUTED, *map(legible, _PLAIN)))
 _OF_THE_STYLE = bytes(
-    round(255 * part)
-    for colour in (ALARM, INK, MUTED, *(colour for colour, _ in CLIENTS))
+    round(255 * (part + (1 - part) * white))
+    for colours, whites in ((_PLAIN, (0.0,)), (_WRITTEN, (0.0, 1 / 3, 2 / 3)))
+    for colour in colours
+    for white in whites  # the edges of letters
     for part in to_rgb(colour)
 )
 _BAND_LINES = 16
@@ -50,7 +54,7 @@ def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
 
 
 def _palette(picture: Image.Image) -> Image.Image:
-    """White, the colours of the one style, and those that most of a ninth of the pixels have."""
+    """White, the colours of the one style and its letters, and what most of a ninth of the pixels have."""
     width, height = picture.size
     ninth = picture.resize((width // 3, height // 3), Image.Resampling.NEAREST)
     palette = ninth.quantize(_COLOURS, dither=Image.Dither.NONE)

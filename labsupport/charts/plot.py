@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import ScaledTranslation
 
+from labsupport.charts.key import Entry
 from labsupport.charts.style import INK, Role, Size, legible
 from labsupport.history import History, Rows
 
@@ -33,12 +34,14 @@ class Plot(ABC):
         inches: how high the axes are.
         left_inches: the room for what stands at their left.
         right_inches: the room for the names at their right.
+        key_inches: the room for the key at their right; 0 if it is above them.
     """
 
     growth: float = 1.0
     inches: float = 1.6
     left_inches: float = 0.75
     right_inches: float = 0.35
+    key_inches: float = 0.0
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -71,6 +74,10 @@ class Plot(ABC):
 
     def finish(self) -> None:  # noqa: B027 (a plot may have nothing to add)
         """Write the direct labels of the finished run."""
+
+    def key(self) -> Sequence[Entry]:
+        """What the colours stand for, of all that there is; nothing where direct labels say it."""
+        return ()
 
 
 def name_inches(names: Sequence[str], *, values: bool = False, swatches: bool = False) -> float:

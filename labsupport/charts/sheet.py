@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation, Text
@@ -30,7 +31,8 @@ class Sheet:
         top: above the first row.
         bottom: below the last one.
         between: two rows.
-        shared: whether the axes of a column have the same limits.
+        alike: how many rows, one after the other, have the same limits in each column.
+        across: how many rows, from the top, have one axes for all columns.
 
     Attributes:
         figure: what is laid out.
@@ -48,15 +50,18 @@ class Sheet:
         top: float = 0.75,
         bottom: float = 0.75,
         between: float = 0.5,
-        shared: bool = False,
+        alike: int = 1,
+        across: int = 0,
     ) -> None:
         self.figure = LabFigure(figsize=(width, 1), facecolor="white")
         self._heights = heights
         self._margins = list(margins)
-        self._width, self._top, self._bottom, self._between = width, top, bottom, between
+        self._width, self._bottom = width, bottom
+        self._above = [top, *[between] * (len(heights) - 1)]
         self.grid: list[list[Axes]] = []
         for row in range(len(heights)):
-            above = self.grid[0] if self.grid and shared else [None] * len(margins)
+            wanted: list[Axes | None] = [None] * (1 if row < across else len(margins))
+            above = self.grid[row // alike * alike] if row % alike else wanted
             self.grid.append(
                 [
                     self.figure.add_axes(
@@ -74,6 +79,11 @@ class Sheet:
         """Write another title."""
         self._title.set_text(title)
 
+    def lift(self, row: int, inches: float) -> None:
+        """Give a row more room above it."""
+        self._above[row] += inches
+        self._arrange()
+
     def fit(self) -> LabFigure:
         """The finished figure: the title in as many lines as it needs, all labels inside."""
         renderer: Any = FigureCanvasAgg(self.figure).get_renderer()  # type: ignore[no-untyped-call]
@@ -86,35 +96,44 @@ class Sheet:
 
     def widen(self, renderer: Any) -> None:
         """Give each column the margins that its labels need."""
-        for column, (left, right) in enumerate(self._margins):
-            needs = [_needs(line[column], renderer) for line in self.grid]
-            self._margins[column] = (
-                max(left, *(before / self.figure.dpi + _PAD for before, _ in needs)),
-                max(right, *(after / self.figure.dpi + _PAD for _, after in needs)),
-            )
+        lefts, rights = (list(side) for side in zip(*self._margins, strict=True))
+        for line in self.grid:
+            for first, last, axes in self._places(line):
+                before, after = _needs(axes, renderer)
+                lefts[first] = max(lefts[first], before / self.figure.dpi + _PAD)
+                rights[last] = max(rights[last], after / self.figure.dpi + _PAD)
+        self._margins = list(zip(lefts, rights, strict=True))
         self._arrange()
 
     def _arrange(self) -> None:
         subtitle, title_more = self._subtitle, _LINE * self._more[0]
-        top = self._top + _LINE * sum(self._more)
-        height = top + self._bottom + sum(self._heights)
-        height += self._between * (len(self._heights) - 1)
+        more = _LINE * sum(self._more)
+        height = more + sum(self._above) + sum(self._heights) + self._bottom
         self.figure.set_size_inches(self._width, height)
         self._title.set_position((_MARGIN / self._width, 1 - _TITLE_AT / height))
         if subtitle:
             subtitle.set_position((_MARGIN / self._width, 1 - (_SUBTITLE_AT + title_more) / height))
-        across = (self._width - sum(map(sum, self._margins))) / len(self._margins)
-        low = height - top
-        for line, inches in zip(self.grid, self._heights, strict=True):
-            low -= inches
-            at = 0.0
-            for axes, (left, right) in zip(line, self._margins, strict=True):
-                at += left
+        wide = (self._width - sum(map(sum, self._margins))) / len(self._margins)
+        ends = np.cumsum([left + wide + right for left, right in self._margins])
+        low = height - more
+        for line, inches, above in zip(self.grid, self._heights, self._above, strict=True):
+            low -= above + inches
+            for first, last, axes in self._places(line):
+                start = ends[first] - self._margins[first][1] - wide
+                end = ends[last] - self._margins[last][1]
                 axes.set_position(
-                    (at / self._width, low / height, across / self._width, inches / height)
+                    (
+                        start / self._width,
+                        low / height,
+                        (end - start) / self._width,
+                        inches / height,
+                    )
                 )
-                at += across + right
-            low -= self._between
+
+    def _places(self, line: Sequence[Axes]) -> Iterable[tuple[int, int, Axes]]:
+        """The axes of a row, with the first and the last column of each."""
+        last = len(self._margins) - 1
+        return ((place, place if len(line) > 1 else last, axes) for place, axes in enumerate(line))
 
     def _all(self) -> Iterable[Axes]:
         return (axes for line in self.grid for axes in line)

@@ -1,5 +1,6 @@
 """Figures of a few measured values, or distributions, below each other on one axis."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from labsupport.charts.style import INK, MUTED, ROLES, Size, number, style
 
 _BINS = 70  # of values that are not whole numbers, or too many
 _MOST_WHOLE = 200
+_STUB = 0.006  # of the longest bar: what is more than nothing is seen
 _HIGHEST = 0.84  # of a bar, as a part of its row
 _EDGE: dict[str, Any] = {"edgecolor": "white", "linewidth": 0}
 _BESIDE: dict[str, Any] = {
@@ -30,25 +32,31 @@ def bar_chart(
     """Draw values that belong together, from the top.
 
     Args:
-        bars: name, value and role (see `ROLES`) of each.
+        bars: name, value and role (see `ROLES`) of each; where all names are like "policy: key",
+            those of one policy stand together under its name.
         title: the finding.
         label: what is measured, with the unit.
         alt: what the figure shows, in a full sentence.
     """
-    lines = max((wrapped(name).count("\n") + 1 for name, _, _ in bars), default=1)
+    names = _in_groups([name for name, _, _ in bars])
+    lines = max((wrapped(name).count("\n") + 1 for name, _ in names), default=1)
     row = max(0.5, 0.27 * lines)
+    places = [place for place, (_, heading) in enumerate(names) if not heading]
+    least = _STUB * max((value for _, value, _ in bars), default=0.0)
     with style():
-        sheet = Sheet([row * len(bars)], [(3.3, 0.9)], title=title, top=0.8)
+        sheet = Sheet([row * len(names)], [(3.3, 0.9)], title=title, top=0.8)
         ((axes,),) = sheet.grid
-        for place, (_, value, role) in enumerate(bars):
-            look = ROLES[role]
-            axes.barh(place, value, height=0.7, color=look.colour, hatch=look.hatch, **_EDGE)
+        for place, (_, value, role) in zip(places, bars, strict=True):
+            look, long = ROLES[role], max(value, least) if value else 0.0
+            axes.barh(place, long, height=0.7, color=look.colour, hatch=look.hatch, **_EDGE)
             axes.annotate(
-                number(value, digits=2), (value, place), (6, 0), **_BESIDE, fontweight="bold"
+                number(value, digits=2), (long, place), (6, 0), **_BESIDE, fontweight="bold"
             )
-        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.set_ylim(len(names) - 0.4, -0.6)
         axes.axvline(0, color=MUTED, linewidth=1)
-        _dress(axes, range(len(bars)), [name for name, _, _ in bars], label)
+        _dress(axes, range(len(names)), [name for name, _ in names], label)
+        for tick, (_, heading) in zip(axes.get_yticklabels(), names, strict=True):
+            tick.set_fontweight("bold" if heading else "normal")
         sheet.figure.alt = alt
         return sheet.fit()
 
@@ -89,6 +97,20 @@ def histograms(
         _dress(axes, places, [name for name, _, _, _ in rows], label)
         sheet.figure.alt = alt
         return sheet.fit()
+
+
+def _in_groups(names: Sequence[str]) -> list[tuple[str, bool]]:
+    """The names, each with whether it is a heading: a group's, above what stands together in it."""
+    parts = [name.partition(": ") for name in names]
+    groups = [group for group, _, _ in parts]
+    together = [group for group, _ in itertools.groupby(groups)]
+    grouped = all(member for _, _, member in parts) and 1 < len(together) < len(names)
+    if not grouped or len(together) > len(set(groups)):
+        return [(name, False) for name in names]
+    found: list[tuple[str, bool]] = []
+    for group, members in itertools.groupby(parts, lambda part: part[0]):
+        found += [(group, True), *((member, False) for _, _, member in members)]
+    return found
 
 
 def _dress(axes: Axes, places: Sequence[float], names: Sequence[str], label: str) -> None:

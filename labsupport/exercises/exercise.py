@@ -1,6 +1,8 @@
 """An exercise, and what becomes of an answer to it."""
 
 import inspect
+import itertools
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,10 +21,15 @@ from labsupport.errors import (
 from labsupport.exercises.progress import Progress
 from labsupport.exercises.stale import require_current
 from labsupport.prints import capped
+from labsupport.verdict import Status, row
 
 __all__ = ["Exercise", "Outcome", "source"]
 
-_COLUMNS = "margin:1em 0;white-space:pre;word-break:normal;overflow-x:auto"
+_PLAIN = "margin:1em 0;white-space:pre-wrap;word-break:normal"
+_TABLE = "margin:1em 0;border-collapse:collapse;font-family:monospace;text-align:left"
+_CELL = "padding:.1em 1em .1em 0;text-align:left;vertical-align:top;white-space:pre-wrap;border:0"
+_LANES = re.compile(r"\S+(?: \S+)*")
+_STEP = re.compile(r" *\d+  ")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,12 +64,38 @@ class Outcome:
         return f"{head}\n\n{shown}\n\n{then}" if shown else f"{head}\n{then}"
 
     def _repr_html_(self) -> str:
-        """Sentences break between words, and the columns of a schedule not at all."""
-        head, shown, then = map(escape, self._told)
-        steps = f'<pre tabindex="0" style="{_COLUMNS}">{shown}</pre>' if shown else ""
-        return f'<div style="white-space:pre-line">{head}</div>{steps}<div>{then}</div>'
+        """Sentences break between words, and a schedule is a table whose cells do."""
+        head, shown, then = self._told
+        sign_and_number, _, reason = head.partition(": ")
+        status: Status = "holds" if self.passed else "broken"
+        first, *more = reason.split("\n")
+        head = row(status, sign_and_number.split(" ", 1)[1], first)
+        said = (
+            f'<div style="white-space:pre-line">{escape(chr(10).join(more))}</div>' if more else ""
+        )
+        return f"{head}{said}{_steps(shown)}<div>{escape(then)}</div>"
 
     __repr__ = __str__
+
+
+def _steps(shown: str) -> str:
+    """Calls as they are, and the steps of a schedule in a table with a column for each lane."""
+    before, _, schedule = shown.rpartition("\n\n")
+    header, *lines = schedule.split("\n")
+    lanes = list(_LANES.finditer(header))
+    if not header.startswith("    ") or not all(map(_STEP.match, lines)):
+        return f'<pre style="{_PLAIN}">{escape(shown)}</pre>' if shown else ""
+    edges = [0, *(lane.start() for lane in lanes), max(map(len, lines))]
+    rows = [
+        [escape(line[begin:end].strip()) for begin, end in itertools.pairwise(edges)]
+        for line in (header, *lines)
+    ]
+    cells = (
+        f'<td style="{_CELL}">' + f'</td><td style="{_CELL}">'.join(row) + "</td>" for row in rows
+    )
+    table = "".join(f"<tr>{one}</tr>" for one in cells)
+    calls = f'<pre style="{_PLAIN}">{escape(before)}</pre>' if before else ""
+    return f'{calls}<table style="{_TABLE}">{table}</table>'
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The frame of every experiment: run an implementation, chart it live, judge it, compare."""
 
 import functools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -162,9 +163,10 @@ class Experiment(ABC):
                 asked = isinstance(error, KeyboardInterrupt | RunStopped)
                 chart.stop(f"{name} {'was stopped' if asked else 'failed'}")
             raise
-        # a moment more than asked for is no reason for another axis
+        # a moment more than asked for is no reason for another axis; it ends where the run does
         longer = stage.seconds > _MUCH_LONGER * self.seconds
-        seconds = stage.seconds if longer else self.seconds
+        ended = stage.history.elapsed_ns / 1e9
+        seconds = stage.seconds if longer else min(self.seconds, ended)
         numbers = self.measure(stage.history, stage.facts)
         if stage.cut_short:
             numbers["cut_short"] = 1
@@ -174,6 +176,7 @@ class Experiment(ABC):
             numbers,
             stage.history,
             seconds,
+            self.conditions,
             functools.partial(self._draw, name, numbers, stage.history, seconds),
             functools.partial(self._live_chart, name),
         )
@@ -219,12 +222,20 @@ class Experiment(ABC):
             )
         finding, claims = self.contrast.compare(results)
         names = ", ".join(result.name for result in results)
+        shared, own = _told_apart([result.conditions for result in results])
+        rows = [
+            f"{result.name} ({one})" if one else result.name
+            for result, one in zip(results, own, strict=True)
+        ]
         figure = draw_comparison(
-            [Run(result.name, result.events, self.plots()) for result in results],
+            [
+                Run(row, result.events, self.plots())
+                for row, result in zip(rows, results, strict=True)
+            ],
             seconds=max(result.seconds for result in results),
             title=finding,
-            subtitle=self.conditions,
-            alt=f"{finding}. Charts of {names} on the same axes: {self.conditions}.",
+            subtitle=shared,
+            alt=f"{finding}. Charts of {', '.join(rows)} on the same axes: {shared}.",
         )
         if live:
             show(figure, text=f"{type(self).__name__}: {names}")
@@ -252,6 +263,14 @@ class Experiment(ABC):
     def _check_parameters(self, implementation: Any, name: str) -> None:
         form = f"({', '.join(self.parameters)})"
         check_parameters(implementation, self.parameters, given_to="run", name=name, form=form)
+
+
+def _told_apart(conditions: Sequence[str]) -> tuple[str, list[str]]:
+    """The conditions that all runs have in common, and those that each has for itself."""
+    parts = [re.split("[,;] ", text) for text in conditions]
+    common = [part for part in parts[0] if all(part in others for others in parts)]
+    own = [", ".join(part for part in mine if part not in common) for mine in parts]
+    return (", ".join(common) if any(own) else conditions[0]), own
 
 
 def _name(implementation: Any) -> str:

@@ -26,6 +26,7 @@ class Result:
         numbers: what was measured, with the unit in each name; it varies from run to run.
         events: what happened, as the experiment's own charts read it.
         seconds: how long the run was.
+        conditions: the knobs in words.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Result:
     numbers: dict[str, float]
     events: History
     seconds: float
+    conditions: str
     _draw: Callable[[], LabFigure]
     _chart: Callable[[Place], LiveChart]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from labsupport.charts.style import duration
 from labsupport.verdict import Claim, status_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ Condition: TypeAlias = str | tuple[str, ...] | Callable[[Numbers], bool]
 """Names of numbers, which are asked whether they are other than 0; or a function of all numbers."""
 Text: TypeAlias = str | Callable[[Numbers], str]
 """A template; `{lost}` is that number without decimals, `{lost:job|jobs}` the number with the word that
-goes with it, `{lost:~is|are}` that word alone. Or what chooses one."""
+goes with it, `{lost:~is|are}` that word alone, `{wait_ms:ms}` and `{stale_seconds:s}` the time in the
+unit in which people say it. Or what chooses one."""
+
+
+_MILLISECONDS = {"ms": 1.0, "s": 1000.0}
 
 
 class _Shown(float):
@@ -27,7 +32,9 @@ class _Shown(float):
         if either:
             word = one if float(f"{self:.0f}") == 1 else more
             return word if form.startswith("~") else f"{self} {word}"
-        return super().__format__(form or ",.0f")
+        if form in _MILLISECONDS:
+            return duration(_MILLISECONDS[form] * self)
+        return super().__format__(form or ",.0f").replace("-", "−")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
 """A report that shows itself in a notebook: text, and the counterexample as a sequence diagram."""
 
 from dataclasses import dataclass, fields
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from labsupport.explorer import Report
+from labsupport.verdict import Verdict
 
 if TYPE_CHECKING:
     from labsupport.charts import LabFigure
     from labsupport.exploration.stepper import Stepper
 
-__all__ = ["ShownReport"]
+__all__ = ["ShownReport", "as_html"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -47,7 +49,14 @@ class ShownReport(Report):
         except ImportError:  # the explorer was taken home without the figures
             figure = None
         if figure is None:
-            return {"text/plain": str(self)}
+            return {"text/plain": str(self), "text/html": as_html(str(self), self.verdict)}
         from labsupport.charts import Picture
 
         return Picture.of(figure, figure.alt).bundle(str(self))
+
+
+def as_html(text: str, verdict: Verdict) -> str:
+    """What a report without a counterexample says: its headline, its notes, and the claim with its badge."""
+    headline, *notes = text.removesuffix(str(verdict)).strip().split("\n")
+    said = "".join(f"<div>{escape(note)}</div>" for note in notes)
+    return f"<div><b>{escape(headline)}</b></div>{said}{verdict._repr_html_()}"

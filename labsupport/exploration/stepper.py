@@ -26,7 +26,7 @@ _LOOK = f"""<style>
 .lab-steps-stage .widget-html-content img {{ display: block; width: 100%; }}
 .lab-steps-veil, .lab-steps-band {{ left: 0; position: absolute; right: 0; pointer-events: none;
   transition: top .35s, height .35s; }}
-.lab-steps-veil {{ background: rgba(255, 255, 255, .8); }}
+.lab-steps-veil {{ background: rgba(255, 255, 255, .7); }}
 .lab-steps-band {{ border-left: 6px solid {ROLES["work"].colour};
   background: rgba(0, 114, 178, .1); }}
 .lab-steps-state {{ line-height: 1.45; }}
@@ -151,7 +151,8 @@ class Stepper:
         bands = self._drawn.bands
         top, bottom = bands[at - 1] if at else (bands[0][0], bands[0][0])
         self._band.layout.top, self._band.layout.height = _share(top), _share(bottom - top)
-        self._veil.layout.top, self._veil.layout.height = _share(bottom), _share(1 - bottom)
+        # before the first step all of them are to be read
+        self._veil.layout.top, self._veil.layout.height = _share(bottom), _share(at and 1 - bottom)
         before, now = self._run.moments[max(at - 1, 0)], self._run.moments[at]
         told = f"{at}. {now.step.client}: {now.step}" if at else "Before the first step"
         parts = [
@@ -191,7 +192,7 @@ class Stepper:
         for name, part in named.items():
             part.add_class(f"lab-steps-{name}")
         wrap = widgets.Layout(flex_flow="row wrap", overflow="hidden")
-        grid = "minmax(24em, 2fr) minmax(15em, 1fr)"
+        grid = "minmax(24em, 3fr) minmax(14em, 1fr)"
         columns = widgets.Layout(grid_template_columns=grid, grid_gap="18px", overflow="hidden")
         box = widgets.VBox(
             [

@@ -40,3 +40,31 @@ def test_large_values_are_written_out():
     """Above a hundred a value keeps its digits: 5.4e+02 bytes say less than 544."""
     axes = bar_chart([("a", 99.4, "work"), ("b", 544.0, "work"), ("c", 12345.6, "work")], **TEXTS)
     assert [text.get_text() for text in axes.axes[0].texts] == ["99", "544", "12,346"]
+
+
+def test_a_small_bar_is_seen():
+    """What is more than nothing has a stub of its colour; nothing has none."""
+    bars = [("a miss", 247.0, "waiting"), ("a hit", 0.12, "good"), ("none", 0.0, "good")]
+    axes = bar_chart(bars, **TEXTS).axes[0]
+    assert [bar.get_width() > 1 for bar in axes.patches] == [True, True, False]
+    assert [text.get_text() for text in axes.texts] == ["247", "0.12", "0"]
+
+
+def test_bars_of_a_group_stand_under_its_name():
+    """A name before a colon is written once, above what it is about; the bars are beside their names."""
+    names = ["lru: locks", "lru: pages", "ttl: locks", "ttl: pages"]
+    axes = bar_chart([(name, 1.0, "work") for name in names], **TEXTS).axes[0]
+    ticks = axes.get_yticklabels()
+    words = ["lru", "locks", "pages", "ttl", "locks", "pages"]
+    assert [tick.get_text() for tick in ticks] == words
+    assert [tick.get_fontweight() == "bold" for tick in ticks] == [
+        word in words[::3] for word in words
+    ]
+    assert [round(bar.get_y() + bar.get_height() / 2) for bar in axes.patches] == [1, 2, 4, 5]
+
+
+def test_a_colon_alone_makes_no_group():
+    """One of a kind keeps its whole name, and so does what does not stand together."""
+    for names in (["hash: tokens", "string: full at"], ["a: x", "b: x", "a: y"], ["a: x", "a: y"]):
+        axes = bar_chart([(name, 1.0, "work") for name in names], **TEXTS).axes[0]
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == names

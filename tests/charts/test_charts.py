@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import random
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
@@ -28,6 +30,7 @@ from labsupport.charts import (
     Plot,
     Quantiles,
     Run,
+    Size,
     count_per_span,
     draw_comparison,
     most_at_once,
@@ -35,6 +38,7 @@ from labsupport.charts import (
     style,
 )
 from labsupport.charts.picture import FrameEncoder
+from labsupport.charts.style import legible
 from labsupport.history import History, Recorder
 
 MS = 1_000_000
@@ -203,6 +207,47 @@ def test_a_comparison_has_the_same_axes_for_all(figures: list[LabFigure]) -> Non
         assert axes[one].get_ylim() == axes[other].get_ylim()
 
 
+def test_colours_of_bars_are_explained(figures: list[LabFigure]) -> None:
+    """A key names the parts that there are: beside a run's bars, and once above those of several."""
+    finished, both = figures
+    for figure in (finished, both):
+        texts = [text.get_text() for key in figure.findobj(Legend) for text in key.get_texts()]
+        assert [text for text in texts if text.startswith("need")] == ["needless", "needed"]
+
+
+def test_the_quantiles_of_all_requests_are_no_label_of_a_line(figures: list[LabFigure]) -> None:
+    """Their values stand under a title that says of what they are."""
+    for figure, runs in zip(figures, (1, 2), strict=True):
+        titled = [key for key in figure.findobj(Legend) if key.get_title().get_text()]
+        assert [key.get_title().get_text() for key in titled] == ["all requests:"] * runs
+        assert {text.get_text()[:4] for key in titled for text in key.get_texts()} == {
+            "p99 ",
+            "p50 ",
+        }
+        assert not figure.axes[1].texts
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5])
+def test_a_comparison_is_narrow(run: tuple[Recorder, History], columns: int) -> None:
+    """Its letters have 12 pixels and more where the page has 1,008, however many kinds of plots."""
+    request(run, 0, 10)
+    run[1].read()
+    runs = [Run(name, run[1], (plots() * 3)[:columns]) for name in ("naive", "fixed")]
+    figure = draw_comparison(runs, seconds=2, title="T", subtitle="s", alt="An alt.")
+    assert len(figure.axes) == 2 * columns
+    figure.draw_without_rendering()
+    titled = [axes for axes in figure.axes if axes.get_ylabel()]
+    labels = [axes.yaxis.label.get_window_extent() for axes in titled]
+    times = [axes.xaxis.label.get_window_extent() for axes in figure.axes if axes.get_xlabel()]
+    assert len(labels) == len(times) == columns
+    for one, other in itertools.combinations([*labels, *times], 2):
+        assert not one.overlaps(other)
+    inches = figure.get_size_inches()[0]
+    assert Size.NOTE / 72 * 1008 / inches >= 12
+    boxes = [axes.get_position() for axes in figure.axes]
+    assert len({round(box.x0, 3) for box in boxes}) <= 2
+
+
 def test_the_highest_bar_says_its_number(figures: list[LabFigure], run: object) -> None:
     """The direct label holds the total and the needless part."""
     label = next(text.get_text() for text in figures[0].axes[0].texts)
@@ -239,6 +284,21 @@ def test_a_small_mark_keeps_its_colour() -> None:
     for colour in ("#E69F00", "#0072B2", "#009E73", "#CC79A7"):
         due = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
         assert np.abs(image - due).max(axis=-1).min() <= 4, colour
+
+
+def test_a_word_has_its_colour_in_every_picture() -> None:
+    """Whatever else is in a picture, the names in a key are as they were chosen."""
+    for crowd in (0, 300):
+        figure = LabFigure(figsize=(6, 2))
+        figure.text(
+            0.1, 0.5, "waits", color=legible(ROLES["waiting"].colour), size=13, weight="bold"
+        )
+        for at in range(crowd):
+            shade = (at / crowd, 0.5, 1 - at / crowd)
+            figure.add_artist(Line2D([at / crowd] * 2, [0, 0.3], color=shade, linewidth=2))
+        image = np.asarray(Image.open(io.BytesIO(png(figure))).convert("RGB")).astype(int)
+        due = np.round(255 * np.array(to_rgb(legible(ROLES["waiting"].colour))))
+        assert np.abs(image - due).max(axis=-1).min() <= 1
 
 
 def test_a_frame_is_the_canvas_pixel_for_pixel(figures: list[LabFigure]) -> None:

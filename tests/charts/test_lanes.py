@@ -1,7 +1,10 @@
 """The timeline: bars where they belong, overlaps found, a key that can be read."""
 
+import itertools
+
 import numpy as np
 import pytest
+from matplotlib.legend import Legend
 
 from labsupport.charts import ROLES, Bar, Chart, Lanes, Mark, Run, draw_comparison, overlaps
 from labsupport.history import History
@@ -105,11 +108,13 @@ class TestLanes:
         ]
         assert axes.collections[1].get_hatch() == ROLES["alarm"].hatch
 
-    @pytest.mark.parametrize("compared", [False, True], ids=["alone", "compared"])
-    def test_every_word_is_in_the_figure(self, history: History, compared: bool) -> None:
-        """The names of the rows and the key have the room that they need."""
-        if compared:
-            runs = [Run(name, history, [lanes(), lanes()]) for name in ("naive", "fixed")]
+    @pytest.mark.parametrize("kinds", [0, 1, 2, 3, 4])
+    def test_every_word_is_in_the_figure(self, history: History, kinds: int) -> None:
+        """The names of the rows and the key have the room that they need; compared, there is one key."""
+        if kinds:
+            runs = [
+                Run(name, history, [lanes() for _ in range(kinds)]) for name in ("naive", "fixed")
+            ]
             figure = draw_comparison(runs, seconds=2, title="T", subtitle="s", alt="An alt.")
         else:
             chart = Chart([lanes()], seconds=2.0, title="", subtitle="")
@@ -117,20 +122,30 @@ class TestLanes:
             figure = chart.finish("Two hold it", "Two processes hold the lock.")
         figure.draw_without_rendering()
         width, _ = figure.get_size_inches() * figure.dpi
-        for axes in figure.axes:
-            legend = axes.get_legend()
-            assert legend is not None
-            for text in [*axes.get_yticklabels(), *legend.get_texts()]:
-                box = text.get_window_extent()
-                assert box.x0 >= 0, text
-                assert box.x1 <= width, text
-        keys = [axes.get_legend() for axes in figure.axes]
-        for key, axes in zip(keys, figure.axes[1:], strict=False):
-            assert key is not None
-            same_row = axes.get_position().x0 > 0.3
-            if same_row:
-                labels = [label.get_window_extent().x0 for label in axes.get_yticklabels()]
-                assert key.get_window_extent().x1 <= min(labels)
+        assert width <= 1100
+        texts = [label for axes in figure.axes for label in axes.get_yticklabels()]
+        keys = [text for key in figure.findobj(Legend) for text in key.get_texts()]
+        texts += keys
+        boxes = [text.get_window_extent() for text in texts]
+        assert min(box.x0 for box in boxes) >= 0
+        assert max(box.x1 for box in boxes) <= width
+        for one, other in itertools.combinations(boxes, 2):
+            assert not one.overlaps(other)
+        assert [text.get_text() for text in keys].count("two holders") == max(kinds, 1)
+
+    def test_rows_end_with_the_run(self, history: History) -> None:
+        """After it there is no row without a bar; a mark at the edge is whole, one beyond it away."""
+        history._over_ns = 1 + int(1.2 * S)
+        chart = Chart([lanes()], seconds=2.0, title="", subtitle="")
+        chart.add(history.rows(), history)
+        (axes,) = chart.finish("Two hold it", "Two processes hold the lock.").axes
+        assert [rule.get_xdata()[1] for rule in axes.lines[:3]] == [pytest.approx(1.2)] * 3
+        (dot,) = axes.lines[3:]
+        assert not dot.get_clip_on()
+        assert len(dot.get_xdata()) == 1
+        chart.extend(0.9)
+        chart.show()
+        assert len(dot.get_xdata()) == 0
 
     def test_no_events(self, history: History) -> None:
         """A run in which nothing happened draws empty rows."""

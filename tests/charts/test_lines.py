@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.legend import Legend
 
 from labsupport.charts import Bars, Chart, Line, Lines, Part
 from labsupport.charts.plot import spread
@@ -38,7 +39,7 @@ def views() -> Lines:
             line("acknowledged", "limit", (0, 10), (1, 20), (2, 40)),
             line("persisted", "work", (0.5, 10), (2, 30)),
         ],
-        gap=("acknowledged", "persisted", "alarm"),
+        gap=("acknowledged", "persisted", "alarm", "lost"),
     )
 
 
@@ -74,9 +75,24 @@ def test_names_have_their_last_value_and_room(history: History) -> None:
     assert boxes[1].y1 <= boxes[0].y0 + 1
 
 
+def test_what_is_between_two_lines_is_named(history: History) -> None:
+    """The colour of the gap is told beside the label, in the colour's role; not where none is seen."""
+    (axes,) = drawn(history, views()).axes
+    (key,) = axes.findobj(Legend)
+    assert [text.get_text() for text in key.get_texts()] == ["lost"]
+    label = axes.yaxis.label.get_window_extent()
+    assert key.get_window_extent().x0 > label.x1
+    points = (0, 10), (2, 40)
+    both = [line("a", "limit", *points), line("b", "work", *points)]
+    (axes,) = drawn(history, Lines("n", both, gap=("a", "b", "alarm", "lost"))).axes
+    assert not axes.findobj(Legend)
+
+
 def test_a_line_without_points(history: History) -> None:
     """What has not happened is neither drawn nor named."""
-    lines = Lines("n", [line("a", "work"), line("b", "good", (1, 2))], gap=("b", "a", "alarm"))
+    lines = Lines(
+        "n", [line("a", "work"), line("b", "good", (1, 2))], gap=("b", "a", "alarm", "only b")
+    )
     (axes,) = drawn(history, lines).axes
     assert [text.get_text() for text in axes.texts] == ["b 2"]
 

@@ -52,7 +52,7 @@ def lines(value: float, names: tuple[str, str]) -> Plot:
     def points(part: float) -> Callable[[History], tuple[np.ndarray, np.ndarray]]:
         return lambda history: (np.array([0, S]), np.array([0.0, part * value]))
 
-    gap = (*names, "alarm")
+    gap = (*names, "alarm", "missing")
     parts = zip(names, ("limit", "work"), (1, 0.97), strict=True)
     return Lines("updates", [Line(name, role, points(part)) for name, role, part in parts], gap=gap)
 
@@ -99,6 +99,18 @@ def chart(plot: Plot) -> LabFigure:
     made = Chart([plot], seconds=2, title="", subtitle="naive: 40 clients")
     made.add(history().rows(), history())
     return made.finish(TITLE, "An alt text.")
+
+
+def test_a_long_label_is_folded_in_a_comparison() -> None:
+    """What a column shows may be a sentence: it stays in the figure, and off the next column."""
+    runs = [
+        Run(name, history(), [lines(9, NAMES[0]), lines(9, NAMES[0])])
+        for name in ("naive", "fixed")
+    ]
+    for run in runs:
+        for plot in run.plots:
+            plot.label = f"{LONG}, or {LONG}"
+    check(draw_comparison(runs, seconds=2, title=TITLE, subtitle=LONG, alt="An alt text."))
 
 
 def comparison(*plots: Plot) -> LabFigure:
@@ -195,7 +207,7 @@ def test_the_peak_is_one_or_several(value: int, written: str) -> None:
         (0.00012, 2, "0.00012"),
         (1.5, 1, "2"),
         (9.96, 2, "10"),
-        (-1234.5, 4, "-1,234"),
+        (-1234.5, 4, "−1,234"),
         (1e12, 4, "1,000,000,000,000"),
         (float("nan"), 4, "–"),
     ],

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from tests.course.test_browser import CHROMIUM
-from tools.slides import HEIGHT, WIDTH, main, slides
+from tools.slides import HEIGHT, WIDTH, main, slides, with_answers_later
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,3 +122,25 @@ def test_pictures_are_described():
     found = re.findall(r'<img[^>]* alt="([^"]*)"', slides(notebook, title="00"))
     assert [html.unescape(alt) for alt in found] == alts
     assert len(alts) > 5
+
+
+def test_an_answer_comes_after_its_question():
+    """What answers a question on the same slide waits for the next key; nothing else does."""
+    cells = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    said = nbformat.v4.new_output("stream", text="one")
+    made = [
+        (cells[1]("before = 1", outputs=[said]), "slide", None),
+        (cells[0]("**Predict** how many."), "slide", None),
+        (cells[1]("x = 1"), "-", None),
+        (cells[1]("print(x)", outputs=[said]), "-", "outputs"),
+        (cells[0]("One."), "-", "cell"),
+        (cells[0]("A new slide."), "subslide", None),
+        (cells[1]("print(x)", outputs=[said]), "-", None),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[cell for cell, _, _ in made])
+    for cell, kind, _ in made:
+        cell.metadata["slideshow"] = {"slide_type": kind}
+    marked = with_answers_later(notebook)
+    assert [cell.metadata.get("answers") for cell in marked.cells] == [mark for *_, mark in made]
+    page = slides(notebook, title="questions")
+    assert re.findall(r'class="fragment jp-Cell-?(\w*)', page) == ["outputWrapper", ""]

@@ -7,8 +7,8 @@ from labsupport.exercises import Outcome
 STEPS = "In Redis at the start: nothing\n\n    ada       bob\n 1  GET a\n 2            SET a <1>"
 
 
-def refused(reason="Both got 1.", finding="Both got 1."):
-    return Outcome(False, reason, SimpleNamespace(schedule=f"{STEPS}\n\n{finding}"), "00.1")
+def refused(reason="Both got 1.", finding="Both got 1.", steps=STEPS):
+    return Outcome(False, reason, SimpleNamespace(schedule=f"{steps}\n\n{finding}"), "00.1")
 
 
 def test_a_finding_is_told_once():
@@ -19,14 +19,21 @@ def test_a_finding_is_told_once():
     assert str(refused(finding="The key is gone.")).count("The key is gone.") == 1
 
 
-def test_columns_are_not_broken():
-    """On a narrow page sentences are wrapped between words, and a schedule is scrolled."""
+def test_a_schedule_is_a_table():
+    """On a narrow page all of it is to be seen: sentences and cells are wrapped between words."""
     html = refused()._repr_html_()
-    sentence, rest = html.split("<pre ")
-    assert sentence == '<div style="white-space:pre-line">✗ 00.1 not yet: Both got 1.</div>'
-    assert "white-space:pre;" in rest
-    assert 'tabindex="0"' in rest  # with the keyboard, too
-    assert "SET a &lt;1&gt;</pre><div>Another try" in rest
+    sentence, rest = html.split("<table ")
+    assert "✗ 00.1 not yet</span>" in sentence
+    assert "Both got 1." in sentence
+    assert ">SET a &lt;1&gt;</td>" in rest
+    assert rest.count("<tr>") == len(STEPS.rpartition("\n\n")[2].split("\n"))
+    assert rest.endswith("</table><div>Another try, or a hint(&quot;00.1&quot;).</div>")
+
+
+def test_calls_without_a_schedule_stay_as_they_are():
+    html = refused(steps="In Redis at the start: nothing\n1. ada: get_user(1)")._repr_html_()
+    assert "<table" not in html
+    assert "1. ada: get_user(1)</pre>" in html
 
 
 def test_a_pass_is_two_lines():

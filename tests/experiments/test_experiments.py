@@ -27,6 +27,7 @@ from nbclient import NotebookClient
 from labsupport.charts import Bars, Part, Plot, count_per_span
 from labsupport.errors import ImplementationError, InvalidSettingError, StatementError
 from labsupport.experiments import Contrast, Experiment, Finding, Result, Rule, Stage, choice, knob
+from labsupport.experiments.experiment import _told_apart
 from labsupport.experiments.knobs import check_knobs
 from labsupport.history import History
 from labsupport.labs.cache_aside import ThunderingHerd
@@ -408,6 +409,17 @@ def test_compare_needs_results() -> None:
     """One result, or none, is nothing to compare."""
     with pytest.raises(InvalidSettingError, match="at least two results"):
         small().compare()
+
+
+def test_a_comparison_tells_each_run_its_own_conditions() -> None:
+    """Where runs differ in a knob, it stands beside the run's name, and what is common below the title."""
+    coverage = "three primaries; one is killed; full coverage: {}"
+    assert _told_apart([coverage.format("yes"), coverage.format("no")]) == (
+        "three primaries, one is killed",
+        ["full coverage: yes", "full coverage: no"],
+    )
+    assert _told_apart(["4 clients; TTL 1 s"] * 3) == ("4 clients; TTL 1 s", ["", "", ""])
+    assert _told_apart(["stopped, AOF", "stopped"]) == ("stopped", ["AOF", ""])
 
 
 def test_a_run_in_a_thread_works() -> None:

@@ -48,6 +48,23 @@ class TestRule:
         assert found == "1,235 of 2, 2.2, nan"
 
     @pytest.mark.parametrize(
+        ("seconds", "said"),
+        [(0, "0 ms"), (0.0004, "0.4 ms"), (0.054, "54 ms"), (0.74, "740 ms"), (1.84, "1.8 s")],
+    )
+    def test_times(self, seconds, said):
+        """A time has the unit in which people say it, and no decimals that say nothing."""
+        rule = Rule(text="", met="n", detail="{n:s}, {ms:ms}")
+        assert rule.judge({"n": seconds, "ms": 1000 * seconds}).detail.replace(
+            "\N{NO-BREAK SPACE}", " "
+        ) == (f"{said}, {said}")
+
+    def test_minus(self):
+        """What is less than 0 has a minus sign, not a hyphen."""
+        assert (
+            Rule(text="", met="n", detail="{n}, {n:.1f}").judge({"n": -41}).detail == "−41, −41.0"
+        )
+
+    @pytest.mark.parametrize(
         ("number", "said"),
         [(0, "0 jobs are"), (1, "1 job is"), (1.4, "1 job is"), (2000, "2,000 jobs are")],
     )

@@ -115,7 +115,7 @@ class _Listener:
         self._server.disconnect("listener")
         self._until(lambda: self._hearers() == 1)
         if not self._until(lambda: not self.local):
-            return f"the copies of {sorted(self.local)} were still there after a lost connection"
+            return f"the copies of {', '.join(sorted(self.local))} were still there"
         return self.after_message("user:2")
 
     def after_late_start(self) -> str:

@@ -77,11 +77,11 @@ class StaleReads(Experiment):
         Finding("{stuck} of {services} services never {stuck:~answers|answer}", "stuck"),
         Finding("The old row stays: the shared cache gives it back", "overdue_reads"),
         Finding(
-            "Connected services serve the old row, for up to {longest_stale_seconds:.2g} s",
+            "Connected services serve the old row, for up to {longest_stale_seconds:s}",
             "not_told",
         ),
         Finding(
-            "Cut off for a moment, service {services} is stale for {longest_stale_seconds:.2g} s",
+            "Cut off for a moment, service {services} is stale for {longest_stale_seconds:s}",
             "late_after_cut",
         ),
         Finding("The cut met no copy: nothing was put to the test", lambda n: not n["cut_met"]),
@@ -96,8 +96,8 @@ class StaleReads(Experiment):
         text="After a cut {first} goes on with the old row, {other} does not",
         number="late_after_cut",
         met="cut_met",
-        title="An old row is served for up to {each}",
-        each="{longest_stale_seconds:.2g} s",
+        title="Longest time with an old row: {each}",
+        each="{name} {longest_stale_seconds:s}",
     )
 
     @property

@@ -79,7 +79,10 @@ class Rows(Contract):
         """What is in the database, and in Redis."""
         keys = {key: value for key, value in start.items() if " " not in key and key != self.table}
         first = list(start[self.table].items())[:_MOST_ROWS]
-        rows = ", ".join(f"{number}: {columns}" for number, columns in first)
+        rows = ", ".join(
+            f"no row {number}" if columns is None else f"row {number} ({_told(columns)})"
+            for number, columns in first
+        )
         if more := len(start[self.table]) - len(first):
             rows += f" and {more} more"
         in_redis = State(keys, start.lives).shown()
@@ -93,7 +96,7 @@ class Rows(Contract):
         """What is cached, and not the row of the database."""
         rows = {f"{self.table[:-1]}:{number}": number for number in state[self.table]}
         return {
-            key: Words(f"another row than the database ({self._columns(value)})")
+            key: Words(f"another row than the database ({_told(self._columns(value))})")
             for key, value in sorted(state.items())
             if key in rows and value != self.row(state, rows[key])
         }
@@ -104,3 +107,9 @@ class Rows(Contract):
             return row
         alike = {**_ALIKE[self.table], "id": row.get("id")}
         return {name: one for name, one in row.items() if alike.get(name, ...) != one}
+
+
+def _told(columns: Any) -> str:
+    if not isinstance(columns, dict):
+        return repr(columns)
+    return ", ".join(f"{name} {value!r}" for name, value in columns.items()) or "the usual values"

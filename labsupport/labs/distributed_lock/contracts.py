@@ -181,6 +181,13 @@ return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0
 _KEEP = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PERSIST', KEYS[1]) or 0"
 
 
+class _InOrder(list[Any]):
+    """The numbers of the holders, for the learner."""
+
+    def __repr__(self) -> str:
+        return ", then ".join(str(one) for one in self)
+
+
 class NumberedLock(_Lock):
     """07.2: each holder's number is greater than all before."""
 
@@ -239,6 +246,13 @@ class NumberedLock(_Lock):
         state["numbers"] = state.number_at("numbers") + 1
         state.keep(name, Rising(state["numbers"]), ttl * 1000)
         return Rising(state["numbers"])
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """Who came, in words."""
+        found = super().shown(state, start)
+        if "came" in found:
+            found["the list of the holders' numbers, in their order,"] = _InOrder(found.pop("came"))
+        return found
 
     def done(self, state: State, number: Any) -> int:
         state.list_at("came").append(number)

@@ -248,9 +248,9 @@ class LockRace(Experiment):
                 names,
                 bars=bars,
                 marks=marks,
-                gap="neither",
+                gap="neither waits nor holds",
             ),
-            Lines("kettles", lines, gap=("sold", "left the stock", "alarm")),
+            Lines("kettles", lines, gap=("sold", "left the stock", "alarm", "still in stock")),
         )
 
 

@@ -20,7 +20,7 @@ def board(customers: int) -> tuple[Plot, ...]:
         Line("sold", "good", partial(_so_far, events=("sold",))),
         Line("booked", "median", partial(_so_far, events=("booked",))),
     ]
-    gap = "sold", "booked", "waiting"
+    gap = "sold", "booked", "waiting", "not booked"
     so_far = Lines("at the door and in the shop, so far", lines, top=customers, gap=gap)
     lanes = Lanes(
         "the parts of the shop",

@@ -39,6 +39,7 @@ _HURT = {  # the numbers that break a claim about a part
     "data": ("forgotten",),
 }
 _AT_LAST = ("stock", "replies", "orders", "mail")
+_WORST = 3  # faults in a title
 _MORE_SECONDS = 80.0  # a dozen processes take their time on a busy machine
 
 _WORDS = (
@@ -61,9 +62,11 @@ _WORDS = (
 
 
 def _faults(numbers: Numbers) -> str:
-    """What went wrong, in the order of the parts."""
-    found = [f"{{{n}}} {one if numbers[n] == 1 else many}" for n, one, many in _WORDS if numbers[n]]
-    return "Sold {sold} of {stock}: " + ", ".join(found)
+    """How many claims are broken, and the most frequent of what went wrong."""
+    found = [(numbers[name], one, more) for name, one, more in _WORDS if numbers[name]]
+    worst = sorted(found, key=lambda one: -one[0])[:_WORST]
+    told = [f"{count:,.0f} {one if count == 1 else more}" for count, one, more in worst]
+    return f"{{wrong}} of {len(_HURT)} claims {{wrong:~is|are}} broken: {', '.join(told)}"
 
 
 @dataclass(frozen=True, kw_only=True)

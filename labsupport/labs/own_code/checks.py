@@ -216,7 +216,7 @@ def _fault(
     if left.get(2) != 1 or len(mine) < len(orders):
         return "Another product was sold, too."
     if len(mine) > stock or left.get(1) != stock - len(mine):
-        return f"Of {stock} pieces {left.get(1)} are left, and {len(mine)} orders were written."
+        return f"The stock was {stock} and is {left.get(1)} now; orders written: {len(mine)}."
     for name, said in told.items():
         if said.count(True) > mine.count(name) or (
             None not in said and said.count(True) < mine.count(name)

@@ -101,7 +101,7 @@ class Outage(Experiment):
         Finding("{stuck:caller waits|callers wait} until Redis is back", "stuck"),
         Finding("{errors:request ends|requests end} in an error", "errors"),
         Finding(
-            "While Redis is down a request takes {wait_ms} ms, and {served} of {due} pages are served",
+            "While Redis is down a request takes {wait_ms:ms}, and {served} of {due} pages are served",
             lambda n: 2 * n["knocks"] > n["touched"],
         ),
         Finding(
@@ -119,7 +119,7 @@ class Outage(Experiment):
         met="all_struck",
         times=3,
         title="A request while Redis is down: {each}",
-        each="{name} {number:.1f} ms",
+        each="{name} {wait_ms:ms}",
     )
 
     @property

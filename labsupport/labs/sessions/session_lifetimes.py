@@ -229,7 +229,7 @@ class SessionLifetimes(Experiment):
                 "sessions in Redis",
                 (Line("there", "work", sessions_there), Line("valid", "limit", ends.valid)),
                 top=float(self.users),
-                gap=("there", "valid", "alarm"),
+                gap=("there", "valid", "alarm", "there, not valid"),
             ),
             Lanes(
                 "three users, and three who log out during a request",

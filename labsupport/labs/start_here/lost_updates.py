@@ -116,7 +116,7 @@ class LostUpdates(Experiment):
 
     def plots(self) -> tuple[Plot, ...]:
         lines = (Line("made", "limit", _made), Line("counted", "work", _counted))
-        return (Lines("visits", lines, gap=("made", "counted", "alarm")),)
+        return (Lines("visits", lines, gap=("made", "counted", "alarm", "not counted")),)
 
 
 def _visit(client: Client, count: Implementation, url: str) -> None:

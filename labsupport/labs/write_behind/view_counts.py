@@ -23,7 +23,8 @@ class Counts(Lines):
             _line("shown", "work", 2),
             _line("persisted", "good", 3),
         )
-        super().__init__("page views", lines, top=100.0, gap=("acknowledged", "shown", "alarm"))
+        gap = "acknowledged", "shown", "alarm", "not shown"
+        super().__init__("page views", lines, top=100.0, gap=gap)
 
     def add(self, rows: Any, history: History) -> None:
         super().add(rows, history)

@@ -76,8 +76,8 @@ class WriteBehindCrash(Experiment):
         number=lambda n: n["lost"] / max(n["acknowledged"], 1),
         times=2,
         met=_killed_under_load,
-        title="Views lost, from the top: {listed}",
-        each="{lost}",
+        title="Views lost: {each}",
+        each="{name} {lost}",
     )
 
     @property

@@ -130,7 +130,7 @@ class WriteCost(Experiment):
                     Line("was read", "good", lambda history: _kilobytes(history, "used")),
                 ),
                 top=100.0,
-                gap=("cached", "was read", "alarm"),
+                gap=("cached", "was read", "alarm", "not read"),
             ),
         )
 

@@ -224,7 +224,7 @@ def keeps_readers_out_for_an_hour(redis, db, user_id, name):
 @wrong(
     "04.2",
     situation="A lost connection",
-    because="the copies of [\"d'Arc é\", 'user:1', 'user:2'] were still there after a lost connection.",
+    because="the copies of d'Arc é, user:1, user:2 were still there.",
 )
 def forgets_all_at_each_message(subscriber, local):
     for message in subscriber.listen():
@@ -235,7 +235,7 @@ def forgets_all_at_each_message(subscriber, local):
 @wrong(
     "04.2",
     situation="A lost connection",
-    because="the copies of [\"d'Arc é\", 'user:1', 'user:2'] were still there after a lost connection.",
+    because="the copies of d'Arc é, user:1, user:2 were still there.",
 )
 def forgets_at_the_start_only(subscriber, local):
     local.clear()
@@ -246,7 +246,7 @@ def forgets_at_the_start_only(subscriber, local):
 @wrong(
     "04.2",
     situation="A lost connection",
-    because="the copies of [\"d'Arc é\", 'user:1', 'user:2'] were still there after a lost connection.",
+    because="the copies of d'Arc é, user:1, user:2 were still there.",
 )
 def does_not_hear_of_subscriptions(subscriber, local):
     subscriber.ignore_subscribe_messages = True
@@ -262,7 +262,7 @@ def does_not_hear_of_subscriptions(subscriber, local):
 @wrong(
     "04.2",
     situation="A lost connection",
-    because="the copies of [\"d'Arc é\", 'user:1', 'user:2'] were still there after a lost connection.",
+    because="the copies of d'Arc é, user:1, user:2 were still there.",
 )
 def forgets_when_it_unsubscribes(subscriber, local):
     for message in subscriber.listen():
@@ -303,7 +303,7 @@ def keeps_nothing(subscriber, local):
 @wrong(
     "04.2",
     situation="A second lost connection",
-    because="were still there after a lost connection",
+    because="were still there",
 )
 def forgets_after_the_first_gap(subscriber, local):
     subscriptions = 0

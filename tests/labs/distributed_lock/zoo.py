@@ -248,7 +248,7 @@ def draws_for_each_attempt(redis, name, ttl):
         time.sleep(0.01)
 
 
-@wrong("07.2", situation="Several clients at once", because="came holds ['2', '1']")
+@wrong("07.2", situation="Several clients at once", because="in their order, holds 2, then 1")
 def draws_when_it_looks_free(redis, name, ttl):
     while redis.exists(name):
         time.sleep(0.01)
@@ -285,7 +285,7 @@ def draws_after_it_took(redis, name, ttl):
     return number
 
 
-@wrong("07.2", situation="Several clients at once", because="came holds ['2', '1']")
+@wrong("07.2", situation="Several clients at once", because="in their order, holds 2, then 1")
 def draws_before_it_waits(redis, name, ttl):
     number = redis.incr(f"{name}:number")
     while not redis.set(name, number, nx=True, px=int(ttl * 1000)):

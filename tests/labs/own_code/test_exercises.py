@@ -17,7 +17,7 @@ def test_what_breaks_each_stub():
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
     assert "It passes for a shop that is wrong. It writes the row and then the cache" in str(first)
     assert "It passes for a shop that is wrong. It counts, and then sets the end" in str(second)
-    assert "Two at once: Of 1 pieces 0 are left, and 2" in str(third)
+    assert "Two at once: The stock was 1 and is 0 now; orders written: 2" in str(third)
     assert "lock:1 expires" in str(third)
 
 

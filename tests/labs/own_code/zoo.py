@@ -178,7 +178,7 @@ def does_not_wait(shop):
 # 15.3
 
 
-@wrong("15.3", situation="Two at once", because="Of 1 pieces 0 are left, and 2 orders were written")
+@wrong("15.3", situation="Two at once", because="The stock was 1 and is 0 now; orders written: 2")
 async def without_a_lock(engine, redis, product, customer):
     async with AsyncSession(engine) as session:
         found = await session.get_one(Product, product)
@@ -207,7 +207,7 @@ def one_less(product):
     return found.values(stock=Product.stock - 1)
 
 
-@wrong("15.3", situation="A crash", because="Of 1 pieces 0 are left, and 0 orders were written")
+@wrong("15.3", situation="A crash", because="The stock was 1 and is 0 now; orders written: 0")
 async def in_two_transactions(engine, redis, product, customer):
     async with AsyncSession(engine) as session:
         if (await session.execute(one_less(product))).rowcount == 0:
@@ -218,7 +218,7 @@ async def in_two_transactions(engine, redis, product, customer):
     return True
 
 
-@wrong("15.3", situation="One after the other", because="and 3 orders were written")
+@wrong("15.3", situation="One after the other", because="now; orders written: 3")
 async def looks_at_no_count(engine, redis, product, customer):
     async with AsyncSession(engine) as session:
         await session.execute(one_less(product))
