@@ -47,9 +47,8 @@ _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 12  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
 _MOST_STIRRED = 12  # so often one lets others try anew: a circle that nothing comes of has an end
-_MOST_CAUGHT_UP = (
-    8  # before the same step: what prolongs a time to live for ever is seen to change nothing
-)
+_LEAST_SLEPT_US = 50_000  # less is what a retry waits between two attempts
+_MOST_CAUGHT_UP = 8  # before the same step: what prolongs a TTL for ever is seen to change nothing
 _LONG_SECONDS = 0.5  # a shorter sleep, of which there may be many, hardly outlasts a time to live
 _DAY_US = 86_400_000_000
 _OUTSIDER_SECONDS = 5.0
@@ -383,7 +382,7 @@ class Adversary:
         """Let time pass for all when the last one has slept: a TTL that it gives begins only then."""
         client = actor.whole
         slept = client.slept_us
-        if not slept or client.divided or self._others_than(client.name):
+        if slept < _LEAST_SLEPT_US or client.divided or self._others_than(client.name):
             return
         site = actor.pending.site if actor.pending is not None else 0
         self._caught_up[actor.name, site] += 1
