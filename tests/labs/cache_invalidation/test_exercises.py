@@ -17,7 +17,7 @@ def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a key left behind, a gap, a crash."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
     assert "named:ada in the cache" in str(first)
-    assert "after a lost connection" in second.reason
+    assert "A lost connection: the copies of" in second.reason
     assert schedule(third) == "UPDATE COMMIT crash:DEL"
 
 
