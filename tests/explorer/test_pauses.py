@@ -898,6 +898,24 @@ class TestMomentsThatOnlyTheCodeKnows:
 
         assert outcomes({"a": comes_late}, given=given, passes=True) == {(0,), (1,)}
 
+    def test_scripts_of_another_exploration_change_nothing(self):
+        """Who asked the server for its time, or for a TTL, before, is not asked again."""
+
+        def counts(redis, db):
+            return redis.incr("limit:ada:68899679"), redis.incr("k")
+
+        def explored():
+            return explore({"a": counts}, given=given, invariant=always, passes=True)
+
+        def given(redis, db):
+            redis.set("t", 1, ex=60)
+            redis.set("window:68899679", 1)
+
+        before = explored()
+        script = "redis.call('TTL', KEYS[1]) redis.call('PTTL', KEYS[1]) return redis.call('TIME')"
+        explore({"a": lambda redis, db: redis.eval(script, 1, "t")}, invariant=always)
+        assert explored().interleavings == before.interleavings
+
     def test_more_moments_than_a_pause_passes_are_told(self):
         def given(redis, db):
             for number in range(1, 20):

@@ -312,7 +312,7 @@ class Scripts:
         self._loaded: set[str] = set()  # in this run
         self._idle: set[str] = set()
         self._chance: set[str] = set()
-        # whether any of them, or of the libraries, asks for these; "P" stands for milliseconds
+        # whether any of this run, or of its libraries, asks for these; "P" stands for milliseconds
         self.asks_time, self.asks_ttl = False, set[str]()
 
     def __contains__(self, digest: object) -> bool:
@@ -321,6 +321,8 @@ class Scripts:
     def restart(self) -> None:
         """A run begins: the server knows none."""
         self._loaded.clear()
+        self.asks_time = False
+        self.asks_ttl.clear()
 
     def load(self, text: Any) -> str:
         """Load a script under the explorer's clock; the digest that its user expects."""
@@ -334,6 +336,7 @@ class Scripts:
                 self._idle.add(digest)
             if _CHANCE.search(text):
                 self._chance.add(digest)
+        if digest not in self._loaded:
             self._note_times(text)
         self._loaded.add(digest)
         return digest
