@@ -1,7 +1,6 @@
 """An exercise, and what becomes of an answer to it."""
 
 import inspect
-import itertools
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +28,7 @@ _PLAIN = "margin:1em 0;white-space:pre-wrap;word-break:normal"
 _TABLE = "margin:1em 0;border-collapse:collapse;font-family:monospace;text-align:left"
 _CELL = "padding:.1em 1em .1em 0;text-align:left;vertical-align:top;white-space:pre-wrap;border:0"
 _LANES = re.compile(r"\S+(?: \S+)*")
-_STEP = re.compile(r" *\d+  ")
+_STEP = re.compile(r" *(\d+) {2} *(.*)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,18 +81,19 @@ def _steps(shown: str) -> str:
     """Calls as they are, and the steps of a schedule in a table with a column for each lane."""
     before, _, schedule = shown.rpartition("\n\n")
     header, *lines = schedule.split("\n")
-    lanes = list(_LANES.finditer(header))
-    if not header.startswith("    ") or not all(map(_STEP.match, lines)):
+    steps = [_STEP.fullmatch(line) for line in lines]
+    if not header.startswith("    ") or not lines or not all(steps):
         return f'<pre style="{_PLAIN}">{escape(shown)}</pre>' if shown else ""
-    edges = [0, *(lane.start() for lane in lanes), max(map(len, lines))]
-    rows = [
-        [escape(line[begin:end].strip()) for begin, end in itertools.pairwise(edges)]
-        for line in (header, *lines)
-    ]
-    cells = (
-        f'<td style="{_CELL}">' + f'</td><td style="{_CELL}">'.join(row) + "</td>" for row in rows
+    lanes = list(_LANES.finditer(header))
+    rows = [["", *(lane[0] for lane in lanes)]]
+    for step in filter(None, steps):
+        cells = [""] * len(lanes)  # a step is in one lane; its text may be longer than that is wide
+        cells[sum(lane.start() <= step.start(2) for lane in lanes) - 1] = step[2]
+        rows.append([step[1], *cells])
+    table = "".join(
+        "<tr>" + "".join(f'<td style="{_CELL}">{escape(one)}</td>' for one in cells) + "</tr>"
+        for cells in rows
     )
-    table = "".join(f"<tr>{one}</tr>" for one in cells)
     calls = f'<pre style="{_PLAIN}">{escape(before)}</pre>' if before else ""
     return f'{calls}<table style="{_TABLE}">{table}</table>'
 

@@ -1,8 +1,8 @@
 """Time in an exploration: it stands still until the adversary moves it, on every machine alike.
 
 All clocks begin at the same moment of the year 2100, far beyond the servers' own clock: a deadline that
-is sent to Redis as a moment is never reached by the machine's time, only by a move. It is two seconds
-before the end of the year, so that every window by the clock, a minute or a day, is about to end.
+is sent to Redis as a moment is never reached by the machine's time, only by a move. That moment is two
+seconds before the end of the year, so that every window by the clock, a minute or a day, is about to end.
 """
 
 import re

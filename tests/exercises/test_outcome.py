@@ -30,6 +30,16 @@ def test_a_schedule_is_a_table():
     assert rest.endswith("</table><div>Another try, or a hint(&quot;00.1&quot;).</div>")
 
 
+def test_a_step_longer_than_its_lane_is_not_torn():
+    """The steps that decide are told whole, and may reach below the lanes at their right."""
+    longer = f"{STEPS}\n 3  DEL a and all that was kept beside it"
+    assert ">DEL a and all that was kept beside it</td><td" in refused(steps=longer)._repr_html_()
+
+
+def test_a_line_that_is_no_schedule_is_shown_as_it_is():
+    assert "<pre" in refused(steps="In Redis\n\n    nothing")._repr_html_()
+
+
 def test_calls_without_a_schedule_stay_as_they_are():
     html = refused(steps="In Redis at the start: nothing\n1. ada: get_user(1)")._repr_html_()
     assert "<table" not in html

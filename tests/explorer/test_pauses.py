@@ -827,6 +827,34 @@ class TestWindowsByTheClock:
         explore({"a": comes, "b": comes}, invariant=once_in_any(60), passes=True).check()
 
 
+def polls(ttl, patience, step):
+    """A client that asks for a lock until its own deadline is over."""
+
+    def waits(redis, db):
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if redis.set("lock", "me", nx=True, ex=ttl):
+                return True
+            time.sleep(step)
+        return False
+
+    return waits
+
+
+def polls_in_a_loop(ttl, patience, step):
+    """The same, as a coroutine."""
+
+    async def waits(redis, db):
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if await redis.set("lock", "me", nx=True, ex=ttl):
+                return True
+            await asyncio.sleep(step)
+        return False
+
+    return waits
+
+
 class TestPatienceThatOutlastsALock:
     """Who polls until a deadline of its own gets a dead client's lock, if that ends before."""
 
@@ -834,39 +862,16 @@ class TestPatienceThatOutlastsALock:
         ("ttl", "patience", "step"),
         [(3, 5, 0.1), (3, 30, 0.1), (3, 6, 0.5), (1, 5, 0.01), (10, 12, 0.1), (10, 30, 0.25)],
     )
-    @pytest.mark.parametrize("awaits", [False, True])
-    def test_it_is_had_in_time(self, ttl, patience, step, awaits):
-        def waits(redis, db):
-            end = time.monotonic() + patience
-            while time.monotonic() < end:
-                if redis.set("lock", "me", nx=True, ex=ttl):
-                    return True
-                time.sleep(step)
-            return False
-
-        async def waits_in_a_loop(redis, db):
-            end = time.monotonic() + patience
-            while time.monotonic() < end:
-                if await redis.set("lock", "me", nx=True, ex=ttl):
-                    return True
-                await asyncio.sleep(step)
-            return False
-
-        waiter = waits_in_a_loop if awaits else waits
-        assert outcomes({"a": waiter, "b": waiter}) == {(True, True)}
+    @pytest.mark.parametrize("client", [polls, polls_in_a_loop])
+    def test_it_is_had_in_time(self, client, ttl, patience, step):
+        waits = client(ttl, patience, step)
+        assert outcomes({"a": waits, "b": waits}) == {(True, True)}
 
     @pytest.mark.parametrize(
         ("ttl", "patience", "step"), [(5, 3, 0.1), (30, 10, 0.1), (2, 1, 0.01)]
     )
     def test_and_not_one_that_lives_longer(self, ttl, patience, step):
-        def waits(redis, db):
-            end = time.monotonic() + patience
-            while time.monotonic() < end:
-                if redis.set("lock", "me", nx=True, ex=ttl):
-                    return True
-                time.sleep(step)
-            return False
-
+        waits = polls(ttl, patience, step)
         assert outcomes({"a": waits, "b": waits}) == {(True, False), (False, True)}
 
 
