@@ -34,6 +34,7 @@ _MOST_STEPS = 30  # of one call, until the next step of a client that is overtak
 _MOST_OVERTAKEN = 2_000  # orders: 37 calls of one moment have 740, 19 with one of two 1,330
 _STALL_MS = 60_000  # what a client that stalls outlasts
 _MORE_RUNS = 150  # after the first breach, to find a shorter schedule
+_STILL: dict[str, Any] = {"passes": False, "delays": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ def play_at_once(
         return True
 
     faults: dict[str, Fault] = {}
-    moves = {"passes": False, **moves}  # time passes only where a contract says so
+    moves = {**_STILL, **moves}  # time passes, and a reply is late, only where a contract says so
     clients = {who: _client(contract, answer, case, who, notes) for who in case.programs}
     try:
         report = explore(
@@ -285,7 +286,7 @@ class _Table:
                 given=self.given,
                 invariant=self.explained,
                 max_runs=1,
-                passes=False,
+                **_STILL,
                 **moves,
             )
         except NotSteppableError as error:
@@ -446,7 +447,7 @@ def play_after(
                 return
             models = list(right.values())
 
-    moves = {"passes": False, **moves}
+    moves = {**_STILL, **moves}
     report = explore(
         {name: caller}, given=given, invariant=lambda *_: "stop" not in moves, max_runs=200, **moves
     )
@@ -458,7 +459,9 @@ def play_after(
         if waited is not None:
             waited.append(case)
         # what a crash has left is over at some time, and so is the wait for it
-        usual = explore({name: caller}, given=given, invariant=lambda *_: True, max_runs=200)
+        usual = explore(
+            {name: caller}, given=given, invariant=lambda *_: True, max_runs=200, delays=False
+        )
         endless = _endless(usual) if any(one.kind == "stuck" for one in usual.findings) else None
     if endless:
         return runs, Breach(attack, case, endless, done=len(case.after))

@@ -66,6 +66,7 @@ def put_through(trials: Iterable[Trial]) -> Outcome:
             crashes=trial.crashes,
             expires=trial.expires,
             passes=False,
+            delays=False,
             prune=trial.prune,
             max_runs=trial.sample or 20_000,
         )

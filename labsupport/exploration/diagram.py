@@ -32,6 +32,7 @@ _LEAST = 1.5  # of a label's width, however near the next lane is
 _LONGEST = 240  # characters of a step that does not decide
 _BROKEN = "When all have finished, this does not hold: "
 _UNNAMED = "the invariant holds"
+_ARROWS = frozenset({"step", "arrive", "lose", "timeout"})
 _PASSING = "#fbe9de"  # the alarm's colour at 12 % on white: an opaque ground for text
 
 
@@ -69,7 +70,7 @@ class _Row:
     @property
     def line(self) -> float:
         """Where the arrow is: below the label of a step, in the middle of any other."""
-        if self.step.move in {"step", "lose", "timeout"}:
+        if self.step.move in _ARROWS:
             return self.top + _LINE * self.lines + 0.08
         return self.top + self.height / 2
 
@@ -270,7 +271,7 @@ def _draw_step(axes: Axes, row: _Row) -> None:
         )
     else:
         _draw_arrow(axes, row)
-    arrow = step.move in {"step", "lose", "timeout"}
+    arrow = step.move in _ARROWS
     axes.text(
         y=row.line - 0.06 if arrow else row.line,
         s=row.text,
@@ -293,10 +294,12 @@ def _draw_step(axes: Axes, row: _Row) -> None:
 
 
 def _draw_arrow(axes: Axes, row: _Row) -> None:
+    ends = (row.at, row.line), (row.to, row.line)
+    if row.step.move == "arrive":
+        ends = ends[::-1]
     axes.add_patch(
         FancyArrowPatch(
-            (row.at, row.line),
-            (row.to, row.line),
+            *ends,
             arrowstyle="-|>",
             color=row.colour,
             linewidth=3 if row.alarm else 1.8,
@@ -306,7 +309,7 @@ def _draw_arrow(axes: Axes, row: _Row) -> None:
             zorder=2,
         )
     )
-    axes.plot(row.at, row.line, marker=row.marker, ms=10, color=row.colour, mec="white", zorder=4)
+    axes.plot(*ends[0], marker=row.marker, ms=10, color=row.colour, mec="white", zorder=4)
     if row.step.move == "lose":  # the command arrives, what comes back does not
         middle, back = (row.at + row.to) / 2, row.line + 0.14
         axes.plot([middle, row.to], [back, back], color=ALARM, lw=1.8, ls="--", zorder=2)

@@ -69,6 +69,7 @@ class Powers:
         loses: names of the clients whose replies may be lost.
         losses: how many replies at the most in one run.
         passes: how often time may pass in one run while somebody could move.
+        delays: how many replies may come later than others' steps in one run.
         raises: what each client may raise, as its contract has it.
     """
 
@@ -77,12 +78,13 @@ class Powers:
     loses: frozenset[str] = frozenset()
     losses: int = 1
     passes: int = 0
+    delays: int = 0
     raises: tuple[type[BaseException], ...] = ()
 
     @property
     def none(self) -> bool:
         """True when clients only take steps."""
-        return not (self.crashes or self.expires or self.loses or self.passes)
+        return not (self.crashes or self.expires or self.loses or self.passes or self.delays)
 
 
 class Adversary:
@@ -104,6 +106,7 @@ class Adversary:
         unmatched: the patterns of `expires` that nothing with a time to live has matched in any run.
         passed_once: True once time has passed while somebody could move.
         cut_short: True once a pause has ended, though something changes later.
+        tasks: the client that was seen to have several; empty when none was.
     """
 
     def __init__(self, system: System, actors: Sequence[Actor], powers: Powers) -> None:
@@ -115,7 +118,7 @@ class Adversary:
         self.serial = False
         self.oversleeps, self.may_wait = "", False
         self.unmatched = list(powers.expires)
-        self.passed_once, self.cut_short = False, False
+        self.passed_once, self.cut_short, self.tasks = False, False, ""
         self._system = system
         self._named = {actor.name: actor for actor in actors}
         self._endless: set[int] = set()  # sites that are known to repeat for ever
@@ -127,7 +130,7 @@ class Adversary:
         self._names = Names()
         self._keys: dict[str, list[str]] = {}  # what may expire, by the name in this run
         self._labelled = 0  # of the moves of this run, by `_names`
-        self._lost = 0
+        self._lost = self._delayed = 0
         self._passed = 0
         self._day_passed = False  # by the move that was made last, if time passed
         self._asked_for = NOTHING  # in the attempts in vain that were made last
@@ -140,6 +143,8 @@ class Adversary:
             "idle": self._idle,
             "again": self._again,
             "late": self._late,
+            "delay": self._delay,
+            "arrive": self._arrive,
             "begin": self._begin_late,
         }
         for actor in actors:
@@ -157,7 +162,7 @@ class Adversary:
         self._names = Names()
         self._keys = {}
         self.serial = serial
-        self._lost = self._passed = self._labelled = 0
+        self._lost = self._passed = self._delayed = self._labelled = 0
         self._gave_up.clear()
         self._stirred.clear()
         self._caught_up.clear()
@@ -172,6 +177,8 @@ class Adversary:
         """Let a task take its steps beside its client."""
         at = max(i for i, one in enumerate(self.actors) if owner(one.name) == client.name)
         self.actors.insert(at + 1, task)
+        if self.actors[at] is not client:
+            self.tasks = client.name
         self._named[task.name] = task
 
     def end(self) -> None:
@@ -201,6 +208,7 @@ class Adversary:
         moves = [actor.move for actor in ready if not actor.parked]
         if moves and len(moves) < len(ready):
             moves += self._patience(ready)
+        moves += self._arrivals(live, others=bool(moves))
         asleep = any(actor.wake_us is not None for actor in live)
         if not live or (moves and self.powers.none and not asleep):
             return moves
@@ -280,17 +288,30 @@ class Adversary:
                 moves += [Move("idle", actor.name), Move("again", actor.name)]
         return moves
 
-    def is_late(self, move: Move) -> Move | None:
-        """The same step, after which the client looks at a clock later; None if it does not look.
+    def variants(self, move: Move) -> list[Move]:
+        """The same step, after which the client looks at a clock later, or whose reply comes later.
 
         Args:
             move: what was made last.
         """
-        actor = self._named.get(move.who)
-        if move.kind != "step" or actor is None or not actor.whole.looked:
-            return None
-        may = self._passed < self.powers.passes and self._next_moment() is not None
-        return Move("late", move.who) if may else None
+        actor, found = self._named.get(move.who), []
+        if move.kind != "step" or actor is None:
+            return []
+        passes = actor.whole.looked and self._passed < self.powers.passes
+        if passes and self._next_moment() is not None:
+            found.append(Move("late", move.who))
+        others = any(
+            one.live and one is not actor and one is not actor.whole for one in self.actors
+        )
+        if others and self._delayed < self.powers.delays:
+            found.append(Move("delay", move.who))
+        return found
+
+    def _arrivals(self, live: list[Actor], *, others: bool) -> list[Move]:
+        """Replies that are on their way arrive, but not before anybody else has moved."""
+        last = self.trace[-1].move if self.trace else None
+        coming = [one for one in live if one.on_its_way]
+        return [Move("arrive", one.name) for one in coming if not others or one.move != last]
 
     def looks_after(self, move: Move) -> bool:
         """Whether the client has looked at a clock after its step, so that it may do so later."""
@@ -494,6 +515,19 @@ class Adversary:
         taken = self._step(actor, move, operation, "then it reads its clock late")
         actor.whole.late = False
         return taken and actor.whole.standing
+
+    def _delay(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        """Let it take its step, while the reply is on its way until it arrives."""
+        self._delayed += 1
+        actor.delayed = True
+        taken = self._step(actor, move, operation, "still on its way")
+        actor.delayed = False  # it waits, or has failed: there is no reply yet
+        return taken and actor.on_its_way
+
+    def _arrive(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        self.trace.append(Taken(move, operation))
+        actor.proceed()
+        return True
 
     def _step(self, actor: Actor, move: Move, operation: Operation | None, note: str = "") -> bool:
         self.trace.append(Taken(actor.move, operation, note))

@@ -14,7 +14,7 @@ from labsupport.explorer.system import System
 
 __all__ = ["Checker"]
 
-_STEPS = frozenset({"step", "idle", "timeout"})
+_STEPS = frozenset({"step", "arrive", "idle", "timeout"})
 
 
 class Checker:

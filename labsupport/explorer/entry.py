@@ -36,6 +36,8 @@ __all__ = ["explore"]
 
 _MOST_UNASKED = 2_000  # orders in which time passes, though nobody asked for it
 _MOST_MOVES_UNASKED = 12_000  # in all of them
+_MOST_DELAYED = 200  # orders in which a reply comes late, though nobody asked for it
+_MOST_MOVES_DELAYED = 2_000
 _MOST_UNASKED_TWICE = 10_000  # where a client asks twice what time it is
 _MOST_MOVES_UNASKED_TWICE = 100_000
 _OTHER_CLOCK = (
@@ -58,6 +60,7 @@ def explore(
     loses: Who = False,
     losses: int = 1,
     passes: bool | int | None = None,
+    delays: bool | int | None = None,
     clocks: Mapping[str, float] | None = None,
     raises: type[BaseException] | tuple[type[BaseException], ...] = (),
     prune: bool = False,
@@ -99,6 +102,9 @@ def explore(
             timeout ends, an entry is idle for long enough, a sleep or a moment that a command named is
             over), or by a day where none is known; or how often. It may pass before a client begins,
             and between a reply and the client's look at a clock. False lets it stand still.
+        delays: True lets the reply of any step come later than others' steps, once in a run; or how
+            often. That matters where clients, or tasks of one client, share memory; there a reply may
+            come late unless this is False.
         clocks: by how many seconds a client's own clock is ahead of the others, by name.
         raises: errors that are part of what the clients promise, and no finding.
         prune: run one order of each class that differ only in the order of steps that commute, by the
@@ -123,6 +129,7 @@ def explore(
         expires=_patterns(expires),
         loses=_named(loses, clients, "loses"),
         losses=_count(losses, "losses"),
+        delays=_count(delays or 0, "delays"),
         raises=_errors(raises),
     )
     _check_clocks(clocks or {}, clients)
@@ -137,12 +144,12 @@ def explore(
     awaited = {name for name, function in clients.items() if _awaits(function)}
     begin = time.perf_counter()
 
-    def run(times: int, most: int = max_runs, moves: float = math.inf) -> Search:
+    def run(times: int, most: int = max_runs, moves: float = math.inf, **other: Any) -> Search:
         system.begin(Clock(clocks, passing=bool(times), any_day=bool(passes)))
         search = _search(
-            system, clients, given or _nothing, invariant, powers(passes=times), awaited
+            system, clients, given or _nothing, invariant, powers(passes=times, **other), awaited
         )
-        search.prune = prune and not shared
+        search.prune = prune and not shared and not search.adversary.powers.delays
         search.limit(max_runs=most, max_moves=moves, stop_first=stop == "first")
         try:
             _run(search, functions)
@@ -151,7 +158,7 @@ def explore(
             if found <= awaited:
                 raise
             awaited.update(found)
-            return run(times, most, moves)
+            return run(times, most, moves, **other)
         except KeyboardInterrupt:
             raise Interrupted from None
         return search
@@ -160,6 +167,9 @@ def explore(
         search = run(_count(passes or 0, "passes"))
         if passes is None and not search.checker.violations:
             search, note = _in_time(search, run, max_runs)
+            notes += [note] if note else []
+        if delays is None and not (search.checker.violations or search.given_up):
+            search, note = _delayed(search, partial(run, passes or 0), clients, max_runs)
             notes += [note] if note else []
         if not search.checker.violations:
             notes += _limits_of(search)
@@ -189,6 +199,26 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
     if other.checker.violations or (other.adversary.passed_once and not other.given_up):
         return other, f"Time may pass once, as {why}."
     return search, _still(why)
+
+
+def _delayed(
+    search: Search, run: Callable[..., Search], clients: Mapping[str, Function], most: int
+) -> tuple[Search, str]:
+    """The same once more, while a reply comes later than others' steps, where memory is shared."""
+    names = shared_names(clients, logs=False)
+    if who := search.adversary.tasks:
+        why = f"tasks of {who} share its memory"
+    elif names:
+        why = f"the clients share {', '.join(names)} in the process's memory"
+    else:
+        return search, ""
+    alone: dict[str, Any] = {"crashes": frozenset(), "expires": (), "loses": frozenset()}
+    moves, orders = search.adversary.moved, search.interleavings or 1
+    few = 2 * moves * moves / orders < _MOST_MOVES_DELAYED  # else only those with few switches
+    other = run(min(most, _MOST_DELAYED), _MOST_MOVES_DELAYED if few else 1, delays=1, **alone)
+    if other.checker.violations:
+        return other, f"A reply may come later than another's step, as {why}."
+    return search, ""
 
 
 def _still(why: str) -> str:

@@ -26,8 +26,8 @@ class Step:
     Args:
         client: who took it; "redis" for a key that expired, "time" for time that passed.
         move: "step", "lose" (taken, and the reply is lost), "crash" (in place of the step), "timeout"
-            (a blocking command's), "expire", "pass", "begin" (later, when time has passed), or "stuck"
-            (for ever before this step).
+            (a blocking command's), "arrive" (its reply, later), "expire", "pass", "begin" (later, when
+            time has passed), or "stuck" (for ever before this step).
         label: the command or statement, e.g. "GET user:1"; it starts with the command's name.
         reply: what came back, in a few characters; empty where it says nothing.
         store: "redis" or "database".
@@ -47,6 +47,8 @@ class Step:
                 return f"crashes before {self.label}"
             case "expire":
                 return f"{self.label} expires"
+            case "arrive":
+                return f"the reply of {self.label} arrives"
             case "timeout":
                 return f"{self.label} times out"
             case "begin":
@@ -253,7 +255,9 @@ class Report:
         lanes = [*self.clients]
         others = {s.client for s in steps} - set(lanes)
         lanes += [name for name in ("redis", "time") if name in others]
-        whole = {at for at, step in enumerate(steps) if step.move not in {"step", "timeout"}}
+        whole = {
+            at for at, step in enumerate(steps) if step.move not in {"step", "arrive", "timeout"}
+        }
         whole.add(len(steps) - 1)
         cells = [
             (lanes.index(step.client), str(step) if at in whole else _fitted(step, 56))

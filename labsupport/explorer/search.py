@@ -30,7 +30,7 @@ MAX_ENDLESS = 20
 MOST_MEETINGS = 500
 """How many orders with few switches are run where there are too many for all."""
 
-_NATURAL = frozenset({"step", "idle", "timeout", "pass"})
+_NATURAL = frozenset({"step", "arrive", "idle", "timeout", "pass"})
 
 
 class Ending(Enum):
@@ -148,16 +148,20 @@ class Search:
         Args:
             most: how many orders; drawn evenly where there are more.
         """
+        late = bool(self.adversary.powers.delays)  # what follows the last reply is no step
         meetings = [
             (one, before, other, within)
             for one, other in itertools.permutations(self._steps, 2)
-            for before in range(1, self._steps[one])
+            for before in range(1, self._steps[one] + late)
             for within in range(1, self._steps[other] + 1)
         ]
         drawn = random.Random(0).sample(meetings, min(most, len(meetings)))
         for one, before, other, within in drawn:
-            moves = [Move("step", one)] * before + [Move("step", other)] * within
-            moves += [Move("step", one)] * (self._steps[one] - before)
+            moves = [Move("step", one)] * (before - 1) + [Move("delay" if late else "step", one)]
+            moves += [Move("step", other)] * within
+            moves += [Move("arrive", one)] * late + [Move("step", one)] * (
+                self._steps[one] - before
+            )
             try:
                 ending, made = self.rerun(moves, lambda: None)
                 self._judge(ending, tuple(made))
@@ -219,7 +223,7 @@ class Search:
         possible = [move for move in possible if move not in vain]
         alone = all(move.kind != "step" for move in possible)
         for move in wanted:
-            if move.kind == "late" and Move("step", move.who) in possible:
+            if move.kind in {"late", "delay"} and Move("step", move.who) in possible:
                 return move
             waits = Move("idle", move.who) if move.kind == "step" and alone else move
             found = next((one for one in (move, waits) if one in possible), None)
@@ -318,13 +322,15 @@ class Search:
                 "by the clock or by chance.",
             )
         if self.adversary.make(chosen):
-            late = self.adversary.is_late(chosen)
             if self.adversary.looks_after(chosen):
                 choice.looked.add(chosen)
-            if late is not None and late not in choice.moves:
-                choice.moves = [*choice.moves, late]
+            more = [one for one in self.adversary.variants(chosen) if one not in choice.moves]
+            if more:
+                choice.moves = [*choice.moves, *more]
             return None
         choice.void.add(chosen)
+        if any(actor.on_its_way for actor in self.adversary.actors):  # its reply can arrive
+            return Ending.VOID
         left = {move.kind for move in choice.moves if move not in choice.void}
         if chosen.kind == "step" and left <= {"crash"}:  # all wait for locks that others hold
             return Ending.STUCK

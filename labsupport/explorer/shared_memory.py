@@ -4,6 +4,7 @@ import dis
 import enum
 import functools
 import gc
+import itertools
 import os
 import re
 import sys
@@ -39,12 +40,23 @@ _FILES = frozenset({"open", "read_bytes", "read_text", "write_bytes", "write_tex
 _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _BY_NAME = frozenset({"eval", "exec", "globals", "vars"})  # what reaches any name of a module
+_METHODS = frozenset({"LOAD_METHOD", "LOAD_ATTR"})
 _BINDS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
 
 
-def shared_names(clients: Mapping[str, Callable[..., Any]]) -> list[str]:
-    """Names of what may change and what more than one client's function reaches, sorted."""
+def shared_names(clients: Mapping[str, Callable[..., Any]], *, logs: bool = True) -> list[str]:
+    """Names of what may change and what more than one client's function reaches, sorted.
+
+    Args:
+        clients: the functions, by name.
+        logs: also lists that are only appended to, which no client looks at.
+    """
     reached = [_Reach(function) for function in clients.values()]
+    if not logs:
+        looked_at = {at for one in reached for at in one.looked_at}
+        for one in reached:
+            for at in one.lists - looked_at:
+                one.values.pop(at, None)
     shared: set[str] = set()
     for one in reached:
         for other in reached:
@@ -84,6 +96,8 @@ class _Reach:
         variables: global names and variables of outer functions that the code uses.
         bound: those that it binds anew, with their names.
         namespaces: global ones that it may change by name, with the word that it does so by.
+        lists: identities of plain lists among the values.
+        looked_at: those of them that are used for more than to append to.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -93,13 +107,26 @@ class _Reach:
         self.variables: set[tuple[int, str]] = set()
         self.bound: dict[tuple[int, str], str] = {}
         self.namespaces: dict[int, str] = {}
+        self.lists: set[int] = set()
+        self.looked_at: set[int] = set()
         self._seen: dict[int, Any] = {}
         queue: list[tuple[str, Any]] = [("function", function)]
         while queue:
             name, thing = queue.pop()
             if id(thing) not in self._seen:
                 self._seen[id(thing)] = thing
-                queue.extend(self._look(name, thing))
+                found = list(self._look(name, thing))
+                self._lists(thing, found)
+                queue.extend(found)
+
+    def _lists(self, thing: Any, found: list[tuple[str, Any]]) -> None:
+        """Note the lists that a thing leads to, and whether it is a function that only appends."""
+        lists = [(name, one) for name, one in found if type(one) is list]
+        logs = _appended(thing.__code__) if lists and isinstance(thing, FunctionType) else ()
+        for name, one in lists:
+            self.lists.add(id(one))
+            if name not in logs:
+                self.looked_at.add(id(one))
 
     def _look(self, name: str, thing: Any) -> Iterator[tuple[str, Any]]:
         """Note what a thing is, and say what else it leads to."""
@@ -233,6 +260,22 @@ def _called(code: CodeType) -> frozenset[str]:
     loaded = {one.argval for one in dis.get_instructions(code) if one.opname in _LOADS}
     inner = (_called(one) for one in code.co_consts if isinstance(one, CodeType))
     return frozenset(loaded.union(*inner))
+
+
+@functools.lru_cache(maxsize=4096)
+def _appended(code: CodeType) -> frozenset[str]:
+    """The names outside of it of which code does nothing but append."""
+    appended, other = set[str](), set[str]()
+    for one, following in itertools.pairwise(dis.get_instructions(code)):
+        if one.opname in _LOADS | {"LOAD_DEREF"}:
+            logs = following.opname in _METHODS and following.argval == "append"
+            (appended if logs else other).add(one.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            appended |= _appended(inner)
+            other |= set(names_of(inner)) - _appended(inner)
+            other |= set(inner.co_freevars) - _appended(inner)
+    return frozenset(appended - other)
 
 
 def _is_kept(owner: Any, name: str) -> bool:

@@ -113,6 +113,8 @@ class Actor:
         late: it will stand still before it looks at a clock, until time has passed.
         standing: it does.
         losing: the reply of the step that is taken next will be lost.
+        delayed: that reply will be on its way until the explorer lets it arrive.
+        on_its_way: a reply is.
         haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
         others: what ends the work of connections of its own, by their identity.
         asked: True once it has asked what time it is.
@@ -172,7 +174,7 @@ class Actor:
         self.busy = False
         self.trusted = 0
         self.connecting = False
-        self.losing = False
+        self.losing = self.delayed = self.on_its_way = False
         self.haste = 1
         self._slept = 0.0
         # a client that repeats a step in vain is parked until something else has moved
@@ -226,7 +228,8 @@ class Actor:
     @property
     def ready(self) -> bool:
         """True when its next step can be taken now."""
-        return self.live and self.waiting is None and self.wake_us is None and not self.standing
+        waits = self.waiting is not None or self.wake_us is not None
+        return self.live and not (waits or self.standing or self.on_its_way)
 
     @property
     def running(self) -> bool:
@@ -329,6 +332,16 @@ class Actor:
         """True, once, when the reply of the step that was taken is lost."""
         lost, self.losing = self.losing, False
         return lost
+
+    def arrival(self) -> None:
+        """Return when the reply of the step that was taken is there, if it is to come later."""
+        if self.delayed:
+            assert self._hub is not None
+            self.delayed, self.on_its_way = False, True
+            self._hub.switch()
+            self.on_its_way = False
+            if self.crashed:
+                raise GreenletExit
 
     def block(self, operation: Operation, connection: Any, number: int, timeout: float) -> None:
         """Return when `connection`, the server's client `number`, has a reply, or after `timeout` s."""

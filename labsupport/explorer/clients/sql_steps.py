@@ -46,4 +46,5 @@ class SqlSteps:
             finally:
                 self.actor.trusted -= 1
             self.actor.took(operation, result)
+            self.actor.arrival()
             return result

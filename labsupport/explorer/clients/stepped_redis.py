@@ -92,6 +92,7 @@ class SteppedRedis(DirectRedis):
         else:
             operation.unchanged = again and operation.told_that_nothing_changed(reply)
         self._lose()
+        actor.arrival()
         return reply
 
     def _lose(self) -> None:
@@ -261,6 +262,7 @@ class SteppedPipeline(DirectPipeline):
             if self.connection is not None:
                 self.connection.disconnect()
             raise RedisTimeoutError("Timeout reading from socket")
+        actor.arrival()
         return reply
 
 

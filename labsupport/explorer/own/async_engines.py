@@ -45,6 +45,11 @@ class TaskTurn:
         self.took = self.strand.took
 
     @property
+    def delayed(self) -> bool:
+        """True when the reply of the step is to come later."""
+        return self.strand.delayed
+
+    @property
     def busy(self) -> bool:
         """True when the step was not taken, as a lock is not free."""
         return self.strand.busy
@@ -56,6 +61,10 @@ class TaskTurn:
     def gate(self, operation: Operation) -> None:
         """Stop before a step until the explorer lets the task take it."""
         _await_here(self.strand.pause(operation))
+
+    def arrival(self) -> None:
+        """Return when the reply of the step that was taken is there, if it is to come later."""
+        _await_here(self.strand.later())
 
 
 _STOOD_FOR = ("aiosqlite", "psycopg")

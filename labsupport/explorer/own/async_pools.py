@@ -57,6 +57,9 @@ class StrandTurn(ActorTurn):
     async def gate(self, operation: Operation) -> None:
         await self.strand.pause(operation)
 
+    async def arrival(self) -> None:
+        await self.strand.later()
+
     async def block(self, operation: Operation, wire: Any, number: int, timeout: float) -> None:
         await self.strand.wait_for_reply(operation, wire, number, timeout)
 

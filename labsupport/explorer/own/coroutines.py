@@ -101,6 +101,11 @@ class CoroutineActor(Actor):
         with self._stopped():
             super().gate(operation)
 
+    def arrival(self) -> None:
+        if self.delayed:
+            with self._stopped():
+                super().arrival()
+
     def block(self, operation: Operation, connection: Any, number: int, timeout: float) -> None:
         raise self._refuse(
             "waits in a blocking command of a synchronous client, and stops its loop"
@@ -266,7 +271,8 @@ class Strand(Actor):
 
     @property
     def ready(self) -> bool:
-        return self.live and self.waiting is None and not self.client.stops
+        waits = self.waiting is not None or self.on_its_way
+        return self.live and not (waits or self.client.stops)
 
     def proceed(self) -> None:
         self.client.resume(self)
@@ -292,6 +298,15 @@ class Strand(Actor):
         self.last = operation
         self._wait_for(connection, number, timeout)
         await self._wait()
+
+    async def later(self) -> None:
+        """Return when the reply of the step that was taken is there, if it is to come later."""
+        if self.delayed:
+            self.delayed, self.on_its_way = False, True
+            try:
+                await self._wait()
+            finally:
+                self.on_its_way = False
 
     async def _wait(self) -> None:
         assert self.client.loop is not None

@@ -59,6 +59,8 @@ class _Engines:
             if done:
                 self._note(operation, connection, sql, context.cursor.rowcount, total)
                 turn.took(operation, None)
+                if turn.delayed and _fetched(context):
+                    turn.arrival()
                 return True
             turn.busy = True  # a lock is not free: the step was not taken
             actor.whole.looked_anew |= driver.keeps_its_view and looks_twice(sql)
@@ -87,6 +89,7 @@ class _Engines:
                 operation.unchanged = not operation.changed
                 self._changed.discard(id(used))
                 turn.took(operation, None)
+                turn.arrival()
                 return
             turn.busy = True
 
@@ -217,6 +220,19 @@ def engines_stepped() -> Iterator[Callable[[Any], None]]:
         event.remove(Pool, "checkout", checkout)
         engines.restore()
         replaced.restore()
+
+
+def _fetched(context: Any) -> bool:
+    """Fetch the rows, as SQLite keeps its lock until somebody has; False if their number is not known."""
+    from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
+    from sqlalchemy.engine.interfaces import ExecuteStyle
+
+    if context.execute_style is ExecuteStyle.INSERTMANYVALUES:  # SQLAlchemy fetches them itself
+        return False
+    cursor = context.cursor
+    if cursor.description is not None:
+        context.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(cursor, cursor.description)
+    return True
 
 
 def _connecting(actor: Actor | None, value: bool) -> None:

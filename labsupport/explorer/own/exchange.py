@@ -74,7 +74,10 @@ class Exchange:
         """
         try:
             if self._block is not None:
-                return self._next_of_block(turn, self._block, raw)
+                reply = self._next_of_block(turn, self._block, raw)
+                if self._block is None:
+                    await turn.arrival()
+                return reply
             if not self._asked:
                 raise NotSteppableError(
                     "A connection of the code's own was read without a command.",
@@ -132,6 +135,7 @@ class Exchange:
         else:
             operation.unchanged = again and operation.told_that_nothing_changed(reply)
         self._lose(turn)
+        await turn.arrival()
         return reply
 
     async def _take(self, turn: Turn, operation: Operation, name: str, raw: bool) -> Any:

@@ -36,6 +36,9 @@ class Turn(Protocol):
     def loses(self) -> bool:
         """True, once, when the reply of the step that was taken is lost."""
 
+    async def arrival(self) -> None:
+        """Return when the reply of the step that was taken is there."""
+
     def refuse(self, error: LabError) -> None:
         """Let the exploration end with this error, whatever the code makes of it."""
 
@@ -70,6 +73,9 @@ class ActorTurn:
     def loses(self) -> bool:
         return self.actor.losing and self.actor.loses()
 
+    async def arrival(self) -> None:
+        self.actor.arrival()
+
     def refuse(self, error: LabError) -> None:
         self.actor.fault = self.actor.fault or error
 
@@ -102,6 +108,9 @@ class HostTurn:
 
     def loses(self) -> bool:
         return False
+
+    async def arrival(self) -> None:
+        pass
 
     def refuse(self, error: LabError) -> None:
         pass

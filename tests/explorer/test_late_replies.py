@@ -1,0 +1,228 @@
+"""A reply may come later than another's step: what is done with it in shared memory is overtaken then."""
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+from redis import Redis
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from labsupport import explore
+from labsupport.explorer.shared_memory import shared_names
+
+LOCAL: dict[str, object] = {}
+
+
+def old_price(redis, db):
+    LOCAL.clear()
+    redis.set("price", "old")
+
+
+def fill(redis, db):
+    LOCAL["price"] = redis.get("price")
+
+
+def change(redis, db):
+    redis.set("price", "new")
+    LOCAL.pop("price", None)
+
+
+def no_old_price(redis, db):
+    return LOCAL.get("price") in (None, redis.get("price"))
+
+
+def test_an_old_reply_is_kept_after_the_change():
+    report = explore({"ada": fill, "bob": change}, given=old_price, invariant=no_old_price)
+    assert report.counterexample is not None
+    assert [str(step) for step in report.counterexample] == [
+        "GET price → old, still on its way",
+        "SET price new → OK",
+        "the reply of GET price arrives",
+    ]
+    assert "clients share LOCAL" in report.notes[0]
+    assert report.rerun().finding is not None
+    assert [moment.step.move for moment in report.replay()] == ["step", "step", "arrive"]
+
+
+def test_unless_it_may_not():
+    report = explore(
+        {"ada": fill, "bob": change}, given=old_price, invariant=no_old_price, delays=False
+    )
+    report.check()
+
+
+def test_who_looks_once_more_is_not_overtaken():
+    def fill_and_look(redis, db):
+        fill(redis, db)
+        if redis.get("price") != LOCAL.get("price"):
+            LOCAL.pop("price", None)
+
+    report = explore({"ada": fill_and_look, "bob": change}, given=old_price, invariant=no_old_price)
+    report.check()
+    assert not report.notes
+
+
+def test_among_many_steps_it_is_found_with_few_switches():
+    def busy(redis, db):
+        for number in range(4):
+            redis.incr(f"n:{number}")
+        fill(redis, db)
+        for number in range(4):
+            redis.incr(f"m:{number}")
+
+    clients = {"ada": busy, "bob": lambda redis, db: (change(redis, db), redis.incr("changes"))}
+    report = explore(clients, given=old_price, invariant=no_old_price)
+    assert report.violations
+    assert "the reply of GET price arrives" in str(report)
+
+
+def test_tasks_of_one_client():
+    async def app(redis, db):
+        local = {}
+
+        async def read():
+            local["price"] = await redis.get("price")
+
+        async def write():
+            async with redis.pipeline() as pipe:
+                pipe.set("price", "new").incr("changes")
+                await pipe.execute()
+            local.pop("price", None)
+
+        await asyncio.gather(read(), write())
+        return local.get("price")
+
+    report = explore(
+        {"app": app},
+        given=lambda redis, db: redis.set("price", "old"),
+        invariant=lambda redis, db, told: told["app"] in (None, redis.get("price")),
+    )
+    assert "GET price → old, still on its way" in report.schedule
+    assert "tasks of app share its memory" in report.notes[0]
+
+
+def test_a_client_of_the_code_s_own():
+    own = Redis(decode_responses=True)
+
+    def fill_own(redis, db):
+        LOCAL["price"] = own.get("price")
+
+    report = explore({"ada": fill_own, "bob": change}, given=old_price, invariant=no_old_price)
+    assert "still on its way" in report.schedule
+
+
+@pytest.mark.parametrize("returning", [False, True])
+def test_rows_that_were_read(tmp_path, returning):
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE t (price TEXT)"))
+
+    def given(redis, db):
+        LOCAL.clear()
+        with engine.begin() as connection:
+            connection.execute(sa.text("DELETE FROM t"))
+            connection.execute(sa.text("INSERT INTO t VALUES ('old'), ('older')"))
+
+    def read(redis, db):
+        with engine.connect() as connection:
+            LOCAL["price"] = connection.execute(sa.text("SELECT price FROM t")).scalars().first()
+
+    def write(redis, db):
+        more = " RETURNING price" if returning else ""
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE t SET price = 'new'" + more))
+        LOCAL.pop("price", None)
+
+    def invariant(redis, db):
+        with engine.connect() as connection:
+            now = connection.execute(sa.text("SELECT price FROM t")).scalars().first()
+        return LOCAL.get("price") in (None, now)
+
+    report = explore({"ada": read, "bob": write}, given=given, invariant=invariant)
+    assert "the reply of SELECT price FROM t arrives" in report.schedule
+    engine.dispose()
+
+
+def test_rows_of_an_asynchronous_engine(tmp_path):
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}")
+
+    async def given(redis, db):
+        async with engine.begin() as connection:
+            await connection.execute(sa.text("DROP TABLE IF EXISTS t"))
+            await connection.execute(sa.text("CREATE TABLE t AS SELECT 'old' AS price"))
+
+    async def app(redis, db):
+        local = {}
+
+        async def read():
+            async with engine.connect() as connection:
+                local["price"] = (await connection.execute(sa.text("SELECT price FROM t"))).scalar()
+
+        async def write():
+            async with engine.begin() as connection:
+                await connection.execute(sa.text("UPDATE t SET price = 'new'"))
+            local.pop("price", None)
+
+        await asyncio.gather(read(), write())
+        return local.get("price")
+
+    report = explore(
+        {"app": app}, given=given, invariant=lambda redis, db, told: told["app"] != "old"
+    )
+    assert "still on its way" in report.schedule
+    asyncio.run(engine.dispose())
+
+
+def test_a_lock_that_is_held_meanwhile_is_no_deadlock(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE t AS SELECT 1 AS n"))
+    seen = {}
+
+    def add(name):
+        def client(redis, db):
+            with engine.begin() as connection:
+                connection.execute(sa.text("UPDATE t SET n = n + 1"))
+                seen[name] = 1
+
+        return client
+
+    explore({"ada": add("ada"), "bob": add("bob")}, invariant=lambda redis, db: True).check()
+    engine.dispose()
+
+
+def test_asked_for_it_comes_with_other_moves():
+    def count(redis, db):
+        if redis.set("once", "x", nx=True, ex=10):
+            redis.incr("n")
+
+    report = explore(
+        {"ada": count, "bob": count},
+        invariant=lambda redis, db: redis.get("n") in (None, "1"),
+        crashes=True,
+        delays=True,
+    )
+    report.check()
+    assert (
+        report.interleavings
+        > explore(
+            {"ada": count, "bob": count}, invariant=lambda redis, db: True, crashes=True
+        ).interleavings
+    )
+
+
+def test_a_list_that_nobody_looks_at_is_a_log():
+    log: list[object] = []
+    queue: list[object] = []
+
+    def notes(redis, db):
+        log.append(redis.get("x"))
+
+    def takes(redis, db):
+        queue.append(redis.get("x"))
+        return queue.pop()
+
+    assert shared_names({"ada": notes, "bob": notes}) == ["log"]
+    assert shared_names({"ada": notes, "bob": notes}, logs=False) == []
+    assert shared_names({"ada": takes, "bob": takes}, logs=False) == ["queue"]
+    assert shared_names({"ada": notes, "bob": lambda redis, db: len(log)}, logs=False) == ["log"]
