@@ -25,6 +25,8 @@ __all__ = ["Ending", "Search"]
 
 MAX_STEPS = 1_000
 """A run that takes more is given up."""
+MAX_ALONE = 60
+"""So many steps in a row, or four times as many as in the first order, though others could move, too."""
 MAX_ENDLESS = 20
 """After so many of those the search is, too."""
 MOST_MEETINGS = 500
@@ -127,7 +129,7 @@ class Search:
         """Run all the others."""
         runs = 1
         while not (self._stop_first and self.checker.violations):
-            if not self._one() or self._endless == MAX_ENDLESS:
+            if not self._one() or self._endless >= MAX_ENDLESS:
                 return
             runs += 1
             if runs >= self._max_runs or self.adversary.moved >= self._max_moves:
@@ -260,8 +262,14 @@ class Search:
             self.interleavings += 1
             self.checker.stuck(adversary.stuck, adversary.trace, moves, adversary.serial)
         elif ending is Ending.ENDLESS:
-            self._endless += 1
+            alone = len(moves) < MAX_STEPS
+            self._endless += MAX_ENDLESS // 4 if alone else 1  # there are many alike
             self.given_up = f"an order took more than {MAX_STEPS:,} steps."
+            if alone:
+                self.given_up = (
+                    f"{owner(moves[-1].who)} goes on without end while others stand still; bound its "
+                    "loop, or let time pass."
+                )
 
     def _run(self) -> Ending:
         self._begin(
@@ -282,7 +290,7 @@ class Search:
                 moves = [resort, *moves]
             if not moves:
                 return Ending.COMPLETE
-            if len(self._choices) == MAX_STEPS:
+            if len(self._choices) == MAX_STEPS or self._goes_on_alone(moves):
                 return Ending.ENDLESS
             awake = [move for move in moves if move not in asleep] if asleep else moves
             if not awake:
@@ -293,6 +301,20 @@ class Search:
             if ending is not None:
                 return ending
             asleep = self._asleep_after(choice)
+
+    def _goes_on_alone(self, moves: list[Move]) -> bool:
+        """Whether one client has taken very many steps in a row, though others could move.
+
+        Each of these is another place for the others to come in, and they bring no end nearer.
+        """
+        if not self._choices:
+            return False
+        who = self._choices[-1].chosen
+        most = max(MAX_ALONE, 4 * self._steps[who.who])
+        others = any(move.kind == "step" and move != who for move in moves)
+        if who.kind != "step" or not others or len(self._choices) < most:
+            return False
+        return all(choice.chosen == who for choice in self._choices[-most:])
 
     def _begin(self, *, serial: bool) -> None:
         self.system.reset()

@@ -560,6 +560,21 @@ class TestNobodyCanMoveOn:
         assert "more than 1,000 steps" in report.given_up
         assert report.verdict.claims[0].status == "not exercised"
 
+    def test_a_poll_that_counts_is_given_up_soon(self):
+        """Each attempt changes the counter: none is a repetition, and any number of them is an order."""
+
+        def limited(redis, db):
+            while redis.incr("window") > 1:
+                time.sleep(1)
+            redis.expire("window", 2)
+            redis.rpush("in", "x")
+
+        clients = {"a": limited, "b": limited}
+        report = explore(clients, invariant=lambda redis, db: redis.llen("in") == 2)
+        assert "goes on without end while others stand still" in report.given_up
+        assert report.interleavings < 1_000
+        explore(clients, invariant=lambda redis, db: redis.llen("in") == 2, passes=True).check()
+
     def test_two_locks_in_two_orders(self):
         """A deadlock is broken, with the shortest schedule and what each waits for."""
 

@@ -190,6 +190,13 @@ class Parts(Contract):
         """Whoever asks again after a lost reply has knocked twice: that is no fault of the door's."""
         return super().recoveries().filter(lambda case: case.after[0][1].name != "admit")
 
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """In the stock 0 and none are the same."""
+        found = super().shown(state, start)
+        if found.get("stock") == "0":
+            del found["stock"]
+        return found
+
     def sign_in(self, state: State, token: str, customer: str) -> None:
         state.keep(f"session:{token}", {"customer": customer}, _HALF_HOUR_MS)
 

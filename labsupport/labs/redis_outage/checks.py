@@ -119,6 +119,7 @@ def _situations() -> Iterator[tuple[str, Situation]]:
         yield f"Redis is {fault}", functools.partial(_away, fault)
     yield "Redis is full", _full
     yield "Redis comes back while load runs", _comes_back
+    yield "Redis has become a replica", _read_only
 
 
 def _there(server: Server, admin: redis.Redis, shop: _Shop) -> None:
@@ -213,6 +214,15 @@ def _comes_back(server: Server, admin: redis.Redis, shop: _Shop) -> None:
         shop.meanwhile = fault.close
         shop.is_given(f"{_KEY}, load 1", loads=1)
     require(bool(admin.exists(_KEY)), "Redis was there again, and the page was not cached.")
+
+
+def _read_only(server: Server, admin: redis.Redis, shop: _Shop) -> None:
+    shop.kept[_KEY] = "an old page"
+    admin.replicaof("127.0.0.1", "1")  # of nobody: it reads what it has, and writes nothing
+    try:
+        shop.is_given(f"{_KEY}, load 1", loads=1)
+    finally:
+        admin.replicaof("NO", "ONE")
 
 
 def _away(fault: str, server: Server, admin: redis.Redis, shop: _Shop) -> None:

@@ -3,7 +3,13 @@
 # Stubs and solutions are shown to the reader as they stand here, and notebooks carry no annotations.
 # mypy: allow-untyped-defs, allow-untyped-calls
 
-from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, TimeoutError
+from redis.exceptions import (
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+)
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
@@ -65,8 +71,8 @@ def get_page_stub(redis, key, load, kept):
     makes it, in one call; then cache it. If load raises, return the last page that was returned, from
     the dict kept, and don't cache it; if there is none, the error reaches the caller. Redis is
     away when there is no connection (redis-py's ConnectionError) or no answer, when it is busy
-    ("BUSY …"), or full. Any other error of Redis is a bug, and reaches the caller. A page may be
-    empty. The client has its timeouts, and doesn't retry.
+    ("BUSY …"), full, or read-only. Any other error of Redis is a bug, and reaches the caller. A
+    page may be empty. The client has its timeouts, and doesn't retry.
     """
     found = redis.get(key)
     if found is None:
@@ -82,7 +88,7 @@ def get_page_solution(redis, key, load, kept):
     def ask(command, *args, **options):
         try:
             return command(*args, **options)
-        except (ConnectionError, TimeoutError, OutOfMemoryError):
+        except (ConnectionError, TimeoutError, OutOfMemoryError, ReadOnlyError):
             return None  # Redis is down
         except RedisError as error:
             if not str(error).startswith("BUSY"):
@@ -142,7 +148,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "There are two commands of Redis in this function, and either can fail while the other does "
             "not: a full server still answers `GET`.",
             "In redis-py a `TimeoutError` is no `ConnectionError`, a full server raises "
-            "`OutOfMemoryError`, and a busy one a `ResponseError` whose text begins with BUSY. "
+            "`OutOfMemoryError`, a replica `ReadOnlyError`, and a busy one a `ResponseError` whose text "
+            "begins with BUSY. "
             "`except RedisError` catches all of them, and your bugs, too.",
             "Wrap each command by itself, so that an error of Redis means None. Call `load` outside of "
             "those: its error is not Redis's. Note the page in `kept` just before you return it.",

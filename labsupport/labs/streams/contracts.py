@@ -14,7 +14,7 @@ class Credit(Contract):
     """11.3: each entry counts once."""
 
     answer = "credit"
-    visible = ("balance:*",)
+    visible = ("balance:ada", "balance:d'Arc")  # a mark may be called balance:ada:1-0
     remembers = True
     faults = ("crash", "stall")
     clauses: ClassVar = {

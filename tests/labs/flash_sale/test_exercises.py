@@ -138,6 +138,28 @@ class TestOneBug:
         found = check("16.2", shop)
         assert found.passed, str(found)
 
+    def test_a_stock_that_goes_back_to_nothing(self):
+        """Taken first and put back: where there was no stock, a 0 is left."""
+
+        def shop():
+            sign_in, admit, _ = shop_solution()
+
+            def reserve(redis, customer):
+                script = """
+                if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 1 end
+                if redis.call('DECR', KEYS[1]) < 0 then
+                  redis.call('INCR', KEYS[1])
+                  return 0
+                end
+                return redis.call('SADD', KEYS[2], ARGV[1])
+                """
+                return redis.eval(script, 2, "stock", "buyers", customer) == 1
+
+            return sign_in, admit, reserve
+
+        found = check("16.2", shop)
+        assert found.passed, str(found)
+
     def test_a_log_at_the_door(self):
         """A sorted set of moments, by the server's clock: a window that slides."""
 

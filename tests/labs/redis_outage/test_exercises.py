@@ -1,7 +1,7 @@
 """The exercises of lab 13: what breaks each stub, and other good answers."""
 
 import pytest
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from labsupport import check
 from labsupport.labs.redis_outage.exercises import EXERCISES
@@ -54,13 +54,13 @@ class TestOtherGoodAnswers:
         assert found.passed, str(found)
 
     def test_what_the_server_says_is_a_bug(self):
-        """Who lets an answer of the server be a bug, unless it is busy or full, is right, too."""
+        """Who lets an answer of the server be a bug, unless it is busy, full or a replica, is right, too."""
 
         def get_page(redis, key, load, kept):
             def ask(command, *args, **options):
                 try:
                     return command(*args, **options)
-                except OutOfMemoryError:
+                except (OutOfMemoryError, ReadOnlyError):
                     return None
                 except ResponseError as error:
                     if not str(error).startswith("BUSY "):

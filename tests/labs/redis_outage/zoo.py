@@ -391,3 +391,8 @@ def once_away_is_away(redis, key, load, kept):
             redis.set(key, page, ex=ex)
 
     return _in_steps(redis, key, load, kept, read=read, write=write)
+
+
+@wrong("13.3", situation="Redis has become a replica", because="ReadOnlyError")
+def a_replica_is_forgotten(redis, key, load, kept):
+    return _in_steps(redis, key, load, kept)

@@ -199,6 +199,21 @@ class TestOtherGoodAnswers:
         found = check("11.3", credit)
         assert found.passed, str(found)
 
+    def test_marks_that_are_called_after_the_balance(self):
+        """The name of what is remembered is anybody's choice."""
+
+        def credit(redis, entry, account, amount):
+            script = """
+            if redis.call('SET', KEYS[1] .. ':' .. ARGV[2], 1, 'NX', 'EX', 86400) then
+              return redis.call('INCRBY', KEYS[1], ARGV[1])
+            end
+            return tonumber(redis.call('GET', KEYS[1]))
+            """
+            return redis.eval(script, 1, f"balance:{account}", amount, entry)
+
+        found = check("11.3", credit)
+        assert found.passed, str(found)
+
     def test_a_set_of_today(self):
         """One set of entries with a TTL that each new entry prolongs, instead of a key for each."""
 
