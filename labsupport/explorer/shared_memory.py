@@ -115,7 +115,11 @@ class _Reach:
             name, thing = queue.pop()
             if id(thing) not in self._seen:
                 self._seen[id(thing)] = thing
-                found = list(self._look(name, thing))
+                found: list[tuple[str, Any]] = []
+                try:
+                    found.extend(self._look(name, thing))
+                except Exception:  # a stand-in for what is not there says nothing of itself
+                    self.values[id(thing)] = name
                 self._lists(thing, found)
                 queue.extend(found)
 

@@ -417,8 +417,9 @@ class System:
         found: dict[str, str] = {}
         for namespace in namespaces:
             for name, value in list(namespace.items()):
-                text = value.script if isinstance(value, Script | AsyncScript) else value
-                if isinstance(text, str) and "redis.call" in text:
+                kind = type(value)  # a stand-in is not asked what it stands for
+                text = value.script if issubclass(kind, Script | AsyncScript) else value
+                if issubclass(type(text), str) and "redis.call" in text:
                     digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
                     found[text] = found[digest] = name.lower().strip("_")
         return found

@@ -378,3 +378,29 @@ class TestReports:
         )
         assert report.violations > 0
         assert not report.serial
+
+
+def test_stand_ins_that_are_not_set_up():
+    """Proxies of Flask outside of a request, Django's settings before they are configured, and any such."""
+    needs("werkzeug")
+    from werkzeug.local import LocalProxy
+
+    class Lazy:
+        @property
+        def __class__(self):
+            raise RuntimeError("there is nothing yet")
+
+        @property
+        def __dict__(self):
+            raise RuntimeError("there is nothing yet")
+
+    lazy, proxy = Lazy(), LocalProxy(lambda: 1 / 0)
+
+    def count(redis, db):
+        if redis.incr("n") > 2:
+            print(lazy, proxy)
+
+    for prune in (False, True):
+        explore(
+            {"ada": count, "bob": count}, invariant=lambda r, d: r.get("n") == "2", prune=prune
+        ).check()

@@ -15,7 +15,7 @@ from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType,
 from typing import Any
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.namespaces import CACHED, installed, names_of
+from labsupport.explorer.clients.namespaces import CACHED, installed, names_of, stands_in
 
 __all__ = ["Captured", "OwnLocals", "stand_in_for"]
 
@@ -56,7 +56,9 @@ class Captured(ExitStack):
         queue: list[Any] = list(self._functions)
         while queue:
             thing = queue.pop()
-            if id(thing) in seen or isinstance(thing, str | bytes | int | float | None):
+            if id(thing) in seen or stands_in(thing):
+                continue
+            if isinstance(thing, str | bytes | int | float | None):
                 continue
             seen[id(thing)] = thing
             queue.extend(self._look(thing))
@@ -274,7 +276,7 @@ def stand_in_for(value: Any, stand_ins: dict[int, Any]) -> Any:
         value: of any kind.
         stand_ins: by the identity of what each stands for.
     """
-    owner = getattr(value, "__self__", None) if isinstance(value, BuiltinMethodType) else None
+    owner = value.__self__ if issubclass(type(value), BuiltinMethodType) else None
     if isinstance(owner, type) and issubclass(owner, datetime.date) and value.__name__ in _PRESENT:
         name = value.__name__
         return lambda *args, **options: getattr(owner, name)(*args, **options)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-__all__ = ["CACHED", "Namespaces", "installed", "names_of"]
+__all__ = ["CACHED", "Namespaces", "installed", "names_of", "stands_in"]
 
 CACHED = type(functools.cache(lambda: None))
 """The type of a function whose results are kept (functools.cache and lru_cache)."""
@@ -113,6 +113,14 @@ def names_of(code: CodeType) -> Iterator[str]:
             yield from names_of(constant)
 
 
+def stands_in(thing: Any) -> bool:
+    """Whether something stands for another object, and says that it is one of its class.
+
+    To ask it what it is may set that object up, or fail where there is none yet.
+    """
+    return any("__class__" in vars(kind) for kind in type(thing).__mro__[:-1])
+
+
 def _belongs_elsewhere(function: FunctionType) -> bool:
     # by the file of its code: what a cell defines belongs to the module that runs the cell
     module = (function.__module__ or "").partition(".")[0]
@@ -128,13 +136,14 @@ def _reached(functions: Iterable[Callable[..., Any]]) -> Iterator[FunctionType]:
         if id(thing) in seen:
             continue
         seen.add(id(thing))
-        if isinstance(thing, functools.partial | MethodType):
-            queue.append(getattr(thing, "func", None) or thing.__func__)  # type: ignore[union-attr]
+        kind = type(thing)  # isinstance() would ask a stand-in, which may not be set up
+        if issubclass(kind, functools.partial | MethodType):
+            queue.append(getattr(thing, "func", None) or thing.__func__)
             queue.append(getattr(thing, "__self__", None))
-        elif isinstance(thing, type):
+        elif issubclass(kind, type):
             if not installed(getattr(thing, "__module__", "")):
                 queue.extend(vars(thing).values())
-        elif isinstance(thing, FunctionType):
+        elif issubclass(kind, FunctionType):
             yield thing
             queue.extend(_enclosed(thing))  # a check's own function encloses the learner's
             if not _belongs_elsewhere(thing):
@@ -143,8 +152,8 @@ def _reached(functions: Iterable[Callable[..., Any]]) -> Iterator[FunctionType]:
                     for name in names_of(thing.__code__)
                     if name in thing.__globals__
                 )
-        elif not isinstance(thing, ModuleType) and type(thing).__module__ != "builtins":
-            queue.append(type(thing))
+        elif not issubclass(kind, ModuleType) and kind.__module__ != "builtins":
+            queue.append(kind)
 
 
 def _enclosed(function: FunctionType) -> Iterator[Any]:
