@@ -25,7 +25,7 @@ class Checker:
         invariant: must hold when all have finished; called with (redis, db), or with the outcomes, too.
         claim: what it says, in words.
         raises: errors that clients may raise.
-        names: of scripts, by their digest or text.
+        names: gives those of scripts, by their digest or text, when something is to be shown.
 
     Attributes:
         claim: what is claimed.
@@ -40,7 +40,7 @@ class Checker:
         invariant: Callable[..., Any],
         claim: str,
         raises: tuple[type[BaseException], ...] = (),
-        names: dict[str, str] | None = None,
+        names: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self.violations = 0
         self.findings: dict[str, Finding] = {}
@@ -49,7 +49,7 @@ class Checker:
         self._invariant = invariant
         self.claim = claim
         self._raises = raises
-        self._names = names or {}
+        self._scripts = names
         self._told = _takes_outcomes(invariant)
 
     def check(
@@ -107,11 +107,11 @@ class Checker:
 
     def names(self) -> Names:
         """What gives tokens their names in one run."""
-        return Names(self._names)
+        return Names(self._scripts())
 
     def anew(self) -> "Checker":
         """A checker of the same claim that has seen nothing."""
-        return Checker(self._system, self._invariant, self.claim, self._raises, self._names)
+        return Checker(self._system, self._invariant, self.claim, self._raises, self._scripts)
 
     def _broken(self, actors: Sequence[Actor], serial: bool) -> str | None:
         """How the run broke the invariant, empty if it just does not hold; None when it holds."""

@@ -264,7 +264,7 @@ def _search(
         hosted(invariant, handed_out),
         doc[0].rstrip(".") if doc else "the invariant holds",
         powers.raises,
-        system.named_scripts(Namespaces([*clients.values(), given]).own),
+        functools.cache(lambda: system.named_scripts(Namespaces([*clients.values(), given]).own)),
     )
     adversary = Adversary(system, actors, powers)
     for actor in actors:

@@ -54,7 +54,7 @@ class Namespaces:
         own: the namespaces of code that is not installed: the learner's.
     """
 
-    _known: tuple[list[Any], list[ModuleType], list[ModuleType]] = ([], [], [])
+    _known: tuple[list[Any], list[ModuleType], list[dict[str, Any]]] = ([], [], [])
 
     def __init__(self, functions: Iterable[Callable[..., Any]]) -> None:
         found = {id(vars(module)): vars(module) for module in self._modules()[0]}
@@ -66,10 +66,10 @@ class Namespaces:
     @classmethod
     def libraries(cls) -> list[dict[str, Any]]:
         """The namespaces of installed libraries, but for those that run the notebook or the test."""
-        return [vars(module) for module in cls._modules()[1]]
+        return cls._modules()[1]
 
     @classmethod
-    def _modules(cls) -> tuple[list[ModuleType], list[ModuleType]]:
+    def _modules(cls) -> tuple[list[ModuleType], list[dict[str, Any]]]:
         """The learner's modules, and the libraries'; looked up anew when one was imported."""
         known, own, libraries = cls._known
         present = list(sys.modules.values())
@@ -82,7 +82,7 @@ class Namespaces:
                 if not installed(name, module):
                     own.append(module)
                 elif name.partition(".")[0] not in _HOSTS and file.startswith(_SITE):
-                    libraries.append(module)
+                    libraries.append(vars(module))
             cls._known = (present, own, libraries)
         return own, libraries
 

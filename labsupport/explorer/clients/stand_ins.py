@@ -11,6 +11,7 @@ import builtins
 import ctypes
 import datetime
 import gc
+import operator
 import os
 import queue
 import random
@@ -22,7 +23,7 @@ import threading
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any, Protocol
@@ -358,6 +359,9 @@ _OF_ITS_OWN = (
 )
 
 
+_Site = tuple[dict[str, Any], str, Any, Any]
+
+
 @contextmanager
 def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
     """Put the stand-ins in place; what the explored code keeps is looked for at the beginning.
@@ -372,7 +376,7 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
     with ExitStack() as undo:
         undo.enter_context(_datetime_held())
         found = undo.enter_context(Captured(functions, _OF_ITS_OWN))
-        sites = [site for space in Namespaces(functions).own for site in _sites(space, _OF_ITS_OWN)]
+        sites = [site for space in Namespaces(functions).own for site in _own_sites(space)]
         sites += _library_sites()
         sites += [
             (vars(module), name, getattr(module, name), value)
@@ -380,16 +384,19 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
             for name, value in names.items()
         ]
         sites.append((vars(builtins), "__import__", builtins.__import__, _importing()))
+        placed: list[_Site] = []
+        undo.callback(_put_back, placed)
         for namespace, name, value, stand_in in sites:
             if namespace.get(name) is value:
                 namespace[name] = stand_in
-                undo.callback(_put_back, namespace, name, value, stand_in)
+                placed.append((namespace, name, value, stand_in))
         yield found
 
 
-def _put_back(namespace: dict[str, Any], name: str, value: Any, stand_in: Any) -> None:
-    if namespace.get(name) is stand_in:
-        namespace[name] = value
+def _put_back(placed: Sequence[_Site]) -> None:
+    for namespace, name, value, stand_in in reversed(placed):
+        if namespace.get(name) is stand_in:
+            namespace[name] = value
 
 
 def _importing() -> Callable[..., Any]:
@@ -409,9 +416,6 @@ def _importing() -> Callable[..., Any]:
     return look
 
 
-_Site = tuple[dict[str, Any], str, Any, Any]
-
-
 def _sites(namespace: dict[str, Any], stand_ins: dict[int, Any]) -> list[_Site]:
     return [
         (namespace, name, value, stand_in)
@@ -420,14 +424,33 @@ def _sites(namespace: dict[str, Any], stand_ins: dict[int, Any]) -> list[_Site]:
     ]
 
 
+def _own_sites(namespace: dict[str, Any]) -> list[_Site]:
+    """The sites of the learner's; of an imported module looked for again only when it has changed.
+
+    A test's process has hundreds of modules, which would be looked through for each exploration.
+    """
+    module = sys.modules.get(str(namespace.get("__name__")))
+    if module is None or vars(module) is not namespace or module.__name__ == "__main__":
+        return _sites(namespace, _OF_ITS_OWN)
+    names, values = list(namespace), list(namespace.values())
+    known = _looked_through.get(id(namespace))
+    same = known is not None and known[0] == names and len(known[1]) == len(values)
+    if known is not None and same and all(map(operator.is_, known[1], values)):
+        return known[2]
+    found = _sites(namespace, _OF_ITS_OWN)
+    _looked_through[id(namespace)] = names, values, found
+    return found
+
+
+_looked_through: dict[int, tuple[list[str], list[Any], list[_Site]]] = {}  # by namespace, as it was
 _known: dict[str, Any] = {"namespaces": None, "sites": []}
 
 
 def _library_sites() -> list[_Site]:
     """Where libraries lead to a clock; looked for again only when there are more of them."""
     namespaces = Namespaces.libraries()
-    if _known["namespaces"] != list(map(id, namespaces)):
-        _known["namespaces"] = list(map(id, namespaces))
+    if _known["namespaces"] is not namespaces:
+        _known["namespaces"] = namespaces
         _known["sites"] = [one for each in namespaces for one in _sites(each, _OF_LIBRARIES)]
     found: list[_Site] = _known["sites"]
     return found
