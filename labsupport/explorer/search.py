@@ -351,7 +351,7 @@ class Search:
                 choice.moves = [*choice.moves, *more]
             return None
         choice.void.add(chosen)
-        if any(actor.on_its_way for actor in self.adversary.actors):  # its reply can arrive
+        if any(one.live and one.on_its_way for one in self.adversary.actors):  # it can arrive
             return Ending.VOID
         left = {move.kind for move in choice.moves if move not in choice.void}
         if chosen.kind == "step" and left <= {"crash"}:  # all wait for locks that others hold
