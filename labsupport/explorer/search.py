@@ -307,7 +307,7 @@ class Search:
 
         Each of these is another place for the others to come in, and they bring no end nearer.
         """
-        if not self._choices:
+        if not self._choices or not self._steps:  # the first order is the measure
             return False
         who = self._choices[-1].chosen
         most = max(MAX_ALONE, 4 * self._steps[who.who])

@@ -575,6 +575,19 @@ class TestNobodyCanMoveOn:
         assert report.interleavings < 1_000
         explore(clients, invariant=lambda redis, db: redis.llen("in") == 2, passes=True).check()
 
+    def test_many_steps_are_no_endless_ones(self):
+        """Who takes a hundred steps in the first order may take as many in another."""
+
+        def many(redis, db):
+            for number in range(100):
+                redis.incr(f"n:{number}")
+
+        report = explore(
+            {"a": many, "b": lambda redis, db: redis.ping()}, invariant=lambda redis, db: True
+        )
+        assert report.exhausted
+        assert report.interleavings == 101
+
     def test_two_locks_in_two_orders(self):
         """A deadlock is broken, with the shortest schedule and what each waits for."""
 
