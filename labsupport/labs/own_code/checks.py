@@ -57,7 +57,10 @@ def check_limit_test(answer: Callable[..., Any]) -> Outcome:
 def _tells_apart(
     test: Callable[..., Any], right: tuple[type[Shop], ...], wrong: tuple[type[Shop], ...]
 ) -> Outcome:
-    with _database() as engine, by_default(max_runs=_MOST_RUNS):
+    with (
+        _database() as engine,
+        by_default(max_runs=_MOST_RUNS, delays=False),
+    ):  # they share no memory
         for kind in right:
             if (refusal := _refusal(test, kind(engine, _CACHE))) is not None:
                 told = str(refusal).strip() or "assert without a message"
@@ -160,7 +163,7 @@ def _sold(
         return not fault
 
     buyers = {name: client(name, times) for name, times in clients.items()}
-    options: dict[str, Any] = {"stop": "first", "max_runs": 250, **moves}
+    options: dict[str, Any] = {"stop": "first", "max_runs": 250, "delays": False, **moves}
     with closing(_connection(engine)) as rival:
         return faults, explore(buyers, given=given, invariant=sold_once, **options)
 
