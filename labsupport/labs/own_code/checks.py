@@ -57,10 +57,8 @@ def check_limit_test(answer: Callable[..., Any]) -> Outcome:
 def _tells_apart(
     test: Callable[..., Any], right: tuple[type[Shop], ...], wrong: tuple[type[Shop], ...]
 ) -> Outcome:
-    with (
-        _database() as engine,
-        by_default(max_runs=_MOST_RUNS, delays=False),
-    ):  # they share no memory
+    processes: dict[str, Any] = {"delays": False}  # they share no memory
+    with _database() as engine, by_default(max_runs=_MOST_RUNS, **processes):
         for kind in right:
             if (refusal := _refusal(test, kind(engine, _CACHE))) is not None:
                 told = str(refusal).strip() or "assert without a message"
