@@ -32,6 +32,11 @@ def _reserve(state: State, customer: str) -> bool:
     return True
 
 
+def _no_stock_is_none(found: dict[str, Any]) -> dict[str, Any]:
+    """What is promised of a state, where a stock of 0 is as good as none."""
+    return {key: value for key, value in found.items() if (key, value) != ("stock", "0")}
+
+
 def _many(call: str) -> tuple[Call, ...]:
     return tuple(Call(call, (f"n{n}",)) for n in range(36))
 
@@ -92,9 +97,7 @@ class Checkout(Contract):
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """In which order two come is not said."""
-        found = super().shown(state, start)
-        if found.get("stock") == "0":  # none is as good
-            del found["stock"]
+        found = _no_stock_is_none(super().shown(state, start))
         if "orders" in found:
             found["orders"] = sorted(found["orders"], key=str)
         return found
@@ -192,10 +195,7 @@ class Parts(Contract):
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """In the stock 0 and none are the same."""
-        found = super().shown(state, start)
-        if found.get("stock") == "0":
-            del found["stock"]
-        return found
+        return _no_stock_is_none(super().shown(state, start))
 
     def sign_in(self, state: State, token: str, customer: str) -> None:
         state.keep(f"session:{token}", {"customer": customer}, _HALF_HOUR_MS)
