@@ -5,6 +5,8 @@ is sent to Redis as a moment is never reached by the machine's time, only by a m
 seconds before the end of the year, so that every window by the clock, a minute or a day, is about to end.
 """
 
+import functools
+import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -154,22 +156,22 @@ class Clock:
         """Remember the moments that a command names: something may change when they come."""
         for value in values:
             text = value if isinstance(value, str) else str(value)
-            numbers = [(float(found), "." not in found) for found in _NUMBER.findall(text)]
-            dates = [(seconds, not seconds % 1) for seconds in _dates(value, text)]
-            for number, whole in numbers + dates:
+            dates = ((seconds, not seconds % 1) for seconds in _dates(value, text))
+            for number, whole in itertools.chain(_numbers(text), dates):
                 for moment in self._moments(number, whole):
                     self._stamps.add(moment)
                     if moment < self.now_us:
                         self._spans.add(self.now_us - moment)
-            for minutes in map(int, _MINUTES.findall(text)):
+            for minutes in _minutes(text):
                 if 0 < minutes * 60 - self.now_us / _MICROSECONDS < 86_400:
                     self._stamps.add(minutes * 60 * _MICROSECONDS)
 
     def note_windows(self, *texts: Any) -> None:
         """Remember when the windows end in whose names a moment of now stands: `limit:ada:68899679`."""
         for skew in {0.0, *self.skews.values()}:
+            second = int(self.now_us / _MICROSECONDS + skew)
             for text in texts:
-                for end in _window_ends(str(text), self.now_us / _MICROSECONDS + skew):
+                for end in _window_ends(str(text), second):
                     self._stamps.add(round((end - skew) * _MICROSECONDS))
 
     def span(self, seconds: float) -> None:
@@ -224,11 +226,30 @@ class Clock:
                 return
 
 
+# What one run sends, the next one sends again.
+@functools.lru_cache(maxsize=4096)
+def _numbers(text: str) -> tuple[tuple[float, bool], ...]:
+    """What may be a moment in digits, and whether it is in whole units."""
+    return tuple((float(found), "." not in found) for found in _NUMBER.findall(text))
+
+
+@functools.lru_cache(maxsize=4096)
+def _minutes(text: str) -> tuple[int, ...]:
+    return tuple(map(int, _MINUTES.findall(text)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_dated(text: str) -> bool:
+    return bool(_DATE.search(text) or _MAIL_DATE.search(text))
+
+
 def _dates(value: Any, text: str) -> Iterator[float]:
     """The dates that a value names, in seconds since 1970; those without a zone are in UTC and local."""
     if isinstance(value, dict | list | tuple):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _dates(one, str(one))
+        return
+    if not _is_dated(text):
         return
     for found in (match[0] for match in _DATE.finditer(text)):
         with suppress(ValueError):
@@ -240,14 +261,18 @@ def _dates(value: Any, text: str) -> Iterator[float]:
             yield parsedate_to_datetime(found).timestamp()
 
 
-def _window_ends(text: str, now: float) -> Iterator[int]:
+@functools.lru_cache(maxsize=16_384)
+def _window_ends(text: str, second: int) -> tuple[int, ...]:
     """When the windows by the clock end that a name tells: by their number, their first second, or a date.
 
     Args:
         text: the name.
-        now: seconds since 1970.
+        second: since 1970, now.
     """
-    second = int(now)
+    return tuple(_ends_named(text, second))
+
+
+def _ends_named(text: str, second: int) -> Iterator[int]:
     for number in map(int, _COUNTED.findall(text)):
         lengths = _LONG_WINDOWS | {min(second // number, _LONGEST_WINDOW)} if number else ()
         yield from ((number + 1) * one for one in lengths if one > 1 and second // one == number)

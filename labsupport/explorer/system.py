@@ -190,6 +190,7 @@ class System:
         self._wiring.has_library = self._has_library
         self.db = testbed.db
         self._keys: dict[tuple[Any, ...], list[tuple[str, list[str]]]] = {}
+        self._ends: tuple[int, list[int]] = (-1, [])
         self._seats: list[Seat] = []
         self._lock = threading.Lock()
         self.begin(self.clock)
@@ -280,6 +281,7 @@ class System:
         self._wiring.draws.clear()
         self._wiring.scripts.restart()
         self.redis.raw(*self._empty)
+        self._wiring.version += 1
         self._testbed.restore()
         self.clock.restart()
         if self._wiring.streams:
@@ -302,6 +304,7 @@ class System:
 
     def expire(self, key: str, field: str | None = None) -> None:
         """Let the time to live of a key, or of a field of its hash, end now, as the server does it."""
+        self._wiring.version += 1
         if field is None:
             self.redis.raw("PEXPIRE", key, 0)
         else:
@@ -313,10 +316,22 @@ class System:
         Args:
             effects: only of the keys that a step with these reads or writes.
         """
-        keys = [] if effects.everything else sorted(effects.reads | effects.writes)
+        if effects.everything:
+            return self._all_deadlines_us()
+        keys = sorted(effects.reads | effects.writes)
         names = [name.removeprefix("key:") for name in keys if name.startswith("key:")]
-        if not names and not effects.everything:
-            return []
+        return self._ask_for_deadlines(names) if names else []
+
+    def _all_deadlines_us(self) -> list[int]:
+        version, known = self._ends
+        if version != self._wiring.version or any(end <= self.clock.now_us for end in known):
+            known = self._ask_for_deadlines([])
+            self._ends = self._wiring.version, known
+        return list(known)
+
+    def _ask_for_deadlines(self, names: list[str]) -> list[int]:
+        """The deadlines of these keys, or of all; what is over ends."""
+        self._wiring.version += 1
         found = self.redis.raw("EVALSHA", self._deadlines, 0, self.clock.now_ms, *names)
         return [moment * 1000 for moment in found]
 

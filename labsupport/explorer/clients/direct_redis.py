@@ -83,6 +83,7 @@ class Wiring:
         libraries: those of functions that the run has loaded, by name.
         has_library: whether the server has one.
         draws: how often each client has let the server draw, by its name.
+        version: another one whenever something in Redis may have changed.
     """
 
     def __init__(self, clock: Clock, scripts: Scripts, empty: tuple[Any, ...]) -> None:
@@ -97,6 +98,7 @@ class Wiring:
         self.libraries: set[str] = set()
         self.has_library: Any = None
         self.draws: dict[str, int] = {}
+        self.version = 0
 
     def changed(self, before: tuple[int, str]) -> bool:
         """Whether anything in the database is not as it was when `changes` said this."""
@@ -216,6 +218,7 @@ class DirectRedis(redis.Redis):
     def prepare(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
         """What goes over the wire for a command, and what converts its reply."""
         wiring = self.wiring
+        wiring.version += 1
         if wiring.clock.passing:
             note_times(args, wiring)
         if plain(args[0]):

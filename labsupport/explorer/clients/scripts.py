@@ -273,6 +273,8 @@ _CHANCE = re.compile(r"rand|SPOP", re.IGNORECASE)
 _DIGEST = re.compile(r"\b[0-9a-f]{40}\b")
 _TIME = re.compile(r"['\"]TIME['\"]", re.IGNORECASE)
 _TTL = re.compile(r"['\"]H?(P?)TTL['\"]", re.IGNORECASE)
+# what may ask for a time, a time to live or an idle time, or calls what only a variable names
+_VARIES = re.compile(r"TIME|TTL|IDLE|OBJECT|['\"]X|CLOCK|call\s*\(\s*[^'\"\s]", re.IGNORECASE)
 _IDLE = re.compile(r"X(?:AUTO)?CLAIM|XPENDING|XREADGROUP", re.IGNORECASE)
 
 
@@ -312,6 +314,7 @@ class Scripts:
         self._loaded: set[str] = set()  # in this run
         self._idle: set[str] = set()
         self._chance: set[str] = set()
+        self._varying: set[str] = set()
         # whether any of this run, or of its libraries, asks for these; "P" stands for milliseconds
         self.asks_time, self.asks_ttl = False, set[str]()
 
@@ -336,6 +339,8 @@ class Scripts:
                 self._idle.add(digest)
             if _CHANCE.search(text):
                 self._chance.add(digest)
+            if _CHANCE.search(text) or _VARIES.search(text):
+                self._varying.add(digest)
         if digest not in self._loaded:
             self._note_times(text)
         self._loaded.add(digest)
@@ -366,6 +371,10 @@ class Scripts:
     def draws(self, digest: Any) -> bool:
         """True when what it does may depend on chance."""
         return _text(digest) in self._chance
+
+    def varies(self, digest: Any) -> bool:
+        """True when it may reply otherwise to the same arguments, though nothing in Redis has changed."""
+        return _text(digest) in self._varying or _text(digest) not in self._texts
 
     def library(self, code: Any) -> str:
         """A library of functions under the explorer's clock."""

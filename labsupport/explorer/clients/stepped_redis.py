@@ -13,7 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from labsupport.explorer.clients.actor import Actor, actor_here, refusal
 from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis, Wiring, transmit
 from labsupport.explorer.clients.server_time import word
-from labsupport.explorer.operations import Operation
+from labsupport.explorer.operations import Operation, reads
 
 __all__ = ["BLOCKING", "SteppedPipeline", "SteppedRedis", "without_timeout"]
 
@@ -23,6 +23,13 @@ _TIMEOUT_FIRST = frozenset({"BLMPOP", "BZMPOP"})
 _TIMEOUT_OPTION = frozenset({"XREAD", "XREADGROUP"})
 BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _TIMEOUT_OPTION
 _FOR_EVER = 0
+# What replies alike as long as nothing in Redis changes, however much time passes.
+_STEADY = frozenset(
+    {"EXISTS", "GET", "GETRANGE", "HEXISTS", "HGET", "HLEN", "LINDEX", "LLEN", "SCARD", "SET"}
+    | {"SISMEMBER", "STRLEN", "XLEN", "ZCARD", "ZCOUNT", "ZSCORE"}
+)
+_SCRIPTED = frozenset({"EVALSHA", "EVALSHA_RO"})
+_UNCHANGEABLE = (str, bytes, int, float, type(None))
 _MILLISECONDS = 1000
 
 
@@ -42,6 +49,7 @@ class SteppedRedis(DirectRedis):
         self._admin = admin
         self._retry: Any = redis.Redis().get_retry()  # what a client of one's own has
         self._touched = False
+        self._told: dict[Any, tuple[int, Any]] = {}  # replies, and at which version
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         client = self.here()
@@ -62,11 +70,14 @@ class SteppedRedis(DirectRedis):
         actor.gate(operation)
         if operation.word == "TIME":
             actor.note_present()
-        timeout = None
+        timeout, version = None, self.wiring.version
+        again = actor.repeated(operation)
+        if again and self._as_before(operation, options):
+            actor.arrival()
+            return operation.replies[0]
         sent, convert = self.prepare(args)
         if _may_block(args[0]):
             sent, timeout = without_timeout(sent)
-        again = actor.repeated(operation)
         before = self.wiring.changes() if again and not operation.tells else None
         actor.trusted += 1  # to connect is the explorer's doing
         try:
@@ -91,9 +102,30 @@ class SteppedRedis(DirectRedis):
             operation.unchanged = not operation.changed
         else:
             operation.unchanged = again and operation.told_that_nothing_changed(reply)
+        if operation.unchanged or reads(args):  # which never blocks
+            self.wiring.version = version
+            if again:
+                self._remember(args, options, reply)
         self._lose()
         actor.arrival()
         return reply
+
+    def _as_before(self, operation: Operation, options: dict[str, Any]) -> bool:
+        """Answer a step that is known to change nothing, as nothing has changed since it was taken last."""
+        if self.actor.losing:
+            return False
+        version, reply = self._told.get(_question(operation.commands[0], options), (None, None))
+        if version != self.wiring.version:
+            return False
+        self.actor.took(operation, reply)
+        operation.unchanged = True
+        return True
+
+    def _remember(self, args: tuple[Any, ...], options: dict[str, Any], reply: Any) -> None:
+        name = word(args[0])
+        scripted = name in _SCRIPTED and not self.wiring.scripts.varies(args[1])
+        if (name in _STEADY or scripted) and isinstance(reply, _UNCHANGEABLE):
+            self._told[_question(args, options)] = self.wiring.version, reply
 
     def _lose(self) -> None:
         if self.actor.losing and self.actor.loses():
@@ -115,6 +147,7 @@ class SteppedRedis(DirectRedis):
         if self._touched:
             self._touched = False
             super().set_retry(self._retry)
+        self._told.clear()
 
     def here(self) -> Any:
         """The client of whoever calls: an object that two functions share has a connection for each."""
@@ -264,6 +297,11 @@ class SteppedPipeline(DirectPipeline):
             raise RedisTimeoutError("Timeout reading from socket")
         actor.arrival()
         return reply
+
+
+def _question(args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """What tells one command from another: 1 and True are equal, and are not sent alike."""
+    return args, tuple(map(type, args)), repr(options) if options else ""
 
 
 @functools.lru_cache(maxsize=512)
