@@ -45,6 +45,8 @@ _OTHER_CLOCK = (
     "statement the time that Python says."
 )
 
+_FEW_LATE = "Replies came late in orders with few switches only, though {}; delays=True tries all."
+
 Function = Callable[..., Any]
 Who = bool | str | Collection[str]
 
@@ -218,7 +220,7 @@ def _delayed(
     other = run(min(most, _MOST_DELAYED), _MOST_MOVES_DELAYED if few else 1, delays=1, **alone)
     if other.checker.violations:
         return other, f"A reply may come later than another's step, as {why}."
-    return search, ""
+    return search, _FEW_LATE.format(why) if other.given_up else ""
 
 
 def _still(why: str) -> str:

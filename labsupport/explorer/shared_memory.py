@@ -39,6 +39,7 @@ _CHANGING = re.compile(
 _FILES = frozenset({"open", "read_bytes", "read_text", "write_bytes", "write_text"})
 _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
 _BY_NAME = frozenset({"eval", "exec", "globals", "vars"})  # what reaches any name of a module
 _METHODS = frozenset({"LOAD_METHOD", "LOAD_ATTR"})
 _BINDS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
@@ -188,8 +189,10 @@ class _Reach:
         yield from ((name, one) for one in function.__defaults__ or ())
         yield from (function.__kwdefaults__ or {}).items()
         yield from _enclosed(function)
+        used_bare = _bare(function.__code__)  # `loads` is not json.loads
         for used in names:
-            value = function.__globals__.get(used, sys.modules.get(used))
+            known = function.__globals__ if used in used_bare else {}
+            value = known.get(used, sys.modules.get(used))
             if value is os and names & {"environ", "getenv", "putenv"}:
                 self.values[id(os.environ)] = "os.environ"
             if value is sys and "modules" in names:
@@ -204,9 +207,10 @@ class _Reach:
         sets, binds = _changes(function.__code__)
         self.sets |= sets | (names & {"setattr", "delattr"})
         here = id(function.__globals__)
-        if called := _called(function.__code__) & _BY_NAME:
+        bare = _bare(function.__code__)
+        if called := bare & _BY_NAME:
             self.namespaces[here] = f"{min(called)}()"
-        self.variables.update((here, name) for name in names)
+        self.variables.update((here, name) for name in names & bare)
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         self.variables.update((id(cell), name) for name, cell in cells.items())
         for name in binds:
@@ -259,11 +263,11 @@ def _changes(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _called(code: CodeType) -> frozenset[str]:
+def _bare(code: CodeType) -> frozenset[str]:
     """The global names that code uses as such, and not as attributes."""
-    loaded = {one.argval for one in dis.get_instructions(code) if one.opname in _LOADS}
-    inner = (_called(one) for one in code.co_consts if isinstance(one, CodeType))
-    return frozenset(loaded.union(*inner))
+    used = {one.argval for one in dis.get_instructions(code) if one.opname in _GLOBALS}
+    inner = (_bare(one) for one in code.co_consts if isinstance(one, CodeType))
+    return frozenset(used.union(*inner))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -277,7 +281,7 @@ def _appended(code: CodeType) -> frozenset[str]:
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             appended |= _appended(inner)
-            other |= set(names_of(inner)) - _appended(inner)
+            other |= _bare(inner) - _appended(inner)
             other |= set(inner.co_freevars) - _appended(inner)
     return frozenset(appended - other)
 
