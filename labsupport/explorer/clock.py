@@ -36,6 +36,7 @@ _MINUTES = re.compile(r"(?<![\d.])\d{8}(?![\d.])")
 _COUNTED = re.compile(r"(?<![\d.])(\d{5,13})(?:\.0)?(?![\d.])")
 _LONGEST_WINDOW = 3600  # in seconds: of any length up to here, and of these
 _LONG_WINDOWS = frozenset({7200, 10_800, 14_400, 21_600, 28_800, 43_200, 86_400})
+_WEEK = 7 * 86_400
 _ROUND = (5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, *sorted(_LONG_WINDOWS))
 # a day, an hour, a minute and a second: another date, and another time on every clock that shows one
 _DAY = 90_061 * _MICROSECONDS
@@ -166,6 +167,13 @@ class Clock:
                 if 0 < minutes * 60 - self.now_us / _MICROSECONDS < 86_400:
                     self._stamps.add(minutes * 60 * _MICROSECONDS)
 
+    def note_later(self, *values: Any) -> None:
+        """Remember the moments to come that values name, as `note` does those of a command."""
+        before, spans = set(self._stamps), set(self._spans)
+        self.note(*values)
+        later = {moment for moment in self._stamps if moment > self.now_us}
+        self._stamps, self._spans = before | later, spans
+
     def note_windows(self, *texts: Any) -> None:
         """Remember when the windows end in whose names a moment of now stands: `limit:ada:68899679`."""
         for skew in {0.0, *self.skews.values()}:
@@ -286,3 +294,8 @@ def _ends_named(text: str, second: int) -> Iterator[int]:
         yield second - second % length + length
     elif date.strftime("%H:%M") in text:
         yield second - second % 60 + 60
+    for length in _WEEK, 30 * 86_400:  # whose numbers are short
+        if re.search(rf"(?<!\d){second // length}(?!\d)", text):
+            yield (second // length + 1) * length
+    if re.search(date.strftime(r"(%G\D{0,2}|[wW])%V(?!\d)"), text):
+        yield second - second % 86_400 + (7 - date.weekday()) * 86_400

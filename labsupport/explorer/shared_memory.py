@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import fields
+from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -37,6 +38,26 @@ _CHANGING = re.compile(
     r"redis\.(?:asyncio\.)?lock\b|sqlalchemy\.(?:ext\.asyncio|orm)\.(?:scop|sess)"
 )
 _FILES = frozenset({"open", "read_bytes", "read_text", "write_bytes", "write_text"})
+# of os, os.path, shutil, glob or a path
+_ON_FILES = frozenset(
+    {
+        "access",
+        "copy",
+        "copyfile",
+        "exists",
+        "glob",
+        "is_dir",
+        "is_file",
+        "isdir",
+        "isfile",
+        "iterdir",
+    }
+    | {"lexists", "link", "listdir", "makedirs", "mkdir", "move", "remove", "removedirs", "rename"}
+    | {"replace", "rmdir", "rmtree", "scandir", "stat", "symlink", "touch", "truncate", "unlink"}
+)
+_OF_FILES = frozenset(
+    {"genericpath", "glob", "nt", "os", "pathlib", "posix", "posixpath", "shutil"}
+)
 _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
@@ -186,13 +207,18 @@ class _Reach:
         self._bindings(function, names)
         if names & _FILES:
             self.values[id(open)] = "files"
-        yield from ((name, one) for one in function.__defaults__ or ())
-        yield from (function.__kwdefaults__ or {}).items()
-        yield from _enclosed(function)
+        held = list(_enclosed(function))
+        held += [(name, one) for one in function.__defaults__ or ()]
+        held += (function.__kwdefaults__ or {}).items()
+        yield from held
+        if any(_leads_to_files(one, names) for _, one in held):
+            self.values[id(open)] = "files"
         used_bare = _bare(function.__code__)  # `loads` is not json.loads
         for used in names:
             known = function.__globals__ if used in used_bare else {}
             value = known.get(used, sys.modules.get(used))
+            if _leads_to_files(value, names):
+                self.values[id(open)] = "files"
             if value is os and names & {"environ", "getenv", "putenv"}:
                 self.values[id(os.environ)] = "os.environ"
             if value is sys and "modules" in names:
@@ -235,6 +261,18 @@ def _held(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
             yield thing.name, thing.get()
     elif _is_frozen(thing):
         yield from ((one.name, getattr(thing, one.name, None)) for one in fields(thing))
+
+
+def _leads_to_files(value: Any, names: set[str]) -> bool:
+    """Whether it is a path, or a module, class or function for files, of which one of `names` is used."""
+    used = names & _ON_FILES
+    if value is os and "path" not in names:
+        used -= {"exists"}  # Redis has a command of that name
+    if not used:
+        return False
+    if isinstance(value, ModuleType):
+        return value.__name__ in _OF_FILES
+    return isinstance(value, PurePath) or getattr(value, "__module__", None) in _OF_FILES
 
 
 def _enclosed(function: FunctionType) -> Iterator[tuple[str, Any]]:

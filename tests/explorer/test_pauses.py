@@ -809,6 +809,21 @@ class TestWindowsByTheClock:
         let_in = {b[1] - a[1] for a, b in found if a[0] == b[0] == 1}
         assert 2 in let_in
 
+    @pytest.mark.parametrize(
+        "week",
+        [
+            lambda: f"{datetime.now(UTC):%G-W%V}",
+            lambda: "W{1}".format(*datetime.now(UTC).isocalendar()),
+            lambda: int(time.time()) // (7 * 86_400),
+            lambda: int(time.time()) // (30 * 86_400),
+        ],
+    )
+    def test_a_week_or_a_month_ends_too(self, week):
+        def comes(redis, db):
+            return redis.incr(f"quota:ada:{week()}")
+
+        assert (1, 1) in outcomes({"a": comes, "b": comes}, passes=True)
+
     @pytest.mark.parametrize("ttl", [60, 120])
     def test_a_script_that_asks_the_server(self, ttl):
         def comes(redis, db):
@@ -892,6 +907,28 @@ class TestMomentsThatOnlyTheCodeKnows:
         )
         assert report.verdict.status == "broken", report
 
+    @pytest.mark.parametrize("other", [10, 3600])
+    @pytest.mark.parametrize("asked", ["redis.call('TIME')[1]", "ARGV[2]"])
+    def test_a_deadline_that_a_script_reckons(self, asked, other):
+        """Whatever else in Redis ends, before it or after it."""
+        lease = f"""
+        local now = tonumber({asked})
+        if tonumber(redis.call('HGET', KEYS[1], 'until') or 0) > now then return 0 end
+        return redis.call('HSET', KEYS[1], 'until', now + ARGV[1], ARGV[3], 1)
+        """
+
+        def works(redis, db, who):
+            if redis.eval(lease, 1, "lease", 30, int(time.time()), who):
+                redis.get("stock")
+                return redis.hget("lease", "b") if who == "a" else None
+            return None
+
+        clients = {who: lambda redis, db, who=who: works(redis, db, who) for who in ("a", "b")}
+        found = outcomes(
+            clients, given=lambda redis, db: redis.set("session", 1, ex=other), passes=True
+        )
+        assert ("1", None) in found
+
     @pytest.mark.parametrize("keys", [3, 6, 11])
     def test_one_key_ends_after_the_other(self, keys):
         def comes_late(redis, db):
@@ -933,6 +970,42 @@ class TestMomentsThatOnlyTheCodeKnows:
             passes=True,
         )
         assert "passed 12 moments" in str(report)
+
+
+class TestAnAttemptIsAnsweredAsBefore:
+    """What a poll asks again is not asked of the server while nothing has changed, and is once it has."""
+
+    @pytest.mark.parametrize("change", ["SET", "MULTI", "script", "GETSET", "expiry"])
+    def test_until_something_changes(self, change):
+        def waits(redis, db):
+            seen = []
+            for _ in range(6):
+                seen.append((redis.get("k"), redis.exists("k"), redis.set("k", "w", nx=True)))
+                time.sleep(1)
+            return tuple(seen)
+
+        def changes(redis, db):
+            if change == "SET":
+                redis.set("k", "new")
+            elif change == "MULTI":
+                with redis.pipeline() as pipe:
+                    pipe.delete("k").set("k", "new").execute()
+            elif change == "script":
+                redis.eval("redis.call('SET', KEYS[1], 'new')", 1, "k")
+            elif change == "GETSET":
+                redis.getset("k", "new")
+            else:
+                redis.get("k")
+
+        found = outcomes(
+            {"w": waits, "c": changes},
+            given=lambda redis, db: redis.set("k", "old", ex=3),
+            passes=True,
+        )
+        seen = {one for told, _ in found for one in told}
+        due = {("old", 1, None), (None, 0, True), ("w", 1, None)}
+        assert due <= seen
+        assert (("new", 1, None) in seen) == (change != "expiry")
 
 
 class TestTheLastOneSleeps:

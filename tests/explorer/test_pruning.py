@@ -1,5 +1,6 @@
 """Pruning loses nothing: where it cannot be seen what a step touches, no order is left out."""
 
+import contextlib
 import contextvars
 import dataclasses
 import datetime
@@ -179,6 +180,7 @@ SPACE = types.SimpleNamespace(value=None)
 PROXY = types.MappingProxyType(LOCAL)
 VARIABLE = contextvars.ContextVar("VARIABLE", default=LOCAL)
 FILE = pathlib.Path(tempfile.mkdtemp(), "value")
+DIRECTORY = str(FILE.with_name("lock"))
 MODULE = types.ModuleType("own_state")
 MODULE.value = function.value = None
 
@@ -201,6 +203,13 @@ def set_environment(value):
 
 def set_file(value):
     FILE.write_text(str(value or ""))
+
+
+def make_directory(value):
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(DIRECTORY)
+    if value:
+        os.mkdir(DIRECTORY)
 
 
 def set_by_name(value):
@@ -238,6 +247,8 @@ MEMORY = {
     "what a context variable holds": (lambda: VARIABLE.get().get("v"), set_cached),
     "a metaclass": (lambda: OfMeta.value, lambda value: setattr(Meta, "value", value)),
     "a file": (lambda: FILE.read_text() or None, set_file),
+    "a directory": (lambda: os.path.exists(DIRECTORY) or None, make_directory),
+    "a directory, as a path": (lambda: FILE.with_name("lock").is_dir() or None, make_directory),
     "a global name, by globals()": (lambda: NUMBER, set_by_name),
     "a global name, from outside": (
         lambda: NUMBER,

@@ -317,6 +317,7 @@ class Scripts:
         self._varying: set[str] = set()
         # whether any of this run, or of its libraries, asks for these; "P" stands for milliseconds
         self.asks_time, self.asks_ttl = False, set[str]()
+        self._has_library = False
 
     def __contains__(self, digest: object) -> bool:
         return _text(digest) in self._loaded
@@ -324,8 +325,13 @@ class Scripts:
     def restart(self) -> None:
         """A run begins: the server knows none."""
         self._loaded.clear()
-        self.asks_time = False
+        self.asks_time = self._has_library = False
         self.asks_ttl.clear()
+
+    @property
+    def ran(self) -> bool:
+        """True when this run has loaded a script, or a library."""
+        return bool(self._loaded) or self._has_library
 
     def load(self, text: Any) -> str:
         """Load a script under the explorer's clock; the digest that its user expects."""
@@ -379,6 +385,7 @@ class Scripts:
     def library(self, code: Any) -> str:
         """A library of functions under the explorer's clock."""
         self._note_times(_text(code))
+        self._has_library = True
         return _behind_shebang(_text(code), self._library_line)
 
     def _note_times(self, text: str) -> None:
