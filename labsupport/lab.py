@@ -52,7 +52,7 @@ class Lab(Closing):
         try:
             self.redis: redis.Redis = self.client()
             self.db: Database = open_shop(database_url)
-        except LabError:
+        except BaseException:  # an interrupt, too
             self._endpoint.close()
             raise
         Lab._open = self

@@ -3,11 +3,12 @@
 import re
 
 import pytest
+import redis as redis_py
 
 from labsupport import Lab, LabError, explore
 from labsupport.errors import LabClosedError, UnknownNameError
 from labsupport.exploration import close_testbed
-from labsupport.servers import start_server
+from labsupport.servers import open_redis, start_server
 
 
 def test_a_lab_has_a_redis_and_the_shop(capsys):
@@ -62,6 +63,25 @@ def test_a_database_that_cannot_be_opened_leaves_no_server(monkeypatch):
         Lab("start_here", database_url="postgresql://me:secret@127.0.0.1:1/none")
     assert "secret" not in str(caught.value)
     assert Lab._open is None
+
+
+def test_an_interrupt_while_it_opens_leaves_no_server(monkeypatch):
+    """The Redis that was started before the database is stopped."""
+    started = []
+
+    def interrupted(url):
+        raise KeyboardInterrupt
+
+    def opened(url):
+        started.append(open_redis(url))
+        return started[0]
+
+    monkeypatch.setattr("labsupport.lab.open_shop", interrupted)
+    monkeypatch.setattr("labsupport.lab.open_redis", opened)
+    with pytest.raises(KeyboardInterrupt):
+        Lab("start_here")
+    with pytest.raises(redis_py.ConnectionError):
+        started[0].client().ping()
 
 
 def test_closing_leaves_a_shared_server_empty(monkeypatch):

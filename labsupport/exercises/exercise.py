@@ -187,6 +187,16 @@ def _compare_parameters(one: Exercise, answer: Any) -> None:
             f"check({one.number!r}) was given {type(answer).__name__}, not a function.",
             f"Pass the function itself, without calling it; its form is {shown}.",
         )
+    for is_one, kind in (
+        (inspect.iscoroutinefunction, "an async function"),
+        (inspect.isasyncgenfunction, "an async generator function"),
+        (inspect.isgeneratorfunction, "a generator function"),
+    ):
+        if is_one(answer) and not is_one(one.stub):
+            raise InvalidSettingError(
+                f"{getattr(answer, '__name__', 'the answer')} is {kind}: to call it runs none of it.",
+                f"Write a plain function, as the stub is: def {shown}.",
+            )
     with suppress(ValueError):  # a builtin without a signature
         try:
             inspect.signature(answer).bind(*wanted)

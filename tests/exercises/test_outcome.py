@@ -2,6 +2,10 @@
 
 from types import SimpleNamespace
 
+import pytest
+
+from labsupport import check
+from labsupport.errors import InvalidSettingError
 from labsupport.exercises import Outcome
 
 STEPS = "In Redis at the start: nothing\n\n    ada       bob\n 1  GET a\n 2            SET a <1>"
@@ -51,3 +55,19 @@ def test_a_pass_is_two_lines():
     passed = Outcome(True, "it kept its contract.", None, "00.1")
     assert str(passed).splitlines()[1] == 'Compare with the lab\'s own: solution("00.1")'
     assert "<pre" not in passed._repr_html_()
+
+
+async def awaits(redis, key):
+    return await redis.get(key)
+
+
+def tells(redis, key):
+    yield redis.get(key)
+
+
+@pytest.mark.parametrize("answer", [awaits, tells])
+def test_a_function_of_another_kind_is_not_judged(answer):
+    """None of it would run, and the check would blame what it returns."""
+    with pytest.raises(InvalidSettingError, match="Write a plain function") as caught:
+        check("00.1", answer)
+    assert answer.__name__ in caught.value.problem
