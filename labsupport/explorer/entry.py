@@ -36,8 +36,8 @@ __all__ = ["explore"]
 
 _MOST_UNASKED = 2_000  # orders in which time passes, though nobody asked for it
 _MOST_MOVES_UNASKED = 12_000  # in all of them
-_MOST_DELAYED = 200  # orders in which a reply comes late, though nobody asked for it
-_MOST_MOVES_DELAYED = 2_000
+_MOST_DELAYED = 400  # orders in which a reply comes late, though nobody asked for it
+_MOST_MOVES_DELAYED = 5_000
 _MOST_UNASKED_TWICE = 10_000  # where a client asks twice what time it is
 _MOST_MOVES_UNASKED_TWICE = 100_000
 _OTHER_CLOCK = (

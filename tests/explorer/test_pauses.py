@@ -513,15 +513,15 @@ class TestWhatIsNoRetry:
     """A loop over members is no retry of the same, though each reply is 0 or nothing."""
 
     def count(self, read):
-        return lambda redis, db: sum(int(read(redis, n) or 0) for n in range(10))
+        return lambda redis, db: sum(int(read(redis, n) or 0) for n in range(34))
 
     def moves(self, put, take):
         def given(redis, db):
-            put(redis, 7)
+            put(redis, 30)
 
         def mover(redis, db):
             with redis.pipeline() as pipe:
-                take(pipe, 7)
+                take(pipe, 30)
                 put(pipe, 3)
                 pipe.execute()
 
@@ -555,7 +555,7 @@ class TestWhatIsNoRetry:
             given=given,
             invariant=lambda redis, db, told: told["a"] == 1,
         )
-        assert (report.interleavings, report.violations, report.exhausted) == (11, 4, True)
+        assert (report.interleavings, report.violations, report.exhausted) == (35, 27, True)
 
     def test_any_of_ten_attempts_may_be_the_one(self):
         def polls(redis, db):

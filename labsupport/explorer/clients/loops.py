@@ -11,6 +11,22 @@ __all__ = ["Loops"]
 
 _MANY = 16  # commands to the same key in vain, after which another argument is another attempt
 
+# Who asks for one after the other goes through them, and waits for none.
+_OF_MEMBERS = frozenset(
+    {
+        "GETBIT",
+        "HEXISTS",
+        "HGET",
+        "HMGET",
+        "HSTRLEN",
+        "LINDEX",
+        "SISMEMBER",
+        "SMISMEMBER",
+        "ZMSCORE",
+    }
+    | {"ZRANK", "ZREVRANK", "ZSCORE"}
+)
+
 
 class Loops:
     """The steps that one client took in one run, and whether it repeats them in vain.
@@ -50,9 +66,8 @@ class Loops:
             self._vain[repr(last.target)] += last.refused
         if coming.word not in self._words:  # most steps are no repetition: a quick way out
             return False
-        repeats = (
-            Operation.repeats if self._vain[repr(coming.target)] < _MANY else Operation.retries
-        )
+        few = self._vain[repr(coming.target)] < _MANY or coming.word in _OF_MEMBERS
+        repeats = Operation.repeats if few else Operation.retries
         length = next((i for i, step in enumerate(reversed(taken), 1) if repeats(coming, step)), 0)
         if not length:
             return False
