@@ -5,6 +5,7 @@
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
+from labsupport.labs.pubsub.confirm_checks import check_many_orders
 from labsupport.labs.pubsub.contracts import Confirm, Follow
 from labsupport.labs.pubsub.trim_checks import check_trim
 
@@ -122,7 +123,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "A script: if `SADD confirmed order` is 0, return; else `XADD emails * order …`. Or "
             "`WATCH`, look, and both commands in a MULTI.",
         ),
-        check=judged_by(Confirm()),
+        check=judged_by(Confirm(), also=check_many_orders),
     ),
     Exercise(
         number="09.3",

@@ -49,11 +49,16 @@ def _many(answer: Answer, few: Outcome) -> Outcome:
 
 def _in_all_orders(answer: Answer) -> Outcome:
     def stream(
-        *, entries: tuple[str, ...] = _ENTRIES[:4], last: bool = False, **groups: tuple[int, int]
+        *,
+        entries: tuple[str, ...] = _ENTRIES[:4],
+        last: bool = False,
+        behind: int = 0,
+        **groups: tuple[int, int],
     ) -> ClientFunction:
         """Four orders, and groups that have acknowledged so many and been given so many more.
 
-        With `last`, a group has acknowledged the last that it was given, and not the first.
+        With `last`, a group has acknowledged the last that it was given, and not the first; with
+        `behind`, Bob's was made behind so many entries, and nobody has read in it.
         """
 
         def prepare(redis: Any, db: Any) -> None:
@@ -67,6 +72,8 @@ def _in_all_orders(answer: Answer) -> Outcome:
                 if handled:
                     given = entries[: handled + more]
                     redis.xack("orders", name, *(given[more:] if last else given[:handled]))
+            if behind:
+                redis.xgroup_create("orders", "bob", id=entries[behind - 1])
             redis.set("before", books(redis))
             if entries == _APART:
                 redis.set("apart", 1)
@@ -85,7 +92,9 @@ def _in_all_orders(answer: Answer) -> Outcome:
         """Each of the two groups in any state, or not there."""
         states = [None, (0, 0), (0, 2), (1, 0), (1, 1), (2, 0), (2, 2), (3, 1), (4, 0)]
         for number, pair in enumerate(itertools.product(states, states)):
-            groups = {name: state for name, state in zip(_NAMES, pair, strict=True) if state}
+            groups: dict[str, Any] = {
+                name: state for name, state in zip(_NAMES, pair, strict=True) if state
+            }
             told = [
                 f"{name} {' and '.join(map(str, state)) if state else 'not started'}"
                 for name, state in zip(_NAMES, pair, strict=True)
@@ -165,6 +174,8 @@ def _in_all_orders(answer: Answer) -> Outcome:
             Trial("All are done", one, stream(ada=(4, 0), bob=(4, 0)), exactly),
             Trial("One has not begun to read", one, stream(ada=(4, 0), bob=(0, 0)), exactly),
             Trial("One has not started", one, stream(ada=(4, 0)), exactly),
+            Trial("One begins at the end", one, stream(ada=(4, 0), behind=4), exactly),
+            Trial("One begins in the middle", one, stream(ada=(4, 0), behind=2), exactly),
             Trial(
                 "One has not started, somebody else has",
                 one,

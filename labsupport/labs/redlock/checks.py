@@ -1,10 +1,18 @@
 """What happens to an answer to exercise 08.1 when several ask at once, or one crashes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Answer, Trial, keys_of, put_through, require, require_ttl
+from labsupport.exercises.trials import (
+    Answer,
+    ClientFunction,
+    Trial,
+    keys_of,
+    put_through,
+    require,
+    require_ttl,
+)
 from labsupport.labs.redlock.slow_nodes import nodes_of
 
 __all__ = ["check_majority"]
@@ -38,6 +46,24 @@ def check_majority(answer: Answer) -> Outcome:
         require(
             not left, f"Nobody has the lock with the vote that is left in {' and '.join(left)}."
         )
+        return True
+
+    def some_held(*places: int) -> ClientFunction:
+        def given(redis: Any, db: Any) -> None:
+            forget(redis, db)
+            for place in places:
+                redis.set(f"node{place}:{_KEY}", "token of bob", px=10_000)
+
+        return given
+
+    def asks_here(redis: Any, db: Any) -> None:
+        nodes = nodes_of(redis, 3)
+        won = answer()[0](nodes, _KEY, _TTL)
+        told["twice"] = [node.name for node in nodes if _asked_twice(node.asked, bool(won))]
+
+    def once(redis: Any, db: Any) -> bool:
+        """acquire asks each node once"""
+        require(not told["twice"], f"Asked twice for a vote: {' and '.join(told['twice'])}.")
         return True
 
     def held(redis: Any, db: Any) -> None:
@@ -75,9 +101,27 @@ def check_majority(answer: Answer) -> Outcome:
             )
         both = {"ada": frees, "bob": takes_over}
         yield Trial("A release that comes too late", both, held, kept)
+        for places in ((2,), (1, 3)):
+            situation = f"{len(places)} of 3 nodes with another's lock"
+            yield Trial(situation, {"ada": asks_here}, some_held(*places), once)
         yield Trial("A crash", {"ada": asks("ada", 3)}, forget, expires, crashes=True)
 
     return put_through(trials())
+
+
+def _asked_twice(commands: Sequence[tuple[Any, ...]], won: bool) -> bool:
+    """Whether a node was asked for the same vote again.
+
+    A script that comes twice is one when the lock was won, and nothing had to be given back. What
+    comes after a NOSCRIPT, a handshake, or a look at the key is no second question.
+    """
+    asked = []
+    for name, *args in commands:
+        if str(name).upper() in ("SET", "SETNX"):
+            asked.append("SET")
+        elif won and str(name).upper() in ("EVAL", "EVALSHA"):
+            asked.append(str([one for one in map(str, args) if not one.isdigit()]))
+    return len(set(asked)) < len(asked)
 
 
 def _votes(redis: Any) -> dict[str, str]:

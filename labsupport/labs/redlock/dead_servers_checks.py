@@ -1,19 +1,19 @@
 """How answers to exercise 08.2 are put to the test: real servers that are dead, or hang."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from labsupport.errors import ImplementationError, WorkerError
 from labsupport.exercises import Outcome
 from labsupport.exercises.trials import Answer
+from labsupport.labs.redlock.other_holder_checks import GAVE_UP, KEY, TOOK_AWAY, while_it_frees
 from labsupport.servers import Server, start_masters
 from labsupport.workers import Client, WorkerPool, point
 
 __all__ = ["check_lock_on"]
 
-_KEY = "lock:kettle"
 _TTL = 1.2  # ten times what two nodes that hang cost an answer that waits 50 ms for each
-_NONE = "take returned None, though a majority is alive."
 _TRIES = 3  # at all of which it has to be late, or to give up: a machine may be busy
 _SHORT_TTL = 0.9
 _LONG_TTL = 60.0
@@ -30,10 +30,18 @@ def check_lock_on(answer: Answer) -> Outcome:
         ("Three of five servers dead from the start", 3, 0, True, _TTL),
         ("Two of five servers hang", 0, 2, False, _SHORT_TTL),
     )
-    for situation, dead, hung, early, ttl in trials:
+    on_time = tuple(
+        (situation, partial(_try_lock, dead=dead, hung=hung, early=early, ttl=ttl), _late(ttl))
+        for situation, dead, hung, early, ttl in trials
+    )
+    others = (
+        ("The lock ends while it is freed", partial(while_it_frees, cut=0), GAVE_UP),
+        ("The lock ends while a server loses a command", partial(while_it_frees, cut=2), GAVE_UP),
+    )
+    for situation, trial, late in on_time + others:
         for _ in range(_TRIES):
-            wrong = _on_servers(answer, dead, hung, early=early, ttl=ttl)
-            if wrong not in (_late(ttl), _NONE):
+            wrong = _on_servers(answer, trial)
+            if wrong not in (late, GAVE_UP):
                 break
         if wrong:
             return Outcome(False, f"{situation}: {wrong}", situation)
@@ -44,13 +52,15 @@ def _late(ttl: float) -> str:
     return f"take did not come back before its ttl of {ttl:g} s was over."
 
 
-def _on_servers(answer: Answer, dead: int, hung: int, *, early: bool, ttl: float) -> str:
+def _on_servers(
+    answer: Answer, trial: Callable[[WorkerPool, Answer, Sequence[Server]], str]
+) -> str:
     """What is wrong with an answer on five new servers; "" if nothing is."""
     with ExitStack() as closing:
         servers = [closing.enter_context(server) for server in start_masters(5)]
         pool = closing.enter_context(WorkerPool())
         try:
-            return _try_lock(pool, answer, servers, dead, hung, early=early, ttl=ttl)
+            return trial(pool, answer, servers)
         except ImplementationError as error:
             cause = error.__cause__ or error
             return f"{type(cause).__name__} was raised." if error.__cause__ else error.problem
@@ -60,9 +70,9 @@ def _try_lock(
     pool: WorkerPool,
     answer: Answer,
     servers: Sequence[Server],
+    *,
     dead: int,
     hung: int,
-    *,
     early: bool,
     ttl: float,
 ) -> str:
@@ -78,9 +88,9 @@ def _try_lock(
         try:
             worker.until("another's")
         except WorkerError:
-            return _NONE
+            return GAVE_UP
         if sum(_has(server, "lock:lamp") for server in servers if server.alive) < 3:
-            return "free took away a lock that has another token."
+            return TOOK_AWAY
     worker.until("ready")
     for server in servers[5 - dead :] if not early else ():
         server.kill()
@@ -91,7 +101,7 @@ def _try_lock(
     except WorkerError:
         if not worker.done:
             return _late(ttl)
-        return _NONE if dead <= 2 else _left(servers)
+        return GAVE_UP if dead <= 2 else _left(servers)
     for server in servers[:hung]:
         server.resume()
     if dead > 2:
@@ -115,13 +125,13 @@ def _take_and_free(client: Client, answer: Answer, urls: list[str], ttl: float) 
         point("another's")
         free("lock:lamp", before)
     point("ready")
-    token = take(_KEY, ttl)
+    token = take(KEY, ttl)
     if token is not None:
         point("took")
-        free(_KEY, token)
+        free(KEY, token)
 
 
-def _has(server: Server, key: str = _KEY) -> bool:
+def _has(server: Server, key: str = KEY) -> bool:
     with server.client() as client:
         return bool(client.exists(key))
 

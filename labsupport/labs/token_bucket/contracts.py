@@ -70,7 +70,8 @@ class Take(_Bucket):
         [(1, 1 / 128), (3, 1 / 64), (2, 0.02), (2, 1 / 60), (100, 1 / 60), (3, 1 / 512), (3, 0.4)]
     )
 
-    # who asks all the time gains less than a thousandth of a token between two calls
+    # who asks all the time gains less than a thousandth of a token between two calls; and a smaller
+    # bucket holds no more than it can
     rare = (
         Case(
             State(),
@@ -79,6 +80,12 @@ class Take(_Bucket):
                     (at, Call("take", ("bucket:7", 1, 1, START + at)))
                     for at in (0, *(n * 0.0004 for n in range(1, 60)), 1)
                 ]
+            ),
+        ),
+        Case(
+            State(),
+            after=tuple(
+                ("ada", Call("take", ("bucket:7", capacity, 1 / 60, START))) for capacity in (10, 5)
             ),
         ),
     )
@@ -128,7 +135,8 @@ class Take(_Bucket):
 
     def take(self, state: State, key: str, capacity: int, rate: float, now: float) -> Any:
         clock = state.get("clock", 0.0)
-        tokens, at, seen = state.get(key, (float(capacity), now, clock))
+        tokens, at, seen, before = state.get(key, (float(capacity), now, clock, capacity))
+        spent = before - tokens
         tokens = min(capacity, tokens + max(0.0, now - at) * rate)
         newest, seen = (now, clock) if now >= at else (at, seen)
         older = (newest - now) * rate  # by so much less may be in the bucket for an older `now`
@@ -140,7 +148,11 @@ class Take(_Bucket):
             return ANYTHING
         if allowed:
             tokens -= 1
-        state[key] = tokens, newest, seen
+        if capacity < before:  # it is as full as it was, or lacks as much
+            state["unknown"] = 1
+            left = Between(capacity - spent - 1, math.floor(tokens), int)
+            return (allowed, left, NO_WAIT) if left.low >= 0 else ANYTHING
+        state[key] = tokens, newest, seen, capacity
         full = (capacity - tokens) / rate
         high = clock + full + newest - now
         ends[key] = seen + full, (high if allowed else max(high, ends.get(key, (0, 0))[1]))
@@ -175,17 +187,20 @@ class TakeMany(_Bucket):
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
         """A small cost after a great one, and two great ones: how long the key has to live.
 
-        Or the microseconds have few digits.
+        Or the microseconds have few digits, or it is full after whole seconds and a part of one.
         """
 
-        def timed(costs: list[tuple[float, int]]) -> Case:
-            calls = [(at, Call("take_many", ("bucket:7", 5, 0.5, cost))) for at, cost in costs]
+        def timed(costs: list[tuple[float, int]], capacity: int = 5, rate: float = 0.5) -> Case:
+            calls = [
+                (at, Call("take_many", ("bucket:7", capacity, rate, cost))) for at, cost in costs
+            ]
             return Case(State(), after=in_time(calls))
 
         return (
             timed([(0, 4), (0, 1), (5, 5)]),
             timed([(0, 5), (8, 4), (13, 5)]),
             timed([(0.05, 5), (2.1, 1)]),
+            timed([(0, 1), (1.1, 3)], 3, 0.7),
         )
 
     def sequences(self) -> Any:
@@ -236,6 +251,16 @@ class Reserve(_Bucket):
         "at once": "Callers come at once, and may crash.",
         "crash": "Callers come at once, and may crash.",
     }
+
+    @property
+    def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
+        """The next turn is after whole seconds and a part of one: how long the key has to live."""
+        return tuple(
+            Case(
+                State(), after=in_time([(at, self._call("bucket:7", 0.7, 9, at)) for at in moments])
+            )
+            for moments in ((0, 1.1), (0, 0, 2.1))
+        )
 
     def sequences(self) -> Any:
         def timed(rate: float, steps: list[tuple[str, float, float]]) -> Case:

@@ -7,6 +7,7 @@ import math
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
+from labsupport.labs.token_bucket.checks import check_slow_caller
 from labsupport.labs.token_bucket.contracts import Reserve, Take, TakeMany
 
 __all__ = ["EXERCISES"]
@@ -157,7 +158,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`if tokens < cost` return `{0, math.floor(tokens), tostring((cost - tokens) / rate)}`, "
             "else take `cost`. In Python: `math.inf` when `cost > capacity`.",
         ),
-        check=judged_by(TakeMany()),
+        check=judged_by(TakeMany(), also=check_slow_caller),
     ),
     Exercise(
         number="06.3",

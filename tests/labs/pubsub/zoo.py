@@ -1,5 +1,6 @@
 """Wrong answers to the exercises of lab 09, and what each must be refused for."""
 
+import zlib
 from contextlib import suppress
 
 from redis.exceptions import ResponseError, WatchError
@@ -528,3 +529,27 @@ def counts_the_groups(redis, names):
             needed.append(from_where(group["last-delivered-id"], pending))
     if needed:
         redis.xtrim("orders", minid="{}-{}".format(*min(needed)), approximate=False)
+
+
+@wrong(
+    "09.3",
+    situation="One begins at the end",
+    because="The oldest entry is 5-8, and all have handled it",
+    sequential=True,
+)
+def not_started_without_a_consumer(redis, names):
+    groups = {group["name"]: group["consumers"] for group in redis.xinfo_groups("orders")}
+    if all(groups.get(name) for name in names):
+        last = last_ones(redis)
+        cut(redis, [from_where(last[one], redis.xpending("orders", one)["min"]) for one in names])
+
+
+@wrong("09.2", situation="800 orders, one after the other", because="has none")
+def a_bit_for_each_order(redis, order):
+    """Two orders that share a bit share an e-mail."""
+    script = """
+    if redis.call('SETBIT', KEYS[1], ARGV[2], 1) == 0 then
+      redis.call('XADD', KEYS[2], '*', 'order', ARGV[1])
+    end
+    """
+    redis.eval(script, 2, "confirmed", "emails", order, zlib.crc32(order.encode()) % 65_536)

@@ -117,6 +117,43 @@ class TestOtherGoodAnswers:
         found = check("08.2", lock_on)
         assert found.passed, str(found)
 
+    def test_watch_before_the_delete(self):
+        """Who watches the key, compares and deletes deletes nothing that has changed since."""
+
+        def lock_on(urls):
+            limits = {"socket_timeout": 0.05, "socket_connect_timeout": 0.05}
+            once = {"retry": Retry(NoBackoff(), 0), "decode_responses": True}
+
+            def each(command):
+                votes = 0
+                for url in urls:  # with a new connection each time
+                    with (
+                        suppress(redis.RedisError),
+                        redis.Redis.from_url(url, **limits, **once) as node,
+                    ):
+                        votes += bool(command(node))
+                return votes
+
+            def take(key, ttl):
+                token, start, px = secrets.token_hex(), time.monotonic(), int(ttl * 1000)
+                votes = each(lambda node: node.set(key, token, nx=True, px=px))
+                if votes >= 3 and time.monotonic() - start < 0.99 * ttl - 0.002:
+                    return token
+                return free(key, token)
+
+            def free(key, token):
+                def compare(pipe):
+                    if pipe.get(key) == token:
+                        pipe.multi()
+                        pipe.delete(key)
+
+                each(lambda node: node.transaction(compare, key))
+
+            return take, free
+
+        found = check("08.2", lock_on)
+        assert found.passed, str(found)
+
     def test_compare_with_what_was_read(self):
         """The old value is as good a condition, when the new one depends on nothing else."""
 

@@ -179,6 +179,30 @@ def frees_a_majority_only():
     )
 
 
+@wrong(
+    "08.1", situation="1 of 3 nodes with another's lock", because="Asked twice for a vote: node2"
+)
+def asks_again_who_refused():
+    script = "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX') and 1 or 0"
+
+    def vote(node, key, token, ttl):
+        return any(node.eval(script, 1, key, token, int(ttl * 1000)) for _ in "12")
+
+    return redlock(vote=vote)
+
+
+@wrong(
+    "08.1", situation="2 of 3 nodes with another's lock", because="Asked twice for a vote: node1"
+)
+def has_a_second_round():
+    once, release = redlock()
+
+    def acquire(nodes, key, ttl):
+        return once(nodes, key, ttl) or once(nodes, key, ttl)
+
+    return acquire, release
+
+
 # 08.2: over real servers
 
 
@@ -289,6 +313,59 @@ def knows_those_that_were_there_at_the_start(urls):
 @wrong("08.2", situation="Three of five servers dead", because="still has the lock")
 def keeps_the_votes_of_a_lost_election(urls):
     return lock_on(clients(urls), cleans=False)
+
+
+ENDS = "The lock ends while it is freed"
+
+
+@wrong("08.2", situation=ENDS, because="has another token")
+def looks_and_deletes_the_next_one(urls):
+    nodes = clients(urls)
+
+    def free(key, token):
+        for node in nodes:
+            with suppress(redis.RedisError):
+                if node.get(key) == token:
+                    node.delete(key)
+
+    return lock_on(nodes)[0], free
+
+
+@wrong("08.2", situation=ENDS, because="has another token")
+def looks_everywhere_and_lets_all_end(urls):
+    nodes = clients(urls)
+
+    def free(key, token):
+        mine = []
+        for node in nodes:
+            with suppress(redis.RedisError):
+                if node.get(key) != token:
+                    continue
+            mine.append(node)
+        for node in mine:
+            with suppress(redis.RedisError):
+                node.pexpire(key, 0)
+
+    return lock_on(nodes)[0], free
+
+
+@wrong(
+    "08.2",
+    situation="The lock ends while a server loses a command",
+    because="has another token",
+)
+def deletes_where_it_could_not_compare(urls):
+    nodes = clients(urls)
+
+    def free(key, token):
+        for node in nodes:
+            try:
+                node.eval(FREE, 1, key, token)
+            except redis.RedisError:
+                with suppress(redis.RedisError):
+                    node.delete(key)
+
+    return lock_on(nodes)[0], free
 
 
 # 08.3: all of them change the stock rightly when nobody else holds the lock

@@ -105,6 +105,29 @@ class TestOtherGoodAnswers:
         found = check("06.2", take_many)
         assert found.passed, str(found)
 
+    def test_the_time_of_who_watches(self):
+        """Who asks for the time when it watches has not been overtaken when it writes."""
+
+        def take_many(redis, key, capacity, rate, cost):
+            def draw(pipe):
+                seconds, micros = pipe.time()
+                now = seconds + micros / 1e6
+                bucket = pipe.hmget(key, "tokens", "at")
+                tokens, at = float(bucket[0] or capacity), float(bucket[1] or now)
+                tokens = min(capacity, tokens + (now - at) * rate) - cost
+                pipe.multi()
+                if tokens < 0:
+                    wait = -tokens / rate if cost <= capacity else math.inf
+                    return False, math.floor(tokens + cost), wait
+                pipe.hset(key, mapping={"tokens": tokens, "at": now})
+                pipe.pexpire(key, math.ceil((capacity - tokens) / rate * 1000))
+                return True, math.floor(tokens), 0
+
+            return redis.transaction(draw, key, value_from_callable=True)
+
+        found = check("06.2", take_many)
+        assert found.passed, str(found)
+
     def test_optimistic_turns(self):
         """WATCH, and start again when somebody came between."""
 

@@ -301,6 +301,29 @@ def refused_calls_pay(redis, key, capacity, rate, cost):
     return allowed, left, wait
 
 
+@wrong(
+    "06.2",
+    situation="A caller that takes a while between two steps",
+    because="11 tokens were taken, of 8.",
+)
+def asks_first_what_time_it_is(redis, key, capacity, rate, cost):
+    seconds, micros = redis.time()
+    script = MANY.replace("math.max(at, now))", "now)")
+    now = seconds + micros / 1e6
+    allowed, left, wait = redis.eval(script, 1, key, capacity, rate, cost, now)
+    return allowed == 1, left, float(wait) if cost <= capacity else math.inf
+
+
+@wrong(
+    "06.2", situation=ALONE, because="(True, 0, 0); (False, 2, 0.328571429) is due", sequential=True
+)
+def lives_for_whole_seconds(redis, key, capacity, rate, cost):
+    ms = "math.ceil((capacity - tokens) / rate * 1000) + 1"
+    script = MANY.replace(ms, "math.max(1, math.floor((capacity - tokens) / rate)) * 1000")
+    allowed, left, wait = redis.eval(script, 1, key, capacity, rate, cost)
+    return allowed == 1, left, 0 if allowed else float(wait) if cost <= capacity else math.inf
+
+
 # 06.3: the first three pass every test with one caller
 
 RESERVE = """
@@ -397,6 +420,14 @@ def for_an_hour(redis, key, rate, longest, now):
     return reserve(redis, key, rate, longest, now, script)
 
 
+@wrong("06.3", situation=ALONE, because="0.0; 0.328571429 is due", sequential=True)
+def keeps_the_turn_for_whole_seconds(redis, key, rate, longest, now):
+    wait = reserve(redis, key, rate, longest, now)
+    if wait is not None:
+        redis.expire(key, max(1, math.floor(wait + 1 / rate)))
+    return wait
+
+
 @wrong("06.2", because="ada was given (True", sequential=True)
 def is_full_when_the_first_ttl_ends(redis, key, capacity, rate, cost):
     script = """
@@ -421,4 +452,11 @@ def is_full_when_the_first_ttl_ends(redis, key, capacity, rate, cost):
 def three_decimals(redis, key, capacity, rate, now):
     """Who asks all the time loses each gain that is less than half a thousandth."""
     script = but("'tokens', tokens,", "'tokens', string.format('%.3f', tokens),")
+    return take(script, redis, key, capacity, rate, now)
+
+
+@wrong("06.1", situation=ALONE, because="(True, 8, 0); (True, from 3 to 4, 0) is due")
+def holds_more_than_it_can(redis, key, capacity, rate, now):
+    """When the capacity is lowered, what was in the bucket stays."""
+    script = but("math.min(capacity, tokens", "math.min(math.max(capacity, tokens), tokens")
     return take(script, redis, key, capacity, rate, now)

@@ -1,0 +1,28 @@
+"""How answers to exercise 09.2, one e-mail for an order, are put to the test with many orders."""
+
+import random
+
+from labsupport.exercises import Outcome
+from labsupport.exercises.trials import Answer
+from labsupport.servers import start_server
+
+__all__ = ["check_many_orders"]
+
+_MANY = 800  # of so many, two are alike in 16 bits of whatever
+_LARGEST = 10**9
+
+
+def check_many_orders(answer: Answer) -> Outcome:
+    """Does each of many orders have its entry, and no other order's mark?"""
+    orders = [str(number) for number in random.Random(9).sample(range(_LARGEST), _MANY)]
+    with start_server() as server, server.client() as redis:
+        for order in orders:
+            answer(redis, order)
+        queued = [fields.get("order") for _, fields in redis.xrange("emails")]
+    there = set(queued)
+    missing = [order for order in orders if order not in there]
+    if missing or len(queued) != _MANY:
+        none = f"; order {missing[0]} has none" if missing else ""
+        reason = f"{_MANY:,} orders, one after the other: {len(queued):,} are in emails{none}."
+        return Outcome(False, reason, queued)
+    return Outcome(True, "each of many orders has one entry.", len(queued))
