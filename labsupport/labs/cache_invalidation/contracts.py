@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
-from labsupport.exercises.contract import Call, Case, Contract
-from labsupport.exercises.matching import ANYTHING, Between
+from labsupport.errors import StatementError
+from labsupport.exercises.contract import Argument, Call, Case, Contract, Functions
+from labsupport.exercises.matching import ANYTHING, Between, Raised, Words
 from labsupport.exercises.state import KEPT, State
 
 __all__ = ["AnnounceUser", "RenameUser"]
@@ -213,6 +214,16 @@ class RenameUser(_CachedRows):
         return True
 
 
+class _NoName(Argument):
+    """A name that the database refuses."""
+
+    def real(self, redis: Any, db: Any, who: str) -> Any:
+        return None
+
+    def modelled(self, who: str) -> Words:
+        return Words("None, which the database refuses")
+
+
 class AnnounceUser(_CachedRows):
     """04.3: a writer that may crash at any step."""
 
@@ -222,7 +233,7 @@ class AnnounceUser(_CachedRows):
     clauses: ClassVar = {
         "left": "no crash leaves an old row in the cache",
         "user ? in the database": "The row's version goes up by one",
-        "writers": "what one leaves who has finished keeps no reader out",
+        "writers*": "what one leaves who has finished keeps no reader out",
         "told": "what one leaves who has finished keeps no reader out",
         "lives": "What a crashed writer leaves is over within a minute",
         "stays": "What a crashed writer leaves is over within a minute",
@@ -231,6 +242,24 @@ class AnnounceUser(_CachedRows):
         "clock": "on the server's clock",
         "pause": "each may pause for longer than any TTL",
     }
+    rare = (  # who has failed has finished, too
+        Case(
+            State(),
+            after=(
+                ("ada", Call("announce_user", (1, _NoName()))),
+                ("ada", Call("fill", ("user:1",))),
+            ),
+        ),
+    )
+
+    def ask(self, functions: Functions, redis: Any, db: Any, who: str, call: Call) -> Any:
+        """An error of the database is no mistake of the lab's here."""
+        try:
+            return super().ask(functions, redis, db, who, call)
+        except StatementError as error:
+            if any(isinstance(one, _NoName) for one in call.args):
+                return Raised(error)
+            raise
 
     def rivals(self) -> list[Call]:
         return [Call(self.answer, (1, "lin")), Call("another_writes", ("lin",))]
@@ -275,10 +304,12 @@ class AnnounceUser(_CachedRows):
         yield
         state["announced"] = [*state.get("announced", []), 60]
         yield
-        self._rename(state, user_id, name)
+        refused = isinstance(name, Words)
+        if not refused:
+            self._rename(state, user_id, name)
         yield
         state["announced"] = state["announced"][:-1]
-        return ANYTHING
+        return (yield [Raised(Exception), ANYTHING]) if refused else ANYTHING
 
     def another_writes(self, state: State, name: str) -> Generator[Any, Any, Any]:
         return (yield from self.announce_user(state, 1, name))

@@ -5,6 +5,7 @@ import secrets
 import pytest
 
 from labsupport import check
+from labsupport.errors import StatementError
 from labsupport.exploration import close_testbed
 from labsupport.labs.cache_invalidation.exercises import EXERCISES
 from tests.exercises.zoo import schedule
@@ -94,9 +95,11 @@ class TestOtherGoodAnswers:
             token = secrets.token_urlsafe()
             keys = [f"user:{user_id}{part}" for part in ("", ":lease", ":writers")]
             redis.eval(announce, 3, *keys, token)
-            with db.transaction():
-                db.execute(RENAME, id=user_id, name=name)
-            redis.eval(release, 3, *keys, token)
+            try:
+                with db.transaction():
+                    db.execute(RENAME, id=user_id, name=name)
+            finally:
+                redis.eval(release, 3, *keys, token)
 
         found = check("04.3", announce_user)
         assert found.passed, str(found)
@@ -111,9 +114,31 @@ class TestOtherGoodAnswers:
             with redis.pipeline(transaction=True) as pipe:
                 pipe.zadd(writers, {token: deadline}).expire(writers, 20).delete(key, lease)
                 pipe.execute()
-            db.execute(RENAME, id=user_id, name=name)
-            redis.delete(key, lease)
-            redis.zrem(writers, token)
+            try:
+                db.execute(RENAME, id=user_id, name=name)
+            finally:
+                redis.delete(key, lease)
+                redis.zrem(writers, token)
+
+        found = check("04.3", announce_user)
+        assert found.passed, str(found)
+
+    def test_announces_behind_the_update(self):
+        """Within the transaction: what fails before has announced nothing; an error may be told as False."""
+
+        def announce_user(redis, db, user_id, name):
+            key, token = f"user:{user_id}", secrets.token_urlsafe()
+            try:
+                with db.transaction():
+                    db.execute(RENAME, id=user_id, name=name)
+                    with redis.pipeline(transaction=True) as pipe:
+                        pipe.zadd(f"{key}:writers", {token: redis.time()[0] + 60})
+                        pipe.expire(f"{key}:writers", 60).delete(key, f"{key}:lease").execute()
+            except StatementError:
+                return False
+            with redis.pipeline(transaction=True) as pipe:
+                pipe.delete(key, f"{key}:lease").zrem(f"{key}:writers", token).execute()
+            return True
 
         found = check("04.3", announce_user)
         assert found.passed, str(found)
@@ -129,10 +154,12 @@ class TestOtherGoodAnswers:
                 if ttl:
                     pipe.expire(f"{key}:writers", ttl)
                 pipe.delete(key, f"{key}:lease").execute()
-            with db.transaction():
-                db.execute(RENAME, id=user_id, name=name)
-            with redis.pipeline(transaction=True) as pipe:
-                pipe.delete(key, f"{key}:lease").zrem(f"{key}:writers", token).execute()
+            try:
+                with db.transaction():
+                    db.execute(RENAME, id=user_id, name=name)
+            finally:
+                with redis.pipeline(transaction=True) as pipe:
+                    pipe.delete(key, f"{key}:lease").zrem(f"{key}:writers", token).execute()
 
         found = check("04.3", announce_user)
         assert found.passed, str(found)

@@ -368,6 +368,13 @@ def release(redis, user_id, token):
         pipe.delete(key, f"{key}:lease").zrem(f"{key}:writers", token).execute()
 
 
+def change_and_release(redis, db, user_id, name, token):
+    try:
+        change(db, user_id, name)
+    finally:
+        release(redis, user_id, token)
+
+
 @wrong(
     "04.3",
     situation="One call after the other",
@@ -388,8 +395,7 @@ def never_releases(redis, db, user_id, name):
 def announces_and_leaves_the_row(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, delete=[":lease"])
-    change(db, user_id, name)
-    release(redis, user_id, token)
+    change_and_release(redis, db, user_id, name, token)
 
 
 @wrong("04.3", because="a deadline holds '60000 s ahead'")
@@ -397,8 +403,7 @@ def announced_for_ever(redis, db, user_id, name):
     """Its seconds are ms, and no TTL of the key ends them."""
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, ahead=60_000, ttl=None)
-    change(db, user_id, name)
-    release(redis, user_id, token)
+    change_and_release(redis, db, user_id, name, token)
 
 
 @wrong(
@@ -411,8 +416,7 @@ def holds_the_lease_itself(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, ttl=None)
     redis.set(f"user:{user_id}:lease", token, ex=3600)
-    change(db, user_id, name)
-    release(redis, user_id, token)
+    change_and_release(redis, db, user_id, name, token)
 
 
 @wrong(
@@ -425,8 +429,7 @@ def notes_when_it_began(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     redis.set(f"user:{user_id}:since", redis.time()[0])
     announce(redis, user_id, token, ttl=None)
-    change(db, user_id, name)
-    release(redis, user_id, token)
+    change_and_release(redis, db, user_id, name, token)
     redis.delete(f"user:{user_id}:since")
 
 
@@ -438,8 +441,7 @@ def notes_when_it_began(redis, db, user_id, name):
 def announced_for_an_hour(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, ahead=3600)
-    change(db, user_id, name)
-    release(redis, user_id, token)
+    change_and_release(redis, db, user_id, name, token)
 
 
 @wrong(
@@ -450,8 +452,7 @@ def announced_for_an_hour(redis, db, user_id, name):
 def late_by_a_day(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token, ahead=-86_400)
-    change(db, user_id, name)
-    release(redis, user_id, token)
+    change_and_release(redis, db, user_id, name, token)
 
 
 @wrong(
@@ -475,8 +476,7 @@ def deletes_then_announces(redis, db, user_id, name):
     key, token = f"user:{user_id}", secrets.token_urlsafe()
     redis.delete(key, f"{key}:lease")
     announce(redis, user_id, token, delete=())
-    change(db, user_id, name)
-    release(redis, user_id, token)
+    change_and_release(redis, db, user_id, name, token)
 
 
 @wrong(
@@ -487,8 +487,10 @@ def deletes_then_announces(redis, db, user_id, name):
 def trusts_the_announcement(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, user_id, token)
-    change(db, user_id, name)
-    redis.zrem(f"user:{user_id}:writers", token)
+    try:
+        change(db, user_id, name)
+    finally:
+        redis.zrem(f"user:{user_id}:writers", token)
 
 
 @wrong(
@@ -498,17 +500,18 @@ def trusts_the_announcement(redis, db, user_id, name):
 )
 def lets_everybody_in(redis, db, user_id, name):
     announce(redis, user_id, secrets.token_urlsafe())
-    change(db, user_id, name)
-    key = f"user:{user_id}"
-    redis.delete(key, f"{key}:lease", f"{key}:writers")
+    try:
+        change(db, user_id, name)
+    finally:
+        key = f"user:{user_id}"
+        redis.delete(key, f"{key}:lease", f"{key}:writers")
 
 
 @wrong("04.3", because="writers whose deadline is ahead holds 0; 1 is due")
 def names_the_process(redis, db, user_id, name):
     token = "process-7"
     announce(redis, user_id, token)
-    change(db, user_id, name)
-    release(redis, user_id, token)
+    change_and_release(redis, db, user_id, name, token)
 
 
 @wrong("04.3", because="a deadline holds '3660 s ahead'")
@@ -517,16 +520,17 @@ def asks_its_own_clock(redis, db, user_id, name):
     with redis.pipeline() as pipe:
         pipe.delete(key, f"{key}:lease").zadd(f"{key}:writers", {token: time.time() + 60})
         pipe.expire(f"{key}:writers", 60).execute()
-    change(db, user_id, name)
-    release(redis, user_id, token)
+    change_and_release(redis, db, user_id, name, token)
 
 
 @wrong("04.3", situation="A client that crashes", because="user:2 in the cache")
 def announces_user_1_only(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     announce(redis, 1, token)
-    change(db, user_id, name)
-    release(redis, 1, token)
+    try:
+        change(db, user_id, name)
+    finally:
+        release(redis, 1, token)
     redis.delete(f"user:{user_id}", f"user:{user_id}:lease")
 
 
@@ -561,8 +565,7 @@ def leaves_the_ttl_to_the_first_writer(redis, db, user_id, name):
     return redis.call('EXPIRE', KEYS[3], 60, 'NX')
     """
     redis.eval(announce, 3, key, f"{key}:lease", f"{key}:writers", token)
-    change(db, user_id, name)
-    release(redis, user_id, token)
+    change_and_release(redis, db, user_id, name, token)
 
 
 @wrong("04.1", because="ada was given False; True is due", sequential=True)
@@ -589,3 +592,12 @@ def waits_until_nobody_says_anything(subscriber, local):
         else:
             while gathered:
                 local.pop(gathered.pop(), None)
+
+
+@wrong("04.3", because="writers whose deadline is ahead holds 1; 0 is due", sequential=True)
+def releases_only_what_was_changed(redis, db, user_id, name):
+    """A statement that fails leaves its deadline, and nobody may fill the key."""
+    token = secrets.token_urlsafe()
+    announce(redis, user_id, token)
+    change(db, user_id, name)
+    release(redis, user_id, token)
