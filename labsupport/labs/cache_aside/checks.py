@@ -1,9 +1,11 @@
-"""What the models of lab 01 cannot show: a herd in real processes, readers without a pause."""
+"""What the models of lab 01 cannot show: a load that takes long, a herd in real processes, steady readers."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from labsupport.exercises import Outcome
+from labsupport.exercises.matching import Raised
 from labsupport.exercises.trials import (
     Answer,
     ClientFunction,
@@ -12,16 +14,23 @@ from labsupport.exercises.trials import (
     put_through,
     require,
 )
+from labsupport.exploration import explore
 from labsupport.labs.cache_aside.thundering_herd import ThunderingHerd
 
 __all__ = ["check_steady_readers", "check_under_load"]
 
 _HERDS = 2
+_KEY, _LOCK = "product:1", "product:1:lock"
+_ONE_LOADS = "Return the cached value, or load it; of many callers, one loads"
+_LONG_SECONDS = 3.0
 _READING = "readers"  # the names of those who have read the database
 
 
 def check_under_load(answer: Answer) -> Outcome:
     """What only time and several processes show; on a busy machine not at the first try."""
+    if gave_up := _gives_up(answer):
+        reason = f"A load that takes long: {gave_up}. The contract: “{_ONE_LOADS}”."
+        return Outcome(False, reason, "A load that takes long")
     herd = ThunderingHerd(clients=8, processes=2, seconds=0.5, ttl_seconds=0.3)
     for _ in range(_HERDS):
         found = outcome_of(
@@ -30,6 +39,43 @@ def check_under_load(answer: Answer) -> Outcome:
         if not found.passed:
             break
     return found
+
+
+def _gives_up(answer: Answer) -> str:
+    """What one who waits does while another loads, whose lock lives for longer; "" when it waits."""
+    loading: list[str] = []
+    early: list[str] = []
+
+    def forget(redis: Any, db: Any) -> None:
+        loading.clear()
+        early.clear()
+
+    def note(what: str) -> None:
+        if loading and not early:
+            early.append(f"bob {what} while ada still loaded, and {_LOCK} was hers")
+
+    def ada(redis: Any, db: Any) -> None:
+        def load() -> int:
+            seconds = max(redis.pttl(_LOCK), 0) / 2000  # half of what is left
+            loading.append("ada")
+            time.sleep(min(seconds, _LONG_SECONDS))
+            loading.clear()
+            return 1
+
+        answer(redis, _KEY, load, 60)
+
+    def bob(redis: Any, db: Any) -> None:
+        try:
+            told = answer(redis, _KEY, lambda: note("called load, too,"), 60)
+        except Exception as error:
+            told = Raised(error)
+        note(f"was given {told!r}")
+
+    explore(
+        {"ada": ada, "bob": bob}, given=forget, invariant=lambda *_: False,
+        passes=True, delays=False, max_runs=1, stop="first",  # one order is enough
+    )  # fmt: skip
+    return "".join(early)
 
 
 class _Then:

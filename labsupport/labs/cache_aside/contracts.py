@@ -68,6 +68,10 @@ class _Asking(Rows):
 _ROW_MS = Between(1_800_000, 3_600_000)
 _NOTHING_MS = Between(30_000, 60_000)
 _ROW = {"name": "", "price_cents": 0}
+_ADD = """
+INSERT INTO products (id, name, price_cents, stock, fence) VALUES (:id, '', 0, 89, 0)
+ON CONFLICT (id) DO NOTHING
+"""
 _NONE: dict[int, None] = dict.fromkeys(range(40, 70))
 
 
@@ -93,6 +97,7 @@ class GetProduct(_Asking):
         "remove": lambda redis, db, number: db.execute(
             "DELETE FROM products WHERE id = :id", id=number
         ),
+        "add": lambda redis, db, number: db.execute(_ADD, id=number),
         "expire": lambda redis, db, number: redis.delete(f"product:{number}"),
         "nearly_expire": lambda redis, db, number: (
             redis.pexpire(f"product:{number}", 5_000) and None
@@ -154,10 +159,15 @@ class GetProduct(_Asking):
         return st.builds(Case, self.starts, after=turns)
 
     def races(self) -> Any:
-        """At times what one has kept itself expires, or the other keeps that the row is gone."""
+        """At times what one has kept itself expires; or the other keeps that there is no row now, or one."""
         get, expire, remove = (Call(name, (1,)) for name in ("get_product", "expire", "remove"))
+        none, add = Call("get_product", (0,)), Call("add", (0,))
         programs = st.sampled_from(
-            [{"ada": (get, get), "bob": (expire,)}, {"ada": (get,), "bob": (remove, get)}]
+            [
+                {"ada": (get, get), "bob": (expire,)},
+                {"ada": (get,), "bob": (remove, get, get)},
+                {"ada": (none,), "bob": (add, none, none)},
+            ]
         )
         usual = super().races()
         return st.one_of(usual, usual, st.builds(Case, self.starts, programs))
@@ -193,6 +203,10 @@ class GetProduct(_Asking):
 
     def remove(self, state: State, number: int) -> None:
         state["products"][number] = None
+
+    def add(self, state: State, number: int) -> None:
+        if state["products"][number] is None:
+            state["products"][number] = dict(_ROW)
 
     def expire(self, state: State, number: int) -> None:
         state.remove(f"product:{number}")

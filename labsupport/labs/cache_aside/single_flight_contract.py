@@ -71,12 +71,12 @@ class FetchOnce(Contract):
     clauses: ClassVar = {
         "raised": "An error in load reaches its caller and frees the lock.",
         "told": "Return the cached value, or load it",
-        "loads": "of many callers, one loads",
+        "loads": "Return the cached value, or load it; of many callers, one loads.",
         "lives": "The value, which JSON can hold, is cached for ttl seconds",
         "left": "The value, which JSON can hold, is cached for ttl seconds",
         "stays": "A holder may crash, or be slower than its lock: nobody waits for ever",
         "ends": "An error in load reaches its caller and frees the lock.",
-        "at once": "of many callers, one loads. The lock is {key}:lock.",
+        "at once": "Return the cached value, or load it; of many callers, one loads.",
         "crash": "A holder may crash, or be slower than its lock: nobody waits for ever",
     }
     others: ClassVar = {

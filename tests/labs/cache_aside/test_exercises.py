@@ -75,6 +75,20 @@ class TestOtherGoodAnswers:
         found = check("01.1", get_product)
         assert found.passed, str(found)
 
+    def test_fills_only_what_nobody_has_filled(self):
+        """What another has put there is left alone, and returned."""
+
+        def get_product(redis, db, product_id):
+            key = f"product:{product_id}"
+            if (cached := redis.get(key)) is None:
+                row = db.fetch_one("SELECT * FROM products WHERE id = :id", id=product_id)
+                seconds = 45 if row is None else 2700
+                cached = redis.set(key, json.dumps(row), nx=True, get=True, ex=seconds)
+            return row if cached is None else json.loads(cached)
+
+        found = check("01.1", get_product)
+        assert found.passed, str(found)
+
     def test_who_holds_it(self):
         """SET NX GET tells whose the lock is; and the wait may grow."""
 

@@ -42,15 +42,15 @@ def forgets_what_is_not_there(redis, db, product_id):
     "01.1",
     situation="A client that crashes",
     because="The key 'product:1' has no time to live",
-    schedule="GET SELECT SET crash:EXPIRE",
+    schedule="GET SELECT SETNX crash:EXPIRE",
 )
 def expires_it_afterwards(redis, db, product_id):
     cached = redis.get(f"product:{product_id}")
     if cached is not None:
         return json.loads(cached)
     row = db.fetch_one(PRODUCT, id=product_id)
-    redis.set(f"product:{product_id}", json.dumps(row))
-    redis.expire(f"product:{product_id}", 60 if row is None else 3600)
+    if redis.setnx(f"product:{product_id}", json.dumps(row)):
+        redis.expire(f"product:{product_id}", 60 if row is None else 3600)
     return row
 
 
@@ -357,8 +357,8 @@ def lock_for_a_moment(redis, key, load, ttl):
 
 @wrong(
     "01.2",
-    situation="Eight callers in two processes",
-    because="A missing key costs one database load at a time",
+    situation="A load that takes long",
+    because="bob called load, too, while ada still loaded",
 )
 def impatient(redis, key, load, ttl):
     lock, token = f"{key}:lock", secrets.token_urlsafe()
@@ -943,3 +943,89 @@ def waits_to_be_woken(redis, key, load, ttl):
             redis.rpush(f"{key}:loaded", *"1234")
             redis.expire(f"{key}:loaded", 10)
     return json.loads(cached)
+
+
+def tries_for_a_while(tries, redis, key, load, ttl):
+    """The value, as JSON, or None when others have had the lock for so many tries of 10 ms."""
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    for _ in range(tries):
+        if (cached := redis.get(key)) is not None:
+            return cached
+        if take(redis, lock, token):
+            try:
+                cached = redis.get(key) or json.dumps(load())
+                redis.set(key, cached, px=int(ttl * 1000))
+                return cached
+            finally:
+                free(redis, lock, token)
+        time.sleep(0.01)
+    return None
+
+
+@wrong(
+    "01.2",
+    situation="A load that takes long",
+    because="bob called load, too, while ada still loaded",
+)
+def loads_after_a_second(redis, key, load, ttl):
+    """A query may take longer than that, and then all who wait make it."""
+    cached = tries_for_a_while(100, redis, key, load, ttl)
+    return load() if cached is None else json.loads(cached)
+
+
+@wrong(
+    "01.2",
+    situation="A load that takes long",
+    because="bob was given an error (TimeoutError",
+)
+def raises_after_two_seconds(redis, key, load, ttl):
+    """Neither the cached value nor a load."""
+    cached = tries_for_a_while(200, redis, key, load, ttl)
+    if cached is None:
+        raise TimeoutError(key)
+    return json.loads(cached)
+
+
+@wrong("01.2", because="Return the cached value, or load it; of many callers, one loads")
+def trusts_who_has_loaded(redis, key, load, ttl):
+    """Whose load may have failed."""
+    lock, token = f"{key}:lock", secrets.token_urlsafe()
+    if redis.get(key) is None and take(redis, lock, token):
+        try:
+            if redis.get(key) is None:
+                redis.set(key, json.dumps(load()), px=int(ttl * 1000))
+        finally:
+            free(redis, lock, token)
+    while redis.exists(lock):
+        time.sleep(0.01)
+    return json.loads(redis.get(key) or "null")
+
+
+def late_fill(script):
+    """An answer that is right but for how it fills a key that another may have filled meanwhile."""
+
+    def get_product(redis, db, product_id):
+        key = f"product:{product_id}"
+        if (cached := redis.get(key)) is None:
+            cached = json.dumps(db.fetch_one(PRODUCT, id=product_id))
+            redis.eval(script, 1, key, cached, 45 if cached == "null" else 3000)
+        return json.loads(cached)
+
+    return get_product
+
+
+@wrong("01.1", because="lives for 3,000 s; 30 to 60 s is due")
+def expires_what_another_has_put_there(redis, db, product_id):
+    """A `null` stays for an hour, or a row for a minute."""
+    script = "redis.call('SETNX', KEYS[1], ARGV[1]) redis.call('EXPIRE', KEYS[1], ARGV[2])"
+    return late_fill(script)(redis, db, product_id)
+
+
+@wrong("01.1", because="lives for 3,000 s; 30 to 60 s is due")
+def keeps_the_ttl_of_another(redis, db, product_id):
+    """Of what was not there, and is now, or the other way round."""
+    script = """
+    if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then return end
+    redis.call('SET', KEYS[1], ARGV[1], 'KEEPTTL')
+    """
+    return late_fill(script)(redis, db, product_id)

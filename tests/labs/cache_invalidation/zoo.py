@@ -429,8 +429,10 @@ def notes_when_it_began(redis, db, user_id, name):
     token = secrets.token_urlsafe()
     redis.set(f"user:{user_id}:since", redis.time()[0])
     announce(redis, user_id, token, ttl=None)
-    change_and_release(redis, db, user_id, name, token)
-    redis.delete(f"user:{user_id}:since")
+    try:
+        change_and_release(redis, db, user_id, name, token)
+    finally:
+        redis.delete(f"user:{user_id}:since")
 
 
 @wrong(
