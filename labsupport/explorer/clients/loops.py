@@ -13,18 +13,8 @@ _MANY = 16  # commands to the same key in vain, after which another argument is 
 
 # Who asks for one after the other goes through them, and waits for none.
 _OF_MEMBERS = frozenset(
-    {
-        "GETBIT",
-        "HEXISTS",
-        "HGET",
-        "HMGET",
-        "HSTRLEN",
-        "LINDEX",
-        "SISMEMBER",
-        "SMISMEMBER",
-        "ZMSCORE",
-    }
-    | {"ZRANK", "ZREVRANK", "ZSCORE"}
+    {"GETBIT", "HEXISTS", "HGET", "HMGET", "HSTRLEN", "LINDEX", "SISMEMBER", "SMISMEMBER"}
+    | {"ZMSCORE", "ZRANK", "ZREVRANK", "ZSCORE"}
 )
 
 

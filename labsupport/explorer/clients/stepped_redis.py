@@ -102,7 +102,8 @@ class SteppedRedis(DirectRedis):
             operation.unchanged = not operation.changed
         else:
             operation.unchanged = again and operation.told_that_nothing_changed(reply)
-        if operation.unchanged or reads(args):  # which never blocks
+        alone = self.wiring.version == version + 1  # while it blocked, others may have taken steps
+        if alone and (operation.unchanged or reads(args)):
             self.wiring.version = version
             if again:
                 self._remember(args, options, reply)
