@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from labsupport import check, explore
+from labsupport.errors import InvalidSettingError
 from labsupport.labs.own_code.exercises import EXERCISES
 from labsupport.labs.own_code.shop import Order, Product, restock
 
@@ -141,7 +142,9 @@ def test_a_coroutine_is_no_test():
     async def test_prices(shop):
         await shop.price(1)
 
-    found = check("15.1", test_prices)
+    with pytest.raises(InvalidSettingError, match="Write a plain function"):
+        check("15.1", test_prices)
+    found = check("15.1", lambda shop: test_prices(shop))
     assert "Write a plain function" in found.reason
 
 
