@@ -210,7 +210,8 @@ class _Reach:
         held = list(_enclosed(function))
         held += [(name, one) for one in function.__defaults__ or ()]
         held += (function.__kwdefaults__ or {}).items()
-        yield from held
+        for word, one in held:
+            yield from self._named(word, one, names)
         if any(_leads_to_files(one, names) for _, one in held):
             self.values[id(open)] = "files"
         used_bare = _bare(function.__code__)  # `loads` is not json.loads
@@ -223,11 +224,18 @@ class _Reach:
                 self.values[id(os.environ)] = "os.environ"
             if value is sys and "modules" in names:
                 yield from ((n, m) for n, m in sys.modules.items() if not installed(n, m))
-            if isinstance(value, ModuleType) and not installed(value.__name__, value):
-                self.owners[id(value)] = used, value
-                yield from ((n, vars(value)[n]) for n in names if n in vars(value))
-            else:
-                yield used, value
+            yield from self._named(used, value, names)
+
+    def _named(
+        self, name: str, value: Any, names: set[str], of: tuple[Any, ...] = ()
+    ) -> Iterator[tuple[str, Any]]:
+        """A value, or what code of these names takes from it if it is a module of one's own."""
+        if not isinstance(value, ModuleType) or installed(value.__name__, value):
+            yield name, value
+        elif value not in of:
+            self.owners[id(value)] = name, value
+            for one in names & vars(value).keys():
+                yield from self._named(one, vars(value)[one], names, (*of, value))
 
     def _bindings(self, function: FunctionType, names: set[str]) -> None:
         sets, binds = _changes(function.__code__)

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 import functools
+import importlib
 import logging
 import os
 import pathlib
@@ -21,8 +22,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from labsupport import explore
+from labsupport.explorer.clients import namespaces
 from labsupport.explorer.clients.scripts import names_its_keys
 from labsupport.explorer.operations import EVERYTHING, sql_effects
+from labsupport.explorer.shared_memory import shared_names
 
 STATEMENTS = [
     "SELECT stock FROM products WHERE id = 1",
@@ -379,3 +382,46 @@ def test_a_statement_without_a_table_may_stand_for_anything():
     assert effects.everything
     report = explore(clients, given=given, invariant=lambda redis, db: True, prune=True)
     assert report.interleavings == 3
+
+
+@pytest.mark.parametrize(
+    ("told", "own"),
+    [
+        ({"direct_url.json": '{"url": "file:///shop", "dir_info": {}}'}, True),
+        ({"direct_url.json": '{"url": "file:///feedstock"}', "INSTALLER": "conda\n"}, False),
+        ({}, False),  # a library, from an index
+    ],
+)
+def test_the_applications_own_package_is_no_library(told, own, tmp_path, monkeypatch):
+    """Also once `pip install .` has put it among the libraries (PEP 610)."""
+    (tmp_path / "acme_cache.py").write_text("NAMES = {}\ndef names():\n    return NAMES\n")
+    info = tmp_path / "acme_cache-1.0.dist-info"
+    info.mkdir()
+    for name, text in {"METADATA": "Name: acme-cache\nVersion: 1.0\n", **told}.items():
+        (info / name).write_text(text)
+    (info / "RECORD").write_text("acme_cache.py,,\nacme_cache-1.0.dist-info/METADATA,,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(namespaces, "_SITE", (*namespaces._SITE, str(tmp_path)))
+    monkeypatch.setattr(namespaces, "_INSTALLED", (*namespaces._INSTALLED, str(tmp_path)))
+    namespaces._from_a_folder.cache_clear()
+    acme_cache = importlib.import_module("acme_cache")
+    try:
+        clients = {"ada": lambda r, d: acme_cache.names(), "bob": lambda r, d: acme_cache.names()}
+        assert shared_names(clients) == (["NAMES"] if own else [])
+    finally:
+        del sys.modules["acme_cache"]
+        namespaces._from_a_folder.cache_clear()
+
+
+def test_memory_of_a_module_however_it_is_named():
+    """By a name of the function that encloses the client, or as an attribute of a package."""
+    package, module = types.ModuleType("acme"), types.ModuleType("acme.names")
+    package.names, module.NAMES, module.of = module, {}, package
+
+    def by_name(redis, db):
+        return module.NAMES
+
+    def by_path(redis, db):
+        return package.names.of.names.NAMES
+
+    assert shared_names({"ada": by_name, "bob": by_path}) == ["NAMES"]

@@ -2,9 +2,12 @@
 
 import functools
 import operator
+import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -89,11 +92,32 @@ class Namespaces:
 
 @functools.lru_cache(maxsize=4096)
 def _is_installed_file(file: str) -> bool:
-    return file.startswith(_INSTALLED)
+    return file.startswith(_INSTALLED) and not file.startswith(_from_a_folder())
+
+
+@functools.cache
+def _from_a_folder() -> tuple[str, ...]:
+    """What was installed from a folder or a repository: the application's own (PEP 610).
+
+    conda's packages were built from a folder, on another machine.
+    """
+    found: list[str] = []
+    for direct in (
+        file for site in _SITE for file in Path(site).glob("*.dist-info/direct_url.json")
+    ):
+        known = metadata.PathDistribution(direct.parent)
+        if (known.read_text("INSTALLER") or "").strip() != "conda":
+            parts = {file.parts[0] for file in known.files or ()}
+            tops = (str(known.locate_file(part)) for part in parts - {".."})
+            found += (top if top.endswith(".py") else top + os.sep for top in tops)
+    return tuple(found)
 
 
 def installed(name: str, module: ModuleType | None = None) -> bool:
-    """True for a module of the standard library, of an installed package, or of the lab itself."""
+    """True for a module of the standard library, of an installed library, or of the lab itself.
+
+    What was installed from a folder or a repository, as `pip install .` does, is no library.
+    """
     if name.partition(".")[0] in {"labsupport", "tests"} and name != "tests":
         return name.startswith("labsupport")
     module = module or sys.modules.get(name)
