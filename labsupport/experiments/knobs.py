@@ -37,12 +37,19 @@ def require_knobs(experiment: type, args: Sequence[Any], knobs: Mapping[str, Any
     """Refuse what an experiment is not made with, before it is made.
 
     Raises:
-        CallError: a value without a name, or a name that is no knob of this experiment.
+        CallError: a value without a name, a name that is no knob of this experiment, or something
+            without which it cannot be made is not there.
     """
     name = experiment.__name__
     fields = {one.name: one for one in dataclasses.fields(experiment) if one.init}
     unknown = next((knob for knob in knobs if knob not in fields), None)
+    needed = [key for key, one in fields.items() if one.default is dataclasses.MISSING]
     if not args and unknown is None:
+        if missing := [key for key in needed if key not in knobs]:
+            usage = ", ".join(f"{key}={key}" for key in needed)
+            raise CallError(
+                f"{name}() was not given {' and '.join(missing)}.", f"For example {name}({usage})."
+            )
         return
     if args:
         problem = f"{name}() was given {args[0]!r} without saying which knob it is."
@@ -50,9 +57,10 @@ def require_knobs(experiment: type, args: Sequence[Any], knobs: Mapping[str, Any
         problem = f"{name}() has no knob {unknown!r}."
     close = difflib.get_close_matches(unknown or "", fields, 1)
     like = fields[close[0]] if close else next(iter(fields.values()))
+    value = like.name if like.name in needed else repr(like.default)
     raise CallError(
         problem,
-        f"Its knobs are {', '.join(fields)}; for example {name}({like.name}={like.default!r}).",
+        f"Its knobs are {', '.join(fields)}; for example {name}({like.name}={value}).",
     )
 
 

@@ -101,6 +101,9 @@ class ControlPanel:
 
     def stop(self) -> None:
         """End the run; nothing of it is left but its last frame."""
+        if self.running:
+            self._halt.disabled = True
+            self._say("Stopping …")
         self._stop.set()
 
     def compare(self) -> None:

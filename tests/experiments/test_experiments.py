@@ -25,12 +25,13 @@ import pytest
 from nbclient import NotebookClient
 
 from labsupport.charts import Bars, Part, Plot, count_per_span
-from labsupport.errors import ImplementationError, InvalidSettingError, StatementError
+from labsupport.errors import CallError, ImplementationError, InvalidSettingError, StatementError
 from labsupport.experiments import Contrast, Experiment, Finding, Result, Rule, Stage, choice, knob
 from labsupport.experiments.experiment import _told_apart
 from labsupport.experiments.knobs import check_knobs
 from labsupport.history import History
 from labsupport.labs.cache_aside import ThunderingHerd
+from labsupport.labs.list_queue import JobQueue
 from labsupport.workers import Client, warm_up
 
 EXPIRES, ONE_LOAD, ANSWERED, FILLED = (
@@ -361,6 +362,22 @@ def test_absurd_knobs_are_refused(knobs: dict[str, Any]) -> None:
     (name, value), *_ = knobs.items()
     with pytest.raises(InvalidSettingError, match=f"{name} is {value!r}; it must be a .*number"):
         ThunderingHerd(**knobs)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({}, "JobQueue() was not given put and effect."),
+        ({"put": print}, "JobQueue() was not given effect."),
+        ({"putt": print}, "JobQueue() has no knob 'putt'."),
+    ],
+)
+def test_what_it_is_made_with_is_told(knobs: dict[str, Any], told: str) -> None:
+    """Two lines, with what to write."""
+    with pytest.raises(CallError) as caught:
+        JobQueue(**knobs)
+    assert str(caught.value).splitlines()[0] == told
+    assert "JobQueue(put=put" in str(caught.value)
 
 
 def test_a_ttl_longer_than_the_run_is_refused() -> None:

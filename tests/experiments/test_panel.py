@@ -148,7 +148,7 @@ def test_a_slider_that_moves_meanwhile_says_from_when_on_it_counts(panel: Any) -
     panel.stop()
     until(lambda: not panel.running)
     panel._knobs["clients"].value = 4
-    assert panel.said[-1] == "Stopped."
+    assert panel.said[-2:] == ["Stopping …", "Stopped."]
 
 
 def test_says_what_is_wrong(panel: Any) -> None:

@@ -887,7 +887,35 @@ class TestPatienceThatOutlastsALock:
     )
     def test_and_not_one_that_lives_longer(self, ttl, patience, step):
         waits = polls(ttl, patience, step)
-        assert outcomes({"a": waits, "b": waits}) == {(True, False), (False, True)}
+        met = outcomes({"a": waits, "b": waits}, passes=False)
+        assert met == {(True, False), (False, True)}
+
+
+class TestAClockIsAskedTwice:
+    """Then time may pass in between, whichever clock that is."""
+
+    @pytest.mark.parametrize("clock", [time.time, time.monotonic, time.time_ns], ids=str)
+    def test_a_lease_is_over_before_it_is_used(self, clock):
+        second = 10**9 if clock is time.time_ns else 1
+
+        def works(redis, db):
+            begin = clock()
+            redis.set("lease", "a", ex=10)
+            redis.get("lease")
+            return clock() - begin < 5 * second
+
+        report = explore({"a": works}, invariant=lambda redis, db, told: told["a"])
+        assert report.violations
+        assert "as a asks twice what time it is" in str(report)
+
+    def test_how_long_something_took_decides_nothing(self):
+        def works(redis, db):
+            begin = time.perf_counter()
+            redis.set("lease", "a", ex=10)
+            redis.get("lease")
+            return time.perf_counter() - begin
+
+        explore({"a": works}, invariant=lambda redis, db, told: told["a"] < 5).check()
 
 
 class TestMomentsThatOnlyTheCodeKnows:
