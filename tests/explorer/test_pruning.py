@@ -130,6 +130,15 @@ def test_commands_that_touch_more_than_they_name(reads, old, new, stale):
         ("KEYS[1] = 'x' return redis.call('GET', KEYS[1])", 0),
         ("local call = redis.call return call('GET', 'x')", 0),
         ("return redis['call']('GET', 'x')", 0),
+        ("local k = KEYS[1] .. ':' .. ARGV[1] return redis.call('INCR', k)", 0),
+        ("local k = KEYS[1]\n or 'x' return redis.call('INCR', k)", 0),
+        ("local a, b = KEYS[1], KEYS[2] .. 'x' return redis.call('GET', b)", 0),
+        ("table.insert( KEYS, 'x') return redis.call('GET', KEYS[2])", 0),
+        ("local k = KEYS k[1] = 'x' return redis.call('GET', KEYS[1])", 0),
+        ("local s = 'a--b' redis.call('SET', ARGV[1], s) return redis.call('GET', KEYS[1])", 0),
+        ("local s = [[ -- ]] redis.call('SET', ARGV[1], s) return 1", 0),
+        ("return redis.call('SET', KEYS[1], 'a, (b) -- KEYS') --[[ KEYS = {} ]]", 1),
+        ("local k = KEYS[1];local n = redis.call('GET', k)\nreturn #KEYS", 1),
     ],
 )
 def test_scripts_whose_keys_can_be_seen(text, clear):

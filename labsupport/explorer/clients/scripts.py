@@ -408,10 +408,20 @@ _A_CALL = re.compile(r"\bredis\s*\.\s*p?call\s*\(\s*(['\"])(\w+)\1\s*,?(?=([^()]
 _MAY_CALL = re.compile(
     r"\b(?:redis\b(?!\s*\.\s*(?!p?call)\w)|server|_G|loadstring|getfenv|setmetatable)\b"
 )
-_LOCAL = re.compile(r"\blocal\s+([\w\s,]+?)\s*=\s*((?:KEYS\s*\[[^\]]+\]\s*,?\s*)+)")
+# comments, and strings: what is in them is no code
+_NO_CODE = re.compile(
+    r"--\[(=*)\[.*?\]\1\]|--[^\n]*|\[(=*)\[.*?\]\2\]|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"",
+    re.DOTALL,
+)
+_A_KEY = r"KEYS\s*\[[^\]]+\]"
+# names of keys: the statement ends after them
+_LOCAL = re.compile(
+    rf"\blocal\s+([\w\s,]+?)\s*=\s*({_A_KEY}(?:\s*,\s*{_A_KEY})*)\s*(?:;|$|(?!and\b|or\b)(?=[A-Za-z_]))"
+)
 _EACH = re.compile(r"\bfor\s+\w+\s*,\s*(\w+)\s+in\s+ipairs\s*\(\s*KEYS\s*\)")
+_USES = re.compile(rf"{_A_KEY}|#\s*KEYS\b|\bipairs\s*\(\s*KEYS\s*\)")
 _SET = (
-    r"\b{0}\b\s*(?:\[[^\]]*\]\s*)?(?:,\s*\w+\s*)*=(?!=)"
+    r"\b{0}\b\s*(?:\[[^\]]*\]\s*)?(?:,\s*[\w.\[\]]+\s*)*=(?!=)"
     r"|\bfor\b[\w\s,]*\b{0}\b[\w\s,]*\bin\b|\bfunction\b[^()]*\([^)]*\b{0}\b"
 )
 
@@ -419,9 +429,9 @@ _SET = (
 @functools.lru_cache(maxsize=512)
 def names_its_keys(text: str) -> bool:
     """Whether it can be seen that a script touches no key but those that it is passed in KEYS."""
-    text = re.sub(r"--\[\[.*?\]\]|--[^\n]*", " ", text, flags=re.DOTALL)
+    text = _NO_CODE.sub(_word_only, text)
     calls = _A_CALL.findall(text)
-    if len(calls) != len(_MAY_CALL.findall(text)) or "(KEYS," in text:
+    if len(calls) != len(_MAY_CALL.findall(text)) or "KEYS" in _USES.sub("", text):
         return False
     known = set(_EACH.findall(text))
     for names, keys in _LOCAL.findall(text):
@@ -431,7 +441,7 @@ def names_its_keys(text: str) -> bool:
 
     def is_key(part: str) -> bool:
         part = part.strip()
-        return re.fullmatch(r"KEYS\s*\[[^\]]+\]", part) is not None or part in once
+        return re.fullmatch(_A_KEY, part) is not None or part in once
 
     def is_clear(name: str, rest: str) -> bool:
         parts = rest.split(",")
@@ -444,6 +454,14 @@ def names_its_keys(text: str) -> bool:
     return re.search(_SET.format("KEYS"), text) is None and all(
         is_clear(name.upper(), rest) for _, name, rest in calls
     )
+
+
+def _word_only(found: re.Match[str]) -> str:
+    """A space for a comment; of a string, the word that it is."""
+    if found[0].startswith("--"):
+        return " "
+    word = found[0][1:-1]
+    return f"'{word}'" if re.fullmatch(r"\w*", word) else "' '"
 
 
 def _behind_shebang(text: str, line: str) -> str:
