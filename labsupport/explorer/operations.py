@@ -120,19 +120,23 @@ def command_effects(
         args: the command as it goes over the wire.
         get_keys: asks the server (COMMAND GETKEYSANDFLAGS, Redis 7.0): key and flags for each key.
     """
-    name = str(args[0]).upper()
+    name = _word(args[0])
     if name in _HARMLESS:
         return NOTHING
     if name in {"PUBLISH", "SPUBLISH"}:
-        return Effects(writes=frozenset({f"channel:{args[1]}"}))
+        return Effects(writes=frozenset({f"channel:{_text(args[1])}"}))
     if name == "WATCH":  # the server lists WATCH's keys as untouched; a later EXEC depends on them
-        return Effects(reads=frozenset(f"key:{key}" for key in args[1:]))
+        return Effects(reads=_keys(args[1:]))
     found = get_keys(args)
     if not found:
         return EVERYTHING
     # of XREADGROUP, the server says that it reads: it hands entries out, to nobody else
     reads = {f"key:{key}" for key, flags in found if "RO" in flags and name != "XREADGROUP"}
     return Effects(frozenset(reads), frozenset(f"key:{key}" for key, _ in found) - reads)
+
+
+def _keys(args: Arguments) -> frozenset[str]:
+    return frozenset(f"key:{_text(key)}" for key in args)
 
 
 def looks_twice(sql: str) -> bool:
@@ -145,19 +149,19 @@ def looks_twice(sql: str) -> bool:
 
 def prolongs(args: Arguments) -> tuple[str, ...]:
     """The key that a command gives a new time to live whatever there was before; none for most."""
-    name, *words = [str(part).upper() for part in args]
+    name, *words = map(_word, args)
     options = set(words[1:])
     sets = {"EXPIRE", "PEXPIRE", "SETEX", "PSETEX"}
     if name in {"SET", "GETEX"} and not options.isdisjoint({"EX", "PX", "EXAT", "PXAT"}):
         sets.add(name)
-    return (str(args[1]),) if name in sets and options.isdisjoint({"NX", "LT"}) else ()
+    return (_text(args[1]),) if name in sets and options.isdisjoint({"NX", "LT"}) else ()
 
 
 def tries(operation: "Operation") -> bool:
     """Whether a step takes what may be another's: what follows when it is refused is a wait."""
     return any(
-        word == "SETNX" or (word == "SET" and "NX" in map(str, rest))
-        for word, *rest in operation.commands
+        word == "SETNX" or (word == "SET" and "NX" in rest)
+        for word, *rest in (map(_word, args) for args in operation.commands)
     )
 
 
@@ -262,7 +266,7 @@ class Operation:
             if self.transaction:
                 return EVERYTHING
             return sql_effects(self.commands[0][0])
-        total = Effects(reads=frozenset(f"key:{key}" for key in self.watched))
+        total = Effects(reads=_keys(self.watched))
         for args in self.commands:
             total |= command_effects(args, get_keys)
         return total
@@ -355,7 +359,14 @@ def _sets_if_absent(args: Arguments) -> bool:
 
 
 def _word(part: Any) -> str:
-    return (part.decode(errors="replace") if isinstance(part, bytes) else str(part)).upper()
+    return _text(part).upper()
+
+
+def _text(part: Any) -> str:
+    """An argument, which is the same in text and in bytes."""
+    if isinstance(part, bytes | bytearray | memoryview):
+        return bytes(part).decode(errors="surrogateescape")
+    return str(part)
 
 
 def without_times(text: str) -> str:
@@ -382,19 +393,15 @@ def _attempts(one: Arguments, other: Arguments) -> bool:
 def _alike(one: Any, other: Any) -> bool:
     if one == other or (isinstance(one, float) and isinstance(other, float)):
         return True
-    texts = [
-        part.decode(errors="replace") if isinstance(part, bytes) else str(part)
-        for part in (one, other)
-    ]
+    texts = map(_text, (one, other))
     first, second = (_DRAWN.sub("?", RANDOM.sub("?", without_times(text))) for text in texts)
     return first == second
 
 
 def _target(args: Arguments) -> Arguments:
     """The command and its first key; of a script, the script and all its keys."""
-    if str(args[0]).upper() in _SCRIPTED:
-        return args[: 3 + int(args[2])]
-    return args[:2]
+    sent = args[: 3 + int(args[2])] if _word(args[0]) in _SCRIPTED else args[:2]
+    return tuple(map(_text, sent))
 
 
 def _is_nothing(reply: Any) -> bool:

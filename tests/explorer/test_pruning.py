@@ -145,6 +145,25 @@ def test_scripts_whose_keys_can_be_seen(text, clear):
     assert names_its_keys(text) is bool(clear)
 
 
+@pytest.mark.parametrize("key", ["n", b"n", memoryview(b"n")], ids=["text", "bytes", "a view"])
+def test_a_key_that_is_watched_in_bytes(key):
+    """It is the key that another names in text."""
+
+    def guarded(redis, db):
+        with redis.pipeline() as pipe:
+            pipe.watch(key)
+            pipe.multi()
+            pipe.incr("done")
+            pipe.execute()
+
+    report = explore(
+        {"ada": guarded, "bob": lambda redis, db: redis.incr("n")},
+        invariant=lambda redis, db: True,
+        prune=True,
+    )
+    assert report.findings[0].kind == "raised"
+
+
 class Kept:
     value = None
 
