@@ -14,6 +14,14 @@ from labsupport.servers import OWNER_KEY, connect_client, open_redis
 
 __all__ = ["LabTestbed", "close_testbed", "open_system"]
 
+# Then hashes and sets keep the order in which they were filled; a larger one's is that of a seed which
+# each server draws for itself.
+_IN_ORDER = {
+    f"{kind}-max-listpack-{what}": 1_000_000
+    for kind in ("hash", "set")
+    for what in ("entries", "value")
+}
+
 
 class LabTestbed:
     """A Redis of the explorer's own (or an empty database of REDIS_URL's), and a copy of the shop."""
@@ -26,6 +34,14 @@ class LabTestbed:
         self.db.snapshot()
         server = self._endpoint.server
         self.server_pid = server.pid if server is not None else None
+        if server is not None:
+            self._keep_in_order()
+
+    def _keep_in_order(self) -> None:
+        with self.client() as admin:
+            for setting, most in _IN_ORDER.items():
+                with suppress(redis.ResponseError):  # Redis 7.0 knows no such sets
+                    admin.config_set(setting, most)
 
     @property
     def alive(self) -> bool:

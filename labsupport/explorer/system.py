@@ -168,7 +168,7 @@ class Host:
         """Seconds since 1970."""
         return self.clock.now_us / 1e6
 
-    def monotonic(self, *, asked: bool = False, measures: bool = False) -> float:
+    def monotonic(self, *, asked: bool = False) -> float:
         """Seconds since some moment."""
         return self.clock.elapsed()
 

@@ -818,3 +818,58 @@ class TestTheMachinesClock:
 
         assert ("now(), CURRENT_TIMESTAMP" in notes(1)) == (asked != "'a'")
         assert "now(), CURRENT_TIMESTAMP" not in notes(False)
+
+
+class TestOrder:
+    """What a server orders by a seed of its own comes in the same order from each."""
+
+    PAGES = """
+    local cursor, pages, found = '0', 0, {}
+    repeat
+      local page = redis.call('SCAN', cursor, 'MATCH', 's:*', 'COUNT', 5)
+      cursor, pages = page[1], pages + 1
+      for _, key in ipairs(page[2]) do found[#found + 1] = key end
+    until cursor == '0'
+    return {pages, found}
+    """
+
+    def test_pages_of_scan(self):
+        """Each key once, page by page, in scripts too; an error is the server's."""
+
+        def scans(redis, db):
+            cursor, pages, found = 0, 0, []
+            while pages == 0 or cursor:
+                cursor, page = redis.scan(cursor, match="s:*", count=5)
+                pages, found = pages + 1, found + page
+            with pytest.raises(ResponseError, match="syntax error"):
+                redis.execute_command("SCAN", 0, "COUNT", 0)
+            assert len(list(redis.scan_iter())) == 23
+            return [pages, found], redis.eval(self.PAGES, 0)
+
+        def both(redis, db, told):
+            one, other = told["ada"]
+            return one == other and one[0] == 5 and sorted(one[1]) == sorted(redis.keys())
+
+        explore(
+            {"ada": scans},
+            given=lambda redis, db: redis.mset({f"s:{n}": n for n in range(23)}),
+            invariant=both,
+        ).check()
+
+    def test_large_hashes_and_sets(self):
+        """They are in the order in which they were filled."""
+        names = [f"{letter}{'-' * 99}" for letter in "qwertzuiop"]
+
+        def given(redis, db):
+            redis.hset("accounts", mapping=dict.fromkeys(names, "x" * 99))
+            redis.sadd("online", *names)
+
+        def reads(redis, db):
+            members = redis.eval("return redis.call('SMEMBERS', KEYS[1])", 1, "online")
+            return list(redis.hgetall("accounts")), redis.hkeys("accounts"), members
+
+        explore(
+            {"ada": reads},
+            given=given,
+            invariant=lambda redis, db, told: told["ada"] == (names, names, names),
+        ).check()

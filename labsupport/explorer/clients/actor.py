@@ -184,7 +184,6 @@ class Actor:
         self.wake_us: int | None = None
         self.looked = self.late = self.standing = False
         self._read_after: Any = _NEVER  # the step after which it read the present
-        self._counted_after: Any = _NEVER
         self._refused = 0
         self._loops = Loops(self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
@@ -415,14 +414,10 @@ class Actor:
         elif self._read_after is not self.last:
             self.read_twice = True
 
-    def monotonic(self, *, asked: bool = False, measures: bool = False) -> float:
+    def monotonic(self, *, asked: bool = False) -> float:
         """Seconds since some moment: finer than the time since 1970, which a float holds to 0.5 µs."""
         if asked:
             self.look()
-            if self._counted_after is _NEVER:
-                self._counted_after = self.last
-            elif self._counted_after is not self.last and not measures:
-                self.read_twice = True
         return self.clock.elapsed() + self._slept
 
     def sleep(self, seconds: float) -> None:

@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import actor_here, refusal
-from labsupport.explorer.clients.scripts import BEYOND, Scripts
+from labsupport.explorer.clients.scripts import BEYOND, SCANNED, Scripts
 from labsupport.explorer.clients.server_time import on_the_wire, word
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.names import as_sent, as_text
@@ -470,18 +470,48 @@ def _as_seen(error: Exception, wiring: Wiring) -> Exception:
     return refused(found[1]) if found else wiring.scripts.as_written(error)
 
 
-def _overview(hidden: str, name: str) -> Callable[[Any], Any]:
-    """What takes a key out of the reply of KEYS, SCAN or DBSIZE; keys come in the order of their names.
+def _overview(args: tuple[Any, ...], hidden: str) -> tuple[tuple[Any, ...], Any]:
+    """KEYS, SCAN or DBSIZE without a key that is not the client's, and in an order that is no server's.
 
-    Each server has an order of its own.
+    KEYS come in the order of their names; of SCAN, which key is on which page goes by a digest of its
+    name: what is there all the time comes once, whatever else comes and goes, as Redis has it.
     """
 
     def others(keys: Any) -> list[Any]:
         return sorted(key for key in keys if key not in (hidden, hidden.encode()))
 
+    name = word(args[0])
     if name == "DBSIZE":
-        return lambda count: count - bool(hidden)
-    return others if name == "KEYS" else lambda reply: (reply[0], others(reply[1]))
+        return args, lambda count: count - bool(hidden)
+    if name == "KEYS":
+        return args, others
+    options = list(args[2:])
+    try:
+        at = next(n for n in range(len(options) - 1) if word(options[n]) == "COUNT")
+        count = int(options.pop(at + 1))
+        del options[at]
+    except StopIteration:
+        count = 10
+    except ValueError:
+        return args, None
+    cursor = int(_text(args[1])) if len(args) > 1 and _text(args[1]).isdigit() else None
+    if cursor is None or count < 1:  # the server says what is wrong
+        return args, None
+
+    def page(reply: Any) -> tuple[Any, list[Any]]:
+        ranked = sorted((_rank(key), key) for key in others(reply[1]))
+        rest = [one for one in ranked if one[0] >= cursor]
+        begin = rest[count][0] if len(rest) > count else 0
+        found = sorted(key for rank, key in rest if rank < begin or not begin)
+        kind = type(reply[0])
+        return (str(begin).encode() if kind is bytes else kind(begin)), found
+
+    return (args[0], 0, *options, "COUNT", SCANNED), page
+
+
+def _rank(key: Any) -> int:
+    sent = key if isinstance(key, bytes) else str(key).encode(errors="surrogateescape")
+    return int(hashlib.sha1(sent, usedforsecurity=False).hexdigest()[:12], 16) + 1
 
 
 def _text(part: Any) -> str:
@@ -530,7 +560,7 @@ def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], An
     if name.startswith("CLIENT"):
         return args, _ageless
     if name in _OVERVIEWS:
-        return args, _overview(wiring.hidden, name)
+        return _overview(args, wiring.hidden)
     if name in _FUNCTIONS:
         return (*args, wiring.moment(chance=True)), None
     if name == "FUNCTION LOAD":

@@ -13,7 +13,10 @@ from typing import Any
 from labsupport.explorer.clients.server_time import IDLE_BASE_MS, IDLE_SCALE
 from labsupport.explorer.clock import START
 
-__all__ = ["BEYOND", "Scripts", "names_its_keys"]
+__all__ = ["BEYOND", "SCANNED", "Scripts", "names_its_keys"]
+
+SCANNED = 1_000_000
+"""SCAN's COUNT, so that the server has one page; what its user is shown goes by another order."""
 
 # One line, so that the line numbers of the script's own errors stay.
 _PREFIX = """
@@ -108,16 +111,40 @@ _PREFIX = """
     end
     return found
   end
+  local function rank(key) return tonumber(string.sub(real().sha1hex(key), 1, 12), 16) + 1 end
+  local function page(a, keys, cursor, count)
+    local last, found = '0', {}
+    table.sort(keys, function(one, other) return rank(one) < rank(other) end)
+    for _, key in ipairs(keys) do
+      if rank(key) >= cursor and last == '0' then
+        if #found < count then table.insert(found, key) else last = at(rank(key)) end
+      end
+    end
+    table.sort(found)
+    return {last, found}
+  end
   local function overview(call, a)
-    local found, name = call(unpack(a)), string.upper(tostring(a[1]))
+    local name, cursor, count = string.upper(tostring(a[1])), whole(a[2]), 10
+    local asked = {unpack(a)}
+    if name == 'SCAN' and cursor then
+      asked[2] = '0'
+      for n = 3, #a - 1 do
+        if string.upper(tostring(a[n])) == 'COUNT' and (whole(a[n + 1]) or 0) > 0 then
+          count, asked[n + 1] = whole(a[n + 1]), 'EVERY'
+        end
+      end
+      if count == 10 then asked[#asked + 1], asked[#asked + 2] = 'COUNT', 'EVERY' end
+    end
+    local found = call(unpack(asked))
     if type(found) == 'table' and found.err then return found end
     if name == 'DBSIZE' then return found - call('EXISTS', 'HIDDEN') end
     local keys = name == 'SCAN' and found[2] or found
     for i = #keys, 1, -1 do
       if keys[i] == 'HIDDEN' then table.remove(keys, i) end
     end
+    if name == 'SCAN' then return page(a, keys, cursor, count) end
     table.sort(keys)
-    return found
+    return keys
   end
   local function restore(call, a)
     local value = whole(a[3])
@@ -285,6 +312,7 @@ def _line(lua: str) -> str:
         .replace("SCALE", str(IDLE_SCALE))
         .replace("MARK", "explorer-refuses:")
         .replace("START", str(START * 1000))
+        .replace("EVERY", str(SCANNED))
         .replace("MOMENT", _MOMENT)
         .replace("TICKS", _TICKS)
     )

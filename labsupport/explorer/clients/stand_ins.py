@@ -58,8 +58,8 @@ class Timekeeper(Protocol):
     def time(self, *, asked: bool = True) -> float:
         """Seconds since 1970; not `asked`: no answer depends on it."""
 
-    def monotonic(self, *, asked: bool = False, measures: bool = False) -> float:
-        """Seconds since some moment; `asked` for by code that may decide by it, or only `measures`."""
+    def monotonic(self, *, asked: bool = False) -> float:
+        """Seconds since some moment; `asked` for by code that may decide by it."""
 
     def sleep(self, seconds: float) -> None:
         """Sleep without taking time."""
@@ -102,25 +102,10 @@ def _clock(usual: Callable[[], Any], of: Callable[[float], Any]) -> Callable[[],
     return read
 
 
-def _counter(
-    usual: Callable[[], Any], of: Callable[[float], Any], *, measures: bool = False
-) -> Callable[[], Any]:
-    """A clock that counts.
-
-    Args:
-        usual: the function that it stands for.
-        of: makes the reply of a number of seconds.
-        measures: how long something took, by which hardly anybody decides. What a library decides
-            by it, such as how long a lock is waited for, shows in its sleeps.
-    """
-
+def _counter(usual: Callable[[], Any], of: Callable[[float], Any]) -> Callable[[], Any]:
     def read() -> Any:
         keeper = timekeeper_here()
-        if keeper is None:
-            return usual()
-        reader = sys._getframe(1).f_globals.get("__name__", "")
-        only = measures or installed(reader)
-        return of(keeper.monotonic(asked=reader not in _BOOKKEEPERS, measures=only))
+        return usual() if keeper is None else of(keeper.monotonic(asked=not _kept_only()))
 
     read.__name__ = usual.__name__
     return read
@@ -288,8 +273,8 @@ _CLOCKS: dict[str, Any] = {
     "time_ns": _clock(time.time_ns, _nanoseconds),
     "monotonic": _counter(time.monotonic, _same),
     "monotonic_ns": _counter(time.monotonic_ns, _nanoseconds),
-    "perf_counter": _counter(time.perf_counter, _same, measures=True),
-    "perf_counter_ns": _counter(time.perf_counter_ns, _nanoseconds, measures=True),
+    "perf_counter": _counter(time.perf_counter, _same),
+    "perf_counter_ns": _counter(time.perf_counter_ns, _nanoseconds),
     "process_time": _clock(time.process_time, lambda seconds: 0.0),
     "thread_time": _clock(time.thread_time, lambda seconds: 0.0),
     "clock_gettime": _any_clock(time.clock_gettime, _same),
