@@ -21,6 +21,7 @@ from labsupport.explorer.names import shorten
 __all__ = ["Diagram", "draw"]
 
 _STORES = {"redis": "Redis", "database": "Database"}
+_BANDS = {"pass", "start", "begin"}  # moves that are drawn across all lanes
 _MARGIN = 0.3
 _ACROSS = WIDTH - 2 * _MARGIN
 _FIRST_LANE = 0.75  # room for the numbers of the steps
@@ -217,8 +218,8 @@ def _place_label(row: _Row, lanes: Sequence[float]) -> None:
     start, room, side = row.at + _PAD, row.to - row.at - 2 * _PAD, "left"
     if step.move == "expire":
         start, room, side = row.to - 0.18, row.to - lanes[0] - 0.4, "right"
-    elif step.move in {"crash", "stuck", "pass", "begin"}:
-        start = (lanes[0] if step.move in {"pass", "begin"} else row.at) + 0.2
+    elif step.move in {"crash", "stuck", *_BANDS}:
+        start = (lanes[0] if step.move in _BANDS else row.at) + 0.2
         room = _ACROSS - start
     row.text = _fit(text, max(room, _LEAST), Size.NOTE, bold=row.alarm)
     row.label = {"x": start, "ha": side}
@@ -264,7 +265,7 @@ def _draw_step(axes: Axes, row: _Row) -> None:
         axes.plot(row.at, row.line, marker="s", ms=13, **ring)
     elif step.move == "expire":
         axes.plot(row.to, row.line, marker="o", ms=13, **ring)
-    elif step.move in {"pass", "begin"}:
+    elif step.move in _BANDS:
         high = _LINE * row.lines / 2 + 0.07
         axes.fill_between(
             [0.35, _ACROSS], row.line - high, row.line + high, color=_PASSING, lw=0, zorder=1.2
@@ -284,7 +285,7 @@ def _draw_step(axes: Axes, row: _Row) -> None:
         linespacing=1.15,
         # a ground, so that no lifeline runs through the letters
         bbox={
-            "facecolor": _PASSING if step.move in {"pass", "begin"} else "white",
+            "facecolor": _PASSING if step.move in _BANDS else "white",
             "edgecolor": "none",
             "pad": 1.5,
         },

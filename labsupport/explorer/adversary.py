@@ -70,6 +70,7 @@ class Powers:
         losses: how many replies at the most in one run.
         passes: how often time may pass in one run while somebody could move.
         delays: how many replies may come later than others' steps in one run.
+        begins: True where a client may also begin only after others' steps: they share memory.
         raises: what each client may raise, as its contract has it.
     """
 
@@ -79,6 +80,7 @@ class Powers:
     losses: int = 1
     passes: int = 0
     delays: int = 0
+    begins: bool = False
     raises: tuple[type[BaseException], ...] = ()
 
     @property
@@ -131,6 +133,7 @@ class Adversary:
         self._keys: dict[str, list[str]] = {}  # what may expire, by the name in this run
         self._labelled = 0  # of the moves of this run, by `_names`
         self._lost = self._delayed = 0
+        self._accompanied = False  # whether others were there before the last move
         self._passed = 0
         self._day_passed = False  # by the move that was made last, if time passed
         self._asked_for = NOTHING  # in the attempts in vain that were made last
@@ -149,6 +152,7 @@ class Adversary:
         }
         for actor in actors:
             actor.may_lose = actor.name in powers.loses
+            actor.waits_to_begin = powers.begins
         system.clock.outlasts = self._outlasts
 
     def begin(self, *, serial: bool) -> None:
@@ -300,10 +304,7 @@ class Adversary:
         passes = actor.whole.looked and self._passed < self.powers.passes
         if passes and self._next_moment() is not None:
             found.append(Move("late", move.who))
-        others = any(
-            one.live and one is not actor and one is not actor.whole for one in self.actors
-        )
-        if others and self._delayed < self.powers.delays:
+        if self._accompanied and self._delayed < self.powers.delays:
             found.append(Move("delay", move.who))
         return found
 
@@ -489,6 +490,9 @@ class Adversary:
             return self._pass(move)
         actor = self._named[move.who]
         operation = actor.at
+        whole = actor.whole
+        # before the step: its reply may have ended the others, as one who wakes their task does
+        self._accompanied = any(a.live and a is not actor and a is not whole for a in self.actors)
         if not self._ways[move.kind](actor, move, operation):
             return False
         in_vain = move.kind == "again" or (move.kind == "step" and not self._changes(operation))

@@ -179,6 +179,9 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
             who, kind = ("redis", "expire") if move.kind == "expire" else ("time", move.kind)
             steps.append(Step(who, "pass" if kind == "wait" else kind, note))
             continue
+        if operation.kind == "begin" and move.kind == "step":
+            steps.append(Step("time", "start", move.who))
+            continue
         store = "redis" if operation.kind == "redis" else "database"
         reply = names.reply(operation) if move.kind in {"step", "lose"} else ""
         reply = f"waits, then {reply}" if operation.waited and reply else reply

@@ -133,6 +133,7 @@ def explore(
         losses=_count(losses, "losses"),
         delays=_count(delays or 0, "delays"),
         raises=_errors(raises),
+        begins=bool(delays) and bool(shared_names(clients, logs=False)),
     )
     _check_clocks(clocks or {}, clients)
     shared = shared_names(clients) if prune else []
@@ -170,7 +171,7 @@ def explore(
         if passes is None and not search.checker.violations:
             search, note = _in_time(search, run, max_runs)
             notes += [note] if note else []
-        if delays is None and not (search.checker.violations or search.given_up):
+        if delays is None and not search.given_up:
             search, note = _delayed(search, partial(run, passes or 0), clients, max_runs)
             notes += [note] if note else []
         if not search.checker.violations:
@@ -206,21 +207,32 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
 def _delayed(
     search: Search, run: Callable[..., Search], clients: Mapping[str, Function], most: int
 ) -> tuple[Search, str]:
-    """The same once more, while a reply comes later than others' steps, where memory is shared."""
+    """The same once more, while clients begin, or replies come, later, where memory is shared."""
+    broken = search.checker.violations
+    if broken and not search.checker.serial:
+        return search, ""
     names = shared_names(clients, logs=False)
+    alone: dict[str, Any] = {"crashes": frozenset(), "expires": (), "loses": frozenset()}
+    most, few = min(most, _MOST_DELAYED), _few(search)
+    why = f"the clients share {', '.join(names)} in the process's memory"
+    if names:
+        other = run(most, _MOST_MOVES_DELAYED, begins=True, **alone)
+        if other.checker.violations and not (broken and other.checker.serial):
+            return other, f"A client may begin later than another's step, as {why}."
     if who := search.adversary.tasks:
         why = f"tasks of {who} share its memory"
-    elif names:
-        why = f"the clients share {', '.join(names)} in the process's memory"
-    else:
+    if broken or not (names or who):
         return search, ""
-    alone: dict[str, Any] = {"crashes": frozenset(), "expires": (), "loses": frozenset()}
-    moves, orders = search.adversary.moved, search.interleavings or 1
-    few = 2 * moves * moves / orders < _MOST_MOVES_DELAYED  # else only those with few switches
-    other = run(min(most, _MOST_DELAYED), _MOST_MOVES_DELAYED if few else 1, delays=1, **alone)
+    other = run(most, _MOST_MOVES_DELAYED if few else 1, delays=1, **alone)
     if other.checker.violations:
         return other, f"A reply may come later than another's step, as {why}."
     return search, _FEW_LATE.format(why) if other.given_up else ""
+
+
+def _few(search: Search) -> bool:
+    """Whether all orders may be run with late replies, else only those with few switches."""
+    moves, orders = search.adversary.moved, search.interleavings or 1
+    return 2 * moves * moves / orders < _MOST_MOVES_DELAYED
 
 
 def _still(why: str) -> str:

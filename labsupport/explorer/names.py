@@ -41,6 +41,8 @@ class Names:
 
         Statements are whole; a long value is cut, but never what comes after it.
         """
+        if operation.kind == "begin":
+            return "its first line"
         if operation.kind == "sql":
             sql, params = operation.commands[0]
             return self.of(_inline(" ".join(sql.split()), params))

@@ -228,7 +228,7 @@ class Operation:
     """A step that a client is about to take.
 
     Args:
-        kind: "redis" or "sql".
+        kind: "redis" or "sql"; "begin" before a client's first line.
         commands: Redis commands in wire form (several for a MULTI/EXEC block), or (statement, params).
         site: where in the client's code it stands; equal for repetitions of a loop.
         transaction: "multi" for MULTI/EXEC; for SQL "inside" a transaction.

@@ -1,6 +1,7 @@
 """A reply may come later than another's step: what is done with it in shared memory is overtaken then."""
 
 import asyncio
+from typing import ClassVar
 
 import pytest
 import sqlalchemy as sa
@@ -226,3 +227,85 @@ def test_a_list_that_nobody_looks_at_is_a_log():
     assert shared_names({"ada": notes, "bob": notes}, logs=False) == []
     assert shared_names({"ada": takes, "bob": takes}, logs=False) == ["queue"]
     assert shared_names({"ada": notes, "bob": lambda redis, db: len(log)}, logs=False) == ["log"]
+
+
+class TestMemoryBeforeTheFirstStep:
+    """A client may begin after others' steps: what they have left in memory is there."""
+
+    STATE: ClassVar[dict[str, bool]] = {}
+
+    def reset(self, redis, db):
+        self.STATE.clear()
+
+    def test_a_switch_that_another_has_thrown(self):
+        def opens(redis, db):
+            redis.get("feature")
+            self.STATE["off"] = True
+
+        def asks(redis, db):
+            redis.incr("skipped" if self.STATE.get("off") else "done")
+
+        report = explore(
+            {"ada": opens, "bob": asks},
+            given=self.reset,
+            invariant=lambda redis, db: not redis.exists("skipped"),
+        )
+        assert report.violations == 1
+        assert "A client may begin later than another's step, as the clients share" in str(report)
+        assert [str(step) for step in report.counterexample][-2:] == [
+            "bob begins",
+            "INCRBY skipped 1 → 1",
+        ]
+        assert not list(report.replay())[-1].redis.get("done")
+
+    @pytest.mark.parametrize("awaits", [False, True])
+    def test_a_guard_that_two_pass_is_a_race(self, awaits):
+        """In sequence it holds: what one client has noted, the next one sees."""
+
+        def once(redis, db):
+            if not self.STATE.get("sent"):
+                redis.incr("n")
+                self.STATE["sent"] = True
+
+        async def once_awaited(redis, db):
+            if not self.STATE.get("sent"):
+                await redis.incr("n")
+                self.STATE["sent"] = True
+
+        client = once_awaited if awaits else once
+        report = explore(
+            {"ada": client, "bob": client},
+            given=self.reset,
+            invariant=lambda redis, db: redis.get("n") == "1",
+        )
+        assert report.violations
+        assert not report.serial
+
+    def test_a_crash_before_it_begins(self):
+        def works(redis, db):
+            self.STATE["on"] = True
+            redis.incr("n")
+
+        report = explore(
+            {"ada": works, "bob": works},
+            given=self.reset,
+            invariant=lambda redis, db: bool(self.STATE),
+            crashes=True,
+            delays=True,
+        )
+        assert "crashes before its first line" in str(report)
+
+
+def test_a_request_that_is_cancelled_was_made():
+    """Two tasks race; the reply that is first has the other one cancelled, perhaps too late."""
+
+    async def hedges(redis, db):
+        tasks = [asyncio.create_task(redis.incr(name)) for name in ("a", "b")]
+        _, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+
+    report = explore(
+        {"ada": hedges}, invariant=lambda redis, db: len(redis.keys()) == 1, delays=True
+    )
+    assert report.violations

@@ -145,7 +145,7 @@ class Actor:
         self._greenlet: greenlet | None = None
         self._resting = False  # the greenlet waits for the next run
         self._skew = clock.skews.get(name, 0.0)
-        self.may_lose = False
+        self.may_lose = self.waits_to_begin = False
         self.asked = False
         self.looked_anew = False
         self.read_twice = False
@@ -493,6 +493,9 @@ class Actor:
 
     def _main(self) -> None:
         try:
+            if self.waits_to_begin:
+                self.gate(begin := Operation("begin", (), changed=True))
+                self.took(begin, None)
             self.returned = returned = self.function(self.redis, self.db)
             if hasattr(type(returned), "__await__"):
                 getattr(returned, "close", lambda: None)()

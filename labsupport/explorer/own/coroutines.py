@@ -46,6 +46,7 @@ class CoroutineActor(Actor):
         self._strands: dict[Any, Strand] = {}
         self._next: Strand | None = None
         self._stops = False  # a synchronous step is pending
+        self._outer = events._get_running_loop(), sys.get_asyncgen_hooks()
 
     @property
     def ready(self) -> bool:
