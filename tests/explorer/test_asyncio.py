@@ -582,3 +582,27 @@ def test_a_crash_in_a_context_manager_leaves_nothing_to_the_collector(monkeypatc
     clients = {"ada": worker, "bob": acount}
     assert explore(clients, invariant=always, crashes=["ada"], expires="lock", prune=True).exhausted
     assert "AsyncScript.__call__" not in left
+
+
+@pytest.mark.parametrize("nap", [0, 0.1])
+def test_a_task_that_polls_for_what_another_leaves_in_memory(nap):
+    """The other takes its step; only where nobody ever will, that is a wait without end."""
+
+    async def polls(redis, db):
+        found = []
+
+        async def reads():
+            found.append(await redis.get("x"))
+
+        async def waits():
+            while not found:
+                await asyncio.sleep(nap)
+            await redis.set("y", 1)
+
+        await asyncio.gather(waits(), reads())
+
+    report = explore(
+        {"ada": polls, "bob": polls}, invariant=lambda redis, db: redis.get("y") == "1"
+    )
+    report.check()
+    assert report.interleavings == 6

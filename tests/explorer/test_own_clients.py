@@ -322,3 +322,20 @@ def _cache_config():
     from redis.cache import CacheConfig
 
     return CacheConfig()
+
+
+@pytest.mark.parametrize("watches", [False, True])
+def test_a_pipeline_that_blocks_is_served(watches):
+    """Also of the client that is handed out; a second is no real one."""
+
+    def takes(redis, db):
+        with redis.pipeline(transaction=False) as pipe:
+            if watches:
+                pipe.watch("x")
+                return pipe.blpop("jobs", timeout=1)
+            return pipe.blpop("jobs", timeout=1).get("x").execute()[0]
+
+    explore(
+        {"ada": takes, "bob": lambda redis, db: redis.rpush("jobs", "one")},
+        invariant=lambda redis, db, told: told["ada"] == ("jobs", "one"),
+    ).check()

@@ -12,6 +12,7 @@ import pickle
 import random
 import secrets
 import sys
+import threading
 import time
 import types
 import uuid
@@ -873,3 +874,33 @@ class TestOrder:
             given=given,
             invariant=lambda redis, db, told: told["ada"] == (names, names, names),
         ).check()
+
+
+def test_who_one_is():
+    """Each client is a process and a thread of its own, and a UUID by the time is by its clock."""
+
+    def tells(redis, db):
+        redis.ping()
+        here = threading.current_thread()
+        assert here.ident == threading.get_ident()
+        assert isinstance(here, threading.Thread)
+        one, other = uuid.uuid1(), uuid.uuid1()
+        assert one != other
+        assert (one.time - 0x01B21DD213814000) / 1e7 == time.time()
+        return os.getpid(), here.ident, here.native_id, here.name, one
+
+    def all_differ(redis, db, told):
+        assert told == first.setdefault("told", told)  # the same in each run
+        return all(one != other for one, other in zip(told["ada"], told["bob"], strict=True))
+
+    first: dict[str, object] = {}
+    explore({"ada": tells, "bob": tells}, invariant=all_differ).check()
+
+
+@pytest.mark.parametrize("clock", [time.gmtime, time.localtime, time.ctime], ids=str)
+def test_now_is_also_what_is_asked_for_by_none(clock):
+    def tells(redis, db):
+        redis.ping()
+        return clock(None) == clock()
+
+    explore({"ada": tells}, invariant=lambda redis, db, told: told["ada"]).check()

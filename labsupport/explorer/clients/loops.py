@@ -9,12 +9,14 @@ from labsupport.explorer.operations import Operation
 
 __all__ = ["Loops"]
 
-_MANY = 16  # commands to the same key in vain, after which another argument is another attempt
+_MANY = 40  # commands to the same key in vain, after which another argument is another attempt
 
 # Who asks for one after the other goes through them, and waits for none.
 _OF_MEMBERS = frozenset(
-    {"GETBIT", "HEXISTS", "HGET", "HMGET", "HSTRLEN", "LINDEX", "SISMEMBER", "SMISMEMBER"}
-    | {"ZMSCORE", "ZRANK", "ZREVRANK", "ZSCORE"}
+    {"GETBIT", "GETRANGE", "SETBIT", "LINDEX", "LPOS", "LRANGE", "LREM", "SISMEMBER", "SMISMEMBER"}
+    | {"HDEL", "HEXISTS", "HGET", "HMGET", "HSETNX", "HSTRLEN", "SADD", "SREM", "XACK", "XDEL"}
+    | {"ZADD", "ZCOUNT", "ZLEXCOUNT", "ZMSCORE", "ZRANGE", "ZRANGEBYLEX", "ZRANGEBYSCORE", "ZRANK"}
+    | {"ZREM", "ZREVRANK", "ZSCORE"}
 )
 
 

@@ -117,10 +117,10 @@ def _calendar(usual: Callable[..., Any], at: int, *, parts: bool = False) -> Cal
 
     def read(*args: Any) -> Any:
         keeper = timekeeper_here()
-        if keeper is None or len(args) > at:
+        if keeper is None or (len(args) > at and args[at] is not None):
             return usual(*args)
         now = keeper.time()
-        return usual(*args, localtime(now) if parts else now)
+        return usual(*args[:at], localtime(now) if parts else now)
 
     return read
 
@@ -204,6 +204,10 @@ def _urandom(chance: random.Random, size: int, flags: int = 0) -> bytes:
     return chance.randbytes(size)
 
 
+_TICKS_TO_1970 = 0x01B21DD213814000  # of 100 ns, since 1582
+_MACHINE = 0x0300_0000_0001  # no network card's address: it is one of a group
+
+
 def _uuid4(chance: random.Random) -> uuid.UUID:
     return uuid.UUID(bytes=chance.randbytes(16), version=4)
 
@@ -211,7 +215,14 @@ def _uuid4(chance: random.Random) -> uuid.UUID:
 def _uuid1(
     chance: random.Random, node: int | None = None, clock_seq: int | None = None
 ) -> uuid.UUID:
-    return uuid.UUID(bytes=chance.randbytes(16), version=1)
+    """By the client's clock, on one machine for all, as RFC 9562 has it."""
+    keeper = timekeeper_here()
+    assert keeper is not None
+    ticks = round(keeper.time(asked=False) * 10**6) * 10 + _TICKS_TO_1970
+    node = _MACHINE if node is None else node
+    sequence = (chance.getrandbits(14) if clock_seq is None else clock_seq) & 0x3FFF | 0x8000
+    low, middle, high = ticks & 0xFFFFFFFF, ticks >> 32 & 0xFFFF, ticks >> 48 & 0x0FFF
+    return uuid.UUID(fields=(low, middle, high, sequence >> 8, sequence & 0xFF, node), version=1)
 
 
 class _SystemRandom(random.SystemRandom):
@@ -287,10 +298,37 @@ _CLOCKS: dict[str, Any] = {
 }
 
 
-def _ident() -> int:
-    """Each client is a thread of its own."""
-    name = getattr(timekeeper_here(), "name", None)
-    return threading.get_ident() if name is None else zlib.crc32(name.encode())
+def _number(usual: Callable[[], int], most: int) -> Callable[[], int]:
+    """Each client is a process and a thread of its own, with the same number in each run."""
+
+    def number() -> int:
+        name = getattr(timekeeper_here(), "name", None)
+        return usual() if name is None else zlib.crc32(name.encode()) % most + 2
+
+    return number
+
+
+class _Thread:
+    """The thread that a client is to its own code."""
+
+    __class__ = threading.Thread  # type: ignore[assignment]
+
+    def __init__(self, thread: threading.Thread, name: str) -> None:
+        self._thread, self.name = thread, name
+        self.ident, self.native_id = _NUMBERS["get_ident"](), _NUMBERS["get_native_id"]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._thread, name)
+
+
+def _current_thread() -> Any:
+    thread, name = threading.current_thread(), getattr(timekeeper_here(), "name", None)
+    return thread if name is None else _Thread(thread, name)
+
+
+_NUMBERS = {
+    name: _number(getattr(threading, name), 2**31) for name in ("get_ident", "get_native_id")
+}
 
 
 _SYSTEM_RANDOM = _SystemRandom()
@@ -326,7 +364,8 @@ if hasattr(os, "getrandom"):  # Linux
 _CLASSES: list[tuple[ModuleType, dict[str, Any]]] = [
     (random, {"Random": _Random, "SystemRandom": _SystemRandom}),
     (secrets, {"SystemRandom": _SystemRandom}),
-    (threading, {"get_ident": _ident}),
+    (threading, {**_NUMBERS, "current_thread": _current_thread}),
+    (os, {"getpid": _number(os.getpid, 2**22)}),
 ]
 
 

@@ -223,6 +223,8 @@ class SteppedPipeline(DirectPipeline):
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         if args[0] == "WATCH":
             self._watched += args[1:]
+        elif _may_block(args[0]):  # as it would outside: what is watched plays no part in it
+            return self._stepped.execute_command(*args, **options)
         self._asked = args
         with self._connecting():
             return super().immediate_execute_command(*args, **options)
@@ -263,10 +265,15 @@ class SteppedPipeline(DirectPipeline):
         def execute_one(command: Any) -> Any:
             return execute(connection, [command], False)[0]
 
-        replies = [
-            self._step(Operation("redis", (command[0],)), execute_one, command)
-            for command in commands
-        ]
+        def reply_to(args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+            if not _may_block(args[0]):
+                return self._step(Operation("redis", (args,)), execute_one, (args, options))
+            try:
+                return self._stepped.execute_command(*args, **options)
+            except ResponseError as error:
+                return error
+
+        replies = [reply_to(*command) for command in commands]
         if raise_on_error:
             self.raise_first_error(commands, replies)
         return replies

@@ -21,6 +21,9 @@ from labsupport.explorer.own.event_loop import ClientLoop
 
 __all__ = ["CoroutineActor", "Strand"]
 
+_MOST_FIRED = (
+    20  # sleeps in a row, before tasks that stand at a step go on: somebody may wait for them
+)
 _ANY = (None, 0, True)  # a timer of the loop, as a wait that a timeout ends
 
 
@@ -46,6 +49,7 @@ class CoroutineActor(Actor):
         self._strands: dict[Any, Strand] = {}
         self._next: Strand | None = None
         self._stops = False  # a synchronous step is pending
+        self._fired = 0  # sleeps that ended since a task took a step
         self._outer = events._get_running_loop(), sys.get_asyncgen_hooks()
 
     @property
@@ -85,7 +89,7 @@ class CoroutineActor(Actor):
 
     def resume(self, strand: "Strand") -> None:
         """Let a task go on, and with it the loop until nothing more is ready."""
-        self._next = strand
+        self._next, self._fired = strand, 0
         self.proceed()
 
     def served(self) -> bool:
@@ -138,7 +142,9 @@ class CoroutineActor(Actor):
             return coroutine
         self._outer = events._get_running_loop(), sys.get_asyncgen_hooks()
         events._set_running_loop(None)
-        loop = self.loop = ClientLoop(self.monotonic, self._idle, self._refuse, self._check)
+        loop = self.loop = ClientLoop(
+            self.monotonic, self._idle, self._turn, self._refuse, self._check
+        )
         try:
             main = loop.create_task(_awaited(coroutine))
             loop.run_until_complete(main)
@@ -179,7 +185,9 @@ class CoroutineActor(Actor):
         passing = self.clock.passing or (
             timer is not None and not timer[1] and not busy and self.passes_in(left)
         )
-        if timer is not None and not passing and not (timer[1] and busy):
+        fires = timer is not None and not passing and not (timer[1] and busy)
+        if fires and not (busy and self._fired >= _MOST_FIRED):
+            self._fired += 1
             self._fire()
             return
         self.waiting = self.wake_us = None
@@ -189,6 +197,15 @@ class CoroutineActor(Actor):
                 return
         elif timer is not None:
             self.waiting = _ANY
+        self._let_go_on()
+
+    def _turn(self) -> None:
+        """A task waits for another with sleep(0): the other takes its step, if it has come to one."""
+        if self.stands_back and not self.crashed:
+            self._let_go_on()
+
+    def _let_go_on(self) -> None:
+        """Wait until the explorer has chosen which task goes on."""
         self._next = None
         with self._away():
             assert self._hub is not None

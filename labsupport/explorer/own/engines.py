@@ -3,8 +3,9 @@
 SQLAlchemy's events see every statement of every engine, the ORM's too.
 """
 
+import itertools
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -178,7 +179,7 @@ def engines_stepped() -> Iterator[Callable[[Any], None]]:
         return step(sql, parameters, context, lambda: cursor.execute(sql, parameters))
 
     def do_executemany(cursor: Any, sql: str, parameters: Any, context: Any) -> Any:
-        return step(sql, (), context, lambda: cursor.executemany(sql, parameters))
+        return step(sql, _flat(parameters), context, lambda: cursor.executemany(sql, parameters))
 
     def do_execute_no_params(cursor: Any, sql: str, context: Any) -> Any:
         return step(sql, (), context, lambda: cursor.execute(sql))
@@ -220,6 +221,12 @@ def engines_stepped() -> Iterator[Callable[[Any], None]]:
         event.remove(Pool, "checkout", checkout)
         engines.restore()
         replaced.restore()
+
+
+def _flat(parameters: Any) -> tuple[Any, ...]:
+    """The values of all rows, one after the other."""
+    rows = (row.values() if isinstance(row, Mapping) else row for row in parameters)
+    return tuple(itertools.chain.from_iterable(rows))
 
 
 def _fetched(context: Any) -> bool:

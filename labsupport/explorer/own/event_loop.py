@@ -25,19 +25,25 @@ _FOREIGN = {
     "add_signal_handler": "listens to signals",
 }
 
+_MANY_TURNS = 100
 _MOST_LAYERS = 200  # of one that swallows what ends it
 
 
 class _Selector:
     """Where the loop would wait for its sockets: it has none."""
 
-    def __init__(self, idle: Callable[[], None]) -> None:
-        self._idle = idle
+    def __init__(self, idle: Callable[[], None], turn: Callable[[], None]) -> None:
+        self._idle, self._turn = idle, turn
+        self._turns = 0  # since the loop was idle
 
     def select(self, timeout: float | None) -> list[Any]:
         """Return at once when something is ready, or when the explorer has made it so."""
+        self._turns += 1
         if timeout != 0:
+            self._turns = 0
             self._idle()
+        elif self._turns % _MANY_TURNS == 0:
+            self._turn()
         return []
 
 
@@ -47,6 +53,7 @@ class ClientLoop(asyncio.BaseEventLoop):
     Args:
         now: the client's clock, in seconds.
         idle: called when no callback is ready; it moves the clock on, or lets a task go on.
+        turn: called when callbacks have been ready very often: somebody may wait with sleep(0).
         refuse: called with what the client does, in words, that cannot be stepped; it raises.
         check: called before each callback is scheduled.
 
@@ -58,13 +65,14 @@ class ClientLoop(asyncio.BaseEventLoop):
         self,
         now: Callable[[], float],
         idle: Callable[[], None],
+        turn: Callable[[], None],
         refuse: Callable[[str], Any],
         check: Callable[[], None],
     ) -> None:
         super().__init__()
         self.time = now  # type: ignore[method-assign]
         self.tasks: list[Any] = []
-        self._selector = _Selector(idle)
+        self._selector = _Selector(idle, turn)
         self._clock_resolution = 1e-6
         self._check = check
         self.set_exception_handler(

@@ -117,10 +117,12 @@ class Exchange:
         await turn.gate(operation)
         if name == "TIME":
             turn.note_present()
-        again = turn.repeated(operation)
-        before = direct.wiring.changes() if again and not operation.tells else None
+        again, before = turn.repeated(operation), None
         try:
-            reply = await self._take(turn, operation, name, raw)
+            prepared = direct.prepare(args)  # which may change what the server knows
+            if again and not operation.tells:
+                before = direct.wiring.changes()
+            reply = await self._take(turn, operation, prepared, name, raw)
         except Exception as error:
             turn.took(operation, error)
             if not isinstance(error, ResponseError):  # e.g. no text: nor is what follows it
@@ -138,10 +140,11 @@ class Exchange:
         await turn.arrival()
         return reply
 
-    async def _take(self, turn: Turn, operation: Operation, name: str, raw: bool) -> Any:
-        """Send the command of a step; its reply."""
-        (args,) = operation.commands
-        sent, convert = self._wires.direct.prepare(args)
+    async def _take(
+        self, turn: Turn, operation: Operation, prepared: tuple[Any, Any], name: str, raw: bool
+    ) -> Any:
+        """Send the command of a step as it was prepared; its reply."""
+        (args,), (sent, convert) = operation.commands, prepared
         wire = self._hold(turn)
         if name == "WATCH":
             wire.watched += args[1:]

@@ -54,7 +54,7 @@ def _finish(awaitable: Any) -> Any:
 
     outer = events._get_running_loop()
     events._set_running_loop(None)
-    loop = ClientLoop(lambda: passed[0], idle, refuse, lambda: None)
+    loop = ClientLoop(lambda: passed[0], idle, lambda: None, refuse, lambda: None)
     try:
         result = loop.run_until_complete(_awaited(awaitable))
         rest = [task for task in loop.tasks if not task.done() and task.cancel()]
