@@ -441,6 +441,7 @@ class Adversary:
         return self._system.clock.next_moment(
             [*ends, *self._system.moments_us()],
             any_day=after is None and self._any_day,
+            asked=self._system.clock.any_day and any(actor.asked for actor in self.clients),
             after=after,
         )
 

@@ -203,19 +203,28 @@ class Clock:
         return [moment + ms * 1000 for moment in begun for ms in self.idle_ms]
 
     def next_moment(
-        self, others: Iterable[int] = (), *, any_day: bool = False, after: int | None = None
+        self,
+        others: Iterable[int] = (),
+        *,
+        any_day: bool = False,
+        asked: bool = False,
+        after: int | None = None,
     ) -> int | None:
         """The next moment, in microseconds, at which anything may change; None when none is known.
 
         Args:
             others: moments that are known elsewhere: deadlines of keys, ends of sleeps.
             any_day: a day from now, and a little more, when none is known.
+            asked: somebody has asked what time it is: also when the year ends, and the local day.
             after: the next one after this; after now without it.
         """
         moments = {*others, *self._stamps}
         moments |= {stamp + span for stamp in self._stamps for span in self._spans}
         moments |= {START * _MICROSECONDS + span for span in self._spans}
         day = self.now_us + _DAY if any_day else None
+        if asked and moments:  # a window may be named in any way: all end with the year
+            moments.add((START + 2) * _MICROSECONDS)
+            moments.add(_midnight(START) * _MICROSECONDS)
         since = self.now_us if after is None else after
         return min((moment for moment in moments if moment > since), default=day)
 
@@ -232,6 +241,13 @@ class Clock:
                 if factor > 1 and whole and moment > self.now_us:
                     yield moment + factor
                 return
+
+
+@functools.cache
+def _midnight(second: int) -> int:
+    """When the day ends where this is."""
+    date = datetime.fromtimestamp(second).astimezone()
+    return int((date.replace(hour=0, minute=0, second=0) + timedelta(days=1)).timestamp())
 
 
 # What one run sends, the next one sends again.

@@ -133,7 +133,7 @@ def explore(
         losses=_count(losses, "losses"),
         delays=_count(delays or 0, "delays"),
         raises=_errors(raises),
-        begins=bool(delays) and bool(shared_names(clients, logs=False)),
+        begins=bool(delays) and bool(shared_names(clients, logs=False, reader=invariant)),
     )
     _check_clocks(clocks or {}, clients)
     shared = shared_names(clients) if prune else []
@@ -172,7 +172,7 @@ def explore(
             search, note = _in_time(search, run, max_runs)
             notes += [note] if note else []
         if delays is None and not search.given_up:
-            search, note = _delayed(search, partial(run, passes or 0), clients, max_runs)
+            search, note = _delayed(search, partial(run, passes or 0), clients, invariant, max_runs)
             notes += [note] if note else []
         if not search.checker.violations:
             notes += _limits_of(search)
@@ -205,13 +205,17 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
 
 
 def _delayed(
-    search: Search, run: Callable[..., Search], clients: Mapping[str, Function], most: int
+    search: Search,
+    run: Callable[..., Search],
+    clients: Mapping[str, Function],
+    invariant: Function,
+    most: int,
 ) -> tuple[Search, str]:
     """The same once more, while clients begin, or replies come, later, where memory is shared."""
     broken = search.checker.violations
     if broken and not search.checker.serial:
         return search, ""
-    names = shared_names(clients, logs=False)
+    names = shared_names(clients, logs=False, reader=invariant)
     alone: dict[str, Any] = {"crashes": frozenset(), "expires": (), "loses": frozenset()}
     most, few = min(most, _MOST_DELAYED), _few(search)
     why = f"the clients share {', '.join(names)} in the process's memory"

@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import sys
+from collections import ChainMap, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -37,7 +38,11 @@ _FIXED_MODULES = re.compile(
 _CHANGING = re.compile(
     r"redis\.(?:asyncio\.)?lock\b|sqlalchemy\.(?:ext\.asyncio|orm)\.(?:scop|sess)"
 )
-_FILES = frozenset({"open", "read_bytes", "read_text", "write_bytes", "write_text"})
+_FILES = frozenset(
+    {"open", "read_bytes", "read_text", "write_bytes", "write_text", "SharedMemory", "ZipFile"}
+    | {"dbm", "loadtxt", "mmap", "read_csv", "read_pickle", "savetxt", "savez", "shelve"}
+    | {"to_csv", "to_pickle", "FileSystemCache"}
+)
 # of os, os.path, shutil, glob or a path
 _ON_FILES = frozenset(
     {
@@ -58,6 +63,8 @@ _ON_FILES = frozenset(
 _OF_FILES = frozenset(
     {"genericpath", "glob", "nt", "os", "pathlib", "posix", "posixpath", "shutil"}
 )
+_MOST_INSIDE = 1000  # of a container's things that are looked at
+_IMPORTS = frozenset({"import_module", "__import__", "importlib"})
 _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
@@ -66,16 +73,23 @@ _METHODS = frozenset({"LOAD_METHOD", "LOAD_ATTR"})
 _BINDS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
 
 
-def shared_names(clients: Mapping[str, Callable[..., Any]], *, logs: bool = True) -> list[str]:
+def shared_names(
+    clients: Mapping[str, Callable[..., Any]],
+    *,
+    logs: bool = True,
+    reader: Callable[..., Any] | None = None,
+) -> list[str]:
     """Names of what may change and what more than one client's function reaches, sorted.
 
     Args:
         clients: the functions, by name.
-        logs: also lists that are only appended to, which no client looks at.
+        logs: also lists that are only appended to, which neither a client nor the reader looks at.
+        reader: the invariant.
     """
     reached = [_Reach(function) for function in clients.values()]
     if not logs:
-        looked_at = {at for one in reached for at in one.looked_at}
+        lookers = [*reached, _Reach(reader)] if reader is not None else reached
+        looked_at = {at for one in lookers for at in one.looked_at}
         for one in reached:
             for at in one.lists - looked_at:
                 one.values.pop(at, None)
@@ -191,9 +205,12 @@ class _Reach:
                 self.owners[id(thing)] = name, thing
             return
         self.values[id(thing)] = name
+        yield from ((name, one) for one in _inside(thing))
         if not installed(kind.__module__):
             yield kind.__name__, kind
             yield from getattr(thing, "__dict__", {}).items()
+            slots = (slot for one in kind.__mro__ for slot in vars(one).get("__slots__", ()))
+            yield from ((slot, getattr(thing, slot, None)) for slot in slots)
 
     def _function(self, name: str, function: FunctionType) -> Iterator[tuple[str, Any]]:
         module = function.__module__ or ""
@@ -204,12 +221,15 @@ class _Reach:
             return
         self.owners[id(function)] = name, function
         names = set(names_of(function.__code__))
+        if "getattr" in names:
+            names |= _texts(function.__code__)
         self._bindings(function, names)
         if names & _FILES:
             self.values[id(open)] = "files"
         held = list(_enclosed(function))
         held += [(name, one) for one in function.__defaults__ or ()]
         held += (function.__kwdefaults__ or {}).items()
+        held += vars(function).items()
         for word, one in held:
             yield from self._named(word, one, names)
         if any(_leads_to_files(one, names) for _, one in held):
@@ -222,8 +242,10 @@ class _Reach:
                 self.values[id(open)] = "files"
             if value is os and names & {"environ", "getenv", "putenv"}:
                 self.values[id(os.environ)] = "os.environ"
-            if value is sys and "modules" in names:
-                yield from ((n, m) for n, m in sys.modules.items() if not installed(n, m))
+            if (value is sys and "modules" in names) or used in _IMPORTS:
+                for word, one in list(sys.modules.items()):
+                    if isinstance(one, ModuleType) and not installed(word, one):
+                        yield from self._named(word, one, names)
             yield from self._named(used, value, names)
 
     def _named(
@@ -271,6 +293,18 @@ def _held(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
         yield from ((one.name, getattr(thing, one.name, None)) for one in fields(thing))
 
 
+def _inside(thing: Any) -> Iterator[Any]:
+    """What a container holds: two may hold the same."""
+    if isinstance(thing, ChainMap):
+        yield from thing.maps
+    elif isinstance(thing, SimpleNamespace):
+        yield from vars(thing).values()
+    elif isinstance(thing, dict):
+        yield from itertools.islice(dict.values(thing), _MOST_INSIDE)
+    elif isinstance(thing, list | set | deque):
+        yield from itertools.islice(thing, _MOST_INSIDE)
+
+
 def _leads_to_files(value: Any, names: set[str]) -> bool:
     """Whether it is a path, or a module, class or function for files, of which one of `names` is used."""
     used = names & _ON_FILES
@@ -306,6 +340,13 @@ def _changes(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
             sets |= more
             binds |= outer - set(code.co_cellvars)
     return frozenset(sets), frozenset(binds)
+
+
+def _texts(code: CodeType) -> set[str]:
+    """The texts in code: names by which getattr may ask."""
+    found = {one for one in code.co_consts if isinstance(one, str)}
+    inner = (_texts(one) for one in code.co_consts if isinstance(one, CodeType))
+    return found.union(*inner)
 
 
 @functools.lru_cache(maxsize=4096)

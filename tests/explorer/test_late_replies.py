@@ -309,3 +309,18 @@ def test_a_request_that_is_cancelled_was_made():
         {"ada": hedges}, invariant=lambda redis, db: len(redis.keys()) == 1, delays=True
     )
     assert report.violations
+
+
+def test_a_log_that_the_invariant_looks_at():
+    """In which order replies are noted is another one than in which they were made."""
+    log: list[int] = []
+
+    def notes(redis, db):
+        log.append(redis.incr("n"))
+
+    report = explore(
+        {"ada": notes, "bob": notes},
+        given=lambda redis, db: log.clear(),
+        invariant=lambda redis, db: log == sorted(log),
+    )
+    assert "A reply may come later than another's step, as the clients share log" in str(report)

@@ -453,3 +453,43 @@ def test_memory_of_a_module_however_it_is_named():
         return package.names.of.names.NAMES
 
     assert shared_names({"ada": by_name, "bob": by_path}) == ["NAMES"]
+
+
+def keeps(redis, db):
+    return keeps.cache
+
+
+keeps.cache = {}  # type: ignore[attr-defined]
+SHARED: dict[str, int] = {}
+ONE, OTHER = {"at": SHARED}, [SHARED]
+
+
+class Slotted:
+    __slots__ = ("held",)
+
+    def __init__(self, held):
+        self.held = held
+
+
+FIRST, SECOND = Slotted(SHARED), Slotted(SHARED)
+
+
+@pytest.mark.parametrize(
+    ("ada", "bob"),
+    [
+        (keeps, lambda redis, db: keeps(redis, db)),
+        (lambda redis, db: ONE, lambda redis, db: OTHER),
+        (lambda redis, db: FIRST, lambda redis, db: SECOND),
+        (
+            lambda redis, db: getattr(sys.modules[__name__], "SHARED"),  # noqa: B009
+            lambda redis, db: SHARED,
+        ),
+        (
+            lambda redis, db: importlib.import_module(__name__).SHARED,
+            lambda redis, db: SHARED,
+        ),
+    ],
+    ids=["an attribute of a function", "two containers", "slots", "getattr", "import_module"],
+)
+def test_memory_that_two_reach_in_their_own_ways(ada, bob):
+    assert shared_names({"ada": ada, "bob": bob})
