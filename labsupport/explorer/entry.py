@@ -28,7 +28,7 @@ from labsupport.explorer.own.pools import pools_stepped
 from labsupport.explorer.report import Moment, Report, Rerun
 from labsupport.explorer.rerun import run_again, tables_of
 from labsupport.explorer.search import Search
-from labsupport.explorer.shared_memory import shared_names
+from labsupport.explorer.shared_memory import shared_locks, shared_names
 from labsupport.explorer.system import Seat, System
 from labsupport.verdict import Claim, Status, Verdict
 
@@ -146,12 +146,15 @@ def explore(
     functions = [*clients.values(), given or _nothing, invariant]
     awaited = {name for name, function in clients.items() if _awaits(function)}
     begin = time.perf_counter()
+    locks = shared_locks(clients)
 
     def run(times: int, most: int = max_runs, moves: float = math.inf, **other: Any) -> Search:
         system.begin(Clock(clocks, passing=bool(times), any_day=bool(passes)))
         search = _search(
             system, clients, given or _nothing, invariant, powers(passes=times, **other), awaited
         )
+        for actor in search.adversary.clients:
+            actor.shared_locks = locks
         search.prune = prune and not shared and not search.adversary.powers.delays
         search.limit(max_runs=most, max_moves=moves, stop_first=stop == "first")
         try:

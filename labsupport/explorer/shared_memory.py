@@ -8,7 +8,8 @@ import itertools
 import os
 import re
 import sys
-from collections import ChainMap, deque
+import threading
+from collections import ChainMap, Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -27,7 +28,7 @@ from typing import Any
 
 from labsupport.explorer.clients.namespaces import CACHED, installed, names_of
 
-__all__ = ["shared_names"]
+__all__ = ["shared_locks", "shared_names"]
 
 _FIXED = (int, float, complex, str, bytes, bool, type(None), range, slice, enum.Enum)
 # Libraries whose objects are made once and used by all; what they hold is in the stores.
@@ -64,6 +65,7 @@ _OF_FILES = frozenset(
     {"genericpath", "glob", "nt", "os", "pathlib", "posix", "posixpath", "shutil"}
 )
 _MOST_INSIDE = 1000  # of a container's things that are looked at
+_REENTRANT = type(threading.RLock())
 _IMPORTS = frozenset({"import_module", "__import__", "importlib"})
 _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
@@ -110,6 +112,23 @@ def shared_names(
     return sorted(shared)
 
 
+def shared_locks(clients: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
+    """Locks that whoever has them takes once more, and that more than one client's function reaches.
+
+    All clients are one thread to them.
+    """
+    reached = [_Reach(function) for function in clients.values()]
+    times = Counter(at for one in reached for at in one.values)
+    found = {}
+    for one in reached:
+        for at, name in one.values.items():
+            thing = one.seen.get(at)
+            lock = vars(thing)["_lock"] if issubclass(type(thing), threading.Condition) else thing
+            if times[at] > 1 and issubclass(type(lock), _REENTRANT):
+                found[name] = lock
+    return found
+
+
 def _set_from_outside(one: "_Reach", other: "_Reach") -> Iterator[str]:
     """The modules whose global names one sets as attributes, and another uses as its own."""
     for name, owner in one.owners.values():
@@ -134,6 +153,7 @@ class _Reach:
         namespaces: global ones that it may change by name, with the word that it does so by.
         lists: identities of plain lists among the values.
         looked_at: those of them that are used for more than to append to.
+        seen: all that it reaches, by identity.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -145,12 +165,12 @@ class _Reach:
         self.namespaces: dict[int, str] = {}
         self.lists: set[int] = set()
         self.looked_at: set[int] = set()
-        self._seen: dict[int, Any] = {}
+        self.seen: dict[int, Any] = {}
         queue: list[tuple[str, Any]] = [("function", function)]
         while queue:
             name, thing = queue.pop()
-            if id(thing) not in self._seen:
-                self._seen[id(thing)] = thing
+            if id(thing) not in self.seen:
+                self.seen[id(thing)] = thing
                 found: list[tuple[str, Any]] = []
                 try:
                     found.extend(self._look(name, thing))

@@ -921,3 +921,23 @@ def test_a_library_that_is_imported_by_a_client(monkeypatch):
         redis.set("year", datetime.date.today().year)
 
     explore({"a": client}, invariant=lambda redis, db: redis.get("year") == "2100").check()
+
+
+@pytest.mark.parametrize(
+    "lock", [threading.RLock(), threading.Condition()], ids=["RLock", "Condition"]
+)
+def test_a_lock_of_the_process_that_all_clients_would_own(lock):
+    """In a step it is refused; what it guards in memory, between two steps, it may guard."""
+
+    def counts(redis, db):
+        with lock:
+            redis.set("n", int(redis.get("n") or 0) + 1)
+
+    def guards(redis, db):
+        redis.get("n")
+        with lock:
+            pass
+
+    with pytest.raises(NotSteppableError, match="while it has lock, a lock of the process"):
+        explore({"ada": counts, "bob": counts}, invariant=lambda redis, db: redis.get("n") == "2")
+    explore({"ada": guards, "bob": guards}, invariant=lambda redis, db: True).check()

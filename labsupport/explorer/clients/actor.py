@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
@@ -146,6 +146,7 @@ class Actor:
         self._resting = False  # the greenlet waits for the next run
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = self.waits_to_begin = False
+        self.shared_locks: Mapping[str, Any] = {}
         self.asked = False
         self.looked_anew = False
         self.read_twice = False
@@ -301,11 +302,24 @@ class Actor:
                 self._hub.switch()
             raise GreenletExit
         self.no_machine_time(operation)
+        self.no_shared_lock()
         self.parked = self._loops.spins(operation, self.last, self.alone)
         self.pending = operation
         self._hub.switch()
         if self.crashed:
             raise GreenletExit
+
+    def no_shared_lock(self) -> None:
+        """Refuse a step that is taken with a lock that another client would get as well."""
+        for name, lock in self.whole.shared_locks.items():
+            if lock._is_owned():
+                self.whole.fault = self.whole.fault or NotSteppableError(
+                    f"The client {self.whole.name!r} takes a step while it has {name}, a lock of the process "
+                    "that its owner may take again.",
+                    "The explorer runs all clients in one thread, which would own it: let each have one of "
+                    "its own, as processes do, or keep the lock in Redis or in the database.",
+                )
+                raise self.whole.fault
 
     def no_machine_time(self, operation: Operation) -> None:
         """Refuse a step that names what the machine's clock has just shown."""

@@ -305,6 +305,7 @@ class Strand(Actor):
         if self.client.crashed:
             raise GeneratorExit
         self.no_machine_time(operation)
+        self.no_shared_lock()
         self.parked = self._loops.spins(operation, self.last, self.alone)
         self.pending = operation
         await self._wait()
