@@ -941,3 +941,21 @@ def test_a_lock_of_the_process_that_all_clients_would_own(lock):
     with pytest.raises(NotSteppableError, match="while it has lock, a lock of the process"):
         explore({"ada": counts, "bob": counts}, invariant=lambda redis, db: redis.get("n") == "2")
     explore({"ada": guards, "bob": guards}, invariant=lambda redis, db: True).check()
+
+
+def test_what_is_set_on_the_client_ends_with_the_run():
+    """An attribute, and what it makes of replies: the next run, and the next exploration, know neither."""
+
+    def sets(redis, db):
+        before = getattr(redis, "seen", 0), redis.get("n")
+        redis.seen = 1
+        redis.set_response_callback("GET", lambda reply, **options: 7)
+        assert redis.get("n") == 7
+        return before
+
+    for client in (sets, lambda redis, db: (getattr(redis, "seen", 0), redis.get("n"))):
+        explore(
+            {"ada": client, "bob": client},
+            given=lambda redis, db: redis.set("n", "x"),
+            invariant=lambda redis, db, told: set(told.values()) == {(0, "x")},
+        ).check()

@@ -457,6 +457,11 @@ def _waits_for_ever(args: tuple[Any, ...]) -> bool:
 
 def refused(name: str) -> NotSteppableError:
     """What is said of a command that an exploration cannot have, whatever the code makes of it."""
+    if name.endswith(" WITH"):
+        return refusal(
+            f"{name}VALUES or SCORES draws by the server's chance, which the explorer does not hold there.",
+            "Draw without them, and ask for the values or scores of what was drawn.",
+        )
     return refusal(
         f"{name.strip()} reaches beyond the database that the explorer sets back, or reads the machine's "
         "clock.",

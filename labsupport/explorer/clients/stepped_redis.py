@@ -50,6 +50,8 @@ class SteppedRedis(DirectRedis):
         self._retry: Any = redis.Redis().get_retry()  # what a client of one's own has
         self._touched = False
         self._told: dict[Any, tuple[int, Any]] = {}  # replies, and at which version
+        self._callbacks: dict[str, Any] = {}  # those that the function has replaced
+        self._own: frozenset[str] = frozenset()  # its attributes before the first run
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         client = self.here()
@@ -148,7 +150,18 @@ class SteppedRedis(DirectRedis):
         if self._touched:
             self._touched = False
             super().set_retry(self._retry)
+        if self._callbacks:
+            self.response_callbacks.update(self._callbacks)
+            self._callbacks.clear()
         self._told.clear()
+        self._own = self._own or frozenset(vars(self))
+        for name in vars(self).keys() - self._own:
+            delattr(self, name)
+
+    def set_response_callback(self, command: str, callback: Any) -> None:
+        """Make of a reply what `callback` says, to the end of the run."""
+        self._callbacks.setdefault(command, self.response_callbacks.get(command, _as_told))
+        super().set_response_callback(command, callback)
 
     def here(self) -> Any:
         """The client of whoever calls: an object that two functions share has a connection for each."""
@@ -204,6 +217,10 @@ class SteppedRedis(DirectRedis):
 
 
 def _as_it_is(reply: Any) -> Any:
+    return reply
+
+
+def _as_told(reply: Any, **options: Any) -> Any:
     return reply
 
 
