@@ -959,3 +959,15 @@ def test_what_is_set_on_the_client_ends_with_the_run():
             given=lambda redis, db: redis.set("n", "x"),
             invariant=lambda redis, db, told: set(told.values()) == {(0, "x")},
         ).check()
+
+
+@pytest.mark.parametrize(
+    ("draws", "told"),
+    [
+        (lambda redis, db: redis.hrandfield("h", 2, withvalues=True), "HRANDFIELD WITHVALUES"),
+        (lambda redis, db: redis.zrandmember("z", 2, withscores=True), "ZRANDMEMBER WITHSCORES"),
+    ],
+)
+def test_a_draw_that_is_not_held_is_named(draws, told):
+    with pytest.raises(NotSteppableError, match=f"{told} draws by the server's chance"):
+        explore({"ada": draws}, invariant=lambda redis, db: True)

@@ -459,7 +459,8 @@ def refused(name: str) -> NotSteppableError:
     """What is said of a command that an exploration cannot have, whatever the code makes of it."""
     if name.endswith(" WITH"):
         return refusal(
-            f"{name}VALUES or SCORES draws by the server's chance, which the explorer does not hold there.",
+            f"{name}{'VALUES' if name.startswith('H') else 'SCORES'} draws by the server's chance, which "
+            "the explorer does not hold there.",
             "Draw without them, and ask for the values or scores of what was drawn.",
         )
     return refusal(
