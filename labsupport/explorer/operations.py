@@ -364,6 +364,8 @@ def _word(part: Any) -> str:
 
 def _text(part: Any) -> str:
     """An argument, which is the same in text and in bytes."""
+    if isinstance(part, str):
+        return part
     if isinstance(part, bytes | bytearray | memoryview):
         return bytes(part).decode(errors="surrogateescape")
     return str(part)
