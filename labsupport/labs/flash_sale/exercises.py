@@ -5,7 +5,7 @@
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
-from labsupport.labs.flash_sale.contracts import Checkout, Parts, in_one_trip
+from labsupport.labs.flash_sale.contracts import Checkout, Parts, check_checkout, check_reserve
 
 __all__ = ["EXERCISES"]
 
@@ -107,7 +107,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "Add `redis.call('XADD', KEYS[3], '*', 'customer', ARGV[1])` behind the `SADD`, give `eval` "
             "a third key, and return what the script says.",
         ),
-        check=judged_by(Checkout(), also=in_one_trip),
+        check=judged_by(Checkout(), also=check_checkout),
     ),
     Exercise(
         number="16.2",
@@ -121,6 +121,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`reserve` looks at the stock before it looks at the buyers. The last buyer, asking again, is "
             "told that all is gone. Turn the two around.",
         ),
-        check=judged_by(Parts()),
+        check=judged_by(Parts(), also=check_reserve),
     ),
 )

@@ -146,10 +146,22 @@ class WritesIfThere(Generations):
             await pipe.execute()
 
 
+class WritesIfThereAtOnce(_Prices):
+    """It writes row and cache together, where a price is there; a reader who was slow fills in the old."""
+
+    async def reprice(self, product: int, cents: int) -> None:
+        async with AsyncSession(self.engine) as session:
+            (await session.get_one(Product, product)).price = cents
+            await session.flush()  # from here on the row is locked
+            await self.redis.set(f"price:{product}", cents, ex=60, xx=True)
+            await session.commit()
+
+
 RIGHT_PRICES = (Generations, NoCache, Tombstone)
 WRONG_PRICES = (
     DeletesFirst,
     DeletesAfter,
+    WritesIfThereAtOnce,
     NeverDeletes,
     OtherName,
     OldOnce,

@@ -210,11 +210,16 @@ _WAITS_MS = (70, 130)  # 100 ms, by one WAIT or several
 _EARLIER = tuple(f"earlier-{number}" for number in range(1_200))
 
 
+def _order(number: int) -> str:
+    """An order that is a text as any other."""
+    return f" Order {number},\td'Arc \u00e9\n"
+
+
 def _be_told(client: Client, answer: Answer, primary: str, alone: str) -> dict[str, Any]:
     """Take orders while a replica keeps up, then while it lags, then where there is none."""
     redis, told = _shared(primary), []
     for number in range(_TRIES):  # a busy machine may need more than 100 ms for one
-        told.append(answer(redis, "orders", f"order-{number}"))
+        told.append(answer(redis, "orders", _order(number)))
         if told[-1] is True:
             break
     with connect_client(primary).client() as own:
@@ -231,7 +236,7 @@ def _be_told(client: Client, answer: Answer, primary: str, alone: str) -> dict[s
     point("two")
     both = _both_keep_up(answer, primary, len(told))
     point("lag")
-    late = answer(redis, "orders", f"order-{len(told) + len(both)}")
+    late = answer(redis, "orders", _order(len(told) + len(both)))
     lonely = _shared(alone)
     twice = [answer(lonely, "new orders", "order-0") for _ in range(2)]
     there = lonely.lrange("new orders", 0, -1)
@@ -254,7 +259,7 @@ def _both_keep_up(answer: Answer, primary: str, first: int) -> list[tuple[Any, i
     with _busy(primary):
         for number in range(first, first + _MOST_TRIES):
             _Hearing.most = 0
-            told.append((answer(redis, "orders", f"order-{number}"), _Hearing.most))
+            told.append((answer(redis, "orders", _order(number)), _Hearing.most))
             heard = [confirmed for _, confirmed in told]
             if max(heard) > 1 or (number >= first + _TRIES and not any(heard)):
                 break
@@ -331,11 +336,11 @@ def _broken_promise(told: dict[str, Any], there: list[str]) -> str:
         if one is not False:
             return f"No replica: the answer was {one!r}, not False."
     count = len(told["well"]) + len(told["both"]) + 1
-    orders = [*_EARLIER, *(f"order-{number}" for number in range(count))]
+    orders = [*_EARLIER, *map(_order, range(count))]
     if there != orders:
-        return f"A replica that lags: the list holds {listed(there) or 'nothing'}."
+        return f"A replica that lags: the list holds {listed(list(map(repr, there))) or 'nothing'}."
     if len(told["list"]) != 2:
-        return f"The same order twice: the list holds {', '.join(told['list'])}."
+        return f"The same order twice: the list holds {', '.join(told['list']) or 'nothing'}."
     return ""
 
 

@@ -21,7 +21,14 @@ _USERS = (
     *("{ada}", "a{b}c", "}{", "%a+", "a*", "[ad]a", "d'Arc", 'the "boss"', "a\n"),
     *("p,q:r|s;t u/v-w", *"pqrstuvw"),
 )
+# who is another's look-alike, until the end of a name, or to a checksum
+_LOOK_ALIKES = (
+    *("", " ", "0", "Jos", "Jos\u00e9", "Jose\u0301", "jos\u00e9", "STRASSE", "stra\u00dfe"),
+    *(f"{'Ada of the Long Name, ' * 15}{number}" for number in (1, 2)),
+    *("plumless", "buckeroo", "aca", "bab"),  # the same CRC-32, and the same Adler-32
+)
 _TEN_YEARS = 315_360_000
+_TOLD = "False when none is left, or when the user has reserved a piece of this product before."
 
 
 def _asked(product: str, *users: str) -> tuple[tuple[str, Call], ...]:
@@ -35,7 +42,8 @@ class Reserve(Contract):
     visible = tuple(f"stock:{{{product}}}" for product in _PRODUCTS)
     remembers = True
     clauses: ClassVar = {
-        "told": "False when none is left, or when the user has reserved a piece of this product before.",
+        "told": _TOLD,
+        "raised": _TOLD,
         "left": "Reserving takes one from it.",
         "at once": "Many users reserve at once",
         "crash": "a process may crash; then the user asks again",
@@ -61,6 +69,7 @@ class Reserve(Contract):
         ),
     )
     rare = (
+        Case(State({"stock:{lamp}": 99}), after=_asked("lamp", *_LOOK_ALIKES, *_LOOK_ALIKES)),
         Case(State({"stock:{d'Arc}": 99}), after=_asked("d'Arc", *_USERS, *_USERS)),
         Case(
             State({"stock:{kettle}": 5}),

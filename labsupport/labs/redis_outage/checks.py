@@ -19,6 +19,7 @@ from labsupport.verdict import Claim, Verdict
 __all__ = ["check_page"]
 
 _KEY, _OTHER = "page:7", "page:d'Arc"
+_AS_IT_IS = " <p>\u00c9t\u00e9</p>\n"
 _SILENCE_SECONDS = 0.1  # of a client that asks a stopped server
 _TTL_SECONDS = 60
 
@@ -126,8 +127,8 @@ def _there(server: Server, admin: redis.Redis, shop: _Shop) -> None:
     before = _now(admin)
     shop.is_given(f"{_KEY}, load 1", loads=1)
     _is_cached(admin, f"{_KEY}, load 1", before)
-    _cached_by_another(admin, shop, "cached by another")
-    _cached_by_another(admin, shop, "")
+    for page in ("cached by another", _AS_IT_IS, ""):
+        _cached_by_another(admin, shop, page)
     shop.away = True
     admin.delete(_KEY)
     shop.is_given("", loads=1)
@@ -145,10 +146,11 @@ def _there(server: Server, admin: redis.Redis, shop: _Shop) -> None:
     require(
         admin.get(_OTHER) == f"{_OTHER}, load 1", f"{_OTHER} is {admin.get(_OTHER)!r} in Redis."
     )
-    admin.delete(_KEY)
-    shop.page_made, before = "", _now(admin)
-    shop.is_given("", loads=1)
-    _is_cached(admin, "", before)
+    for page in (_AS_IT_IS, ""):
+        admin.delete(_KEY)
+        shop.page_made, before = page, _now(admin)
+        shop.is_given(page, loads=1)
+        _is_cached(admin, page, before)
     shop.away = True
     admin.delete(_KEY)
     shop.kept.pop(_KEY)  # what is left is another page's

@@ -10,7 +10,13 @@ from labsupport.exercises.state import State
 __all__ = ["CountOnce", "TakeLock"]
 
 _LONG = "0f8c2a6e-4b1d-4c7a-9e53-7d1f0b2c4a"
+_LOOK_ALIKES = ("aB", "Ab", "aB ", " aB", "7", "07", "7.0", "Jos\u00e9", "Jose\u0301", "Jos")
 _AGAIN = "Who got no reply calls again, with the same arguments"
+
+
+def _asking(*tokens: str) -> tuple[tuple[str, Call], ...]:
+    """Each asks for the same lock."""
+    return tuple(("ada", Call("take_lock", ("till", token, 90_000))) for token in tokens)
 
 
 class CountOnce(Contract):
@@ -22,6 +28,7 @@ class CountOnce(Contract):
     faults = ("crash", "lost reply")
     clauses: ClassVar = {
         "told": "return the count",
+        "raised": "return the count",
         "left": "Count a visit of a page in visits:{page}, once for each visit's ID",
         "lives": "The count stays for ever",
         "stays": "what else you keep in Redis has a TTL, of a day",
@@ -36,6 +43,13 @@ class CountOnce(Contract):
     ).map(State)
 
     rare = (  # each visit is remembered for a day of its own, however many come after it
+        Case(
+            State(),
+            after=tuple(
+                ("ada", Call("count_once", ("home", visit)))
+                for visit in (*_LOOK_ALIKES, *_LOOK_ALIKES)
+            ),
+        ),
         Case(
             State(),
             after=tuple(
@@ -85,6 +99,7 @@ class TakeLock(Contract):
     faults = ("crash", "lost reply")
     clauses: ClassVar = {
         "told": "return True if it is yours now, else False",
+        "raised": "return True if it is yours now, else False",
         "left": "A lock that is free, or that holds your token, then holds it",
         "lives": "for ms from now on; another's stays as it is, and lives as long as before",
         "at once": "Several callers do this at once, each with a token of its own",
@@ -110,10 +125,11 @@ class TakeLock(Contract):
         return state
 
     starts = st.builds(_start, st.sampled_from([None, "ada", "ada", "cyd", "1", ""]))
-    rare = (  # tokens that differ late
-        Case(
-            _start(f"{_LONG}1"), after=(("ada", Call("take_lock", ("till", f"{_LONG}2", 90_000))),)
-        ),
+    rare = (  # tokens that differ late, or by little
+        Case(_start(f"{_LONG}1"), after=_asking(f"{_LONG}2")),
+        Case(_start("aB"), after=_asking("a", "B", "aBc", "Ab", "aB ", " aB", "")),
+        Case(_start("7"), after=_asking("07", "7.0", "0x7", "+7", " 7")),
+        Case(_start("Jos\u00e9"), after=_asking("Jose\u0301", "Jos")),
     )
 
     def race_calls(self) -> Any:

@@ -3,7 +3,7 @@
 import time
 from contextlib import suppress
 
-from redis.exceptions import WatchError
+from redis.exceptions import ConnectionError, TimeoutError, WatchError
 
 from labsupport.labs.flash_sale.exercises import shop_solution
 from tests.exercises.zoo import Zoo
@@ -15,6 +15,8 @@ SEEN = "if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 1 end "
 LEFT = "if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end "
 TAKE = "redis.call('DECR', KEYS[1]) redis.call('SADD', KEYS[2], ARGV[1]) "
 ORDER = "redis.call('XADD', KEYS[3], '*', 'customer', ARGV[1]) "
+
+UNREPEATED = "A reply that is lost, and no second attempt of the client"
 
 
 def sell(redis, customer, script):
@@ -277,3 +279,39 @@ def a_half_hour_that_does_not_begin_again():
 def forgets_very_old_orders(redis, customer):
     order = ORDER.replace("'*'", "'MAXLEN', 10000, '*'")
     return sell(redis, customer, SEEN + LEFT + TAKE + order + "return 1")
+
+
+@wrong("16.1", situation=UNREPEATED, because="False; True is due")
+def takes_no_reply_for_a_no(redis, customer):
+    try:
+        return sell(redis, customer, f"{SEEN}{LEFT}{TAKE}{ORDER}return 1")
+    except (ConnectionError, TimeoutError):
+        return False
+
+
+@wrong("16.2", situation=UNREPEATED, because="False; True is due")
+def reserves_and_takes_no_reply_for_a_no():
+    def reserve(redis, customer):
+        try:
+            return shop_solution()[2](redis, customer)
+        except (ConnectionError, TimeoutError):
+            return False
+
+    return with_parts(reserve=reserve)
+
+
+@wrong("16.2", because="It takes one from the number in stock", sequential=True)
+def buyers_who_are_forgotten_after_a_day():
+    def reserve(redis, customer):
+        with redis.pipeline() as pipe:
+            take = f"{SEEN}{LEFT}{TAKE}return 1"
+            pipe.eval(take, 2, "stock", "buyers", customer).expire("buyers", 86_400)
+            return pipe.execute()[0] == 1
+
+    return with_parts(reserve=reserve)
+
+
+@wrong("16.1", because="True for a customer who has a piece, else False", sequential=True)
+def no_stock_is_an_error(redis, customer):
+    left = LEFT.replace(" or 0", "")
+    return sell(redis, customer, f"{SEEN}{left}{TAKE}{ORDER}return 1")

@@ -346,3 +346,37 @@ async def compares_three_times(engine, redis, product, customer):
                 await session.commit()
                 return True
     return False
+
+
+@wrong("15.1", because="a reader who was slow fills in the old")
+def begins_with_a_cached_price(shop):
+    async def warm(redis, db):
+        await restock(shop.engine)
+        await shop.price(1)
+
+    async def twice(redis, db):
+        await shop.reprice(1, 90)
+        await shop.reprice(1, 80)
+
+    for one, other in ((twice, reader(shop)), (writer(shop), writer(shop, 80))):
+        explore({"one": one, "other": other}, given=warm, invariant=up_to_date(shop)).check()
+
+
+@wrong("15.2", because="that is an error, and no finding")
+def looks_before_it_begins(shop):
+    async def used_up(redis, db):
+        assert [await shop.admit("ada") for _ in range(3)] == [True, True, False]
+
+    explore(calls(shop), invariant=lambda redis, db, told: sum(told.values()) <= 2).check()
+    explore(calls(shop, "a"), invariant=all_ends, crashes=True).check()
+    explore(calls(shop, "a"), given=used_up, invariant=lambda redis, db: True).check()
+
+
+@wrong("15.3", situation="One after the other", because="Another product was sold", sequential=True)
+async def writes_the_usual_order(engine, redis, product, customer):
+    async with AsyncSession(engine) as session:
+        if (await session.execute(one_less(product))).rowcount == 0:
+            return False
+        session.add(Order(product_id=1, customer=customer))
+        await session.commit()
+    return True

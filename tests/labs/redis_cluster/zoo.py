@@ -1,5 +1,7 @@
 """Wrong answers to the exercises of lab 14, and what each must be refused for."""
 
+import unicodedata
+import zlib
 from contextlib import suppress
 
 from redis.exceptions import (
@@ -463,3 +465,49 @@ def keeps_its_connection(redis, key, order):
 
 
 LEFT = []
+
+
+# 14.1: names that are alike, and yet two
+
+
+def known_as(redis, product, name):
+    return redis.eval(RESERVE, 2, stock(product), f"reserved:{{{product}}}", name) == 1
+
+
+@wrong("14.1", situation="One call after the other", because="False; True is due", sequential=True)
+def a_bit_for_each_user(redis, product, user):
+    script = RESERVE.replace("SISMEMBER", "GETBIT").replace("SADD", "SETBIT")
+    script = script.replace("ARGV[1])\nreturn", "ARGV[1], 1)\nreturn")
+    bit = zlib.crc32(user.encode()) % 65_536
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", bit) == 1
+
+
+@wrong("14.1", situation="One call after the other", because="False; True is due", sequential=True)
+def names_without_their_accents(redis, product, user):
+    return known_as(redis, product, user.encode("ascii", "ignore"))
+
+
+@wrong("14.1", situation="One call after the other", because="False; True is due", sequential=True)
+def one_name_however_it_is_typed(redis, product, user):
+    return known_as(redis, product, unicodedata.normalize("NFC", user))
+
+
+@wrong("14.1", situation="One call after the other", because="False; True is due", sequential=True)
+def the_beginning_of_a_long_name(redis, product, user):
+    return known_as(redis, product, user[:32])
+
+
+@wrong("14.1", situation="One call after the other", because="False; True is due", sequential=True)
+def no_name_is_nobody(redis, product, user):
+    return bool(user) and known_as(redis, product, user)
+
+
+@wrong("14.1", because="False when none is left", sequential=True)
+def no_stock_is_an_error(redis, product, user):
+    script = RESERVE.replace(" or 0", "")
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
+
+
+@wrong("14.3", situation="A replica that lags", because="the list holds")
+def orders_without_their_blanks(redis, key, order):
+    return push(redis, key, order.strip()) >= 1

@@ -396,3 +396,60 @@ def once_away_is_away(redis, key, load, kept):
 @wrong("13.3", situation="Redis has become a replica", because="ReadOnlyError")
 def a_replica_is_forgotten(redis, key, load, kept):
     return _in_steps(redis, key, load, kept)
+
+
+# what is alike, and yet not the same
+
+
+def counted(redis, page, visit, note):
+    script = """
+    if redis.call('SET', KEYS[2], 1, 'NX', 'EX', 86400) then return redis.call('INCR', KEYS[1]) end
+    return tonumber(redis.call('GET', KEYS[1]))
+    """
+    return redis.eval(script, 2, f"visits:{page}", f"visit:{page}:{note}")
+
+
+@wrong("13.1", situation="One call after the other", because="is due", sequential=True)
+def capital_letters_or_not(redis, page, visit):
+    return counted(redis, page, visit, visit.lower())
+
+
+def locked(redis, name, token, ms, same="holder == ARGV[1]"):
+    script = f"""
+    local holder = redis.call('GET', KEYS[1])
+    if holder and not ({same}) then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return 1
+    """
+    return redis.eval(script, 1, f"lock:{name}", token, ms) == 1
+
+
+@wrong("13.2", situation="One call after the other", because="True; False is due", sequential=True)
+def a_part_of_the_token_is_enough(redis, name, token, ms):
+    return locked(redis, name, token, ms, "holder:find(ARGV[1], 1, true)")
+
+
+@wrong("13.2", situation="One call after the other", because="True; False is due", sequential=True)
+def the_beginning_of_the_token_is_enough(redis, name, token, ms):
+    return locked(redis, name, token, ms, "holder:sub(1, #ARGV[1]) == ARGV[1]")
+
+
+@wrong("13.2", situation="One call after the other", because="True; False is due", sequential=True)
+def tokens_are_numbers(redis, name, token, ms):
+    number = "(tonumber(holder) or holder) == (tonumber(ARGV[1]) or ARGV[1])"
+    return locked(redis, name, token, ms, number)
+
+
+@wrong("13.2", situation="One call after the other", because="True; False is due", sequential=True)
+def tokens_in_capital_letters_or_not(redis, name, token, ms):
+    return locked(redis, name, token, ms, "holder:lower() == ARGV[1]:lower()")
+
+
+@wrong("13.2", situation="One call after the other", because="True; False is due", sequential=True)
+def tokens_without_their_blanks(redis, name, token, ms):
+    return locked(redis, name, token.strip(), ms)
+
+
+@wrong("13.3", situation="Redis is there", because="is due", sequential=True)
+def pages_without_their_blanks(redis, key, load, kept):
+    return _in_steps(redis, key, lambda key: load(key).strip(), kept)
