@@ -33,6 +33,8 @@ class WorkOnce(Contract):
     clauses: ClassVar = {
         "raised": "An error in handle reaches the caller, and the job stays in a list.",
         "told": "Handle the oldest job of the list jobs; return it, or None when there is none.",
+        "ends": "return it, or None when there is none",
+        "the list of what was handled": "Handle the oldest job of the list jobs",
         "left": "Until it was handled, a job is always in jobs or in jobs:{me}; afterwards in neither.",
         "crash": "What killed workers of the same name have left in jobs:{me} comes first.",
         "at once": "several workers do this at once, no two with the same name",
@@ -41,9 +43,15 @@ class WorkOnce(Contract):
     calls = st.one_of(
         st.just(_WORK), st.just(_FAIL), st.builds(Call, st.just("put"), st.tuples(_JOBS))
     )
-    rare = tuple(
-        Case(State({"jobs": ["a"]}), after=(("ada", fails), ("ada", _WORK)))
-        for fails in _FAILS_AS_REDIS
+    rare = (
+        *(
+            Case(State({"jobs": ["a"]}), after=(("ada", fails), ("ada", _WORK)))
+            for fails in _FAILS_AS_REDIS
+        ),
+        # several were killed, each with a job of its own; a name and a job may be any text
+        Case(State({"jobs": ["c"], "jobs:ada": ["b", "a"]}), after=(("ada", _WORK),) * 3),
+        Case(State({"jobs:Ada B": ["a"]}), after=(("Ada B", _WORK),)),
+        *(Case(State({"jobs": [job]}), after=(("ada", _WORK),)) for job in (" a\n", "07", "É")),
     )
     starts = st.builds(
         lambda jobs, left, others: State({"jobs": jobs, "jobs:ada": left, "jobs:cyd": others}),
@@ -87,19 +95,22 @@ class WorkOnce(Contract):
             if not jobs:
                 return None
             mine.insert(0, jobs.pop())
-        job = mine[-1]
+        left = sorted({*mine})  # which of several comes first is free
+        job = (yield left) if len(left) > 1 else mine[-1]
         yield
         if handle.fails:
             # in which list it stays is free
             match (yield ("its own", "the right end of jobs", "the left end")):
                 case "the right end of jobs":
-                    jobs.append(mine.pop())
+                    mine.remove(job)
+                    jobs.append(job)
                 case "the left end":
-                    jobs.insert(0, mine.pop())
+                    mine.remove(job)
+                    jobs.insert(0, job)
             return Raised(handle.error)
         state.list_at("done").append(job)
         yield
-        mine.pop()
+        mine.remove(job)
         return job
 
     def put(self, state: State, job: str) -> None:
@@ -179,7 +190,17 @@ class Reap(Contract):
 
     _alive = _start({"ada": (True, "1", ["a"])}, [], [], {})
     _alive.lives["lease:ada"] = KEPT
-    rare = (Case(_alive, after=(("ada", Call("reap")),)),)  # a lease, though it has no TTL
+    rare = (
+        Case(_alive, after=(("ada", _reaps),)),  # a lease, though it has no TTL
+        Case(  # who puts it back from the list dead gives it no more attempts
+            State({"workers": {"ada"}, "jobs:ada": ["a"], "attempts": {"a": 3}}),
+            after=(("ada", _reaps),),
+        ),
+        Case(  # jobs that are alike are not the same
+            State({"workers": {"ada"}, "jobs:ada": ["7", "07"]}), after=(("ada", _reaps),)
+        ),
+        Case(State({"workers": {"ada"}, "jobs:ada": ["a", " a", "A"]}), after=(("ada", _reaps),)),
+    )
 
     def race_starts(self) -> Any:
         workers = st.fixed_dictionaries(
@@ -277,6 +298,10 @@ class ReleaseDue(Contract):
         Case(  # and more than a reply should hold
             State({"later": Scores({f"n{n}": -1.0 - n for n in range(150)}), "jobs": []}),
             after=(("ada", Call("release_due")),),
+        ),
+        *(  # a job may be any text
+            Case(State({"later": Scores(due), "jobs": []}), after=(("ada", Call("release_due")),))
+            for due in ({" a": -2.0, "a": -2.0}, {"07": -2.0, "É\n": -2.0})
         ),
     )
     starts = st.builds(

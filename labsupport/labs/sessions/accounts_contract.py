@@ -36,7 +36,9 @@ class Accounts(Contract):
         "minute, anybody may be told False.",
         "lives": "session:{session} holds the user's id for an hour",
         "emails": "change_email sets the email",
-        "session:*": "change_email sets the email, then ends the user's sessions",
+        "session:*": "session:{session} holds the user's id for an hour, if email is the user's; else "
+        "False. The user is there; while change_email is under way, or after a minute, anybody may be "
+        "told False. change_email sets the email, then ends the user's sessions",
         "at once": "Once both are done, or sign_in has crashed, no session is there that began with "
         "another address.",
         "crash": "Once both are done, or sign_in has crashed, no session is there that began with "
@@ -51,6 +53,13 @@ class Accounts(Contract):
         Call, st.just("change_email"), st.sampled_from([(1, _NEW), (1, _NEW), (1, _ADA), (2, _NEW)])
     )
     calls = st.one_of(_sign_in, _sign_in, _change, st.just(Call(WAIT, (1_801,))))
+    rare = tuple(  # an address that is like the user's is another
+        Case(
+            State({"emails": {"1": _ADA, "2": _ALAN}}),
+            after=(("ada", Call("sign_in", (1, email, "s1"))),),
+        )
+        for email in (_ADA.capitalize(), f"{_ADA} ")
+    )
 
     def sequences(self) -> Any:
         """Each session has a name of its own; now and then the second is older than the first."""

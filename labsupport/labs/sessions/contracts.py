@@ -61,6 +61,12 @@ class Visit(Contract):
         return state
 
     starts = st.dictionaries(st.sampled_from(["a", "b"]), _session, max_size=2).map(_start)
+    rare = (
+        Case(  # whatever fields it has
+            _start({"a": ({"user": "7", "cart": " 3"}, 3_600_000, 15_000)}),
+            after=(("ada", Call("visit", ("a", 30_000))),),
+        ),
+    )
 
     def race_starts(self) -> Any:
         session = st.tuples(self._fields, st.sampled_from([3_600_000]), st.just(15_000))
@@ -224,7 +230,8 @@ class Rotate(Contract):
         found = state.settled(self.visible)
         for key, names in [*found.items()]:
             if key.startswith("sessions:") and isinstance(names, set):
-                found[key] = {name for name in names if f"session:{name}" in state}
+                live = {name for name in names if f"session:{name}" in state}
+                found[key] = live or {name for name in names if name in state}  # the keys of some
                 if not found[key]:
                     del found[key]
         return found

@@ -44,10 +44,13 @@ def _of_many(call: Callable[[Any], Any], due: Any) -> Outcome:
             told = call(redis)
         except Exception as error:
             told = error
+        left = redis.xlen("jobs")
     told = tuple(told) if isinstance(told, list) else told
     reason = (
         f"{_MANY - 1:,} jobs pending for a minute, one for an hour behind them, min_idle 10 min: "
     )
+    if told == due and left < _MANY:  # what was handled may be deleted
+        return Outcome(False, f"{reason}afterwards jobs has {left:,} entries; jobs are lost.", left)
     return Outcome(told == due, f"{reason}the caller was given {told!r}; {due!r} is due.", told)
 
 

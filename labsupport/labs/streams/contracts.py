@@ -59,6 +59,16 @@ class Credit(Contract):
         ),
     )
 
+    rare = (
+        Case(  # entries that are alike are not the same
+            State(),
+            after=tuple(
+                ("ada", Call("credit", (entry, "ada", amount)))
+                for entry, amount in (("1-1", 5), ("1-10", 30), ("11-0", 9))
+            ),
+        ),
+    )
+
     def sequences(self) -> Any:
         """An entry always has the same account and amount."""
         return super().sequences().map(_consistent)

@@ -99,7 +99,7 @@ class _Group(Contract):
         new = [job for _, job in start["jobs"]]
         parts = [f"new in jobs: {', '.join(map(repr, new)) or 'nothing'}"]
         parts += [
-            f"{job!r} pending with {who} for {idle // 60_000} min, delivery {times}"
+            f"{job!r} pending with {who} for {_lasting(idle)}, delivery {times}"
             for _, job, who, times, idle in start["pending"]
         ]
         if not start["group"]:
@@ -110,6 +110,10 @@ class _Group(Contract):
         state.list_at("jobs").append(["", job])
 
 
+def _lasting(ms: int) -> str:
+    return f"{ms} ms" if ms % 60_000 else f"{ms // 60_000} min"
+
+
 def _place(entry: str) -> list[int]:
     return [int(part) for part in entry.split("-")]
 
@@ -117,6 +121,9 @@ def _place(entry: str) -> list[int]:
 # XAUTOCLAIM looks at ten entries for each that it is asked for
 _BEHIND_OTHERS = [*((f"{n}", "old", 1, _LATELY) for n in range(11)), ("late", "old", 1, _LONG)]
 _CONSUME = Call("consume", (ME, Handle(), _MIN_IDLE_MS))
+_BLANKS = " a\n"  # a job may be any text
+_NO_SECOND_MS = 900  # and a time any number of ms
+_FOR_NO_SECOND = [_Group.start([("a", "bob", 1, idle)], []) for idle in (_ONGOING, 950)]
 _AT_ONCE = Call("consume", (ME, Handle(), 0))
 _FAIL = Call("consume", (ME, Handle(fails=True), _MIN_IDLE_MS))
 _FAILS_AS_REDIS = [
@@ -132,7 +139,8 @@ class Consume(_Group):
     clauses: ClassVar = {
         "raised": "a job whose handle raises (the error reaches the caller)",
         "told": "Handle one job of the stream jobs as consumer me of the group mailers; return it, or None.",
-        "what was handled": "A job that has been pending for min_idle ms comes before a new one.",
+        "ends": "return it, or None",
+        "what was handled": "Handle one job of the stream jobs",
         "pending": "It is acknowledged when it was handled",
         "new": "Jobs that were put before there was a group count, too",
         "crash": "or whose consumer is killed, is handled again later",
@@ -156,9 +164,16 @@ class Consume(_Group):
         Case(_Group.start(_BEHIND_OTHERS, ["new"]), after=(("ada", _CONSUME),)),
     )
 
-    rare = tuple(
-        Case(_Group.start([], ["a", "b"]), after=(("ada", fails), ("bob", _AT_ONCE)))
-        for fails in _FAILS_AS_REDIS
+    rare = (
+        *(
+            Case(_Group.start([], ["a", "b"]), after=(("ada", fails), ("bob", _AT_ONCE)))
+            for fails in _FAILS_AS_REDIS
+        ),
+        Case(_Group.start([], [_BLANKS]), after=(("ada", _CONSUME),)),
+        *(
+            Case(start, after=(("ada", Call("consume", (ME, Handle(), _NO_SECOND_MS))),))
+            for start in _FOR_NO_SECOND
+        ),
     )
 
     def race_starts(self) -> Any:
@@ -219,6 +234,7 @@ class Consume(_Group):
 
 _TAKE = Call("take", (ME, _MIN_IDLE_MS))
 _TAKE_NOW = Call("take", (ME, 0))
+_MANY_DEAD = ["z"] * 250  # MAXLEN ~ 100 would leave less than 200
 
 
 class Take(_Group):
@@ -227,7 +243,8 @@ class Take(_Group):
     answer = "take"
     clauses: ClassVar = {
         "told": "Take a job that has been pending for min_idle ms; return (entry, job), or None.",
-        "deliveries": "A job is handed out three times at the most",
+        "deliveries": "A job is handed out three times at the most: the next to find it puts it into the "
+        "stream dead, with the same fields, instead, and acknowledges it",
         "dead": "the next to find it puts it into the stream dead, with the same fields, instead, "
         "and acknowledges it",
         "crash": "no job is lost, and none is in dead twice",
@@ -249,6 +266,17 @@ class Take(_Group):
             _Group.start([("a", "old", 2, _LONG), ("b", "old", 3, _LONG)], []),
             after=(("ada", _TAKE_NOW),) * 4,
         ),
+    )
+    rare = (
+        *(
+            Case(_Group.start([(_BLANKS, "old", times, _LONG)], []), after=(("ada", _TAKE),))
+            for times in (1, 3)
+        ),
+        *(
+            Case(start, after=(("ada", Call("take", (ME, _NO_SECOND_MS))),))
+            for start in _FOR_NO_SECOND
+        ),
+        Case(_Group.start([("a", "old", 3, _LONG)], [], _MANY_DEAD), after=(("ada", _TAKE),)),
     )
 
     @staticmethod

@@ -545,3 +545,134 @@ def reads_attempts_unwatched(redis):
                 pipe.lmove(f"jobs:{name}", "dead" if last else "jobs", "LEFT", "RIGHT").execute()
                 found += 1
     return found
+
+
+@wrong(
+    "10.1",
+    situation="One call after the other",
+    because="holds ['b', 'c']; ['a', 'c'] is due",
+    sequential=True,
+)
+def removes_another_job_than_it_has_handled(redis, me, handle):
+    """Two that were killed have left a job each."""
+    mine = f"jobs:{me}"
+    job = redis.lindex(mine, 0)
+    if job is None:
+        job = redis.lmove("jobs", mine, "RIGHT", "LEFT")
+    if job is not None:
+        handle(job)
+        redis.rpop(mine)
+    return job
+
+
+def work(redis, mine, handle):
+    job = take(redis, mine)
+    if job is not None:
+        handle(job)
+        redis.lrem(mine, -1, job)
+    return job
+
+
+@wrong(
+    "10.1",
+    situation="One call after the other",
+    because="Ada B was given None; 'a' (str) is due",
+    sequential=True,
+)
+def knows_names_in_small_letters(redis, me, handle):
+    return work(redis, f"jobs:{me.lower()}", handle)
+
+
+@wrong(
+    "10.1",
+    situation="One call after the other",
+    because="ada was given 'a'; ' a\\n' is due",
+    sequential=True,
+)
+def returns_it_without_its_blanks(redis, me, handle):
+    job = work(redis, f"jobs:{me}", handle)
+    return job and job.strip()
+
+
+@wrong(
+    "10.1",
+    situation="One call after the other",
+    because="the list of what was handled holds ['a']; [' a\\n'] is due",
+    sequential=True,
+)
+def handles_it_without_its_blanks(redis, me, handle):
+    return work(redis, f"jobs:{me}", lambda job: handle(job.strip()))
+
+
+@wrong(
+    "10.1",
+    situation="One call after the other",
+    because="for ever. The contract: “return it, or None when there is none”",
+    sequential=True,
+)
+def waits_for_a_job_for_ever(redis, me, handle):
+    mine = f"jobs:{me}"
+    job = redis.lindex(mine, -1)
+    if job is None:
+        job = redis.blmove("jobs", mine, 0, "RIGHT", "LEFT")
+    handle(job)
+    redis.rpop(mine)
+    return job
+
+
+REAP = """
+local moved = 0
+for _, name in ipairs(redis.call('SMEMBERS', 'workers')) do
+  while redis.call('EXISTS', 'lease:' .. name) == 0 do
+    local job = redis.call('LPOP', 'jobs:' .. name)
+    if not job then break end
+    local over = redis.call('HINCRBY', 'attempts', %s, 1) %s 3
+    redis.call('RPUSH', over and 'dead' or 'jobs', job)
+    moved = moved + 1
+  end
+end
+return moved
+"""
+
+
+@wrong(
+    "10.2",
+    situation="One call after the other",
+    because="dead holds []; ['a'] is due",
+    sequential=True,
+)
+def tries_again_after_a_fourth_attempt(redis):
+    return redis.eval(REAP % ("job", "=="), 0)
+
+
+@wrong(
+    "10.2",
+    situation="One call after the other",
+    because="attempts holds {'7': '2'}; {'07': '1', '7': '1'} is due",
+    sequential=True,
+)
+def counts_7_and_07_as_one_job(redis):
+    return redis.eval(REAP % ("tonumber(job) or job", ">="), 0)
+
+
+@wrong(
+    "10.2",
+    situation="One call after the other",
+    because="attempts holds {'A': '1', 'a': '2'}",
+    sequential=True,
+)
+def counts_a_job_without_its_blanks(redis):
+    return redis.eval(REAP % ("string.match(job, '^%s*(.-)%s*$')", ">="), 0)
+
+
+@wrong(
+    "10.3",
+    situation="One call after the other",
+    because="jobs holds ['a', 'a']; [' a', 'a'] is due",
+    sequential=True,
+)
+def moves_it_without_its_blanks(redis):
+    script = RELEASE % "now"
+    return redis.eval(
+        script.replace("2], job", "2], string.match(job, '^%s*(.-)%s*$')"), 2, "later", "jobs"
+    )

@@ -644,3 +644,72 @@ def forgets_a_change_after_a_minute():
         redis.eval(script, 2, f"sessions:{user_id}", f"ended:{user_id}")
 
     return sign_in, change_email
+
+
+@wrong(
+    "12.1",
+    situation="One call after the other",
+    because="'visits': '1'}; {'user': '7', 'cart': ' 3'",
+    sequential=True,
+)
+def returns_the_fields_that_it_knows(redis, session, idle_ms):
+    script = """
+    local ends, t = redis.call('HGET', KEYS[1], 'ends'), redis.call('TIME')
+    if not ends then return {} end
+    redis.call('HINCRBY', KEYS[1], 'visits', 1)
+    redis.call('PEXPIREAT', KEYS[1], math.min(t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1], ends))
+    return redis.call('HMGET', KEYS[1], 'user', 'ends', 'visits')
+    """
+    found = redis.eval(script, 1, f"session:{session}", idle_ms)
+    return dict(zip(("user", "ends", "visits"), found, strict=True)) if any(found) else None
+
+
+@wrong(
+    "12.2",
+    situation="One call after the other",
+    because="sessions:7 holds {'session:x'}; {'x'} is due",
+    sequential=True,
+)
+def names_keys_and_not_sessions(redis, user, old, new):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+    redis.call('RENAME', KEYS[1], KEYS[2])
+    redis.call('HSET', KEYS[2], 'user', ARGV[1])
+    redis.call('SADD', KEYS[3], KEYS[2])
+    redis.call('EXPIRE', KEYS[3], 28800)
+    return 1
+    """
+    keys = f"session:{old}", f"session:{new}", f"sessions:{user}"
+    return bool(redis.eval(script, 3, *keys, user))
+
+
+def counting_accounts(same, kept):
+    """Right, but for which addresses are the same, and what a session holds."""
+
+    def sign_in(redis, db, user_id, email, session):
+        ended = redis.get(f"ended:{user_id}")
+        row = db.fetch_one("SELECT email FROM users WHERE id = :id", id=user_id)
+        return same(row["email"], email) and counted(redis, kept(user_id), session, ended)
+
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        redis.incr(f"ended:{user_id}")
+        end_all(redis, user_id)
+
+    return sign_in, change_email
+
+
+@wrong("12.3", because="ada was given True; False is due", sequential=True)
+def takes_addresses_for_the_same_in_any_case():
+    return counting_accounts(
+        lambda one, other: one.lower() == other.lower(), lambda user_id: user_id
+    )
+
+
+@wrong(
+    "12.3",
+    because="session:s1 holds '1'; '2' is due. The contract: “session:{session} holds",
+    sequential=True,
+)
+def everybody_is_user_1():
+    return counting_accounts(lambda one, other: one == other, lambda user_id: 1)

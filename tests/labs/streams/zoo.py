@@ -392,3 +392,78 @@ def handles_where_it_asks_for_the_group(redis, me, handle, min_idle):
             return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
         group(redis)
     return None
+
+
+def consumed(redis, me, handle, min_idle):
+    group(redis)
+    return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
+
+
+@wrong("11.1", because="ada was given 'a'; ' a\\n' is due", sequential=True)
+def returns_it_without_its_blanks(redis, me, handle, min_idle):
+    job = consumed(redis, me, handle, min_idle)
+    return job and job.strip()
+
+
+@wrong("11.1", because="what was handled holds ['a']; [' a\\n'] is due", sequential=True)
+def handles_it_without_its_blanks(redis, me, handle, min_idle):
+    return consumed(redis, me, lambda job: handle(job.strip()), min_idle)
+
+
+@wrong("11.1", because="ada was given 'a' (str); None is due", sequential=True)
+def knows_whole_seconds_only(redis, me, handle, min_idle):
+    return consumed(redis, me, handle, min_idle // 1_000 * 1_000)
+
+
+@wrong("11.1", because="entries; jobs are lost", sequential=True)
+def keeps_the_last_hundred_jobs(redis, me, handle, min_idle):
+    job = consumed(redis, me, handle, min_idle)
+    redis.xtrim("jobs", maxlen=100)
+    return job
+
+
+@wrong("11.1", because="for ever. The contract: “return it, or None”", sequential=True)
+def waits_for_a_job_for_ever(redis, me, handle, min_idle):
+    group(redis)
+    entries = idle(redis, me, min_idle)
+    if not entries:
+        entries = redis.xreadgroup("mailers", me, {"jobs": ">"}, count=1, block=0)[0][1]
+    return done(redis, handle, entries)
+
+
+DEAD_LETTER = """
+if redis.call('%s', KEYS[1], %s ARGV[1]) == 0 then return 0 end
+redis.call('XADD', KEYS[2], %s '*', unpack(ARGV, 2))
+return 1
+"""
+
+
+def taken(redis, me, min_idle, script):
+    for entry, fields in idle(redis, me, min_idle):
+        times = deliveries(redis, entry)
+        if times and times <= 3:
+            return entry, fields["job"]
+        pairs = [text for pair in fields.items() for text in pair]
+        redis.eval(script, 2, "jobs", "dead", entry, *pairs)
+    return None
+
+
+@wrong("11.2", because="… (100 in all) …", sequential=True)
+def keeps_a_hundred_dead_letters(redis, me, min_idle):
+    return taken(redis, me, min_idle, DEAD_LETTER % ("XACK", "'mailers',", "'MAXLEN', 100,"))
+
+
+@wrong("11.2", because="instead, and acknowledges it", sequential=True)
+def deletes_and_does_not_acknowledge(redis, me, min_idle):
+    return taken(redis, me, min_idle, DEAD_LETTER % ("XDEL", "", ""))
+
+
+@wrong("11.3", because="ada was given 5; 35 is due", sequential=True)
+def takes_entries_for_numbers(redis, entry, account, amount):
+    """1-1 and 1-10 are one number."""
+    script = """
+    if redis.call('SET', KEYS[1], 1, 'NX', 'EX', 86400) then redis.call('INCRBY', KEYS[2], ARGV[1]) end
+    return tonumber(redis.call('GET', KEYS[2]))
+    """
+    number = float(entry.replace("-", "."))
+    return redis.eval(script, 2, f"credited:{number}", f"balance:{account}", amount)
