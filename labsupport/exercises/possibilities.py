@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labsupport.exercises.contract import ALONE, Blocked, Call, Case, Contract, filled
-from labsupport.exercises.matching import Names, listed, lives_as, same, typed
+from labsupport.exercises.matching import Names, Raised, listed, lives_as, same, typed
 from labsupport.exercises.state import KEPT, State, copied, plain_text
 from labsupport.explorer.operations import glob_matches
 
@@ -373,7 +373,8 @@ def compare(
         for got, due in zip(replies, way.told[who], strict=False):
             if not same(got, due, names):
                 shown, wanted = map(_cut, typed(got, due))
-                kind = "raised" if shown.startswith("an error") else "told"
+                failed = shown.startswith("an error") or isinstance(due, Raised)
+                kind = "raised" if failed else "told"
                 return Fault(kind, f"{who} was given {shown}; {wanted} is due."), near
             near += 1
     near += 10
