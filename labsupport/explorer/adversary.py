@@ -779,8 +779,8 @@ class Adversary:
         """False when it is certain that the step has changed nothing that another could see."""
         if operation is None:
             return True
-        if operation.unchanged:
-            return False
+        if operation.unchanged or operation.changed:
+            return operation.changed
         if operation.kind == "sql":
             return bool(operation.transaction) or not _selects(operation.commands[0][0])
         return any(not reads(args) for args in operation.commands)

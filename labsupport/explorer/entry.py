@@ -222,10 +222,12 @@ def _delayed(
     alone: dict[str, Any] = {"crashes": frozenset(), "expires": (), "loses": frozenset()}
     most, few = min(most, _MOST_DELAYED), _few(search)
     why = f"the clients share {', '.join(names)} in the process's memory"
+    left_out = False
     if names:
         other = run(most, _MOST_MOVES_DELAYED, begins=True, **alone)
         if other.checker.violations and not (broken and other.checker.serial):
             return other, f"A client may begin later than another's step, as {why}."
+        left_out = bool(other.given_up)
     if who := search.adversary.tasks:
         why = f"tasks of {who} share its memory"
     if broken or not (names or who):
@@ -233,7 +235,7 @@ def _delayed(
     other = run(most, _MOST_MOVES_DELAYED if few else 1, delays=1, **alone)
     if other.checker.violations:
         return other, f"A reply may come later than another's step, as {why}."
-    return search, _FEW_LATE.format(why) if other.given_up else ""
+    return search, _FEW_LATE.format(why) if other.given_up or left_out else ""
 
 
 def _few(search: Search) -> bool:
