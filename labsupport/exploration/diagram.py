@@ -21,7 +21,7 @@ from labsupport.explorer.names import shorten
 __all__ = ["Diagram", "draw"]
 
 _STORES = {"redis": "Redis", "database": "Database"}
-_BANDS = {"pass", "start", "begin"}  # moves that are drawn across all lanes
+_BANDS = {"pass", "enter", "begin"}  # moves that are drawn across all lanes
 _MARGIN = 0.3
 _ACROSS = WIDTH - 2 * _MARGIN
 _FIRST_LANE = 0.75  # room for the numbers of the steps

@@ -180,7 +180,7 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
             steps.append(Step(who, "pass" if kind == "wait" else kind, note))
             continue
         if operation.kind == "begin" and move.kind == "step":
-            steps.append(Step("time", "start", move.who))
+            steps.append(Step("time", "enter", move.who))
             continue
         store = "redis" if operation.kind == "redis" else "database"
         reply = names.reply(operation) if move.kind in {"step", "lose"} else ""

@@ -389,6 +389,8 @@ def _attempts(one: Arguments, other: Arguments) -> bool:
     """Whether two commands to the same key ask for the same, at another time or with another token."""
     if _word(one[0]) == "SETNX" or (_sets_if_absent(one) and _sets_if_absent(other)):
         return True
+    if _word(one[0]) == "HSETNX":
+        one, other = one[:3], other[:3]
     return len(one) == len(other) and all(map(_alike, one, other))
 
 

@@ -26,7 +26,7 @@ class Step:
     Args:
         client: who took it; "redis" for a key that expired, "time" for time that passed.
         move: "step", "lose" (taken, and the reply is lost), "crash" (in place of the step), "timeout"
-            (a blocking command's), "arrive" (its reply, later), "expire", "pass", "start" (of a client
+            (a blocking command's), "arrive" (its reply, later), "expire", "pass", "enter" (of a client
             that may begin after others' steps), "begin" (later, when time has passed), or "stuck" (for
             ever before this step).
         label: the command or statement, e.g. "GET user:1"; it starts with the command's name.
@@ -52,7 +52,7 @@ class Step:
                 return f"the reply of {self.label} arrives"
             case "timeout":
                 return f"{self.label} times out"
-            case "start":
+            case "enter":
                 return f"{self.label} begins"
             case "begin":
                 return f"{self.label} begins later"

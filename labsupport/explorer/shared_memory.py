@@ -64,7 +64,7 @@ _ON_FILES = frozenset(
 _OF_FILES = frozenset(
     {"genericpath", "glob", "nt", "os", "pathlib", "posix", "posixpath", "shutil"}
 )
-_MOST_INSIDE = 1000  # of a container's things that are looked at
+_MOST_INSIDE = 1000  # of the things in containers, or a few more, that are looked at
 _REENTRANT = type(threading.RLock())
 _IMPORTS = frozenset({"import_module", "__import__", "importlib"})
 _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
@@ -112,7 +112,7 @@ def shared_names(
     return sorted(shared)
 
 
-def shared_locks(clients: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
+def shared_locks(clients: Mapping[str, Callable[..., Any]]) -> list[tuple[str, Any]]:
     """Locks that whoever has them takes once more, and that more than one client's function reaches.
 
     All clients are one thread to them.
@@ -122,11 +122,12 @@ def shared_locks(clients: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
     found = {}
     for one in reached:
         for at, name in one.values.items():
-            thing = one.seen.get(at)
-            lock = vars(thing)["_lock"] if issubclass(type(thing), threading.Condition) else thing
+            lock = one.seen.get(at)
+            if issubclass(type(lock), threading.Condition):
+                lock = vars(lock).get("_lock")
             if times[at] > 1 and issubclass(type(lock), _REENTRANT):
-                found[name] = lock
-    return found
+                found[id(lock)] = name, lock
+    return list(found.values())
 
 
 def _set_from_outside(one: "_Reach", other: "_Reach") -> Iterator[str]:
@@ -165,6 +166,7 @@ class _Reach:
         self.namespaces: dict[int, str] = {}
         self.lists: set[int] = set()
         self.looked_at: set[int] = set()
+        self._room = _MOST_INSIDE
         self.seen: dict[int, Any] = {}
         queue: list[tuple[str, Any]] = [("function", function)]
         while queue:
@@ -225,12 +227,14 @@ class _Reach:
                 self.owners[id(thing)] = name, thing
             return
         self.values[id(thing)] = name
-        yield from ((name, one) for one in _inside(thing))
+        if self._room > 0:
+            inside = list(_inside(thing))
+            self._room -= len(inside)
+            yield from ((name, one) for one in inside)
         if not installed(kind.__module__):
             yield kind.__name__, kind
             yield from getattr(thing, "__dict__", {}).items()
-            slots = (slot for one in kind.__mro__ for slot in vars(one).get("__slots__", ()))
-            yield from ((slot, getattr(thing, slot, None)) for slot in slots)
+            yield from ((slot, getattr(thing, slot, None)) for slot in _slots(kind))
 
     def _function(self, name: str, function: FunctionType) -> Iterator[tuple[str, Any]]:
         module = function.__module__ or ""
@@ -269,15 +273,17 @@ class _Reach:
             yield from self._named(used, value, names)
 
     def _named(
-        self, name: str, value: Any, names: set[str], of: tuple[Any, ...] = ()
+        self, name: str, value: Any, names: set[str], of: set[int] | None = None
     ) -> Iterator[tuple[str, Any]]:
         """A value, or what code of these names takes from it if it is a module of one's own."""
+        of = set() if of is None else of
         if not isinstance(value, ModuleType) or installed(value.__name__, value):
             yield name, value
-        elif value not in of:
+        elif id(value) not in of:
+            of.add(id(value))
             self.owners[id(value)] = name, value
             for one in names & vars(value).keys():
-                yield from self._named(one, vars(value)[one], names, (*of, value))
+                yield from self._named(one, vars(value)[one], names, of)
 
     def _bindings(self, function: FunctionType, names: set[str]) -> None:
         sets, binds = _changes(function.__code__)
@@ -311,6 +317,15 @@ def _held(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
             yield thing.name, thing.get()
     elif _is_frozen(thing):
         yield from ((one.name, getattr(thing, one.name, None)) for one in fields(thing))
+
+
+def _slots(kind: type) -> Iterator[str]:
+    """The names of a class's slots, as they are outside of it."""
+    for one in kind.__mro__:
+        slots = vars(one).get("__slots__", ())
+        for slot in [slots] if isinstance(slots, str) else slots:
+            private = slot.startswith("__") and not slot.endswith("__")
+            yield f"_{one.__name__.lstrip('_')}{slot}" if private else slot
 
 
 def _inside(thing: Any) -> Iterator[Any]:

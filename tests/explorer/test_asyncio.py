@@ -606,3 +606,20 @@ def test_a_task_that_polls_for_what_another_leaves_in_memory(nap):
     )
     report.check()
     assert report.interleavings == 6
+
+
+@pytest.mark.parametrize("nap", [0, 0.01])
+def test_a_task_that_waits_for_redis_lets_a_long_loop_beside_it_end(nap):
+    """It cannot move, so that nobody is stuck, and nothing times out."""
+
+    async def hands_over(redis, db):
+        async def sends():
+            for _ in range(350):
+                await asyncio.sleep(nap)
+            await redis.rpush("q", 1)
+
+        await asyncio.gather(redis.blpop("q", 30), sends())
+
+    report = explore({"ada": hands_over}, invariant=lambda redis, db: redis.llen("q") == 0)
+    report.check()
+    assert report.interleavings == 2  # the job may be there before it is waited for

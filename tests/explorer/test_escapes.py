@@ -971,3 +971,40 @@ def test_what_is_set_on_the_client_ends_with_the_run():
 def test_a_draw_that_is_not_held_is_named(draws, told):
     with pytest.raises(NotSteppableError, match=f"{told} draws by the server's chance"):
         explore({"ada": draws}, invariant=lambda redis, db: True)
+
+
+def test_a_lock_that_another_has_is_no_fault_of_who_moves():
+    lock = threading.RLock()
+
+    def naps(redis, db):
+        redis.get("x")
+        with lock:
+            time.sleep(1)
+
+    with pytest.raises(NotSteppableError, match="'ada' lets others move while it has lock"):
+        explore(
+            {"ada": naps, "bob": lambda redis, db: (redis.set("y", 1), lock)},
+            invariant=lambda redis, db: True,
+            passes=True,
+        )
+
+
+def test_locks_of_the_same_name():
+    class Repo:
+        def __init__(self):
+            self.lock = threading.RLock()
+
+        def add(self, redis):
+            with self.lock:
+                redis.incr("n")
+
+    carts, stock = Repo(), Repo()
+    for one, other in ((carts, stock), (stock, carts)):
+        with pytest.raises(NotSteppableError, match="while it has lock"):
+            explore(
+                {
+                    "ada": lambda redis, db, one=one, other=other: (other.lock, one.add(redis)),
+                    "bob": lambda redis, db, one=one, other=other: (other.lock, one.add(redis)),
+                },
+                invariant=lambda redis, db: True,
+            )

@@ -133,6 +133,9 @@ def test_commands_that_touch_more_than_they_name(reads, old, new, stale):
         ("local k = KEYS[1] .. ':' .. ARGV[1] return redis.call('INCR', k)", 0),
         ("local k = KEYS[1]\n or 'x' return redis.call('INCR', k)", 0),
         ("local a, b = KEYS[1], KEYS[2] .. 'x' return redis.call('GET', b)", 0),
+        ("local k = KEYS[1] k, t[#t + 1] = ARGV[1], 2 return redis.call('GET', k)", 0),
+        ("KEYS[1], t[#t + 1] = ARGV[1], 2 return redis.call('GET', KEYS[1])", 0),
+        ("local a, b = KEYS[1], KEYS[2] local n = redis.call('GET', b) return n", 1),
         ("table.insert( KEYS, 'x') return redis.call('GET', KEYS[2])", 0),
         ("local k = KEYS k[1] = 'x' return redis.call('GET', KEYS[1])", 0),
         ("local s = 'a--b' redis.call('SET', ARGV[1], s) return redis.call('GET', KEYS[1])", 0),
@@ -417,6 +420,7 @@ def test_a_statement_without_a_table_may_stand_for_anything():
     [
         ({"direct_url.json": '{"url": "file:///shop", "dir_info": {}}'}, True),
         ({"direct_url.json": '{"url": "file:///feedstock"}', "INSTALLER": "conda\n"}, False),
+        ({"direct_url.json": '{"url": "file:///wheels/x.whl", "archive_info": {}}'}, False),
         ({}, False),  # a library, from an index
     ],
 )
@@ -465,13 +469,20 @@ ONE, OTHER = {"at": SHARED}, [SHARED]
 
 
 class Slotted:
-    __slots__ = ("held",)
+    __slots__ = "held"
 
     def __init__(self, held):
         self.held = held
 
 
-FIRST, SECOND = Slotted(SHARED), Slotted(SHARED)
+class Private:
+    __slots__ = ("__held",)
+
+    def __init__(self, held):
+        self.__held = held
+
+
+FIRST, SECOND = Slotted(SHARED), Private(SHARED)
 
 
 @pytest.mark.parametrize(
@@ -493,3 +504,13 @@ FIRST, SECOND = Slotted(SHARED), Slotted(SHARED)
 )
 def test_memory_that_two_reach_in_their_own_ways(ada, bob):
     assert shared_names({"ada": ada, "bob": bob})
+
+
+def test_modules_that_import_one_another_are_looked_at_once():
+    modules = [types.ModuleType(f"m{n}") for n in range(12)]
+    for module in modules:
+        vars(module).update({one.__name__: one for one in modules}, NAMES={})
+    code = f"def client(redis, db): return [{', '.join(f'm{n}.NAMES' for n in range(12))}]"
+    space = {one.__name__: one for one in modules}
+    exec(code, space)
+    assert shared_names({"ada": space["client"], "bob": space["client"]}) == ["NAMES"]

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
@@ -146,7 +146,7 @@ class Actor:
         self._resting = False  # the greenlet waits for the next run
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = self.waits_to_begin = False
-        self.shared_locks: Mapping[str, Any] = {}
+        self.shared_locks: Sequence[tuple[str, Any]] = ()
         self.asked = False
         self.looked_anew = False
         self.read_twice = False
@@ -310,12 +310,12 @@ class Actor:
             raise GreenletExit
 
     def no_shared_lock(self) -> None:
-        """Refuse a step that is taken with a lock that another client would get as well."""
-        for name, lock in self.whole.shared_locks.items():
+        """Refuse to stop with a lock that another client would get as well."""
+        for name, lock in self.whole.shared_locks:
             if lock._is_owned():
                 self.whole.fault = self.whole.fault or NotSteppableError(
-                    f"The client {self.whole.name!r} takes a step while it has {name}, a lock of the process "
-                    "that its owner may take again.",
+                    f"The client {self.whole.name!r} lets others move while it has {name}, a lock of the "
+                    "process that its owner may take again.",
                     "The explorer runs all clients in one thread, which would own it: let each have one of "
                     "its own, as processes do, or keep the lock in Redis or in the database.",
                 )
@@ -413,6 +413,7 @@ class Actor:
 
     def stand(self) -> None:
         """Stand still until time has passed."""
+        self.no_shared_lock()
         assert self._hub is not None
         self.standing = True
         self._hub.switch()
@@ -442,6 +443,7 @@ class Actor:
             return
         assert self._hub is not None
         if seconds > 0:
+            self.no_shared_lock()
             self.wakes_in(seconds)
             self._hub.switch()
             if self.crashed:

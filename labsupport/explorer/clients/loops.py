@@ -13,10 +13,20 @@ _MANY = 40  # commands to the same key in vain, after which another argument is 
 
 # Who asks for one after the other goes through them, and waits for none.
 _OF_MEMBERS = frozenset(
-    {"GETBIT", "GETRANGE", "SETBIT", "LINDEX", "LPOS", "LRANGE", "LREM", "SISMEMBER", "SMISMEMBER"}
-    | {"HDEL", "HEXISTS", "HGET", "HMGET", "HSETNX", "HSTRLEN", "SADD", "SREM", "XACK", "XDEL"}
-    | {"ZADD", "ZCOUNT", "ZLEXCOUNT", "ZMSCORE", "ZRANGE", "ZRANGEBYLEX", "ZRANGEBYSCORE", "ZRANK"}
-    | {"ZREM", "ZREVRANK", "ZSCORE"}
+    {
+        "GETBIT",
+        "SETBIT",
+        "LINDEX",
+        "LREM",
+        "SADD",
+        "SISMEMBER",
+        "SMISMEMBER",
+        "SREM",
+        "XACK",
+        "XDEL",
+    }
+    | {"HDEL", "HEXISTS", "HGET", "HMGET", "HSETNX", "HSTRLEN"}
+    | {"ZADD", "ZMSCORE", "ZRANK", "ZREM", "ZREVRANK", "ZSCORE"}
 )
 
 

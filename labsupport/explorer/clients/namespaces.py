@@ -106,6 +106,8 @@ def _from_a_folder() -> tuple[str, ...]:
         file for site in _SITE for file in Path(site).glob("*.dist-info/direct_url.json")
     ):
         known = metadata.PathDistribution(direct.parent)
+        if "archive_info" in direct.read_text():  # a wheel that was carried here
+            continue
         if (known.read_text("INSTALLER") or "").strip() != "conda":
             parts = {file.parts[0] for file in known.files or ()}
             tops = (str(known.locate_file(part)) for part in parts - {".."})

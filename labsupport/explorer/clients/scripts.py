@@ -449,7 +449,8 @@ _LOCAL = re.compile(
 _EACH = re.compile(r"\bfor\s+\w+\s*,\s*(\w+)\s+in\s+ipairs\s*\(\s*KEYS\s*\)")
 _USES = re.compile(rf"{_A_KEY}|#\s*KEYS\b|\bipairs\s*\(\s*KEYS\s*\)")
 _SET = (
-    r"\b{0}\b\s*(?:\[[^\]]*\]\s*)?(?:,\s*[\w.\[\]]+\s*)*=(?!=)"
+    r"\b{0}\b\s*(?:\[[^\]]*\]\s*)?(?:,(?:(?!\b(?:local|if|return|for|while|do|end|then|redis)\b)"
+    r"[^=;(){{}}])*)?=(?!=)"
     r"|\bfor\b[\w\s,]*\b{0}\b[\w\s,]*\bin\b|\bfunction\b[^()]*\([^)]*\b{0}\b"
 )
 

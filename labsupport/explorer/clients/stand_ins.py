@@ -218,7 +218,9 @@ def _uuid1(
     """By the client's clock, on one machine for all, as RFC 9562 has it."""
     keeper = timekeeper_here()
     assert keeper is not None
-    ticks = round(keeper.time(asked=False) * 10**6) * 10 + _TICKS_TO_1970
+    now = round(keeper.time(asked=False) * 10**6) * 10 + _TICKS_TO_1970
+    ticks = max(now, vars(chance).get("ticks", 0) + 1)  # no two are alike
+    vars(chance)["ticks"] = ticks
     node = _MACHINE if node is None else node
     sequence = (chance.getrandbits(14) if clock_seq is None else clock_seq) & 0x3FFF | 0x8000
     low, middle, high = ticks & 0xFFFFFFFF, ticks >> 32 & 0xFFFF, ticks >> 48 & 0x0FFF
@@ -298,37 +300,17 @@ _CLOCKS: dict[str, Any] = {
 }
 
 
-def _number(usual: Callable[[], int], most: int) -> Callable[[], int]:
-    """Each client is a process and a thread of its own, with the same number in each run."""
+def _number(usual: Callable[[], int]) -> Callable[[], int]:
+    """Each client is a thread of its own, with the same number in each run."""
 
     def number() -> int:
         name = getattr(timekeeper_here(), "name", None)
-        return usual() if name is None else zlib.crc32(name.encode()) % most + 2
+        return usual() if name is None else zlib.crc32(name.encode())
 
     return number
 
 
-class _Thread:
-    """The thread that a client is to its own code."""
-
-    __class__ = threading.Thread  # type: ignore[assignment]
-
-    def __init__(self, thread: threading.Thread, name: str) -> None:
-        self._thread, self.name = thread, name
-        self.ident, self.native_id = _NUMBERS["get_ident"](), _NUMBERS["get_native_id"]()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._thread, name)
-
-
-def _current_thread() -> Any:
-    thread, name = threading.current_thread(), getattr(timekeeper_here(), "name", None)
-    return thread if name is None else _Thread(thread, name)
-
-
-_NUMBERS = {
-    name: _number(getattr(threading, name), 2**31) for name in ("get_ident", "get_native_id")
-}
+_NUMBERS = {name: _number(getattr(threading, name)) for name in ("get_ident", "get_native_id")}
 
 
 _SYSTEM_RANDOM = _SystemRandom()
@@ -364,8 +346,7 @@ if hasattr(os, "getrandom"):  # Linux
 _CLASSES: list[tuple[ModuleType, dict[str, Any]]] = [
     (random, {"Random": _Random, "SystemRandom": _SystemRandom}),
     (secrets, {"SystemRandom": _SystemRandom}),
-    (threading, {**_NUMBERS, "current_thread": _current_thread}),
-    (os, {"getpid": _number(os.getpid, 2**22)}),
+    (threading, _NUMBERS),
 ]
 
 

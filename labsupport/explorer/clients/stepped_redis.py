@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 from greenlet import getcurrent
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from labsupport.explorer.clients.actor import Actor, actor_here, refusal
@@ -62,11 +62,12 @@ class SteppedRedis(DirectRedis):
             return reply
         if self.actor.may_lose:
             return self.retry.call_with_retry(
-                lambda: self._step(args, options), lambda error: self._reconnect()
+                lambda: self.step(args, options), lambda error: self._reconnect()
             )
-        return self._step(args, options)
+        return self.step(args, options)
 
-    def _step(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def step(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Take a command as a step; what is lost is not tried again."""
         actor = self.actor
         operation = Operation("redis", (args,))
         actor.gate(operation)
@@ -160,7 +161,8 @@ class SteppedRedis(DirectRedis):
 
     def set_response_callback(self, command: str, callback: Any) -> None:
         """Make of a reply what `callback` says, to the end of the run."""
-        self._callbacks.setdefault(command, self.response_callbacks.get(command, _as_told))
+        name = command.upper()  # as redis-py knows it
+        self._callbacks.setdefault(name, self.response_callbacks.get(name, _as_told))
         super().set_response_callback(command, callback)
 
     def here(self) -> Any:
@@ -240,11 +242,21 @@ class SteppedPipeline(DirectPipeline):
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         if args[0] == "WATCH":
             self._watched += args[1:]
-        elif _may_block(args[0]):  # as it would outside: what is watched plays no part in it
-            return self._stepped.execute_command(*args, **options)
+        elif _may_block(args[0]):
+            return self._block(args, options)
         self._asked = args
         with self._connecting():
             return super().immediate_execute_command(*args, **options)
+
+    def _block(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Wait as the client does; if its reply is lost, so is what was watched."""
+        if not self.watching:
+            return self._stepped.execute_command(*args, **options)
+        try:
+            return self._stepped.step(args, options)
+        except RedisTimeoutError as error:
+            self.reset()
+            raise WatchError("the connection was lost while keys were watched") from error
 
     def _send_command_parse_response(  # type: ignore[override]
         self, connection: Any, name: str, *args: Any, **options: Any

@@ -21,9 +21,8 @@ from labsupport.explorer.own.event_loop import ClientLoop
 
 __all__ = ["CoroutineActor", "Strand"]
 
-_MOST_FIRED = (
-    20  # sleeps in a row, before tasks that stand at a step go on: somebody may wait for them
-)
+# sleeps in a row, before tasks that stand at a step go on: somebody may wait for them
+_MOST_FIRED = 1000
 _ANY = (None, 0, True)  # a timer of the loop, as a wait that a timeout ends
 
 
@@ -186,7 +185,7 @@ class CoroutineActor(Actor):
             timer is not None and not timer[1] and not busy and self.passes_in(left)
         )
         fires = timer is not None and not passing and not (timer[1] and busy)
-        if fires and not (busy and self._fired >= _MOST_FIRED):
+        if fires and not (self._fired >= _MOST_FIRED and self._others_may):
             self._fired += 1
             self._fire()
             return
@@ -201,8 +200,13 @@ class CoroutineActor(Actor):
 
     def _turn(self) -> None:
         """A task waits for another with sleep(0): the other takes its step, if it has come to one."""
-        if self.stands_back and not self.crashed:
+        if self._others_may and not self.crashed:
             self._let_go_on()
+
+    @property
+    def _others_may(self) -> bool:
+        """Whether a task stands at a step, or its reply is on its way."""
+        return any(one.live and one.waiting is None for one in self._strands.values())
 
     def _let_go_on(self) -> None:
         """Wait until the explorer has chosen which task goes on."""

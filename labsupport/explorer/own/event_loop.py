@@ -25,7 +25,7 @@ _FOREIGN = {
     "add_signal_handler": "listens to signals",
 }
 
-_MANY_TURNS = 100
+_MANY_TURNS = 1000
 _MOST_LAYERS = 200  # of one that swallows what ends it
 
 
