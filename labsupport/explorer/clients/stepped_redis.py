@@ -242,7 +242,7 @@ class SteppedPipeline(DirectPipeline):
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         if args[0] == "WATCH":
             self._watched += args[1:]
-        elif _may_block(args[0]):
+        elif _blocks(args):
             return self._block(args, options)
         self._asked = args
         with self._connecting():
@@ -295,7 +295,7 @@ class SteppedPipeline(DirectPipeline):
             return execute(connection, [command], False)[0]
 
         def reply_to(args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-            if not _may_block(args[0]):
+            if not _blocks(args):
                 return self._step(Operation("redis", (args,)), execute_one, (args, options))
             try:
                 return self._stepped.execute_command(*args, **options)
@@ -342,6 +342,10 @@ def _question(args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=512)
+def _blocks(args: tuple[Any, ...]) -> bool:
+    return _may_block(args[0]) and without_timeout(args)[1] is not None
+
+
 def _may_block(name: Any) -> bool:
     return word(name) in BLOCKING
 
