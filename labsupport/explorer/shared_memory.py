@@ -67,6 +67,7 @@ _OF_FILES = frozenset(
 _MOST_INSIDE = 1000  # of the things in containers, or a few more, that are looked at
 _REENTRANT = type(threading.RLock())
 _IMPORTS = frozenset({"import_module", "__import__", "importlib"})
+_CALLS = frozenset({"CALL", "PRECALL"})
 _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
@@ -90,7 +91,7 @@ def shared_names(
     """
     reached = [_Reach(function) for function in clients.values()]
     if not logs:
-        lookers = [*reached, _Reach(reader)] if reader is not None else reached
+        lookers = [*reached, _Reach(reader, counts=True)] if reader is not None else reached
         looked_at = {at for one in lookers for at in one.looked_at}
         for one in reached:
             for at in one.lists - looked_at:
@@ -144,6 +145,7 @@ class _Reach:
 
     Args:
         function: a client's.
+        counts: that it asks how long a list is says nothing of what is in it, or of its order.
 
     Attributes:
         values: names of what may change, by identity.
@@ -157,7 +159,7 @@ class _Reach:
         seen: all that it reaches, by identity.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, counts: bool = False) -> None:
         self.values: dict[int, str] = {}
         self.owners: dict[int, tuple[str, Any]] = {}
         self.sets: set[str] = set()
@@ -167,6 +169,7 @@ class _Reach:
         self.lists: set[int] = set()
         self.looked_at: set[int] = set()
         self._room = _MOST_INSIDE
+        self._counts = counts
         self.seen: dict[int, Any] = {}
         queue: list[tuple[str, Any]] = [("function", function)]
         while queue:
@@ -184,7 +187,8 @@ class _Reach:
     def _lists(self, thing: Any, found: list[tuple[str, Any]]) -> None:
         """Note the lists that a thing leads to, and whether it is a function that only appends."""
         lists = [(name, one) for name, one in found if type(one) is list]
-        logs = _appended(thing.__code__) if lists and isinstance(thing, FunctionType) else ()
+        code = thing.__code__ if lists and isinstance(thing, FunctionType) else None
+        logs = _appended(code, counts=self._counts) if code is not None else ()
         for name, one in lists:
             self.lists.add(id(one))
             if name not in logs:
@@ -393,18 +397,20 @@ def _bare(code: CodeType) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _appended(code: CodeType) -> frozenset[str]:
-    """The names outside of it of which code does nothing but append."""
-    appended, other = set[str](), set[str]()
+def _appended(code: CodeType, *, counts: bool = False) -> frozenset[str]:
+    """The names outside of it of which code does nothing but append, or also ask for the length."""
+    appended, other, before = set[str](), set[str](), ""
     for one, following in itertools.pairwise(dis.get_instructions(code)):
         if one.opname in _LOADS | {"LOAD_DEREF"}:
             logs = following.opname in _METHODS and following.argval == "append"
+            logs |= counts and before == "len" and following.opname in _CALLS
             (appended if logs else other).add(one.argval)
+        before = one.argval if one.opname in _LOADS else ""
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            appended |= _appended(inner)
-            other |= _bare(inner) - _appended(inner)
-            other |= set(inner.co_freevars) - _appended(inner)
+            known = _appended(inner, counts=counts)
+            appended |= known
+            other |= (_bare(inner) | set(inner.co_freevars)) - known
     return frozenset(appended - other)
 
 

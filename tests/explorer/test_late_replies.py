@@ -324,3 +324,7 @@ def test_a_log_that_the_invariant_looks_at():
         invariant=lambda redis, db: log == sorted(log),
     )
     assert "A reply may come later than another's step, as the clients share log" in str(report)
+    clients = {"ada": notes, "bob": notes}
+    looks = [lambda redis, db: log[0] == 1, lambda redis, db: sum(log) == len(log)]
+    assert all(shared_names(clients, logs=False, reader=look) == ["log"] for look in looks)
+    assert not shared_names(clients, logs=False, reader=lambda redis, db: len(log) == 2)
