@@ -845,6 +845,7 @@ class TestOrder:
             with pytest.raises(ResponseError, match="syntax error"):
                 redis.execute_command("SCAN", 0, "COUNT", 0)
             assert len(list(redis.scan_iter())) == 23
+            assert redis.scan(0, match="count", count=5) == (0, [])  # a pattern is no option
             return [pages, found], redis.eval(self.PAGES, 0)
 
         def both(redis, db, told):

@@ -493,7 +493,7 @@ def _overview(args: tuple[Any, ...], hidden: str) -> tuple[tuple[Any, ...], Any]
         return args, others
     options = list(args[2:])
     try:
-        at = next(n for n in range(len(options) - 1) if word(options[n]) == "COUNT")
+        at = next(n for n in range(0, len(options) - 1, 2) if word(options[n]) == "COUNT")
         count = int(options.pop(at + 1))
         del options[at]
     except StopIteration:

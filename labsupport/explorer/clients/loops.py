@@ -13,19 +13,8 @@ _MANY = 40  # commands to the same key in vain, after which another argument is 
 
 # Who asks for one after the other goes through them, and waits for none.
 _OF_MEMBERS = frozenset(
-    {
-        "GETBIT",
-        "SETBIT",
-        "LINDEX",
-        "LREM",
-        "SADD",
-        "SISMEMBER",
-        "SMISMEMBER",
-        "SREM",
-        "XACK",
-        "XDEL",
-    }
-    | {"HDEL", "HEXISTS", "HGET", "HMGET", "HSETNX", "HSTRLEN"}
+    {"GETBIT", "LINDEX", "LREM", "SADD", "SETBIT", "SISMEMBER", "SMISMEMBER", "SREM", "XACK"}
+    | {"HDEL", "HEXISTS", "HGET", "HMGET", "HSETNX", "HSTRLEN", "XDEL"}
     | {"ZADD", "ZMSCORE", "ZRANK", "ZREM", "ZREVRANK", "ZSCORE"}
 )
 

@@ -112,7 +112,7 @@ _PREFIX = """
     return found
   end
   local function rank(key) return tonumber(string.sub(real().sha1hex(key), 1, 12), 16) + 1 end
-  local function page(a, keys, cursor, count)
+  local function page(keys, cursor, count)
     local last, found = '0', {}
     table.sort(keys, function(one, other) return rank(one) < rank(other) end)
     for _, key in ipairs(keys) do
@@ -128,7 +128,7 @@ _PREFIX = """
     local asked = {unpack(a)}
     if name == 'SCAN' and cursor then
       asked[2] = '0'
-      for n = 3, #a - 1 do
+      for n = 3, #a - 1, 2 do
         if string.upper(tostring(a[n])) == 'COUNT' and (whole(a[n + 1]) or 0) > 0 then
           count, asked[n + 1] = whole(a[n + 1]), 'EVERY'
         end
@@ -142,7 +142,7 @@ _PREFIX = """
     for i = #keys, 1, -1 do
       if keys[i] == 'HIDDEN' then table.remove(keys, i) end
     end
-    if name == 'SCAN' then return page(a, keys, cursor, count) end
+    if name == 'SCAN' then return page(keys, cursor, count) end
     table.sort(keys)
     return keys
   end
