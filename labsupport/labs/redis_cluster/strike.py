@@ -17,6 +17,7 @@ STRUCK = PRIMARIES - 1
 
 _SOME = 5  # orders that make sure that something goes on
 _PATIENCE_SECONDS = 15.0
+_LAG_SECONDS = 5.0  # who heard nothing for about 15 takes nothing over
 
 
 class Strike:
@@ -28,14 +29,14 @@ class Strike:
         pace: a rest between two moves, in seconds.
 
     Attributes:
-        behind: how many orders came when no replica heard of them any more.
         promoted_ms: from the fault to another primary; 0 if there was none.
         redirected: how often a node said MOVED, or ASK.
     """
 
     def __init__(self, stage: Stage, cluster: Cluster, pace: float) -> None:
         self._stage, self._cluster, self._pace = stage, cluster, pace
-        self.behind, self.promoted_ms = 0, 0.0
+        self.promoted_ms = 0.0
+        self._alone, self._followed = (0, 0), 0
         self.redirected = {"MOVED": 0, "ASK": 0}
 
     def start(self, take: Implementation, name: str) -> None:
@@ -65,12 +66,12 @@ class Strike:
         node = self._cluster.primary_of(self._slot)
         heir = self._cluster.replica_of(node)
         self._cluster.delay_replication(node)
-        before = self._tried()
-        self._until(lambda: self._tried() >= before + _SOME)
+        alone, before = time.monotonic_ns(), self._tried()
+        self._stage.wait(lambda: self._tried() >= before + _SOME, seconds=_LAG_SECONDS)
         self._rest()
         self._stage.pool.note("struck", STRUCK, node)
+        self._alone = alone, time.monotonic_ns()
         self._cluster.nodes[node].kill()
-        self.behind = self._tried() - before
         self._await_heir(heir)
 
     def partition(self) -> None:
@@ -78,9 +79,10 @@ class Strike:
         node = self._cluster.primary_of(self._slot)
         heir = self._cluster.replica_of(node)
         self._cluster.cut_off(node)
+        alone = time.monotonic_ns()
         self._stage.pool.note("struck", STRUCK, node)
-        before = self._tried()
-        self._await_heir(heir, lambda: setattr(self, "behind", self._tried() - before))
+        if self._await_heir(heir):
+            self._alone = alone, self._followed
 
     def reshard(self) -> None:
         """The slot goes to another primary, and back again."""
@@ -102,6 +104,14 @@ class Strike:
         before = self._tried()
         self._until(lambda: self._tried() >= before + _SOME)
 
+    @property
+    def behind(self) -> int:
+        """How many orders were begun when no replica heard of them, or were under way all that time."""
+        tried, (start, end) = self._of("tried", STRUCK), self._alone
+        begun = (start <= tried["start_ns"]) & (tried["start_ns"] < end)
+        throughout = (tried["start_ns"] < start) & (end < tried["end_ns"]) & (start < end)
+        return int((begun | throughout).sum())
+
     def kept(self, client: int) -> Counter[str]:
         """The orders that are in a client's list in the end."""
         with self._cluster.client() as redis:
@@ -112,18 +122,30 @@ class Strike:
         kept = self.kept(client)
         return [n for n in self._of("taken", client)["value"] if order_name(n) not in kept]
 
-    def _await_heir(self, heir: int, then: Callable[[], object] = lambda: None) -> None:
-        """Wait until a replica is the primary, make the cluster whole, and let some orders be taken."""
+    def _await_heir(self, heir: int) -> bool:
+        """Wait until a replica is the primary, make the cluster whole, and let some orders be taken.
+
+        Returns:
+            whether a replica became the primary.
+        """
         struck = time.monotonic()
-        if self._until(lambda: self._cluster.role(heir) == "primary"):
+        promoted = self._until(partial(self._leads, heir))
+        if promoted:
             self._stage.pool.note("promoted", STRUCK, heir)
             self.promoted_ms = (time.monotonic() - struck) * 1e3
-            then()
             self._rest()
         self._cluster.heal()
         self._stage.pool.note("healed", STRUCK)
         before = self._count("taken", STRUCK)
         self._until(lambda: self._count("taken", STRUCK) >= before + _SOME)
+        return promoted
+
+    def _leads(self, heir: int) -> bool:
+        looked = time.monotonic_ns()
+        if self._cluster.role(heir) == "primary":
+            return True
+        self._followed = looked
+        return False
 
     @property
     def _slot(self) -> int:

@@ -1,7 +1,9 @@
 """The experiment of lab 14: orders while a node is killed, cut off, or gives a slot away."""
 
+from contextlib import suppress
+
 import pytest
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from labsupport.errors import ImplementationError, InvalidSettingError, ServerUnreachableError
 from labsupport.labs.redis_cluster import ClusterFault
@@ -28,6 +30,15 @@ def confirmed(redis, key, order):
     except RedisError:
         redis.nodes_manager.initialize()
         raise
+
+
+def persistent(redis, key, order):
+    """An order comes to its end only after the fault has: none at all ends while it lasts."""
+    while True:
+        with suppress(RedisError, RedisClusterException):
+            if confirmed(redis, key, order):
+                return True
+            redis.nodes_manager.initialize()
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +83,14 @@ class TestPartition:
     def test_a_promise_that_a_replica_has_heard(self, run):
         found = run(confirmed, fault="partition", coverage="no")
         assert statuses(found) == ["holds", "holds", "holds"]
+
+
+@pytest.mark.parametrize("fault", ["crash", "partition"])
+def test_an_order_that_outlasts_the_fault(run, fault):
+    """Who tries until it is confirmed ends no order meanwhile, and yet was put to the test."""
+    found = run(persistent, fault=fault, coverage="no")
+    assert found.numbers["behind"] == 1
+    assert statuses(found) == ["holds", "holds", "holds"]
 
 
 class TestReshard:
