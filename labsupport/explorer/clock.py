@@ -33,11 +33,11 @@ _DATE = re.compile(
 )
 _MAIL_DATE = re.compile(r"\w{3}, \d\d? \w{3} \d{4} \d\d:\d\d:\d\d(?: GMT| [+-]\d{4})")
 _MINUTES = re.compile(r"(?<![\d.])\d{8}(?![\d.])")
-_COUNTED = re.compile(r"(?<![\d.])(\d{5,13})(?:\.0)?(?![\d.])")
-_LONGEST_WINDOW = 3600  # in seconds: of any length up to here, and of these
-_LONG_WINDOWS = frozenset({7200, 10_800, 14_400, 21_600, 28_800, 43_200, 86_400})
-_WEEK = 7 * 86_400
-_ROUND = (5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, *sorted(_LONG_WINDOWS))
+_COUNTED = re.compile(r"(?<![\d.])(\d{4,13})(?:\.0)?(?![\d.])")
+# windows last whole seconds up to an hour, minutes up to a day, half days up to a month
+_LENGTHS = ((43_200, 31 * 86_400), (60, 86_400), (1, 3600))
+_HOURS = (2, 3, 4, 6, 8, 12, 24)
+_ROUND = (5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, *(h * 3600 for h in (1, *_HOURS)))
 # a day, an hour, a minute and a second: another date, and another time on every clock that shows one
 _DAY = 90_061 * _MICROSECONDS
 
@@ -215,7 +215,7 @@ class Clock:
         Args:
             others: moments that are known elsewhere: deadlines of keys, ends of sleeps.
             any_day: a day from now, and a little more, when none is known.
-            asked: somebody has asked what time it is: also when the year ends, and the local day.
+            asked: somebody has asked what time it is: also when the year ends.
             after: the next one after this; after now without it.
         """
         moments = {*others, *self._stamps}
@@ -224,7 +224,6 @@ class Clock:
         day = self.now_us + _DAY if any_day else None
         if asked and moments:  # a window may be named in any way: all end with the year
             moments.add((START + 2) * _MICROSECONDS)
-            moments.add(_midnight(START) * _MICROSECONDS)
         since = self.now_us if after is None else after
         return min((moment for moment in moments if moment > since), default=day)
 
@@ -241,13 +240,6 @@ class Clock:
                 if factor > 1 and whole and moment > self.now_us:
                     yield moment + factor
                 return
-
-
-@functools.cache
-def _midnight(second: int) -> int:
-    """When the day ends where this is."""
-    date = datetime.fromtimestamp(second).astimezone()
-    return int((date.replace(hour=0, minute=0, second=0) + timedelta(days=1)).timestamp())
 
 
 # What one run sends, the next one sends again.
@@ -268,7 +260,7 @@ def _is_dated(text: str) -> bool:
 
 
 def _dates(value: Any, text: str) -> Iterator[float]:
-    """The dates that a value names, in seconds since 1970; those without a zone are in UTC and local."""
+    """The dates that a value names, in seconds since 1970; those without a zone are in UTC."""
     if isinstance(value, dict | list | tuple):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _dates(one, str(one))
@@ -279,7 +271,6 @@ def _dates(value: Any, text: str) -> Iterator[float]:
         with suppress(ValueError):
             date = datetime.fromisoformat(found.replace("/", "-"))
             yield (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-            yield date.timestamp()
     for found in _MAIL_DATE.findall(text):
         with suppress(ValueError):
             yield parsedate_to_datetime(found).timestamp()
@@ -298,8 +289,7 @@ def _window_ends(text: str, second: int) -> tuple[int, ...]:
 
 def _ends_named(text: str, second: int) -> Iterator[int]:
     for number in map(int, _COUNTED.findall(text)):
-        lengths = _LONG_WINDOWS | {min(second // number, _LONGEST_WINDOW)} if number else ()
-        yield from ((number + 1) * one for one in lengths if one > 1 and second // one == number)
+        yield from ((number + 1) * one for one in _lengths(number, second))
         first = number // 1000 if number > 10 * second else number
         if first <= second:
             yield from (first + one for one in _ROUND if not first % one and second - first < one)
@@ -310,8 +300,14 @@ def _ends_named(text: str, second: int) -> Iterator[int]:
         yield second - second % length + length
     elif date.strftime("%H:%M") in text:
         yield second - second % 60 + 60
-    for length in _WEEK, 30 * 86_400:  # whose numbers are short
-        if re.search(rf"(?<!\d){second // length}(?!\d)", text):
-            yield (second // length + 1) * length
     if re.search(date.strftime(r"(%G\D{0,2}|[wW])%V(?!\d)"), text):
         yield second - second % 86_400 + (7 - date.weekday()) * 86_400
+
+
+def _lengths(number: int, second: int) -> Iterator[int]:
+    """How long windows may be of which one with this number goes on now: round ones, in seconds."""
+    if number:
+        for unit, most in _LENGTHS:
+            length = second // number // unit * unit
+            if 1 < length <= most and second // length == number:
+                yield length

@@ -816,9 +816,14 @@ class TestWindowsByTheClock:
             lambda: "W{1}".format(*datetime.now(UTC).isocalendar()),
             lambda: int(time.time()) // (7 * 86_400),
             lambda: int(time.time()) // (30 * 86_400),
+            lambda: int(time.time()) // (2 * 86_400),
+            lambda: int(time.time()) // (5 * 86_400),
+            lambda: int(time.time()) // (36 * 3600),
+            lambda: int(time.time()) // (5 * 3600),
+            lambda: int(time.time()) // 5400,
         ],
     )
-    def test_a_week_or_a_month_ends_too(self, week):
+    def test_a_window_of_any_length_ends_too(self, week):
         def comes(redis, db):
             return redis.incr(f"quota:ada:{week()}")
 

@@ -877,15 +877,48 @@ class TestOrder:
         ).check()
 
 
+PROCESS = os.getpid()
+
+
+def test_a_day_ends_at_the_same_moment_on_every_machine(monkeypatch):
+    """Local time is UTC in an exploration, and what it was after it."""
+
+    def visits(redis, db):
+        redis.incr(f"visits:{moment.now():%d.%m.}")
+        redis.expire("visits", 3600)
+        redis.incr(f"visits:{moment.now():%d.%m.}")
+
+    def one_day(redis, db):
+        return len(redis.keys("visits:*")) == 1
+
+    found = set()
+    try:
+        for zone in ("UTC", "Europe/Berlin", "Asia/Kolkata"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            zones = time.tzname
+            report = explore({"ada": visits, "bob": visits}, invariant=one_day, passes=True)
+            found.add((report.interleavings, report.violations))
+            assert (os.environ["TZ"], time.tzname) == (zone, zones)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert len(found) == 1
+    assert min(found)[1] > 0
+
+
 def test_who_one_is():
-    """Each client is a thread of its own, and a UUID by the time is by its clock; no two are alike."""
+    """Each client is a process and a thread; a UUID by the time is by its clock, and no two are alike."""
 
     def tells(redis, db):
         redis.ping()
         ids = [uuid.uuid1() for _ in range(99)]
         assert len(set(ids)) == 99
         assert (ids[0].time - 0x01B21DD213814000) / 1e7 == time.time()
-        return threading.get_ident(), threading.get_native_id(), ids[0]
+        assert os.getpid() == PROCESS, "a guard against a fork finds none"
+        assert threading.current_thread() is threading.current_thread()
+        thread = threading.current_thread()
+        return thread.name, thread.ident, threading.get_native_id(), f"{os.getpid()}", ids[0]
 
     def all_differ(redis, db, told):
         assert told == first.setdefault("told", told)  # the same in each run

@@ -190,6 +190,22 @@ def _datetime_held() -> Iterator[None]:
         put(usual)
 
 
+@contextmanager
+def _in_utc() -> Iterator[None]:
+    """Let local time be UTC, as on a server: a day ends at the same moment on every machine."""
+    usual = os.environ.get("TZ")
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    try:
+        yield
+    finally:
+        if usual is None:
+            del os.environ["TZ"]
+        else:
+            os.environ["TZ"] = usual
+        time.tzset()
+
+
 def _drawn(usual: Callable[..., Any], of: Callable[..., Any]) -> Callable[..., Any]:
     """A function that draws; `of` is called with what to draw from, and with its arguments."""
 
@@ -310,6 +326,41 @@ def _number(usual: Callable[[], int]) -> Callable[[], int]:
     return number
 
 
+_NO_PROCESS = 2**22  # the highest number that Linux gives
+
+
+class _Process(int):
+    """The number of a client's process; who keeps the machine's own finds it the same, as after no fork."""
+
+    __hash__ = int.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return int(self) == other or (type(other) is int and other == _GETPID())
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+def _process() -> int:
+    """Each client is a process of its own, with the same number in each run."""
+    name = getattr(timekeeper_here(), "name", None)
+    return _GETPID() if name is None else _Process(_NO_PROCESS + 1 + zlib.crc32(name.encode()))
+
+
+def _current_thread() -> threading.Thread:
+    keeper = timekeeper_here()
+    name = getattr(keeper, "name", None)
+    if keeper is None or name is None:
+        return _CURRENT_THREAD()
+    kept = vars(keeper.chance)
+    if "thread" not in kept:
+        thread = kept["thread"] = threading.Thread(name=f"Thread-{name}")
+        vars(thread)["_ident"] = vars(thread)["_native_id"] = _NUMBERS["get_ident"]()
+    found: threading.Thread = kept["thread"]
+    return found
+
+
+_GETPID, _CURRENT_THREAD = os.getpid, threading.current_thread
 _NUMBERS = {name: _number(getattr(threading, name)) for name in ("get_ident", "get_native_id")}
 
 
@@ -328,7 +379,14 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
             "randbits": _SYSTEM_RANDOM.getrandbits,
         },
     ),
-    (os, {"urandom": _drawn(os.urandom, _urandom), "_exit": _leaving(os._exit)}),
+    (
+        os,
+        {
+            "urandom": _drawn(os.urandom, _urandom),
+            "_exit": _leaving(os._exit),
+            "kill": refusing(os.kill, "sends a signal"),
+        },
+    ),
     (queue, {"time": _CLOCKS["monotonic"]}),
     (threading, {"_time": _CLOCKS["monotonic"]}),
     (select, {"select": _selecting(select.select)}),
@@ -346,7 +404,8 @@ if hasattr(os, "getrandom"):  # Linux
 _CLASSES: list[tuple[ModuleType, dict[str, Any]]] = [
     (random, {"Random": _Random, "SystemRandom": _SystemRandom}),
     (secrets, {"SystemRandom": _SystemRandom}),
-    (threading, _NUMBERS),
+    (threading, _NUMBERS | {"current_thread": _current_thread}),
+    (os, {"getpid": _process}),
 ]
 
 
@@ -395,6 +454,7 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
     functions = list(functions)
     with ExitStack() as undo:
         undo.enter_context(_datetime_held())
+        undo.enter_context(_in_utc())
         found = undo.enter_context(Captured(functions, _OF_ITS_OWN))
         sites = [site for space in Namespaces(functions).own for site in _own_sites(space)]
         sites += _library_sites()
