@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 import redis
+from IPython import get_ipython
 from IPython.display import display
 
 from labsupport.course import titles
@@ -56,10 +57,18 @@ class Lab(Closing):
             self._endpoint.close()
             raise
         Lab._open = self
-        display({"text/plain": repr(self)}, raw=True)
+        self._told_in: object = None
+        self._ipython_display_()
 
     def __repr__(self) -> str:
         return f"Lab {titles()[self.name]}\n  {self._endpoint.description}\n  {self.db.description}"
+
+    def _ipython_display_(self) -> None:
+        """Say what it is; once in a cell, also where `Lab("…")` is the cell's last line."""
+        cell = getattr(get_ipython(), "execution_count", object())
+        if cell != self._told_in:
+            display({"text/plain": repr(self)}, raw=True)
+        self._told_in = cell
 
     def client(self, **options: Any) -> redis.Redis:
         """One more client of the lab's Redis.

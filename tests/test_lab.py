@@ -1,6 +1,7 @@
 """Opening a lab."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import redis as redis_py
@@ -20,6 +21,18 @@ def test_a_lab_has_a_redis_and_the_shop(capsys):
         assert "01 Cache-aside" in shown
         assert re.search(r"Redis|Valkey", shown)
         assert "SQLite" in shown
+
+
+def test_says_once_in_a_cell_what_it_is(capsys, monkeypatch):
+    """Also where it is the cell's last value; a later cell that ends with it says it again."""
+    shell = SimpleNamespace(execution_count=1)
+    monkeypatch.setattr("labsupport.lab.get_ipython", lambda: shell)
+    with Lab("cache_aside") as lab:
+        lab._ipython_display_()
+        assert capsys.readouterr().out.count("01 Cache-aside") == 1
+        shell.execution_count = 2
+        lab._ipython_display_()
+        assert capsys.readouterr().out.count("01 Cache-aside") == 1
 
 
 def test_one_more_client():
