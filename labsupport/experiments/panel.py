@@ -1,12 +1,14 @@
 """Sliders over an experiment's knobs, a choice of implementations, Run and Stop: for presenting."""
 
 import dataclasses
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
+from IPython import get_ipython
 from IPython.display import DisplayHandle, display
 
 from labsupport.charts import Picture, Place
@@ -24,9 +26,48 @@ _LOOK = """<style>
 .lab-panel .widget-toggle-buttons { width: auto; margin: 2px 2em 2px 0; }
 .lab-panel .widget-toggle-buttons .widget-toggle-button { margin-top: 0; margin-bottom: 0; }
 .lab-panel button { font-weight: 600; }
-.jp-OutputArea:has(.lab-panel) .jp-RenderedImage img { height: auto; max-height: 52vh; width: auto; }
-.jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child { display: none; }
+.lab-panel .widget-image { align-self: flex-start; height: auto; max-height: 52vh; width: auto; }
+.lab-panel .lab-panel-said, .lab-panel .lab-panel-said > div { height: auto; line-height: 1.5; }
+.lab-panel.jupyter-widgets-disconnected > * { opacity: .5; pointer-events: none; }
+.lab-panel .jupyter-widgets-disconnected::before { display: none; }
+.lab-panel.jupyter-widgets-disconnected::before { content: "The kernel of this panel has ended. Run\
+ the cell again."; color: var(--jp-content-font-color1); font: 600 16px var(--jp-content-font-family);
+  padding: 8px 2px; }
+.jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child,
+.jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child + .jp-OutputArea-child,
+.jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child + .jp-OutputArea-child
+  + .jp-OutputArea-child { display: none; }
 </style>"""
+
+_running: set["ControlPanel"] = set()
+
+
+class _Screen(Place):
+    """The place of the chart: a widget, which a page that is loaded anew finds in the kernel.
+
+    What it showed last is an output, too, for where no widget is drawn.
+
+    Attributes:
+        image: the widget.
+        alt: what it shows in words: the lab's extension gives it to the picture.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.image = widgets.Image(layout={"display": "none"})
+        self.alt = widgets.HTML(layout={"display": "none"})
+        self._shown: Picture | None = None
+
+    def put(self, picture: Picture) -> None:
+        self._shown, look = picture, self.image.layout
+        self.alt.value = escape(picture.alt)
+        self.image.value = picture.data
+        look.max_width, look.display = f"min(100%, {picture.width}px)", ""
+
+    def keep(self) -> None:
+        """Let the output be what the widget shows."""
+        if self._shown is not None:
+            super().put(self._shown)
 
 
 class ControlPanel:
@@ -49,9 +90,10 @@ class ControlPanel:
         self._kept: dict[Any, dict[str, Result]] = {}
         self._experiment = self._ran = experiment
         self._implementations = dict(implementations)
-        self._stop = threading.Event()
+        self._stopped = False
         self._thread: threading.Thread | None = None
-        self._place = Place(f"{type(experiment).__name__}: a panel")
+        self._place = _Screen(f"{type(experiment).__name__}: a panel")
+        self._told = widgets.HTML()
         self._status: DisplayHandle | None = None
         self._knobs = {
             field.name: _control(field, getattr(experiment, field.name))
@@ -84,9 +126,11 @@ class ControlPanel:
             return
         self._ran = experiment
         name = self._choice.value
-        self._stop.clear()
+        self._stopped = False
         self._say("")
         self._enable(running=True)
+        _running.add(self)
+        _hear_interrupts()
         self._thread = threading.Thread(target=self._work, args=(experiment, name), daemon=True)
         self._thread.start()
 
@@ -100,16 +144,17 @@ class ControlPanel:
         return {one: found[one] for one in self._implementations if one in found}
 
     def stop(self) -> None:
-        """End the run; nothing of it is left but its last frame."""
+        """End the run, as the kernel's Interrupt does; nothing of it is left but its last frame."""
         if self.running:
             self._halt.disabled = True
             self._say("Stopping …")
-        self._stop.set()
+        self._stopped = True
 
     def compare(self) -> None:
         """Draw the last result of each implementation on the same axes."""
         comparison = self._ran.compare(*self.results.values(), live=False)
         self._place.put(Picture.of(comparison.figure, comparison.figure.alt))
+        self._place.keep()
         self._say(comparison.verdict._repr_html_())
 
     @property
@@ -124,7 +169,7 @@ class ControlPanel:
                 self._implementations[name],
                 name,
                 place=self._place,
-                stopped=self._stop.is_set,
+                stopped=lambda: self._stopped,
             )
             self._kept.setdefault(experiment, {})[name] = result
             said = result.verdict._repr_html_()
@@ -133,6 +178,8 @@ class ControlPanel:
         except LabError as error:
             said = _told(error)
         finally:
+            _running.discard(self)
+            self._place.keep()
             self._say(said)
             self._enable(running=False)
 
@@ -158,6 +205,7 @@ class ControlPanel:
             self._say("The new settings count from the next run on.")
 
     def _say(self, html: str) -> None:
+        self._told.value = html
         if self._status is not None:
             self._status.update({"text/html": f"<div>{html}</div>"}, raw=True)
 
@@ -170,18 +218,44 @@ class ControlPanel:
                 widgets.HTML(_LOOK),
                 widgets.HBox([self._choice, buttons], layout=wrap),
                 widgets.GridBox(list(self._knobs.values()), layout=columns),
+                self._place.image,
+                self._place.alt,
+                self._told,
             ]
         )
         box.add_class("lab-panel")
+        self._told.add_class("lab-panel-said")
         # The note is an output of its own: a page that knows of widgets but cannot draw this one (an
         # export, a notebook opened again) prefers it to any text beside it, and leaves a blank. Where
-        # JupyterLab draws it, its style hides the note below.
+        # JupyterLab draws it, its style hides the three outputs below: the note, the chart, the verdict.
         view = box._repr_mimebundle_()
         display({_WIDGET: view[_WIDGET]}, raw=True)
         display({"text/html": f"<em>{_NOTE}</em>", "text/plain": _NOTE}, raw=True)
         self._place.reserve()
         self._status = DisplayHandle()
         self._status.display({}, raw=True)
+
+
+def _hear_interrupts() -> None:
+    """Let Interrupt stop the panels' runs, also when no cell runs, where the kernel would ignore it."""
+    kernel: Any = getattr(get_ipython(), "kernel", None)
+    if not hasattr(kernel, "saved_sigint_handler"):
+        return
+
+    def hear() -> None:
+        usual = signal.getsignal(signal.SIGINT)
+        # the event loop's own: a signal that another thread receives wakes the main thread, too
+        kernel.io_loop.asyncio_loop.add_signal_handler(signal.SIGINT, _stop_all)
+        kernel.saved_sigint_handler = signal.getsignal(signal.SIGINT)  # set anew after each cell
+        if callable(usual):  # a cell runs: it is interrupted as usual
+            signal.signal(signal.SIGINT, usual)
+
+    kernel.io_loop.add_callback(hear)  # only the main thread may, and a button has one of its own
+
+
+def _stop_all() -> None:
+    for panel in list(_running):
+        panel.stop()
 
 
 def _control(field: "dataclasses.Field[Any]", value: Any) -> widgets.Widget:

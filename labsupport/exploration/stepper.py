@@ -37,6 +37,11 @@ _LOOK = f"""<style>
 .lab-steps-state tr.new td {{ background: rgba(0, 114, 178, .1); font-weight: 600; }}
 .lab-steps-state tr.new td:first-child {{ border-left: 4px solid {ROLES["work"].colour}; }}
 .lab-steps-state tr.gone td {{ color: {MUTED}; text-decoration: line-through; }}
+.lab-steps.jupyter-widgets-disconnected > * {{ opacity: .5; pointer-events: none; }}
+.lab-steps .jupyter-widgets-disconnected::before {{ display: none; }}
+.lab-steps.jupyter-widgets-disconnected::before {{ content: "The kernel of these steps has ended. Run\
+ the cell again."; color: var(--jp-content-font-color1); font: 600 16px var(--jp-content-font-family);
+  padding: 8px 2px; }}
 @media (prefers-reduced-motion: reduce) {{ .lab-steps-veil, .lab-steps-band {{ transition: none; }} }}
 .jp-OutputArea-child:has(.lab-steps) + .jp-OutputArea-child {{ display: none; }}
 </style>"""

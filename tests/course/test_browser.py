@@ -357,7 +357,8 @@ def test_panel_runs_stops_and_compares(lab, page):
     _set(page, seconds, "1")  # while it runs
     _screenshot(page, "panel_running")
     stop.click()
-    cell.get_by_text("Stopped.").wait_for()
+    said = cell.locator(".lab-panel-said")
+    said.get_by_text("Stopped.").wait_for()
     _wait(lambda: lab.processes() <= here, "the end of the run's processes")
     assert stop.is_disabled()
 
@@ -366,12 +367,51 @@ def test_panel_runs_stops_and_compares(lab, page):
         run.click()
         _wait(stop.is_enabled, "the run")
         _wait(run.is_enabled, "the end of the run")
-        cell.get_by_text("Every request gets the value").wait_for()
+        said.get_by_text("Every request gets the value").wait_for()
         _screenshot(page, f"panel_{name}")
     compare.click()
-    cell.get_by_text("as many loads at once as naive").wait_for()
+    said.get_by_text("as many loads at once as naive").wait_for()
     _screenshot(page, "panel_compared")
     _stays_here(lab, page)
+
+
+def test_panel_outlives_its_page_and_says_when_its_kernel_is_gone(lab, page):
+    """Loaded anew it runs, and Interrupt stops it; without its kernel it says what to do."""
+    notebook = lab.directory / "notebooks" / "anew.ipynb"
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    code = [nbformat.v4.new_code_cell(PANEL.replace("seconds=1.0", "seconds=60.0"), id="anew")]
+    nbformat.write(nbformat.v4.new_notebook(cells=code, metadata={"kernelspec": kernel}), notebook)
+    _open(page, lab.address("notebooks/anew.ipynb"))
+    cell = page.locator(".jp-Notebook .jp-Cell").first
+    _start(page, cell)
+    _finished(cell)
+    cell.locator("button", has_text="Run").wait_for()
+    page.keyboard.press("Control+s")
+    _wait(lambda: page.locator(".lm-TabBar-tab.jp-mod-dirty").count() == 0, "a notebook as saved")
+    _open(page, lab.address("notebooks/anew.ipynb"))
+    run = cell.locator("button", has_text="Run")
+    page.evaluate(WATCH)
+    run.click()
+    _wait(lambda: page.evaluate("window.painted.size") > 3, "a chart that moves")
+    picture = cell.locator(".lab-panel img")
+    _wait(lambda: picture.get_attribute("alt") == "naive, so far.", "the alt text of its frames")
+    assert cell.locator(".jp-RenderedImage, .jp-RenderedHTML").evaluate_all(
+        "all => all.every(one => !one.offsetParent)"
+    )  # what stands for the panel where there is none
+    page.locator("[data-jp-item-name=interrupt] button, [data-jp-item-name=interrupt]").last.click()
+    cell.locator(".lab-panel-said").get_by_text("Stopped.").wait_for()
+    _screenshot(page, "panel_interrupted")
+
+    page.locator("[data-jp-item-name=restart] button, [data-jp-item-name=restart]").last.click()
+    page.locator(".jp-Dialog button", has_text="Restart").click()
+    cell.locator(".lab-panel.jupyter-widgets-disconnected").wait_for()
+    _screenshot(page, "panel_without_its_kernel")
+    page.keyboard.press("Control+s")
+    _wait(lambda: page.locator(".lm-TabBar-tab.jp-mod-dirty").count() == 0, "a notebook as saved")
+    _open(page, lab.address("notebooks/anew.ipynb"))
+    cell.get_by_text("Run this cell again").wait_for()
+    assert cell.get_by_text("Error displaying widget").count() == 0
+    _screenshot(page, "panel_opened_again")
 
 
 STEPPER = """

@@ -8,6 +8,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 from labsupport.errors import InvalidSettingError
@@ -102,6 +103,47 @@ def test_stop_ends_it_in_the_middle(panel: Any) -> None:
     assert panel.results == {}
     assert threading.active_count() <= threads
     assert panel._halt.disabled
+
+
+def test_a_page_that_is_loaded_anew_finds_the_chart_in_the_kernel(panel: Any) -> None:
+    """Picture, alt text and verdict are the state of widgets; the output below is for no widgets."""
+    kept: list[bytes] = []
+    panel._place.keep = lambda: kept.append(panel._place.image.value)
+    panel.run()
+    until(lambda: not panel.running)
+    assert kept == [panel._place.image.value]
+    assert bytes(kept[0]).startswith(b"\x89PNG")
+    assert panel._place.image.layout.display == ""
+    assert "database loads at once" in panel._place.alt.value
+    ControlPanel._say(panel, "<b>told</b>")
+    assert panel._told.value == "<b>told</b>"
+
+
+SOURCE = """
+from labsupport.labs.cache_aside import ThunderingHerd
+panel = ThunderingHerd(clients=2, seconds=60.0).panel(naive=lambda redis, key, load, ttl: load())
+"""
+
+
+@pytest.mark.long
+def test_interrupt_stops_a_run_between_two_cells() -> None:
+    """There the kernel itself would ignore it."""
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        for cell in (SOURCE, "panel.run()", "0"):
+            client.execute_interactive(cell, timeout=PATIENCE, output_hook=lambda _: None)
+        manager.interrupt_kernel()
+        cell = "panel._thread.join(30); panel.running or panel._told.value"
+        told: list[str] = []
+
+        def hear(message: Any) -> None:
+            told.append(message["content"].get("data", {}).get("text/plain", ""))
+
+        client.execute_interactive(cell, timeout=PATIENCE, output_hook=hear)
+        assert "'Stopped.'" in told
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def test_only_one_run_at_a_time(panel: Any) -> None:

@@ -1,6 +1,7 @@
 // What JupyterLab does not do by itself. It is written as JupyterLab loads it, so nothing has to be built.
 //
-// Alt text: JupyterLab leaves `alt` empty, although the output's metadata has it.
+// Alt text: JupyterLab leaves `alt` empty, although the output's metadata has it; a panel's chart has it beside it.
+// Lost: of a widget without its kernel JupyterLab says "Error displaying widget"; here it says what helps.
 // Names: ipywidgets tells a screen reader neither what a slider sets nor what the buttons of a Play do.
 // Arrow keys: inside a schedule's stepper, left and right are its buttons "back" and "on".
 // Predictions: under a question is a place to write one, and what comes out below is blurred until then, or
@@ -74,8 +75,25 @@
     });
   };
 
+  const LOST = "Run this cell again: its buttons ended with their kernel.";
+  const NOTE = "A panel with sliders, Run and Stop stands here while the notebook has a kernel.";
+  const lost = node => {
+    for (const output of node.querySelectorAll(".jp-OutputArea-output.jupyter-widgets")) {
+      if (output.childElementCount || !output.textContent.startsWith("Error displaying widget")) continue;
+      output.textContent = LOST;
+      output.classList.add("lab-lost");
+      const next = output.closest(".jp-OutputArea-child")?.nextElementSibling;
+      if (next?.textContent.trim() === NOTE) next.classList.add("lab-said");
+    }
+  };
+
   const describe = panel => {
     name(panel.node);
+    lost(panel.node);
+    for (const picture of panel.node.querySelectorAll(".lab-panel .widget-image")) {
+      const alt = picture.nextElementSibling?.textContent;
+      if (alt && picture.alt !== alt) picture.alt = alt;
+    }
     for (const cell of panel.content?.widgets ?? []) {
       const area = cell.outputArea;
       area?.widgets?.forEach((output, at) => {
@@ -102,6 +120,9 @@
     .lab-hidden::after { content: "Write your prediction above, or click to see"; position: absolute;
       inset: 0; display: grid; place-items: center; font: bold var(--jp-content-font-size1)
       var(--jp-content-font-family); color: var(--jp-content-font-color0); }
+    .jp-OutputArea-output.lab-lost { padding: var(--jp-code-padding); font-style: italic; height: auto;
+      color: var(--jp-content-font-color1); font-size: var(--jp-content-font-size1); }
+    .lab-said { display: none; }
     .jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere; }
     @media print { .lab-guess { display: none; } }
   `;
