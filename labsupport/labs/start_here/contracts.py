@@ -122,11 +122,12 @@ class Buy(Contract):
             st.sampled_from([[], ["zoe"]]),
         )
 
-    rare = (  # after a great many
+    rare = (  # after a great many; and where the stub has sold what was not there
         Case(
             State({"stock:7": 10, "buyers:7": [f"n{n}" for n in range(1_500)]}),
             after=(("ada", Call("buy", (7, ME))),),
         ),
+        Case(State({"stock:7": -1}), after=(("ada", Call("buy", (7, ME))),)),
     )
 
     def race_calls(self) -> Any:

@@ -570,3 +570,14 @@ def writes_what_lua_prints(redis, giver, receiver, cents):
     end
     """
     redis.eval(script, 2, f"credit:{giver}", f"credit:{receiver}", cents)
+
+
+@wrong("00.3", because="ada was given True; False is due", sequential=True)
+def sells_below_nothing(redis, product, customer):
+    script = """
+    if tonumber(redis.call('GET', KEYS[1]) or 0) == 0 then return 0 end
+    redis.call('DECR', KEYS[1])
+    redis.call('RPUSH', KEYS[2], ARGV[1])
+    return 1
+    """
+    return bool(redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer))
