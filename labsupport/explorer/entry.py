@@ -133,26 +133,30 @@ def explore(
         losses=_count(losses, "losses"),
         delays=_count(delays or 0, "delays"),
         raises=_errors(raises),
-        begins=bool(delays) and bool(shared_names(clients, logs=False, reader=invariant)),
     )
     _check_clocks(clocks or {}, clients)
-    shared = shared_names(clients) if prune else []
-    notes = []
-    if shared:
-        notes.append(
-            f"Not pruned: the clients share {', '.join(shared)} in the process's memory, "
-            "which pruning cannot see."
-        )
+
+    def memory() -> tuple[list[str], bool]:
+        """What is shared in it, for pruning, and whether clients are to begin later for it."""
+        late = bool(delays) and bool(shared_names(clients, logs=False, reader=invariant))
+        return shared_names(clients) if prune else [], late
+
+    shared, late = memory()
     functions = [*clients.values(), given or _nothing, invariant]
     awaited = {name for name, function in clients.items() if _awaits(function)}
     begin = time.perf_counter()
-    locks = shared_locks(clients)
 
     def run(times: int, most: int = max_runs, moves: float = math.inf, **other: Any) -> Search:
         system.begin(Clock(clocks, passing=bool(times), any_day=bool(passes)))
         search = _search(
-            system, clients, given or _nothing, invariant, powers(passes=times, **other), awaited
+            system,
+            clients,
+            given or _nothing,
+            invariant,
+            powers(passes=times, **({"begins": late} | other)),
+            awaited,
         )
+        locks = shared_locks(clients)
         for actor in search.adversary.clients:
             actor.shared_locks = locks
         search.prune = prune and not shared and not search.adversary.powers.delays
@@ -171,6 +175,10 @@ def explore(
 
     with system.alone():
         search = run(_count(passes or 0, "passes"))
+        if not search.checker.violations and (shared, late) != (after := memory()):
+            shared, late = after  # `given` has made what the clients share
+            search = run(_count(passes or 0, "passes"))
+        notes = [_NOT_PRUNED.format(", ".join(shared))] if shared else []
         if passes is None and not search.checker.violations:
             search, note = _in_time(search, run, max_runs)
             notes += [note] if note else []
@@ -418,6 +426,9 @@ def _resumed(search: Search, functions: list[Function]) -> Iterator[None]:
             seat.redis.actor = seat.steps.actor = actor
         with _exploring(search, functions):
             yield
+
+
+_NOT_PRUNED = "Not pruned: the clients share {} in the process's memory, which pruning cannot see."
 
 
 def _check(clients: Any, given: Any, invariant: Any, max_runs: Any, stop: Any) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import threading
+import weakref
 from collections import ChainMap, Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -64,6 +65,9 @@ _ON_FILES = frozenset(
 _OF_FILES = frozenset(
     {"genericpath", "glob", "nt", "os", "pathlib", "posix", "posixpath", "shutil"}
 )
+_PLAIN = int | float | complex | str | bytes | bool | None
+_CONTAINERS = frozenset({"builtins", "collections"})
+_DEPTH = 3  # from an object of a library's to what it keeps of one's own
 _MOST_INSIDE = 1000  # of the things in containers, or a few more, that are looked at
 _REENTRANT = type(threading.RLock())
 _IMPORTS = frozenset({"import_module", "__import__", "importlib"})
@@ -235,7 +239,11 @@ class _Reach:
             inside = list(_inside(thing))
             self._room -= len(inside)
             yield from ((name, one) for one in inside)
-        if not installed(kind.__module__):
+        if kind.__module__ in _CONTAINERS:
+            return
+        if installed(kind.__module__):
+            yield from ((name, one) for one in _own_code_in(thing))
+        else:
             yield kind.__name__, kind
             yield from getattr(thing, "__dict__", {}).items()
             yield from ((slot, getattr(thing, slot, None)) for slot in _slots(kind))
@@ -344,6 +352,28 @@ def _inside(thing: Any) -> Iterator[Any]:
         yield from itertools.islice(thing, _MOST_INSIDE)
 
 
+def _own_code_in(thing: Any) -> Iterator[Any]:
+    """The functions, and objects, of one's own that an object of a library keeps: a task, a callback."""
+    queue, seen = deque([(thing, 0)]), {id(thing)}
+    while queue and len(seen) < _MOST_INSIDE:
+        holder, depth = queue.popleft()
+        for one in gc.get_referents(holder):
+            one = one() if isinstance(one, weakref.ref) else one
+            if id(one) in seen or issubclass(type(one), ModuleType | _PLAIN):
+                continue
+            seen.add(id(one))
+            if not installed(_module_of(one)):
+                yield one
+            elif depth < _DEPTH and not issubclass(type(one), FunctionType | type):
+                queue.append((one, depth + 1))
+
+
+def _module_of(thing: Any) -> str:
+    """Where a function or a class is written, or the class of anything else."""
+    kind = type(thing)
+    return str((thing if issubclass(kind, FunctionType | type) else kind).__module__)
+
+
 def _leads_to_files(value: Any, names: set[str]) -> bool:
     """Whether it is a path, or a module, class or function for files, of which one of `names` is used."""
     used = names & _ON_FILES
@@ -421,9 +451,8 @@ def _is_kept(owner: Any, name: str) -> bool:
 
 def _is_inner(name: str, value: Any) -> bool:
     """Whether it is what Python, or a library, keeps in a class for itself."""
-    if name == "_field_defaults" or (
-        hasattr(type(value), "__get__") and not isinstance(value, _OPEN)
-    ):
+    given = hasattr(type(value), "__get__") and installed(type(value).__module__)
+    if name == "_field_defaults" or (given and not isinstance(value, _OPEN)):
         return True
     return name.startswith("_") and name.endswith("_") and not isinstance(value, FunctionType)
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 from signal import alarm as early_alarm
@@ -1008,3 +1009,46 @@ def test_locks_of_the_same_name():
                 },
                 invariant=lambda redis, db: True,
             )
+
+
+LAZY = """
+from labsupport import explore
+from labsupport.errors import NotSteppableError
+
+def lazy(redis, db):
+    import psycopg
+
+    psycopg.connect("host=/nowhere")
+
+try:
+    explore({"ada": lazy}, invariant=lambda redis, db: True)
+except NotSteppableError as error:
+    print(error)
+"""
+
+
+def test_a_driver_that_a_client_imports_first():
+    """Its connections are libpq's, of which nothing tells: it is refused, as if it had been there before."""
+    told = subprocess.run(
+        [sys.executable, "-c", LAZY], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "'ada' uses psycopg by itself" in told.stdout
+
+
+def test_a_driver_in_c(monkeypatch):
+    """Nothing in Python sees its statements: its `connect` is refused, and a connection that is kept."""
+
+    class Connection:
+        def cursor(self):
+            return self
+
+    Connection.__module__ = "duckdb"
+    driver = types.ModuleType("duckdb")
+    driver.connect = Connection
+    monkeypatch.setitem(sys.modules, "duckdb", driver)
+    kept = driver.connect()
+    with pytest.raises(NotSteppableError, match="'ada' uses duckdb by itself"):
+        explore({"ada": lambda redis, db: driver.connect()}, invariant=lambda redis, db: True)
+    with pytest.raises(NotSteppableError, match="keeps a Connection of duckdb"):
+        explore({"ada": lambda redis, db: kept.cursor()}, invariant=lambda redis, db: True)
+    assert driver.connect is Connection

@@ -1,5 +1,6 @@
 """Pruning loses nothing: where it cannot be seen what a step touches, no order is left out."""
 
+import argparse
 import contextlib
 import contextvars
 import dataclasses
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import types
 import typing
+import weakref
 
 import pytest
 import redis as redis_py
@@ -482,7 +484,25 @@ class Private:
         self.__held = held
 
 
+class Elsewhere:
+    """Keeps what is set on it somewhere else."""
+
+    def __get__(self, owner, kind=None):
+        return SHARED
+
+    def __set__(self, owner, value):
+        SHARED["it"] = value
+
+
+class Described:
+    it = Elsewhere()
+
+
 FIRST, SECOND = Slotted(SHARED), Private(SHARED)
+# a library's object that keeps what to call: a task, a command, a signal
+TASK = argparse.Namespace(run=lambda: SHARED)
+SIGNAL = argparse.Namespace(receivers={"a": weakref.ref(keeps)})
+DESCRIBED = Described()
 
 
 @pytest.mark.parametrize(
@@ -499,8 +519,20 @@ FIRST, SECOND = Slotted(SHARED), Private(SHARED)
             lambda redis, db: importlib.import_module(__name__).SHARED,
             lambda redis, db: SHARED,
         ),
+        (lambda redis, db: TASK.run(), lambda redis, db: SHARED),
+        (lambda redis, db: SIGNAL.receivers, keeps),
+        (lambda redis, db: DESCRIBED.it, lambda redis, db: SHARED),
     ],
-    ids=["an attribute of a function", "two containers", "slots", "getattr", "import_module"],
+    ids=[
+        "an attribute of a function",
+        "two containers",
+        "slots",
+        "getattr",
+        "import_module",
+        "a library's object",
+        "a weak reference",
+        "a descriptor",
+    ],
 )
 def test_memory_that_two_reach_in_their_own_ways(ada, bob):
     assert shared_names({"ada": ada, "bob": bob})
@@ -514,3 +546,28 @@ def test_modules_that_import_one_another_are_looked_at_once():
     space = {one.__name__: one for one in modules}
     exec(code, space)
     assert shared_names({"ada": space["client"], "bob": space["client"]}) == ["NAMES"]
+
+
+@pytest.mark.parametrize("options", [{"prune": True, "delays": False}, {"delays": True}])
+def test_memory_that_given_makes(options):
+    """What the clients share is asked for again after the first order: only then it is there."""
+    made = types.SimpleNamespace()
+
+    def given(redis, db):
+        nonlocal made
+        made = types.SimpleNamespace(last="")
+
+    def client(name):
+        def sets(redis, db):
+            redis.get(name)
+            made.last = name
+
+        return sets
+
+    report = explore(
+        {"ada": client("ada"), "bob": client("bob")},
+        given=given,
+        invariant=lambda redis, db: made.last == "bob",
+        **options,
+    )
+    assert report.violations, report

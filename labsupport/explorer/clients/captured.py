@@ -15,7 +15,7 @@ from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType,
 from typing import Any
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.namespaces import CACHED, installed, names_of, stands_in
+from labsupport.explorer.clients.namespaces import CACHED, UNSEEN, installed, names_of, stands_in
 
 __all__ = ["Captured", "OwnLocals", "stand_in_for"]
 
@@ -189,6 +189,14 @@ class Captured(ExitStack):
         elif isinstance(thing, threading.local):
             self.locals.append(thing)
             return []
+        if kind.__module__.partition(".")[0] in UNSEEN and (
+            hasattr(kind, "cursor") or hasattr(kind, "execute")
+        ):
+            raise NotSteppableError(
+                f"The explored code keeps a {kind.__name__} of {kind.__module__.partition('.')[0]}, "
+                "whose statements the explorer cannot see.",
+                "Use the db of the function, or an SQLAlchemy engine.",
+            )
         if kind.__module__ == "sqlalchemy.sql.schema" and kind.__name__ == "Table":
             return self._table(thing)
         if isinstance(thing, deque):

@@ -13,11 +13,12 @@ from typing import Any
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import StepTimeout, actor_here
-from labsupport.explorer.clients.namespaces import installed
+from labsupport.explorer.clients.namespaces import UNSEEN, installed
 
 __all__ = [
     "PATIENCE_SECONDS",
     "StepTimeout",
+    "driver_imported",
     "foreign_use_noticed",
     "note_statement",
     "refusing",
@@ -54,6 +55,19 @@ def foreign_use_noticed() -> Iterator[None]:
     ) -> None:
         replace(owner, name, lambda usual: refusing(usual, what, unless))
 
+    def look(driver: str) -> None:
+        """Watch a driver as soon as it is there; a function may import it first."""
+        module = sys.modules.get(driver)
+        begun = getattr(getattr(module, "__spec__", None), "_initializing", False)
+        if module is not None and not begun and driver not in seen:
+            seen.add(driver)
+            for path, name in _DRIVERS[driver]:
+                owner = functools.reduce(
+                    getattr, filter(None, path.split(".")), sys.modules[driver]
+                )
+                watch(owner, name, f"uses {driver} by itself", _is_by_sqlalchemy)
+
+    seen: set[str] = set()
     try:
         watch(threading.Thread, "start", "starts a thread of its own")
         for module, owner, name in _POOLS:
@@ -61,17 +75,22 @@ def foreign_use_noticed() -> Iterator[None]:
                 watch(getattr(sys.modules[module], owner), name, _HANDS_OVER)
         watch(threading.Condition, "notify", _HANDS_OVER, _wakes_nobody)
         replace(threading.Condition, "wait", _waiting)
-        psycopg = sys.modules.get("psycopg")
-        if psycopg is not None:  # its connections are libpq's: no audit event tells of them
-            by_itself = "uses psycopg by itself"
-            watch(psycopg.generators, "connect", by_itself)
-            for owner, name in _PSYCOPG:
-                watch(getattr(psycopg, owner), name, by_itself, _is_by_sqlalchemy)
+        for driver in _DRIVERS:
+            look(driver)
+        _looking.append(look)
         _audit()
         yield
     finally:
+        _looking.remove(look)
         for owner, name, usual in reversed(replaced):
             setattr(owner, name, usual)
+
+
+def driver_imported(name: str) -> None:
+    """To be called when a client's function has imported a module."""
+    if (root := name.partition(".")[0]) in _DRIVERS:
+        for look in _looking:
+            look(root)
 
 
 def refusing(
@@ -143,13 +162,22 @@ def _caller(between: frozenset[str]) -> str:
     return ""
 
 
-_PSYCOPG = (
-    *(("Cursor", name) for name in ("execute", "executemany", "stream", "copy")),
-    *(("AsyncCursor", name) for name in ("execute", "executemany", "stream", "copy")),
-    ("ServerCursor", "execute"), ("AsyncServerCursor", "execute"),
-    ("Connection", "commit"), ("AsyncConnection", "commit"),
-)  # fmt: skip
-_BETWEEN = frozenset({"contextlib", "labsupport", "psycopg"})
+_RUN = ("execute", "executemany", "stream", "copy")
+_looking: list[Callable[[str], None]] = []  # what watches a driver, while clients are explored
+# Drivers of which no audit event tells, and where each begins in Python.
+_DRIVERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "psycopg": (
+        ("generators", "connect"),
+        *((f"{way}Cursor", name) for way in ("", "Async") for name in _RUN),
+        *((f"{way}ServerCursor", "execute") for way in ("", "Async")),
+        *((f"{way}Connection", "commit") for way in ("", "Async")),
+    ),
+    **dict.fromkeys(UNSEEN, (("", "connect"),)),
+    "psycopg2": (("", "_connect"),),
+    "MySQLdb": (("connections.Connection", "__init__"),),
+    "apsw": (("", "Connection"),),
+}
+_BETWEEN = frozenset({"contextlib", "labsupport", *_DRIVERS})
 
 
 def _is_by_sqlalchemy(*_: Any) -> bool:

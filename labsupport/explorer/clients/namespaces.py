@@ -11,10 +11,15 @@ from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-__all__ = ["CACHED", "Namespaces", "installed", "names_of", "stands_in"]
+__all__ = ["CACHED", "UNSEEN", "Namespaces", "installed", "names_of", "stands_in"]
 
 CACHED = type(functools.cache(lambda: None))
 """The type of a function whose results are kept (functools.cache and lru_cache)."""
+
+UNSEEN = frozenset(
+    {"MySQLdb", "apsw", "cx_Oracle", "duckdb", "mariadb", "psycopg2", "pymssql", "pyodbc"}
+)
+"""Drivers written in C, of whose statements nothing in Python tells."""
 
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 _STDLIB = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])

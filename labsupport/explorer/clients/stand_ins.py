@@ -32,7 +32,7 @@ from greenlet import getcurrent
 
 from labsupport.explorer.clients.actor import refusal
 from labsupport.explorer.clients.captured import Captured, stand_in_for
-from labsupport.explorer.clients.guard import refusing
+from labsupport.explorer.clients.guard import driver_imported, refusing
 from labsupport.explorer.clients.namespaces import Namespaces, installed
 
 __all__ = ["Timekeeper", "standing_in", "timekeeper_here"]
@@ -344,7 +344,9 @@ class _Process(int):
 def _process() -> int:
     """Each client is a process of its own, with the same number in each run."""
     name = getattr(timekeeper_here(), "name", None)
-    return _GETPID() if name is None else _Process(_NO_PROCESS + 1 + zlib.crc32(name.encode()))
+    return (
+        _GETPID() if name is None else _Process(_NO_PROCESS + 1 + zlib.crc32(name.encode()) % 2**30)
+    )
 
 
 def _current_thread() -> threading.Thread:
@@ -384,7 +386,6 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
         {
             "urandom": _drawn(os.urandom, _urandom),
             "_exit": _leaving(os._exit),
-            "kill": refusing(os.kill, "sends a signal"),
         },
     ),
     (queue, {"time": _CLOCKS["monotonic"]}),
@@ -488,6 +489,7 @@ def _importing() -> Callable[..., Any]:
 
     def look(name: str, space: Any = None, *args: Any, **options: Any) -> Any:
         found = usual(name, space, *args, **options)
+        driver_imported(name)
         if name in _MODULES and timekeeper_here() is not None:
             by = str((space or {}).get("__name__", ""))
             return found if installed(by, sys.modules.get(by)) else _MODULES[name]
