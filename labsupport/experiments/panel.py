@@ -36,7 +36,7 @@ _LOOK = """<style>
 .jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child,
 .jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child + .jp-OutputArea-child,
 .jp-OutputArea-child:has(.lab-panel) + .jp-OutputArea-child + .jp-OutputArea-child
-  + .jp-OutputArea-child { display: none; }
+  + .jp-OutputArea-child { display: none !important; }
 </style>"""
 
 _running: set["ControlPanel"] = set()
