@@ -135,6 +135,10 @@ class Bars(Plot):
             va="bottom",
         )
 
+    def key_ahead(self) -> Sequence[Entry]:
+        parts = self._parts[::-1] if self._noun is None or len(self._parts) > 1 else ()
+        return [area(wrapped(part.name), part.role) for part in parts]
+
     def key(self) -> Sequence[Entry]:
         """The parts that there are, as they lie on each other."""
         if self._noun is None or len(self._parts) == 1:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from labsupport.charts.key import draw_above, draw_key, union
+from labsupport.charts.key import draw_above, draw_key, in_lines, union
 from labsupport.charts.picture import LabFigure
 from labsupport.charts.plot import Plot
 from labsupport.charts.sheet import WIDTH, Sheet
@@ -196,14 +196,20 @@ def _draw_keys(sheet: Sheet, runs: Sequence[Run], bands: Sequence[Sequence[int]]
         line = sheet.grid[row]
         boxes = [axes.get_window_extent(renderer) for axes in line]
         ends = [box.x0 / dpi for box in boxes[1:]] + [wide]
-        highs = []
-        for one, axes, box, end in zip(band, line, boxes, ends, strict=True):
-            entries = union([run.plots[one].key() for run in runs])
-            room = end - box.x0 / dpi - _GUTTER
-            high = draw_above(axes, entries, rise=_NAME, room=room, renderer=renderer)
+        rooms = [end - box.x0 / dpi - _GUTTER for box, end in zip(boxes, ends, strict=True)]
+        keys = [
+            in_lines(
+                axes, union(run.plots[one].key() for run in runs), room=room, renderer=renderer
+            )
+            for one, axes, room in zip(band, line, rooms, strict=True)
+        ]
+        high = max(inches for _, inches in keys)  # the labels of a band stand beside each other
+        more = [0.0]
+        for axes, box, room, (lines, inches) in zip(line, boxes, rooms, keys, strict=True):
+            draw_above(axes, lines, rise=_NAME + high - inches, renderer=renderer)
             axes.yaxis.set_label_coords(0.0, 1 + (_NAME + high + _APART) * dpi / box.height)
-            highs.append(high + _fold(axes.yaxis.label, room * dpi, renderer) / dpi)
-        sheet.lift(row, max(highs) + (_BAND if row else 0.0))
+            more.append(_fold(axes.yaxis.label, room * dpi, renderer) / dpi)
+        sheet.lift(row, high + max(more) + (_BAND if row else 0.0))
 
 
 def _fold(text: Text, room: float, renderer: Any) -> float:

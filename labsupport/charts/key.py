@@ -70,39 +70,38 @@ def draw_beside(axes: Axes, entries: Sequence[Entry], *, title: str = "") -> Non
     _colour(key, entries)
 
 
-def draw_above(
-    axes: Axes, entries: Sequence[Entry], *, rise: float, room: float, renderer: Any
-) -> float:
-    """Write the entries above the axes, in as few lines as there is room for.
+def in_lines(
+    axes: Axes, entries: Sequence[Entry], *, room: float, renderer: Any
+) -> tuple[list[list[Entry]], float]:
+    """The entries in as few lines as there is room for, and how high these are, in inches.
 
     Args:
         axes: where.
         entries: from the left.
-        rise: how far above the axes the lowest line stands, in inches.
         room: how long a line may be, in inches.
         renderer: measures them.
-
-    Returns:
-        how high they are, in inches.
     """
     dpi = axes.figure.dpi
-    inches = axes.get_window_extent(renderer).height / dpi
 
-    def line_of(some: Sequence[Entry], above: float) -> tuple[Legend, Any]:
-        key = _line(axes, some, "lower left", (0.0, 1 + (rise + above) / inches))
-        return key, key.get_window_extent(renderer)
+    def box_of(some: Sequence[Entry]) -> Any:
+        return _line(axes, some, "lower left", (0.0, 1.0)).get_window_extent(renderer)
 
     lines: list[list[Entry]] = []
     for entry in entries:
-        if not lines or line_of([*lines[-1], entry], 0.0)[1].width > room * dpi:
+        if not lines or box_of([*lines[-1], entry]).width > room * dpi:
             lines.append([])
         lines[-1].append(entry)
-    high = 0.0
+    return lines, sum(box_of(line).height / dpi + _LEADING for line in lines)
+
+
+def draw_above(axes: Axes, lines: Sequence[Sequence[Entry]], *, rise: float, renderer: Any) -> None:
+    """Write lines of entries above the axes, the lowest so many inches above them."""
+    dpi = axes.figure.dpi
+    inches = axes.get_window_extent(renderer).height / dpi
     for line in reversed(lines):
-        key, box = line_of(line, high)
+        key = _line(axes, line, "lower left", (0.0, 1 + rise / inches))
+        rise += key.get_window_extent(renderer).height / dpi + _LEADING
         axes.add_artist(key)
-        high += box.height / dpi + _LEADING
-    return high
 
 
 def union(lists: Iterable[Sequence[Entry]]) -> list[Entry]:

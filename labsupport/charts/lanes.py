@@ -142,15 +142,23 @@ class Lanes(Plot):
             dot.set_data(seen[:, 1] / 1e9, seen[:, 0])
         return False
 
+    def key_ahead(self) -> Sequence[Entry]:
+        return self._entries([True] * len(self._bars), [True] * len(self._marks))
+
     def key(self) -> Sequence[Entry]:
         """The kinds that there are."""
+        return self._entries(
+            [len(spans) > 0 for spans in self._spans], [len(one) > 0 for one in self._points]
+        )
+
+    def _entries(self, bars: Sequence[bool], marks: Sequence[bool]) -> Sequence[Entry]:
         found = [
             area(wrapped(bar.name), bar.role)
-            for bar, spans in zip(self._bars, self._spans, strict=True)
-            if len(spans)
+            for bar, there in zip(self._bars, bars, strict=True)
+            if there
         ]
-        for mark, dot, points in zip(self._marks, self._dots, self._points, strict=True):
-            if len(points):
+        for mark, dot, there in zip(self._marks, self._dots, marks, strict=True):
+            if there:
                 colour = legible(ROLES[mark.role].colour)
                 found.append(Entry(wrapped(mark.name), colour, dot))
         if self._gap and found:  # it looks like what is seen there: the row's own line

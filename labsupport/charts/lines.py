@@ -12,12 +12,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from labsupport.charts.key import Entry, area, draw_beside
-from labsupport.charts.plot import Plot, name_at_right, name_inches
+from labsupport.charts.plot import Plot, name_at_right, name_inches, wrapped
 from labsupport.charts.style import ROLES, duration, legible, number
 from labsupport.history import History, Rows
 
 _MOST_POINTS = 400
 _ROOM = 1.06
+_HAIR = 1e-6  # of the axes
 _LEAST_GAP = 0.002  # of the axes, to be named
 _QUANTILES = (("p99", 99, "tail"), ("p50", 50, "median"))
 _LEAST_MS = 0.001
@@ -113,11 +114,19 @@ class Lines(Plot):
         """Name each line at its right end, with its last value."""
         high = self._axes.get_ylim()[1]
         names = [
-            (f"{line.name} {number(values[-1])}", values[-1] / high, ROLES[line.role])
-            for line, (_, values) in zip(self._lines, self._points, strict=True)
+            # of two that are equal, the first stands above
+            (f"{line.name} {number(values[-1])}", values[-1] / high - _HAIR * at, ROLES[line.role])
+            for at, (line, (_, values)) in enumerate(zip(self._lines, self._points, strict=True))
             if len(values)
         ]
         name_at_right(self._axes, names)
+
+    def key_ahead(self) -> Sequence[Entry]:
+        found = [
+            Entry(wrapped(line.name), legible(ROLES[line.role].colour), artist)
+            for line, artist in zip(self._lines, self._artists, strict=True)
+        ]
+        return [*found, area(wrapped(self._gap[3]), self._gap[2])] if self._gap else found
 
     def key(self) -> Sequence[Entry]:
         """What is between two of the lines, if more than a hair is."""
@@ -276,3 +285,9 @@ class Quantiles(Plot):
             for (name, _, role), value, line in zip(_QUANTILES, values, self._lines, strict=True)
         ]
         draw_beside(self._axes, found, title=_OF_ALL)
+
+    def key_ahead(self) -> Sequence[Entry]:
+        return [
+            Entry(name, legible(ROLES[role].colour), line)
+            for (name, _, role), line in zip(_QUANTILES, self._lines, strict=True)
+        ]

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.lines import Line2D
 
 from labsupport.charts.chart import Chart
+from labsupport.charts.key import draw_beside
 from labsupport.charts.picture import DPI, FrameEncoder, LabFigure, Picture, Place
 from labsupport.charts.plot import Plot
 from labsupport.charts.style import INK, style
@@ -51,6 +52,8 @@ class LiveChart:
         with style():
             self._chart.figure.set_dpi(DPI)
             self._canvas: Any = FigureCanvasAgg(self._chart.figure)
+            for plot, axes in zip(plots, self._chart.figure.axes, strict=True):
+                draw_beside(axes, plot.key_ahead())  # a part of the background
             self._now = [_hand(axes) for axes in self._chart.figure.axes]
             self._moving = [*self._now, *self._chart.artists]
             for artist in self._moving:

@@ -75,6 +75,10 @@ class Plot(ABC):
     def finish(self) -> None:  # noqa: B027 (a plot may have nothing to add)
         """Write the direct labels of the finished run."""
 
+    def key_ahead(self) -> Sequence[Entry]:
+        """What all colours stand for, also those that nothing may have in the end: while it is live."""
+        return ()
+
     def key(self) -> Sequence[Entry]:
         """What the colours stand for, of all that there is; nothing where direct labels say it."""
         return ()

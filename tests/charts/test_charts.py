@@ -240,6 +240,8 @@ def test_a_comparison_is_narrow(run: tuple[Recorder, History], columns: int) -> 
     labels = [axes.yaxis.label.get_window_extent() for axes in titled]
     times = [axes.xaxis.label.get_window_extent() for axes in figure.axes if axes.get_xlabel()]
     assert len(labels) == len(times) == columns
+    heights = {round(label.y0) for label in labels}
+    assert len(heights) == columns // 2 + columns % 2  # those of a band stand beside each other
     for one, other in itertools.combinations([*labels, *times], 2):
         assert not one.overlaps(other)
     inches = figure.get_size_inches()[0]
@@ -348,6 +350,15 @@ def test_style_gives_back_what_was_set() -> None:
 
 def live(history: History) -> LiveChart:
     return LiveChart(plots(), seconds=2, title="naive, so far", subtitle="", place=Place("naive"))
+
+
+def test_a_live_chart_has_its_key(run: tuple[Recorder, History]) -> None:
+    """From its first frame on, also of what may not come; it is drawn once, with the background."""
+    chart = live(run[1])
+    keys = [axes.get_legend() for axes in chart._chart.figure.axes]
+    names = [[text.get_text() for text in key.get_texts()] for key in keys if key]
+    assert names == [["needless", "needed"], ["p99", "p50"]]
+    assert not any(key.get_animated() for key in keys if key)
 
 
 def pixels(chart: LiveChart) -> np.ndarray:

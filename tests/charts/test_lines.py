@@ -75,6 +75,15 @@ def test_names_have_their_last_value_and_room(history: History) -> None:
     assert boxes[1].y1 <= boxes[0].y0 + 1
 
 
+def test_of_two_that_are_equal_the_first_stands_above(history: History) -> None:
+    """So that the names of several runs below one another keep their order."""
+    points = (0, 10), (2, 40)
+    both = [line("made", "limit", *points), line("counted", "work", *points)]
+    (axes,) = drawn(history, Lines("n", both)).axes
+    made, counted = (text.get_window_extent() for text in axes.texts)
+    assert made.y0 >= counted.y1 - 1
+
+
 def test_what_is_between_two_lines_is_named(history: History) -> None:
     """The colour of the gap is told beside the label, in the colour's role; not where none is seen."""
     (axes,) = drawn(history, views()).axes
