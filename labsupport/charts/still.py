@@ -1,17 +1,18 @@
 """Figures of a few measured values, or distributions, below each other on one axis."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from labsupport.charts.key import area, draw_key
 from labsupport.charts.picture import LabFigure
 from labsupport.charts.plot import wrapped
 from labsupport.charts.sheet import Sheet
-from labsupport.charts.style import INK, MUTED, ROLES, Size, number, style
+from labsupport.charts.style import FIXED, INK, MUTED, ROLES, Size, number, style
 
 _BINS = 70  # of values that are not whole numbers, or too many
 _MOST_WHOLE = 200
@@ -22,12 +23,18 @@ _BESIDE: dict[str, Any] = {
     "textcoords": "offset points",
     "fontsize": Size.LABEL,
     "color": INK,
-    "va": "center",
+    "va": "center_baseline",  # as the names at the left
 }
 
 
 def bar_chart(
-    bars: Sequence[tuple[str, float, str]], *, title: str, label: str, alt: str
+    bars: Sequence[tuple[str, float, str]],
+    *,
+    title: str,
+    label: str,
+    alt: str,
+    unit: str = "",
+    key: Mapping[str, str] | None = None,
 ) -> LabFigure:
     """Draw values that belong together, from the top.
 
@@ -37,6 +44,8 @@ def bar_chart(
         title: the finding.
         label: what is measured, with the unit.
         alt: what the figure shows, in a full sentence.
+        unit: what stands behind each number.
+        key: what the roles stand for, by role; none where the names of the bars say it.
     """
     names = _in_groups([name for name, _, _ in bars])
     lines = max((wrapped(name).count("\n") + 1 for name, _ in names), default=1)
@@ -49,14 +58,14 @@ def bar_chart(
         for place, (_, value, role) in zip(places, bars, strict=True):
             look, long = ROLES[role], max(value, least) if value else 0.0
             axes.barh(place, long, height=0.7, color=look.colour, hatch=look.hatch, **_EDGE)
-            axes.annotate(
-                number(value, digits=2), (long, place), (6, 0), **_BESIDE, fontweight="bold"
-            )
+            text = f"{number(value, digits=2)}{unit and FIXED + unit}"
+            axes.annotate(text, (long, place), (6, 0), **_BESIDE, fontweight="bold")
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.axvline(0, color=MUTED, linewidth=1)
         _dress(axes, range(len(names)), [name for name, _ in names], label)
         for tick, (_, heading) in zip(axes.get_yticklabels(), names, strict=True):
             tick.set_fontweight("bold" if heading else "normal")
+        draw_key(axes, [area(name, role) for role, name in (key or {}).items()], beside=False)
         sheet.figure.alt = alt
         return sheet.fit()
 

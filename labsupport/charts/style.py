@@ -11,7 +11,8 @@ from matplotlib.colors import to_hex, to_rgb
 
 _SETTINGS = threading.RLock()
 _DIGITS = 4
-_FIXED = "\N{NO-BREAK SPACE}"  # a number and its unit stay in one line
+FIXED = "\N{NO-BREAK SPACE}"
+"""A number and its unit stay in one line."""
 _CONTRAST = 4.5
 _SHARES = (0.2126, 0.7152, 0.0722)
 
@@ -145,5 +146,5 @@ def number(value: float, *, digits: int = _DIGITS) -> str:
 def duration(milliseconds: float) -> str:
     """A time as people say it: in seconds, or in milliseconds if it is shorter than one."""
     if milliseconds >= 1000:
-        return f"{number(milliseconds / 1000, digits=2)}{_FIXED}s"
-    return f"{number(milliseconds, digits=2 if milliseconds >= 10 else 1)}{_FIXED}ms"
+        return f"{number(milliseconds / 1000, digits=2)}{FIXED}s"
+    return f"{number(milliseconds, digits=2 if milliseconds >= 10 else 1)}{FIXED}ms"

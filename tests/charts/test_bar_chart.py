@@ -1,5 +1,7 @@
 """A few values side by side."""
 
+from matplotlib.legend import Legend
+
 from labsupport.charts import ROLES, bar_chart
 
 TEXTS = {
@@ -20,6 +22,22 @@ def test_every_bar_has_name_value_and_role():
         ROLES["work"].hatch,
     ]
     assert [text.get_text() for text in axes.texts] == ["1.2", "0.25"]
+
+
+def test_a_unit_behind_each_number():
+    """Where it is given, a number and its unit stand beside the bar."""
+    axes = bar_chart(BARS, **TEXTS, unit="s").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["1.2\u00a0s", "0.25\u00a0s"]
+
+
+def test_a_key_says_what_the_colours_stand_for():
+    """Where the names of the bars don't; it stands above them, between the title and the bars."""
+    figure = bar_chart(BARS, **TEXTS, key={"waiting": "on the way", "work": "at work"})
+    (key,) = figure.findobj(Legend)
+    assert [text.get_text() for text in key.get_texts()] == ["on the way", "at work"]
+    box, title = key.get_window_extent(), figure.texts[0].get_window_extent()
+    assert figure.axes[0].get_window_extent().y1 < box.y0 < box.y1 < title.y0
+    assert not bar_chart(BARS, **TEXTS).findobj(Legend)
 
 
 def test_title_and_unit():
