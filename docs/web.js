@@ -7,3 +7,12 @@ const mark = () => {
 };
 addEventListener("load", mark);
 addEventListener("resize", mark);
+
+// A cell that is only a sign looks as the badge of a claim that holds, is broken, or was not exercised.
+const judge = () => {
+  for (const cell of document.querySelectorAll("table.dataframe td")) {
+    const status = { "✓": "lab-holds", "✗": "lab-broken", "?": "lab-unknown" }[cell.textContent];
+    if (status) cell.classList.add(status);
+  }
+};
+addEventListener("load", judge);

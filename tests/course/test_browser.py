@@ -14,10 +14,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import nbformat
+import pandas as pd
 import psutil
 import pytest
 
 from labsupport.doctor import CHROMIUMS
+from labsupport.verdict import _LOOK
 from tests.course.axe import violations
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -527,6 +529,27 @@ def test_asks_for_a_prediction_first(lab, page):
     assert hidden.count() == 0
     _wait(lambda: page.locator(".lm-TabBar-tab.jp-mod-dirty").count() == 0, "a notebook as saved")
     assert notebook.read_bytes() == before
+
+
+def test_signs_in_a_table_look_like_badges(lab, page):
+    """In the colours of the claims, also in a table as it was saved; other cells stay as they are."""
+    notebook = lab.directory / "notebooks" / "signs.ipynb"
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    table = pd.DataFrame({"naive": ["✗", "?", "1"], "fixed": ["✓", "✓", "2"]}).to_html()
+    output = nbformat.v4.new_output("display_data", {"text/html": table})
+    code = [nbformat.v4.new_code_cell("table", id="signs", outputs=[output])]
+    nbformat.write(nbformat.v4.new_notebook(cells=code, metadata={"kernelspec": kernel}), notebook)
+    _open(page, lab.address("notebooks/signs.ipynb"))
+    page.locator("td.lab-broken").wait_for()
+    found = page.locator(".dataframe td").evaluate_all(
+        "all => all.map(one => [one.textContent, getComputedStyle(one).backgroundColor])"
+    )
+    badges = {sign: background for sign, _, background in _LOOK.values()}
+    for sign, colour in found:
+        if sign in badges:
+            assert colour == f"rgb{tuple(bytes.fromhex(badges[sign][1:]))}"
+        else:
+            assert colour == "rgba(0, 0, 0, 0)"
 
 
 def _set(page, readout, value):

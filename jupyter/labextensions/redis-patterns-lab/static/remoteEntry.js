@@ -1,6 +1,7 @@
 // What JupyterLab does not do by itself. It is written as JupyterLab loads it, so nothing has to be built.
 //
 // Alt text: JupyterLab leaves `alt` empty, although the output's metadata has it; a panel's chart has it beside it.
+// Tables: a cell that is only ✓, ✗ or ? looks as the badge of a claim that holds, is broken, or was not exercised.
 // Lost: of a widget without its kernel JupyterLab says "Error displaying widget"; here it says what helps.
 // Names: ipywidgets tells a screen reader neither what a slider sets nor what the buttons of a Play do.
 // Arrow keys: inside a schedule's stepper, left and right are its buttons "back" and "on".
@@ -87,8 +88,16 @@
     }
   };
 
+  const judge = node => {
+    for (const cell of node.querySelectorAll(".jp-RenderedHTML .dataframe td:not([class])")) {
+      const status = { "✓": "lab-holds", "✗": "lab-broken", "?": "lab-unknown" }[cell.textContent];
+      if (status) cell.className = status;
+    }
+  };
+
   const describe = panel => {
     name(panel.node);
+    judge(panel.node);
     lost(panel.node);
     for (const picture of panel.node.querySelectorAll(".lab-panel .widget-image")) {
       const alt = picture.nextElementSibling?.textContent;
@@ -123,6 +132,11 @@
     .jp-OutputArea-output.lab-lost { padding: var(--jp-code-padding); font-style: italic; height: auto;
       color: var(--jp-content-font-color1); font-size: var(--jp-content-font-size1); }
     .lab-said { display: none; }
+    .jp-RenderedHTMLCommon td:is(.lab-holds, .lab-broken, .lab-unknown) { font-weight: 600; text-align: center;
+      box-shadow: inset 0 0 0 1px var(--jp-layout-color1); }
+    .jp-RenderedHTMLCommon td.lab-holds { background: #00402e; color: #ffffff; }
+    .jp-RenderedHTMLCommon td.lab-broken { background: #d55e00; color: #111111; }
+    .jp-RenderedHTMLCommon td.lab-unknown { background: #e0e0e0; color: #111111; }
     .jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere; }
     @media print { .lab-guess { display: none; } }
   `;
