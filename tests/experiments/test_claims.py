@@ -10,6 +10,7 @@ from labsupport.labs.cache_invalidation import StaleReads
 from labsupport.labs.distributed_lock import LockRace
 from labsupport.labs.list_queue import JobQueue
 from labsupport.labs.pubsub import LostMessages
+from labsupport.labs.redis_outage import Outage
 from labsupport.labs.redlock import TwoHolders
 from labsupport.labs.sessions import SessionLifetimes
 from labsupport.labs.sliding_window import RateLimit
@@ -242,3 +243,29 @@ def test_loads_that_outlast_the_ttl_refute_no_filling():
     assert ThunderingHerd(clients=4).claims[3].judge(numbers).status == "not exercised"
     numbers["loads_in_time"] = 1
     assert ThunderingHerd(clients=4).claims[3].judge(numbers).status == "broken"
+
+
+DOWN = {"all_struck": 1, "touched": 9, "back_in_use": 6}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "numbers", "said"),
+    [
+        (Outage(), DOWN | {"knocks": 9, "due": 60, "served": 1}, "1 of 60 pages is served"),
+        (Outage(), DOWN | {"knocks": 9, "due": 60}, "0 of 60 pages are served"),
+        (Outage(), DOWN | {"due": 1}, "0 pages are served where 1 is due"),
+        (Outage(), DOWN | {"due": 2, "served": 1}, "1 page is served where 2 are due"),
+        (
+            LockRace(sell=print),
+            {"sold_twice": 1, "sold": 2, "left_the_stock": 1},
+            "2 are sold, 1 leaves the stock",
+        ),
+        (LockRace(sell=print), {"sold": 1}, "1 is sold, and as many leave the stock"),
+        (LockRace(sell=print), {"waiting_for_ever": 1}, "1 of 5 waits for ever"),
+        (RateLimit(), LIMIT | {"share_of_due": 0, "admitted": 1, "due": 2}, "where 2 are due"),
+        (RateLimit(), LIMIT | {"share_of_due": 0, "due": 1}, "0 calls get in where 1 is due"),
+    ],
+)
+def test_one_is_no_plural(experiment, numbers, said):
+    """The words beside 0, 1 and 2 are those that go with them."""
+    assert experiment.find(defaultdict(int, numbers)).endswith(said)

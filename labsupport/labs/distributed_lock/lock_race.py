@@ -136,13 +136,20 @@ class LockRace(Experiment):
                 "Dan was killed: nobody gets the lock any more",
                 lambda n: n["killed_met"] > 0 and not n["free_again"],
             ),
-            Finding(f"{{waiting_for_ever}} of {_CLIENTS} wait for ever", "waiting_for_ever"),
+            Finding(
+                f"{{waiting_for_ever}} of {_CLIENTS} {{waiting_for_ever:~waits|wait}} for ever",
+                "waiting_for_ever",
+            ),
             Finding("Ada frees Bob's lock, so that Cleo joins him", "kept_shared"),
-            Finding("{sold} are sold, {left_the_stock} leave the stock", "sold_twice"),
+            Finding(
+                "{sold} {sold:~is|are} sold,"
+                " {left_the_stock} {left_the_stock:~leaves|leave} the stock",
+                "sold_twice",
+            ),
             Finding(
                 "Two believe that they hold the lock, and no kettle is sold twice", "shared_holds"
             ),
-            Finding("One at a time: {sold} are sold, and as many leave the stock"),
+            Finding("One at a time: {sold} {sold:~is|are} sold, and as many leave the stock"),
         )
 
     @property

@@ -119,7 +119,7 @@ class Limit(Experiment):
         return (
             Finding("{stuck:client|clients} never got an answer", "stuck"),
             Finding(self._breach, _exceeded),
-            Finding("{admitted:call gets|calls get} in where {due} are due", _starved),
+            Finding("{admitted:call gets|calls get} in where {due} {due:~is|are} due", _starved),
             Finding(
                 "Clients that wait as told are sent away again, or wait too long", self._misled
             ),

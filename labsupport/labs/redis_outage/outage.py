@@ -101,7 +101,8 @@ class Outage(Experiment):
         Finding("{stuck:caller waits|callers wait} until Redis is back", "stuck"),
         Finding("{errors:request ends|requests end} in an error", "errors"),
         Finding(
-            "While Redis is down a request takes {wait_ms:ms}, and {served} of {due} pages are served",
+            "While Redis is down a request takes {wait_ms:ms},"
+            " and {served} of {due} pages {served:~is|are} served",
             lambda n: 2 * n["knocks"] > n["touched"],
         ),
         Finding(
@@ -111,7 +112,9 @@ class Outage(Experiment):
             "While Redis is down, pages are served as before",
             lambda n: n["served"] >= _AS_BEFORE * n["due"],
         ),
-        Finding("While Redis is down, {served:page is|pages are} served where {due} are due"),
+        Finding(
+            "While Redis is down, {served:page is|pages are} served where {due} {due:~is|are} due"
+        ),
     )
     contrast = Contrast(
         text="With {other} a request takes at most a third as long as with {first}",
