@@ -144,16 +144,18 @@ _VERSIONS = st.sampled_from([9, 10, 99, 100, 1, 0, 10**14, 10**14 + 1])
 _ROWS = st.builds(
     lambda version, more: _row(version, **more),
     _VERSIONS,
-    st.sampled_from([{}, {"tags": []}, {"cents": 10**15}, {"share": 0.1, "note": "d'Arc é"}]),
+    st.sampled_from(
+        [{}, {"tags": []}, {"cents": 10**15, "email": None}, {"share": 0.1, "note": "d'Arc é"}]
+    ),
 )
 
 
 # versions that count microseconds: Lua's tostring keeps 14 digits
 _IN_MICROSECONDS = [_row(1_764_000_000_000_000 + n) for n in (4, 2, 6)]
-# a newer one may have one digit more
+# a newer one may have one digit more, or one bit
 _WITH_MORE_DIGITS = [
     [_row(number - 1), _row(number), _row(number - 1)]
-    for number in (*(10**n for n in range(1, 16)), 2**53 - 1)
+    for number in (*(10**n for n in range(1, 16)), 2**31, 2**32, 2**53 - 1)
 ]
 # what is in a row may have a version of its own, which its text has first
 _WITH_PARTS = [
@@ -214,6 +216,12 @@ class PutNewer(Contract):
         other = st.sampled_from(["expire", "look_up"]).map(lambda name: Call(name, ("user:1",)))
         return st.one_of(put, put, other)
 
+    def fault_races(self) -> Any:
+        """At times the older row comes from one who has looked before the newer one was there."""
+        older, newer = (Call("put_newer", ("user:1", _row(version), 60)) for version in (9, 11))
+        late = Case(State(), {"ada": (older,), "bob": (newer,)})
+        return st.one_of(st.just(late), self.races())
+
     def shown(self, state: State, start: State) -> dict[str, Any]:
         return _plain(state.settled(self.visible))
 
@@ -265,7 +273,7 @@ class PutFenced(Contract):
         ),
         *(
             Case(State(), after=tuple(("ada", Call("put_fenced", (1, row))) for row in rows))
-            for rows in (_IN_MICROSECONDS, _WITH_PARTS)
+            for rows in (_IN_MICROSECONDS, _WITH_PARTS, *_WITH_MORE_DIGITS)
         ),
     )
 

@@ -483,3 +483,55 @@ def finds_a_version_in_the_text(redis, key, row, ttl):
     return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3]) and 1
     """
     return bool(redis.eval(script, 1, key, json.dumps(row), row["version"], ttl))
+
+
+@wrong("02.2", because="ada was given False; True is due", sequential=True)
+def compares_32_bits(redis, key, row, ttl):
+    script = """
+    local cached = redis.call('GET', KEYS[1])
+    local ahead = cached and bit.tobit(cjson.decode(cached).version) > bit.tobit(ARGV[2])
+    if ahead then return 0 end
+    return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3]) and 1
+    """
+    return bool(redis.eval(script, 1, key, json.dumps(row), row["version"], ttl))
+
+
+@wrong("02.3", because="ada was given False; True is due", sequential=True)
+def remembers_32_bits(redis, user_id, row):
+    script = """
+    local fence, version = redis.call('GET', KEYS[2]), bit.tobit(ARGV[2])
+    if fence and tonumber(fence) > version then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+    redis.call('SET', KEYS[2], version, 'EX', 86400)
+    return 1
+    """
+    key = f"user:{user_id}"
+    return bool(redis.eval(script, 2, key, f"{key}:version", json.dumps(row), row["version"]))
+
+
+@wrong(
+    "02.2",
+    situation="Several clients, and a pause that outlasts every TTL",
+    because="user:1 holds {'id': 1, 'username': 'name 9', 'version': 9}",
+)
+def under_a_lock_with_a_token(redis, key, row, ttl):
+    lock = redis.lock(f"{key}:lock", timeout=10, sleep=0.01)
+    lock.acquire()
+    cached = redis.get(key)
+    kept = cached is None or json.loads(cached)["version"] <= row["version"]
+    if kept:
+        redis.set(key, json.dumps(row), ex=ttl)
+    with suppress(LockError):
+        lock.release()
+    return kept
+
+
+@wrong("02.2", because="'email': None} is due", sequential=True)
+def leaves_out_what_is_none(redis, key, row, ttl):
+    row = {name: value for name, value in row.items() if value is not None}
+    script = """
+    local cached = redis.call('GET', KEYS[1])
+    if cached and cjson.decode(cached).version > tonumber(ARGV[2]) then return 0 end
+    return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3]) and 1
+    """
+    return bool(redis.eval(script, 1, key, json.dumps(row), row["version"], ttl))
