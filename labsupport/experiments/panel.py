@@ -152,6 +152,7 @@ class ControlPanel:
 
     def compare(self) -> None:
         """Draw the last result of each implementation on the same axes."""
+        self._say("Drawing …")
         comparison = self._ran.compare(*self.results.values(), live=False)
         self._place.put(Picture.of(comparison.figure, comparison.figure.alt))
         self._place.keep()
@@ -263,12 +264,14 @@ def _control(field: "dataclasses.Field[Any]", value: Any) -> widgets.Widget:
     name = field.name.replace("_", " ")
     if "choices" in field.metadata:
         return widgets.Dropdown(value=value, options=field.metadata["choices"], description=name)
-    look = {"description": name, "continuous_update": False}
+    look: dict[str, Any] = {"description": name, "continuous_update": False}
     low, high, step = (field.metadata[name] for name in ("low", "high", "step"))
     high = min(high, max(_REACH * value, low + step))
     if isinstance(field.default, int):
         return widgets.IntSlider(value, min=low, max=int(high), step=step, **look)
-    return widgets.FloatSlider(value, min=low, max=high, step=step, readout_format=".2f", **look)
+    digits = max(2, *(len(f"{one:g}".partition(".")[2]) for one in (low, value)))
+    look |= {"readout_format": f".{digits}f"}
+    return widgets.FloatSlider(value, min=low, max=high, step=step, **look)
 
 
 def _told(error: LabError) -> str:

@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments.panel import ControlPanel
 from labsupport.labs.cache_aside import ThunderingHerd
+from labsupport.labs.redis_outage import Outage
 from labsupport.labs.write_behind import WriteBehindCrash
 from tools.notebooks import clean, problems
 
@@ -72,6 +73,14 @@ def test_a_slider_for_each_knob(panel: Any) -> None:
     clients, ttl = panel._knobs["clients"], panel._knobs["ttl_seconds"]
     assert (clients.value, clients.min, clients.max) == (4, 2, 20)
     assert (ttl.value, ttl.min, ttl.max) == (0.2, 0.05, 1.0)
+
+
+def test_a_slider_shows_its_least_value() -> None:
+    """Where that is a few thousandths, they are seen."""
+    made: Any = Outage(pace_seconds=0.01).panel(naive=lambda connect, load: load)
+    assert made._knobs["pace_seconds"].min == 0.005
+    assert made._knobs["pace_seconds"].readout_format == ".3f"
+    assert made._knobs["away_seconds"].readout_format == ".2f"
 
 
 def test_runs_with_the_settings_of_the_sliders(panel: Any) -> None:
@@ -169,6 +178,7 @@ def test_compares_what_ran_with_the_same_settings(panel: Any) -> None:
     assert not panel._both.disabled
     assert "same axes" in panel._both.tooltip
     panel._both.click()
+    assert panel.said[-2] == "Drawing …"
     assert "as many loads at once as naive" in panel.said[-1]
     panel._knobs["clients"].value = 5
     panel.run()
@@ -225,6 +235,7 @@ def test_what_is_saved_needs_no_kernel() -> None:
     """
     source = """
 from labsupport.labs.cache_aside import ThunderingHerd
+from labsupport.labs.redis_outage import Outage
 from labsupport.labs.write_behind import WriteBehindCrash
 ThunderingHerd(clients=2).panel(naive=lambda redis, key, load, ttl: load())
 """
