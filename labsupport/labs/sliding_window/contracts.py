@@ -36,11 +36,16 @@ class _Windows(Contract):
 
     @property
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
-        """The limit is lowered while there are more calls in the window."""
+        """The limit is lowered while there are more calls in the window; or a window is of days."""
         many, few = ((3, 60),), ((1, 60),)
         moments = ((0.0, many), (8.0, many), (16.0, many), (24.0, few))
-        calls = [(at, self.call("limit:7", limits, at)) for at, limits in moments]
-        return (Case(State(), after=in_time(calls)),)
+        lowered = [(at, self.call("limit:7", limits, at)) for at, limits in moments]
+        return Case(State(), after=in_time(lowered)), self._days(((1, 604_800),))
+
+    def _days(self, limits: Any) -> Case:
+        """Two calls, the second of which is due to be refused after four days."""
+        calls = [(at, self.call("limit:7", limits, at)) for at in (0.0, 345_600.0)]
+        return Case(State(), after=in_time(calls))
 
     def limits(self) -> Any:
         """Strategy for the limits of a case; of an exercise with one limit, pairs of one."""
@@ -210,16 +215,20 @@ class AllowAll(_Windows):
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
         """Two of the limits have the same window; whether each has a log of its own is not said.
 
-        Or two have nearly the same; or a key is the beginning of another.
+        Or two have nearly the same, or the same limit; or a key is the beginning of another; or
+        a window is of days.
         """
         same = [(0.0, self.call("limit:7", ((3, 60), (2, 60)), 0))] * 3
         turned = [(0.0, self.call("limit:7", ((2, 60), (3, 60)), 0))] * 3
         near = [(at, self.call("limit:7", ((3, 60), (2, 60.5)), at)) for at in (0.0, 0.0, 60.25)]
+        equal = [(at, self.call("limit:7", ((2, 30), (2, 60)), at)) for at in (0.0, 40.0, 45.0)]
         joined = [
             (0.0, self.call(*one, 0))
             for one in (("limit:7", ((1, 160),)), ("limit:71", ((1, 60),)))
         ]
-        return tuple(Case(State(), after=in_time(some)) for some in (same, turned, near, joined))
+        cases = same, turned, near, equal, joined
+        week = self._days(((2, 60), (1, 604_800)))
+        return (*(Case(State(), after=in_time(some)) for some in cases), week)
 
     def race_limits(self) -> Any:
         return st.sampled_from([((1, 60), (2, 90.5)), ((3, 60), (2, 90.5))])
@@ -228,7 +237,7 @@ class AllowAll(_Windows):
         return Call("allow_all", (key, list(limits), START + seconds))
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
-        odd = [key for key in state if not key.startswith("limit:")]
+        odd = [key for key in state if not key.startswith(("limit:7", "limit:ann"))]
         return {"keys that do not begin with the key": sorted(odd)}
 
     def allow_all(self, state: State, key: str, limits: Any, now: float) -> Any:

@@ -503,3 +503,60 @@ def joins_key_and_window(redis, key, limits, now):
     """limit:7 with 160 s, and limit:71 with 60 s."""
     windows = "-".join(str(window) for _, window in limits)
     return in_a_transaction(redis, f"{key}{windows}", limits, now)
+
+
+def in_logs(redis, keys, limits, now):
+    """A log for each limit, at keys of one's own."""
+    while True:
+        with redis.pipeline() as pipe:
+            pipe.watch(*keys)
+            logs = [log_of(pipe, key) for key in keys]
+            found = [look(log, [limit], now) for log, limit in zip(logs, limits, strict=True)]
+            wait, left = max(wait for wait, _ in found), min(left for _, left in found)
+            if left <= 0:
+                return False, 0, wait
+            pipe.multi()
+            for key, limit in zip(keys, limits, strict=True):
+                add(pipe, key, [limit], now)
+            try:
+                pipe.execute()
+                return True, left - 1, 0
+            except WatchError:
+                continue
+
+
+@wrong(
+    "05.3",
+    situation=ALONE,
+    because="ada was given (True, 0, 0); (False, 0, 15) is due",
+    sequential=True,
+)
+def a_log_for_each_number(redis, key, limits, now):
+    """Two limits of as many calls, in windows of their own, share a log."""
+    return in_logs(redis, [f"{key}:{limit}" for limit, _ in limits], limits, now)
+
+
+@wrong("05.3", situation=ALONE, because="keys that do not begin with the key", sequential=True)
+def before_the_key(redis, key, limits, now):
+    return in_logs(redis, [f"limit:{key}:{pair}" for pair in limits], limits, now)
+
+
+A_DAY = script_of(place="used - limit").replace("math.ceil(window / 1000)", "86400000")
+
+
+@wrong("05.1", situation=ALONE, because="(False, 0, 259200) is due", sequential=True)
+def lives_for_a_day(redis, key, limit, window, now):
+    return decide(A_DAY, redis, key, limit, window, now)
+
+
+@wrong("05.2", situation=ALONE, because="(False, 0, 259200) is due", sequential=True)
+def lives_for_a_day_by_the_servers_clock(redis, key, limit, window, clock):
+    script = A_DAY.replace(
+        "tonumber(ARGV[3])", "redis.call('TIME')\nnow = now[1] * 1000000 + now[2]"
+    )
+    return decide(script, redis, key, limit, window, 0)
+
+
+@wrong("05.3", situation=ALONE, because="(False, 0, 259200) is due", sequential=True)
+def lives_for_a_day_at_the_most(redis, key, limits, now):
+    return in_a_transaction(redis, key, limits, now, lives=86_400)
