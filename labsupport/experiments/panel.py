@@ -25,8 +25,9 @@ _LOOK = """<style>
 .lab-panel .widget-slider { width: 96%; }
 .lab-panel .widget-toggle-buttons { width: auto; margin: 2px 2em 2px 0; }
 .lab-panel .widget-toggle-buttons .widget-toggle-button { margin-top: 0; margin-bottom: 0; }
-.lab-panel button { font-weight: 600; }
-.lab-panel .widget-image { align-self: flex-start; height: auto; max-height: 52vh; width: auto; }
+.lab-panel button { flex-shrink: 0; font-weight: 600; }
+.lab-panel .widget-image { align-self: flex-start; height: auto; margin: 2px 0;
+  max-height: 52vh; width: auto; }
 .lab-panel .lab-panel-said, .lab-panel .lab-panel-said > div { height: auto; line-height: 1.5; }
 .lab-panel.jupyter-widgets-disconnected > * { opacity: .5; pointer-events: none; }
 .lab-panel .jupyter-widgets-disconnected::before { display: none; }
@@ -211,8 +212,8 @@ class ControlPanel:
             self._status.update({"text/html": f"<div>{html}</div>"}, raw=True)
 
     def _ipython_display_(self) -> None:
-        buttons = widgets.HBox([self._run, self._halt, self._both])
         wrap = widgets.Layout(flex_flow="row wrap")
+        buttons = widgets.HBox([self._run, self._halt, self._both], layout=wrap)
         columns = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(25em, 1fr))")
         box = widgets.VBox(
             [

@@ -21,7 +21,7 @@ _DOTS_PER_INCH = 130
 _LOOK = f"""<style>
 .lab-steps {{ --jp-widgets-font-size: 15px; overflow: hidden; }}
 .lab-steps button {{ font-weight: 600; width: auto; }}
-.lab-steps-stage {{ position: relative; overflow: hidden; }}
+.lab-steps-stage {{ position: relative; overflow: hidden; max-width: 1250px; }}
 .lab-steps-stage > * {{ margin: 0; }}
 .lab-steps-stage .widget-html-content img {{ display: block; width: 100%; }}
 .lab-steps-veil, .lab-steps-band {{ left: 0; position: absolute; right: 0; pointer-events: none;
@@ -197,15 +197,16 @@ class Stepper:
         for name, part in named.items():
             part.add_class(f"lab-steps-{name}")
         wrap = widgets.Layout(flex_flow="row wrap", overflow="hidden")
-        grid = "minmax(24em, 3fr) minmax(14em, 1fr)"
-        columns = widgets.Layout(grid_template_columns=grid, grid_gap="18px", overflow="hidden")
+        # beside each other where there is room for letters that one can read
+        beside = widgets.Layout(flex_flow="row wrap", grid_gap="18px", overflow="hidden")
+        stage.layout.flex, self._state.layout.flex = "3 1 36em", "1 1 14em"
         box = widgets.VBox(
             [
                 widgets.HTML(_LOOK),
                 widgets.HBox([self._back, self._on, self._play, self._slider], layout=wrap),
                 widgets.HBox([self._earlier, self._later, self._found], layout=wrap),
                 self._verdict,
-                widgets.GridBox([stage, self._state], layout=columns),
+                widgets.Box([stage, self._state], layout=beside),
             ]
         )
         box.add_class("lab-steps")

@@ -374,6 +374,10 @@ def test_panel_runs_stops_and_compares(lab, page):
     compare.click()
     said.get_by_text("as many loads at once as naive").wait_for()
     _screenshot(page, "panel_compared")
+    page.set_viewport_size({"width": 700, "height": 500})  # as at 200 %
+    assert cell.locator(".lab-panel button").evaluate_all(
+        "all => all.every(one => one.scrollWidth <= one.clientWidth)"
+    )
     _stays_here(lab, page)
 
 
@@ -458,6 +462,8 @@ def test_steps_through_a_schedule(lab, page):
     cell.locator("button", has_text="later").click()
     cell.get_by_text("Now it holds.").wait_for()
     _screenshot(page, "stepper_moved")
+    page.set_viewport_size({"width": 1024, "height": 768})  # the state goes below the picture
+    _wait(lambda: cell.locator(".lab-steps img").bounding_box()["width"] > 500, "a wide picture")
     _stays_here(lab, page)
 
 
