@@ -89,6 +89,8 @@ class Sheet:
         renderer: Any = FigureCanvasAgg(self.figure).get_renderer()  # type: ignore[no-untyped-call]
         texts = [self._title, *([self._subtitle] if self._subtitle else [])]
         self._more = [_lines_more(text, renderer) for text in texts]
+        for text in texts:
+            _keep_lines(text)
         self.widen(renderer)
         for axes in self._all():
             _keep_inside(axes, renderer)
@@ -151,6 +153,12 @@ def _lines_more(text: Text, renderer: Any) -> int:
     """How many lines beyond the first the text takes in the width of its figure."""
     high = text.get_window_extent(renderer).height / renderer.points_to_pixels(1)
     return round(high / (_LINE_HEIGHT * float(text.get_fontsize()))) - 1 if text.get_text() else 0
+
+
+def _keep_lines(text: Any) -> None:
+    """A text stays in the lines that were measured: with more dots in an inch it might take fewer."""
+    text.set_text(text._get_wrapped_text())
+    text.set_wrap(False)
 
 
 def _needs(axes: Axes, renderer: Any) -> tuple[float, float]:

@@ -226,6 +226,21 @@ def test_a_live_chart_makes_room_for_its_ticks(value: int) -> None:
     assert min(text.get_window_extent().x0 for text in axes.get_yticklabels()) >= 0
 
 
+def test_the_subtitle_stands_below_the_title_however_long_that_is() -> None:
+    """Also in a picture of twice as many dots, in which a title might take a line less."""
+    found = set()
+    for long in ("short", "The cache is not filled: 87 loads in a row, and no answer from it"):
+        chart = Chart([lines(1, NAMES[0])], seconds=2, title="", subtitle="conditions")
+        chart.add(history().rows(), history())
+        figure = chart.finish(long, "An alt.")
+        figure.set_dpi(200)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        title, subtitle = (text.get_window_extent() for text in figure.texts)
+        found.add(round((title.y0 - subtitle.y1) / 200, 1))
+    assert len(found) == 1
+
+
 def test_labels_beside_a_stack_carry_their_hatch() -> None:
     """Each name has a patch in its layer's colour and hatch before it, and does not lie on it."""
     figure = chart(bars(None)(10, NAMES[0]))
