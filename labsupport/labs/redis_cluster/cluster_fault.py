@@ -42,7 +42,8 @@ class ClusterFault(Experiment):
     a `RedisCluster` that never tries twice by itself. An error is a refusal.
 
     Args:
-        cluster: which one is hurt, and made whole again; default: one of the run's own.
+        cluster: which one is hurt, and made whole again; default: one of the run's own, as
+            after the end of this one, e.g. by a notebook's last cell.
         fault: "crash": the primary is killed while its replica is behind, and restarted once the
             replica has taken over; "partition": it is cut off from the other nodes, and not from its
             clients; "reshard": its slot goes to another primary and back.
@@ -116,7 +117,9 @@ class ClusterFault(Experiment):
         return f"three primaries, three clients; one primary {what}; full coverage: {self.coverage}"
 
     def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
-        cluster = self.cluster or stage.own(start_cluster(network=True))
+        cluster = self.cluster
+        if cluster is None or cluster.closed:
+            cluster = stage.own(start_cluster(network=True))
         for attempt in range(_MOST_ATTEMPTS):
             cluster.heal()
             cluster.set_config(cluster_require_full_coverage=self.coverage)

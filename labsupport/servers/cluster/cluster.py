@@ -75,6 +75,11 @@ class Cluster(Closing):
             self._end()
 
     @property
+    def closed(self) -> bool:
+        """Whether its nodes were ended."""
+        return not self._end.alive
+
+    @property
     def urls(self) -> list[str]:
         """The addresses of the nodes themselves, past the network."""
         return [node._socket_url for node in self.nodes]

@@ -119,6 +119,16 @@ def test_the_same_text_every_time(run):
     assert not any(sign.isdigit() for sign in texts.pop())
 
 
+def test_a_cluster_that_was_closed():
+    """A panel that is used after the notebook's last cell has one of its own."""
+    with start_cluster(network=True) as cluster:
+        pass
+    experiment = ClusterFault(cluster=cluster, fault="reshard", pace_seconds=0.02)
+    result = experiment.run(take, live=False)
+    assert result.numbers["taken"] > 0
+    assert cluster.closed
+
+
 class TestBadInput:
     @pytest.mark.parametrize("knobs", [{"fault": "fire"}, {"coverage": "maybe"}, {"seconds": 0.0}])
     def test_knobs(self, knobs):
