@@ -269,3 +269,9 @@ DOWN = {"all_struck": 1, "touched": 9, "back_in_use": 6}
 def test_one_is_no_plural(experiment, numbers, said):
     """The words beside 0, 1 and 2 are those that go with them."""
     assert experiment.find(defaultdict(int, numbers)).endswith(said)
+
+
+@pytest.mark.parametrize(("poison", "said"), [(0, "0 poison jobs"), (1, "1 poison job")])
+def test_poison_is_counted_in_jobs(poison, said):
+    """Also where there is none."""
+    assert JobQueue(put=print, effect=print, poison=poison).conditions.endswith(said)

@@ -154,7 +154,7 @@ class JobQueue(Experiment):
     def conditions(self) -> str:
         return (
             f"{self.jobs} jobs, {self.workers} workers, {self.kills + self.wild} killed once, "
-            + (f"{self.poison} poison" if self.poison != 1 else "1 poison job")
+            + (f"{self.poison} poison jobs" if self.poison != 1 else "1 poison job")
         )
 
     def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
