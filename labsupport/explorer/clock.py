@@ -8,6 +8,7 @@ seconds before the end of the year, so that every window by the clock, a minute 
 import functools
 import itertools
 import re
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -32,6 +33,20 @@ _DATE = re.compile(
     r"(?<!\d)\d{4}([-/]?)\d\d\1\d\d(?:[T ]\d\d(:?)\d\d(?:\2\d\d(?:\.\d{1,6})?)?(?:[+-]\d\d:?\d\d)?)?(?!\d)"
 )
 _MAIL_DATE = re.compile(r"\w{3}, \d\d? \w{3} \d{4} \d\d:\d\d:\d\d(?: GMT| [+-]\d{4})")
+_CLOCK_TIME = r"\d\d:\d\d:\d\d"
+_OTHER_DATES = (
+    (r"(?<!\d)\d{14}(?!\d)", "%Y%m%d%H%M%S"),
+    (rf"\d\d/\d\d/\d{{4}} {_CLOCK_TIME}", "%d/%m/%Y %H:%M:%S"),
+    (rf"\d\d/\d\d/\d{{4}} {_CLOCK_TIME}", "%m/%d/%Y %H:%M:%S"),
+    (rf"\d\d\.\d\d\.\d{{4}} {_CLOCK_TIME}", "%d.%m.%Y %H:%M:%S"),
+    (rf"\w{{3}} \w{{3}} [ \d]\d {_CLOCK_TIME} \d{{4}}", "%a %b %d %H:%M:%S %Y"),
+)
+_LIFETIME = re.compile(
+    r"(?:ttl|age|for|in|life(?:time)?|lease|timeout|seconds)[\"']?\s*[:=]\s*(\d{1,6}(?:\.\d+)?)\b"
+)
+_DOUBLE = re.compile(rb"(?=(\x41\xee.{6}))", re.DOTALL)  # near 2100
+_WHOLE = re.compile(rb"\xce(\xf6.{3})|\x8a\x05(.{3}\xf6\x00)", re.DOTALL)  # msgpack's, pickle's
+_PICKLED_DATE = re.compile(rb"(?=(\x08[\x34\x35].{8}))", re.DOTALL)  # of 2100 and 2101
 _MINUTES = re.compile(r"(?<![\d.])\d{8}(?![\d.])")
 _COUNTED = re.compile(r"(?<![\d.])(\d{4,13})(?:\.0)?(?![\d.])")
 # windows last whole seconds up to an hour, minutes up to a day, half days up to a month
@@ -157,10 +172,12 @@ class Clock:
         """Remember the moments that a command names: something may change when they come."""
         for value in values:
             text = value if isinstance(value, str) else str(value)
-            dates = ((seconds, not seconds % 1) for seconds in _dates(value, text))
+            found = itertools.chain(_dates(value, text), _packed(value))
+            dates = ((seconds, not seconds % 1) for seconds in found)
             for number, whole in itertools.chain(_numbers(text), dates):
                 for moment in self._moments(number, whole):
                     self._stamps.add(moment)
+                    self._stamps.update(moment + later for later in _lifetimes(text))
                     if moment < self.now_us:
                         self._spans.add(self.now_us - moment)
             for minutes in _minutes(text):
@@ -256,7 +273,31 @@ def _minutes(text: str) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=4096)
 def _is_dated(text: str) -> bool:
-    return bool(_DATE.search(text) or _MAIL_DATE.search(text))
+    if _DATE.search(text) or _MAIL_DATE.search(text):
+        return True
+    return any(re.search(pattern, text) for pattern, _ in _OTHER_DATES)
+
+
+@functools.lru_cache(maxsize=4096)
+def _lifetimes(text: str) -> tuple[int, ...]:
+    """How long what stands beside a moment lasts, in microseconds: {"at": …, "ttl": 30}."""
+    return tuple(round(float(found) * _MICROSECONDS) for found in _LIFETIME.findall(text))
+
+
+def _packed(value: Any) -> Iterator[float]:
+    """Moments in bytes, in seconds: what struct, msgpack and pickle write."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        for found in _WHOLE.finditer(bytes(value)):
+            yield int.from_bytes(found[1] or found[2][::-1])
+        for found in _DOUBLE.finditer(bytes(value)):
+            yield struct.unpack(">d", found[1])[0]
+        for found in _PICKLED_DATE.finditer(bytes(value)):
+            year, month, day, *clock, high, middle, low = struct.unpack(">H8B", found[1])
+            hour, minute, second = clock
+            with suppress(ValueError):
+                date = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+                date += timedelta(microseconds=high << 16 | middle << 8 | low)
+                yield date.timestamp()
 
 
 def _dates(value: Any, text: str) -> Iterator[float]:
@@ -271,6 +312,10 @@ def _dates(value: Any, text: str) -> Iterator[float]:
         with suppress(ValueError):
             date = datetime.fromisoformat(found.replace("/", "-"))
             yield (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    for pattern, form in _OTHER_DATES:
+        for found in re.findall(pattern, text):
+            with suppress(ValueError):
+                yield datetime.strptime(found, form).replace(tzinfo=UTC).timestamp()
     for found in _MAIL_DATE.findall(text):
         with suppress(ValueError):
             yield parsedate_to_datetime(found).timestamp()

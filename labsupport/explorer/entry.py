@@ -10,7 +10,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal
 
-from labsupport.errors import Interrupted, InvalidSettingError, NotSteppableError
+from labsupport.errors import (
+    ImplementationError,
+    Interrupted,
+    InvalidSettingError,
+    NotSteppableError,
+)
 from labsupport.explorer.adversary import MOST_MOMENTS, Adversary, Powers
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor, CoroutineFoundError
@@ -27,7 +32,7 @@ from labsupport.explorer.own.hosted import hosted
 from labsupport.explorer.own.pools import pools_stepped
 from labsupport.explorer.report import Moment, Report, Rerun
 from labsupport.explorer.rerun import run_again, tables_of
-from labsupport.explorer.search import Search
+from labsupport.explorer.search import NoStepError, Search
 from labsupport.explorer.shared_memory import shared_locks, shared_names
 from labsupport.explorer.system import Seat, System
 from labsupport.verdict import Claim, Status, Verdict
@@ -136,12 +141,12 @@ def explore(
     )
     _check_clocks(clocks or {}, clients)
 
-    def memory() -> tuple[list[str], bool]:
+    def memory(late: bool, code: Mapping[str, Any]) -> tuple[list[str], bool]:
         """What is shared in it, for pruning, and whether clients are to begin later for it."""
-        late = bool(delays) and bool(shared_names(clients, logs=False, reader=invariant))
-        return shared_names(clients) if prune else [], late
+        late |= bool(delays) and bool(shared_names(code, logs=False, reader=invariant))
+        return shared_names(code) if prune else [], late
 
-    shared, late = memory()
+    shared, late = memory(False, clients)
     functions = [*clients.values(), given or _nothing, invariant]
     awaited = {name for name, function in clients.items() if _awaits(function)}
     begin = time.perf_counter()
@@ -174,16 +179,25 @@ def explore(
         return search
 
     with system.alone():
-        search = run(_count(passes or 0, "passes"))
-        if not search.checker.violations and (shared, late) != (after := memory()):
-            shared, late = after  # `given` has made what the clients share
+        try:
+            search = run(_count(passes or 0, "passes"))
+        except (ImplementationError, NoStepError):
+            # all have begun at once: who finds memory in use may find it free when it begins later
+            if late or not shared_names(clients, logs=False, reader=invariant):
+                raise
+            late = True
+            search = run(_count(passes or 0, "passes"))
+        if not search.checker.violations and (shared, late) != (
+            after := memory(late, _code_of(search))
+        ):
+            shared, late = after  # `given`, or a library's call, leads to what the clients share
             search = run(_count(passes or 0, "passes"))
         notes = [_NOT_PRUNED.format(", ".join(shared))] if shared else []
         if passes is None and not search.checker.violations:
             search, note = _in_time(search, run, max_runs)
             notes += [note] if note else []
         if delays is None and not search.given_up:
-            search, note = _delayed(search, partial(run, passes or 0), clients, invariant, max_runs)
+            search, note = _delayed(search, partial(run, passes or 0), invariant, max_runs)
             notes += [note] if note else []
         if not search.checker.violations:
             notes += _limits_of(search)
@@ -218,7 +232,6 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
 def _delayed(
     search: Search,
     run: Callable[..., Search],
-    clients: Mapping[str, Function],
     invariant: Function,
     most: int,
 ) -> tuple[Search, str]:
@@ -226,7 +239,7 @@ def _delayed(
     broken = search.checker.violations
     if broken and not search.checker.serial:
         return search, ""
-    names = shared_names(clients, logs=False, reader=invariant)
+    names = shared_names(_code_of(search), logs=False, reader=invariant)
     alone: dict[str, Any] = {"crashes": frozenset(), "expires": (), "loses": frozenset()}
     most, few = min(most, _MOST_DELAYED), _few(search)
     why = f"the clients share {', '.join(names)} in the process's memory"
@@ -244,6 +257,12 @@ def _delayed(
     if other.checker.violations:
         return other, f"A reply may come later than another's step, as {why}."
     return search, _FEW_LATE.format(why) if other.given_up or left_out else ""
+
+
+def _code_of(search: Search) -> dict[str, tuple[Function, ...]]:
+    """The clients' functions, and those that have led to their steps in the first order."""
+    actors = search.adversary.clients
+    return {actor.name: (actor.function, *actor.ran.values()) for actor in actors}
 
 
 def _few(search: Search) -> bool:

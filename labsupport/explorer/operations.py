@@ -4,6 +4,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from labsupport.explorer.clock import START
@@ -239,6 +240,7 @@ class Operation:
         changed: True once it is known that it changed something, whatever it replied.
         noted: True once the moments are remembered that it names.
         waited: True when its reply came only after another's step.
+        looks: how often its client had drawn by chance, looked at a clock, and slept.
     """
 
     kind: str
@@ -252,6 +254,7 @@ class Operation:
     changed: bool = False
     noted: bool = False
     waited: bool = False
+    looks: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def word(self) -> str:
@@ -310,12 +313,14 @@ class Operation:
     def repeats(self, other: "Operation") -> bool:
         """True when this is `other` once more, or another attempt after a reply of nothing.
 
-        An attempt may have another token, or another time; of what is set only if there is nothing, the
-        value does not matter.
+        An attempt may have another token if one was drawn, or another time; of what is set only if there
+        is nothing, the value does not matter.
         """
-        return self.commands == other.commands or (
-            self.retries(other) and all(map(_attempts, self.commands, other.commands))
-        )
+        if self.commands == other.commands:
+            return True
+        drawn, timed = self.looks[0] != other.looks[0], self.looks[1] != other.looks[1]
+        alike = partial(_attempts, drawn=drawn, timed=timed)
+        return self.retries(other) and all(map(alike, self.commands, other.commands))
 
     def retries(self, other: "Operation") -> bool:
         """True when this is `other` once more, or the same command after a reply of nothing."""
@@ -385,20 +390,24 @@ def _is_time(number: int) -> bool:
     return any(abs(one - START) < _YEARS or _FROM_2020 <= one < _TO_2040 for one in seconds)
 
 
-def _attempts(one: Arguments, other: Arguments) -> bool:
+def _attempts(one: Arguments, other: Arguments, *, drawn: bool, timed: bool) -> bool:
     """Whether two commands to the same key ask for the same, at another time or with another token."""
     if _word(one[0]) == "SETNX" or (_sets_if_absent(one) and _sets_if_absent(other)):
         return True
     if _word(one[0]) == "HSETNX":
         one, other = one[:3], other[:3]
-    return len(one) == len(other) and all(map(_alike, one, other))
+    alike = partial(_alike, drawn=drawn, timed=timed)
+    return len(one) == len(other) and all(map(alike, one, other))
 
 
-def _alike(one: Any, other: Any) -> bool:
-    if one == other or (isinstance(one, float) and isinstance(other, float)):
+def _alike(one: Any, other: Any, *, drawn: bool, timed: bool) -> bool:
+    if one == other or ((drawn or timed) and isinstance(one, float) and isinstance(other, float)):
         return True
-    texts = map(_text, (one, other))
-    first, second = (_DRAWN.sub("?", RANDOM.sub("?", without_times(text))) for text in texts)
+    first, second = map(_text, (one, other))
+    if timed:
+        first, second = map(without_times, (first, second))
+    if drawn:
+        first, second = (_DRAWN.sub("?", RANDOM.sub("?", text)) for text in (first, second))
     return first == second
 
 

@@ -21,7 +21,7 @@ from labsupport.explorer.checker import Checker
 from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken, owner
 from labsupport.explorer.system import System
 
-__all__ = ["Ending", "Search"]
+__all__ = ["Ending", "NoStepError", "Search"]
 
 MAX_STEPS = 1_000
 """A run that takes more is given up."""
@@ -33,6 +33,10 @@ MOST_MEETINGS = 500
 """How many orders with few switches are run where there are too many for all."""
 
 _NATURAL = frozenset({"step", "arrive", "idle", "timeout", "pass"})
+
+
+class NoStepError(NotSteppableError):
+    """A client took no step in the first order."""
 
 
 class Ending(Enum):
@@ -107,10 +111,11 @@ class Search:
             self._rehearse()
         more = self._one()
         for actor in self.adversary.clients:
+            actor.at_first = False
             if actor.fault is not None:
                 raise actor.fault
             if actor.done and actor.last is None and not actor.crashed:
-                raise NotSteppableError(
+                raise NoStepError(
                     f"The client {actor.name!r} took no step: no command reached the redis or db "
                     "that it was handed.",
                     "Use the function's own arguments, and await each command if it is a coroutine.",

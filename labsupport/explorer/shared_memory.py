@@ -81,7 +81,7 @@ _BINDS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DERE
 
 
 def shared_names(
-    clients: Mapping[str, Callable[..., Any]],
+    clients: Mapping[str, Any],
     *,
     logs: bool = True,
     reader: Callable[..., Any] | None = None,
@@ -89,7 +89,7 @@ def shared_names(
     """Names of what may change and what more than one client's function reaches, sorted.
 
     Args:
-        clients: the functions, by name.
+        clients: the functions, or several of each, by name.
         logs: also lists that are only appended to, which neither a client nor the reader looks at.
         reader: the invariant.
     """
@@ -148,7 +148,7 @@ class _Reach:
     """What a function, and those that it calls, may touch in the process's memory.
 
     Args:
-        function: a client's.
+        function: a client's, or several.
         counts: that it asks how long a list is says nothing of what is in it, or of its order.
 
     Attributes:
@@ -163,7 +163,7 @@ class _Reach:
         seen: all that it reaches, by identity.
     """
 
-    def __init__(self, function: Callable[..., Any], *, counts: bool = False) -> None:
+    def __init__(self, function: Any, *, counts: bool = False) -> None:
         self.values: dict[int, str] = {}
         self.owners: dict[int, tuple[str, Any]] = {}
         self.sets: set[str] = set()

@@ -9,13 +9,14 @@ from typing import Any
 from labsupport.errors import InvalidSettingError, WorkerError
 from labsupport.history import History, Recorder
 from labsupport.prints import show
-from labsupport.processes import Closing, PrivateDirectory, undisturbed, writing_to
+from labsupport.processes import Closing, PrivateDirectory, undisturbed, wants_a_core, writing_to
 from labsupport.workers.client import Job
 from labsupport.workers.launch import launch, pack
 from labsupport.workers.worker import Worker
 
 _TICK_SECONDS = 0.02
-_SECONDS_TO_MEET = 60.0
+_SECONDS_TO_MEET = 60.0  # and a few times as many for who would come if the machine let it
+_MEETINGS = 4
 _CAPACITY = 1 << 17
 _OWN_CAPACITY = 1 << 12
 
@@ -87,10 +88,15 @@ class WorkerPool(Closing):
             WorkerError: one has ended, or did not come in time.
         """
         waiting = [worker for worker in self.workers if not worker.done]
-        if not self.wait(
-            lambda: all(len(worker.ready) == len(worker.clients) for worker in waiting),
-            seconds=_SECONDS_TO_MEET,
-        ):
+
+        def late() -> list[Worker]:
+            return [worker for worker in waiting if len(worker.ready) < len(worker.clients)]
+
+        for _ in range(_MEETINGS):
+            met = self.wait(lambda: not late(), seconds=_SECONDS_TO_MEET)
+            if met or not self.wait(lambda: any(map(_works, late())), seconds=1.0):
+                break
+        if not met:
             raise WorkerError(
                 f"Not all clients came to the start in {_SECONDS_TO_MEET:.0f} s.",
                 "See what they wait for before `client.meet()`.",
@@ -161,3 +167,7 @@ class WorkerPool(Closing):
             time.sleep(_TICK_SECONDS)
         if self.idle is not None:
             self.idle()
+
+
+def _works(worker: Worker) -> bool:
+    return wants_a_core(worker.pid)

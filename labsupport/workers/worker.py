@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from labsupport.errors import ImplementationError, LabError, WorkerError
-from labsupport.processes import Closing, OwnedProcess, adopt, release
+from labsupport.processes import Closing, OwnedProcess, adopt, release, wants_a_core
 from labsupport.workers.client import Failure
 from labsupport.workers.failure import rebuild
 
 _SECONDS_TO_ARRIVE = 30.0
+_AT_MOST = 4  # times as long, for who would arrive if the machine let it
+_CALM = 20
 
 
 class _Forked(NamedTuple):
@@ -100,11 +102,11 @@ class Worker(OwnedProcess, Closing):
         Raises:
             WorkerError: it ended before, or did not arrive in time.
         """
-        deadline = time.monotonic() + seconds
+        begin = time.monotonic()
         if not self._arrivals:  # else it is at a point that nobody has asked for yet
             self.go()
         while True:
-            arrived = self._arrive(deadline, f"did not reach the point {point!r}")
+            arrived = self._arrive(begin, seconds, f"did not reach the point {point!r}")
             if arrived is None:
                 passed = ", ".join(map(repr, self._passed)) or "none"
                 raise WorkerError(
@@ -131,9 +133,9 @@ class Worker(OwnedProcess, Closing):
         Raises:
             WorkerError: it did not end in time.
         """
-        deadline = time.monotonic() + seconds
+        begin = time.monotonic()
         self.go()
-        while self._arrive(deadline, "did not end") is not None:
+        while self._arrive(begin, seconds, "did not end") is not None:
             self.go()
         return self.result
 
@@ -184,14 +186,18 @@ class Worker(OwnedProcess, Closing):
                     raise error
                 raise ImplementationError(self.name, error)
 
-    def _arrive(self, deadline: float, complaint: str) -> str | None:
+    def _arrive(self, begin: float, seconds: float, complaint: str) -> str | None:
         """The next point at which it is held; None when its function has returned."""
+        calm = 0  # looks in a row, when it should be there, at which it did not even want a core
         while not self._arrivals:
             if self.done:
                 return None
             if self.killed:
                 raise WorkerError(f"{self.name} {complaint}: it was killed.", "Start another.")
-            if time.monotonic() > deadline:
+            over = (time.monotonic() - begin) / seconds
+            if over > 1:
+                calm = 0 if wants_a_core(self.pid) else calm + 1
+            if calm > _CALM or over > _AT_MOST:
                 raise WorkerError(
                     f"{self.name} {complaint} in time; it is {self.status()}.",
                     "Resume it if it is stopped, and see what it waits for.",

@@ -623,3 +623,22 @@ def test_a_task_that_waits_for_redis_lets_a_long_loop_beside_it_end(nap):
     report = explore({"ada": hands_over}, invariant=lambda redis, db: redis.llen("q") == 0)
     report.check()
     assert report.interleavings == 2  # the job may be there before it is waited for
+
+
+def test_a_set_of_tasks_has_the_same_order_in_each_run():
+    """`asyncio.wait` gives sets: Python orders them by where the tasks are in memory."""
+
+    async def asks(redis, db):
+        tasks = [asyncio.create_task(redis.get(name)) for name in ("east", "west", "north")]
+        done, _ = await asyncio.wait(tasks)
+        for task in done:
+            await redis.rpush("told", str(task.result()))
+
+    def in_order(redis, db):
+        return redis.lrange("told", 0, -1) == ["1", "2", "3"]
+
+    explore(
+        {"ada": asks, "bob": lambda redis, db: redis.get("x")},
+        given=lambda redis, db: redis.mset({"east": 1, "west": 2, "north": 3}),
+        invariant=in_order,
+    ).check()

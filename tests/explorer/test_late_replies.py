@@ -1,6 +1,7 @@
 """A reply may come later than another's step: what is done with it in shared memory is overtaken then."""
 
 import asyncio
+import threading
 from typing import ClassVar
 
 import pytest
@@ -328,3 +329,23 @@ def test_a_log_that_the_invariant_looks_at():
     looks = [lambda redis, db: log[0] == 1, lambda redis, db: sum(log) == len(log)]
     assert all(shared_names(clients, logs=False, reader=look) == ["log"] for look in looks)
     assert not shared_names(clients, logs=False, reader=lambda redis, db: len(log) == 2)
+
+
+def test_what_another_has_in_hand_when_all_begin():
+    """Before their first step two find a lock of the process taken: one that begins later finds it free."""
+    lock = threading.Lock()
+
+    def adds(redis, db):
+        if not lock.acquire(blocking=False):
+            return "busy"
+        try:
+            redis.incr("n")
+        finally:
+            lock.release()
+        return "added"
+
+    def as_told(redis, db, told):
+        return int(redis.get("n") or 0) == list(told.values()).count("added")
+
+    report = explore({"ada": adds, "bob": adds}, invariant=as_told)
+    assert (report.verdict.status, report.interleavings) == ("holds", 4)

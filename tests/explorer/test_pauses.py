@@ -5,13 +5,16 @@ import asyncio
 import itertools
 import json
 import operator
+import pickle
 import re
 import secrets
+import struct
 import time
 import uuid
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+import redis as redis_py
 from redis.exceptions import LockError
 
 from labsupport import explore
@@ -567,6 +570,31 @@ class TestWhatIsNoRetry:
         )
         assert (report.interleavings, report.violations) == (11, 1)
 
+    @pytest.mark.parametrize("count", [30, 60])
+    @pytest.mark.parametrize(
+        "removes",
+        [
+            lambda redis, name: redis.srem("active", name),
+            lambda redis, name: redis.eval(
+                "return redis.call('SREM', KEYS[1], ARGV[1])", 1, "active", name
+            ),
+        ],
+        ids=["a command", "a script"],
+    )
+    def test_names_that_look_like_tokens_are_no_attempts(self, removes, count):
+        """Nothing was drawn in between: each is another member, and the other comes in between any two."""
+        names = [str(uuid.uuid5(uuid.NAMESPACE_DNS, str(n))) for n in range(count)]
+        early, late = names[count // 2], names[count // 2 + 4]
+
+        def revokes(redis, db):
+            return [name for name in names if removes(redis, name)]
+
+        report = explore(
+            {"ada": revokes, "bob": lambda redis, db: redis.sadd("active", early, late)},
+            invariant=lambda redis, db, told: told["ada"] != [late],
+        )
+        assert (report.interleavings, report.violations) == (count + 1, 4)
+
     def test_who_counts_its_attempts_ends_the_search(self):
         """After many in vain, another argument is another attempt."""
         ready = "return redis.call('GET', KEYS[1])"
@@ -845,6 +873,52 @@ class TestWindowsByTheClock:
             return count, second
 
         explore({"a": comes, "b": comes}, invariant=once_in_any(60), passes=True).check()
+
+
+@pytest.mark.parametrize(
+    ("dump", "load"),
+    [
+        (lambda until: pickle.dumps((until, "page")), lambda raw: pickle.loads(raw)[0]),
+        (lambda until: pickle.dumps((int(until), "page")), lambda raw: pickle.loads(raw)[0]),
+        (
+            lambda until: pickle.dumps(datetime.fromtimestamp(until, UTC)),
+            lambda raw: pickle.loads(raw).timestamp(),
+        ),
+        (lambda until: struct.pack("!d", until), lambda raw: struct.unpack("!d", raw)[0]),
+        (
+            lambda until: datetime.fromtimestamp(until, UTC).strftime("%Y%m%d%H%M%S"),
+            lambda raw: (
+                datetime.strptime(raw.decode(), "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp()
+            ),
+        ),
+        (
+            lambda until: time.ctime(until),
+            lambda raw: time.mktime(time.strptime(raw.decode())),
+        ),
+        (
+            lambda until: json.dumps({"at": until - 30, "ttl": 30}),
+            lambda raw: json.loads(raw)["at"] + json.loads(raw)["ttl"],
+        ),
+    ],
+    ids=["pickle", "an int", "a date", "struct", "digits", "ctime", "a lifetime"],
+)
+def test_a_deadline_in_whatever_form_it_is_kept(dump, load):
+    """It comes long before the key ends: who has asked for the time first finds the page stale."""
+    with redis_py.Redis() as kept:
+
+        def given(redis, db):
+            kept.set("page", dump(time.time() + 30), ex=3600)
+
+        def reads(redis, db):
+            now, raw = time.time(), kept.get("page")
+            return raw is None or load(raw) >= now
+
+        def fresh(redis, db, told):
+            return told["ada"]
+
+        clients = {"ada": reads, "bob": lambda redis, db: redis.ping()}
+        report = explore(clients, given=given, invariant=fresh, passes=True)
+        assert report.verdict.status == "broken", report
 
 
 def polls(ttl, patience, step):

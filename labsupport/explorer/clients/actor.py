@@ -1,9 +1,12 @@
 """One client under exploration: the learner's function, which stops before each of its steps."""
 
 import random
+import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -11,6 +14,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients.captured import OwnLocals
 from labsupport.explorer.clients.loops import Loops
+from labsupport.explorer.clients.namespaces import installed
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Operation
 
@@ -123,6 +127,11 @@ class Actor:
         trusted: above 0 while the explorer's own code opens a connection for it.
         connecting: True while SQLAlchemy makes a connection ready for it, which is no step.
         locals: what it keeps in `threading.local`.
+        looks: how often it has drawn by chance, looked at a clock, and slept.
+        waits_for: what it repeats for ever, in the first order.
+        at_first: in the first order; False in all others.
+        ran: the functions of one's own that have led to its steps in that, by their code.
+        asked_at_first: how often it has asked for what in that.
     """
 
     def __init__(
@@ -147,6 +156,10 @@ class Actor:
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = self.waits_to_begin = False
         self.shared_locks: Sequence[tuple[str, Any]] = ()
+        self.asked_at_first: Counter[str] = Counter()
+        self.at_first = True
+        self.waits_for: set[str] = set()
+        self.ran: dict[CodeType, FunctionType] = {}
         self.asked = False
         self.looked_anew = False
         self.read_twice = False
@@ -178,6 +191,7 @@ class Actor:
         self.losing = self.delayed = self.on_its_way = False
         self.haste = 1
         self._slept = 0.0
+        self.looks = 0, 0, 0
         # a client that repeats a step in vain is parked until something else has moved
         self.seen_moving()
         self.waiting: tuple[Any, int, bool] | None = None
@@ -186,7 +200,7 @@ class Actor:
         self.looked = self.late = self.standing = False
         self._read_after: Any = _NEVER  # the step after which it read the present
         self._refused = 0
-        self._loops = Loops(self._no_op, _BOTTOM, self.redis.state)
+        self._loops = Loops(self.whole, self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
         self.locals.restart()
         self._drop_others()
@@ -303,11 +317,26 @@ class Actor:
             raise GreenletExit
         self.no_machine_time(operation)
         self.no_shared_lock()
+        self.note_code()
         self.parked = self._loops.spins(operation, self.last, self.alone)
         self.pending = operation
         self._hub.switch()
         if self.crashed:
             raise GreenletExit
+
+    def note_code(self) -> None:
+        """In the first order, remember whose code leads to a step: a library may have called it."""
+        if not self.whole.at_first:
+            return
+        frame: FrameType | None = sys._getframe(2)
+        ran = self.whole.ran
+        while frame is not None and frame.f_code is not _BOTTOM:
+            code, space = frame.f_code, frame.f_globals
+            if code not in ran and not installed(str(space.get("__name__"))):
+                held = frame.f_locals
+                cells = [CellType(held[n]) if n in held else CellType() for n in code.co_freevars]
+                ran[code] = FunctionType(code, space, code.co_name, None, tuple(cells))
+            frame = frame.f_back
 
     def no_shared_lock(self) -> None:
         """Refuse to stop with a lock that another client would get as well."""
@@ -393,6 +422,7 @@ class Actor:
     @property
     def chance(self) -> random.Random:
         """What the client draws from: the same draws in each run."""
+        self.looks = self.looks[0] + 1, *self.looks[1:]
         if self._chance is None:  # to seed takes as long as a step
             self._chance = random.Random(self.name)
         return self._chance
@@ -407,6 +437,7 @@ class Actor:
     def look(self) -> None:
         """It looks at a clock; not before time has passed, if the adversary has it be late."""
         self.looked = True
+        self.looks = self.looks[0], self.looks[1] + 1, self.looks[2]
         if self.late and not self.crashed:
             self.late = False
             self.stand()
@@ -438,6 +469,7 @@ class Actor:
     def sleep(self, seconds: float) -> None:
         """Sleep without taking time: until the explorer lets time pass, or on the client's own clock."""
         seconds = float(seconds)
+        self.looks = *self.looks[:2], self.looks[2] + 1
         if self.crashed or not self.passes_in(seconds):
             self._slept += seconds * self.haste
             return

@@ -4,12 +4,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from types import CodeType
+from typing import Protocol
 
 from labsupport.explorer.operations import Operation
 
 __all__ = ["Loops"]
 
-_MANY = 40  # commands to the same key in vain, after which another argument is another attempt
+# commands to the same key in vain, after which another argument is another attempt; or twice as many as
+# the first order had
+_MANY, _MANY_AT_FIRST = 40, 200
 
 # Who asks for one after the other goes through them, and waits for none.
 _OF_MEMBERS = frozenset(
@@ -19,10 +22,27 @@ _OF_MEMBERS = frozenset(
 )
 
 
+class Looper(Protocol):
+    """Who may repeat its steps.
+
+    Attributes:
+        looks: how often it has drawn by chance, looked at a clock, and slept.
+        waits_for: what it repeats for ever, in the first order.
+        asked_at_first: how often it has asked for what in the first order.
+        at_first: this is the first order.
+    """
+
+    looks: tuple[int, int, int]
+    waits_for: set[str]
+    asked_at_first: Counter[str]
+    at_first: bool
+
+
 class Loops:
     """The steps that one client took in one run, and whether it repeats them in vain.
 
     Args:
+        who: the client.
         no_op: tells of a step that was taken whether it changed nothing.
         outermost: the code at the bottom of the client's stack.
         state: what is in Redis, as a digest.
@@ -30,10 +50,12 @@ class Loops:
 
     def __init__(
         self,
+        who: Looper,
         no_op: Callable[[Operation], bool],
         outermost: CodeType,
         state: Callable[[], str],
     ) -> None:
+        self._who = who
         self._no_op = no_op
         self._state = state
         self._cycles: dict[int, tuple[int, str]] = {}  # by site: after how many steps, the state
@@ -50,14 +72,17 @@ class Loops:
             last: the one before.
             alone: how many steps it took since anything else has moved.
         """
-        taken = self._taken
+        taken, who = self._taken, self._who
+        coming.looks = who.looks
         if last is not None and not (taken and taken[-1] is last):
             taken.append(last)
             self._words.add(last.word)
             self._vain[repr(last.target)] += last.refused
+            who.asked_at_first[repr(last.target)] += who.at_first
         if coming.word not in self._words:  # most steps are no repetition: a quick way out
             return False
-        few = self._vain[repr(coming.target)] < _MANY or coming.word in _OF_MEMBERS
+        target = repr(coming.target)
+        few = self._vain[target] < _MANY or coming.word in _OF_MEMBERS or self._goes_through(coming)
         repeats = Operation.repeats if few else Operation.retries
         length = next((i for i, step in enumerate(reversed(taken), 1) if repeats(coming, step)), 0)
         if not length:
@@ -78,6 +103,19 @@ class Loops:
                 or self._circles(coming, latest, before, alone)
             )
         )
+
+    def _goes_through(self, coming: Operation) -> bool:
+        """True when it goes through many things, and waits for none of them.
+
+        It did not sleep in between, and came to the end in the first order.
+        """
+        before = next((one for one in reversed(self._taken) if coming.same_target(one)), None)
+        target, who = repr(coming.target), self._who
+        if before is None or before.looks[2] != coming.looks[2] or target in who.waits_for:
+            return False
+        if who.at_first and self._vain[target] >= _MANY_AT_FIRST:
+            who.waits_for.add(target)
+        return who.at_first or self._vain[target] < 2 * who.asked_at_first[target]
 
     def _circles(
         self, coming: Operation, latest: list[Operation], before: list[Operation], alone: int

@@ -310,6 +310,7 @@ class Strand(Actor):
             raise GeneratorExit
         self.no_machine_time(operation)
         self.no_shared_lock()
+        self.note_code()
         self.parked = self._loops.spins(operation, self.last, self.alone)
         self.pending = operation
         await self._wait()

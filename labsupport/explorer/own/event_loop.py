@@ -1,6 +1,7 @@
 """An event loop whose time is the explorer's, and which asks it what to do when nothing is ready."""
 
 import asyncio
+import itertools
 from asyncio import events
 from collections.abc import Callable
 from contextlib import suppress
@@ -47,6 +48,34 @@ class _Selector:
         return []
 
 
+class _Task(asyncio.Task[Any]):
+    """A task that is told from others by its number: a set of tasks has the same order in each run."""
+
+    _number: int
+
+    def __new__(cls, coro: Any, *, loop: "ClientLoop", **options: Any) -> "_Task":
+        task = super().__new__(cls)
+        task._number = next(loop.numbers)
+        return task
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Future(asyncio.Future[Any]):
+    """A future, told from others in the same way."""
+
+    _number: int
+
+    def __new__(cls, *, loop: "ClientLoop") -> "_Future":
+        future = super().__new__(cls)
+        future._number = next(loop.numbers)
+        return future
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class ClientLoop(asyncio.BaseEventLoop):
     """The loop of one client in one run.
 
@@ -59,6 +88,7 @@ class ClientLoop(asyncio.BaseEventLoop):
 
     Attributes:
         tasks: all that were made.
+        numbers: of tasks and futures.
     """
 
     def __init__(
@@ -72,6 +102,8 @@ class ClientLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.time = now  # type: ignore[method-assign]
         self.tasks: list[Any] = []
+        self.numbers = itertools.count()
+        self.set_task_factory(lambda loop, coro, **options: _Task(coro, loop=loop, **options))
         self._selector = _Selector(idle, turn)
         self._clock_resolution = 1e-6
         self._check = check
@@ -84,6 +116,9 @@ class ClientLoop(asyncio.BaseEventLoop):
         task = super().create_task(coro, **options)
         self.tasks.append(task)
         return task
+
+    def create_future(self) -> Any:
+        return _Future(loop=self)
 
     def call_soon(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         self._check()
