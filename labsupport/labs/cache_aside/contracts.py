@@ -1,12 +1,13 @@
 """What exercises 01.1 and 01.3 ask for, as models: what is not there is cached, too; no old row."""
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
-from labsupport.exercises.contract import WAIT, Call, Case, Functions
-from labsupport.exercises.matching import A_VALUE, ANYTHING, Between
+from labsupport.exercises.contract import WAIT, Argument, Call, Case, Functions
+from labsupport.exercises.matching import A_VALUE, ANYTHING, Between, Raised
 from labsupport.exercises.state import State
 from labsupport.labs.caches.rows import Rows
 
@@ -38,6 +39,35 @@ class _Asked:
         return ask
 
 
+class DatabaseAwayError(Exception):
+    """Raised by a database that does not answer."""
+
+
+class _Away:
+    """A session of a database that does not answer."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"execute", "fetch_one", "fetch_all"}:
+            raise DatabaseAwayError("the database is away")
+        return getattr(self._db, name)
+
+
+@dataclass(frozen=True)
+class _WhileAway(Argument):
+    """The id of a row that is asked for while the database is away."""
+
+    number: int
+
+    def real(self, redis: Any, db: Any, who: str) -> int:
+        return self.number
+
+    def __repr__(self) -> str:
+        return f"{self.number} while the database is away"
+
+
 class _Asking(Rows):
     """Counts the calls that asked the database, where the start says so."""
 
@@ -52,7 +82,8 @@ class _Asking(Rows):
             if self._asked is not None and call.name == self.counted:
                 self._asked += 1
 
-        return super().ask(functions, redis, _Asked(db, count), who, call)
+        away = any(isinstance(one, _WhileAway) for one in call.args)
+        return super().ask(functions, redis, _Asked(_Away(db) if away else db, count), who, call)
 
     def write(self, start: State, redis: Any, db: Any) -> None:
         super().write(start, redis, db)
@@ -132,7 +163,16 @@ class GetProduct(_Asking):
         )
         for number, seconds in ((1, 1790), (0, 27))
     )
-    rare = (  # many rows, as how long each is kept may be drawn; and many hits when little is left
+    rare = (
+        # a database that does not answer has not said that there is none
+        Case(
+            State({"products": {1: _ROW}, _ASKED: 0}),
+            after=tuple(
+                ("ada", Call("get_product", (number,)))
+                for number in (_WhileAway(1), 1, _WhileAway(1))
+            ),
+        ),
+        # many rows, as how long each is kept may be drawn; and many hits when little is left
         Case(
             State({"products": dict.fromkeys(range(10, 40), _ROW) | _NONE, _ASKED: 0}),
             after=tuple(("ada", Call("get_product", (number,))) for number in range(10, 70)),
@@ -182,10 +222,13 @@ class GetProduct(_Asking):
         kept = dict.fromkeys(state.settled(self.visible[:2]), A_VALUE)
         return {**kept, _ASKED: state[_ASKED], "the table products": state["products"]}
 
-    def get_product(self, state: State, number: int) -> Generator[Any, Any, Any]:
+    def get_product(self, state: State, asked: int | _WhileAway) -> Generator[Any, Any, Any]:
+        number = asked.number if isinstance(asked, _WhileAway) else asked
         key = f"product:{number}"
         if key in state:
             return state[key][0]
+        if isinstance(asked, _WhileAway):
+            return (yield [Raised(DatabaseAwayError), Raised(Exception)])
         yield
         state[_ASKED] += 1
         row = self.row(state, number)

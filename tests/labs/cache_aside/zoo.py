@@ -285,7 +285,7 @@ def lock_then_expire(redis, key, load, ttl):
 @wrong(
     "01.2",
     situation="One call after the other",
-    because="lock_is_free('product:1')",
+    because="the count of locks that are left in the end holds 1; 0 is due",
     sequential=True,
 )
 def no_finally(redis, key, load, ttl):
@@ -487,7 +487,7 @@ def caches_the_error(redis, key, load, ttl):
 @wrong(
     "01.2",
     situation="One call after the other",
-    because="lock_is_free('product:1')",
+    because="the count of locks that are left in the end holds 1; 0 is due",
     sequential=True,
 )
 def frees_it_only_after_an_error(redis, key, load, ttl):
@@ -1029,3 +1029,20 @@ def keeps_the_ttl_of_another(redis, db, product_id):
     redis.call('SET', KEYS[1], ARGV[1], 'KEEPTTL')
     """
     return late_fill(script)(redis, db, product_id)
+
+
+@wrong(
+    "01.1",
+    because="ada was given None; a DatabaseAwayError that reaches the caller is due",
+    sequential=True,
+)
+def takes_an_error_for_nothing(redis, db, product_id):
+    """Whoever asks in the next minute is told that there is no such product."""
+    key = f"product:{product_id}"
+    if (cached := redis.get(key)) is not None:
+        return json.loads(cached)
+    row = None
+    with suppress(Exception):
+        row = db.fetch_one(PRODUCT, id=product_id)
+    redis.set(key, json.dumps(row), ex=3600 if row else 60)
+    return row
