@@ -96,6 +96,16 @@ class _Listener:
         self._until(lambda: self._subscriber.done > told)
         return self.after_message("user:1")
 
+    def after_others(self) -> str:
+        """What is wrong after a message that comes behind many others."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for _ in range(_MANY):
+                pipe.publish("invalidate", _UNKNOWN)
+            pipe.execute()
+        if wrong := self.after_message("user:1"):
+            return f"{wrong}, {_PATIENCE_SECONDS:.0f} s later"
+        return ""
+
     def after_many(self) -> str:
         """What is wrong after a message that many others follow, without a pause."""
         subscriber, key = self._subscriber, _KEYS[0]
@@ -152,6 +162,7 @@ def _heard(answer: Answer) -> Outcome | None:
             ("The same key once more", lambda: listener.after_message(_KEYS[-1])),
             ("A message about a key without a copy", listener.after_unknown),
             ("A message that many others follow", listener.after_many),
+            (f"A message behind {_MANY} others", listener.after_others),
             ("A lost connection", listener.after_cut),
             ("A second lost connection", listener.after_cut),
             ("A second in which nobody says anything", listener.after_quiet),

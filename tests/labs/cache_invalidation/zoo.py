@@ -603,3 +603,14 @@ def releases_only_what_was_changed(redis, db, user_id, name):
     announce(redis, user_id, token)
     change(db, user_id, name)
     release(redis, user_id, token)
+
+
+@wrong("04.2", because="A message behind 50 others", sequential=True)
+def rests_after_each_message(subscriber, local):
+    while True:
+        message = subscriber.get_message()
+        if message and message["type"] == "message":
+            local.pop(message["data"], None)
+        elif message:
+            local.clear()
+        time.sleep(0.2)
