@@ -242,7 +242,9 @@ def play_meetings(
     """
     possible = Possibilities(contract, case, outwaited=bool(crash), stalls=not crash)
     table = _Table(contract, answer, case, possible)
-    report = table.first(crashes=[crash], expires=()) if crash else table.first(expires=contract.lapses)
+    report = (
+        table.first(crashes=[crash], expires=()) if crash else table.first(expires=contract.lapses)
+    )
     if report is None or report.findings or len(case.programs) < 2:
         return 1, None
     steps = Counter(move.who for move in report.anew(()).moves if move.kind == "step")

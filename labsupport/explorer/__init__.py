@@ -8,6 +8,7 @@ from labsupport.explorer.testbed import Session, Testbed
 
 if TYPE_CHECKING:
     from labsupport.explorer.clients.nodes import as_nodes
+    from labsupport.explorer.clients.stand_ins import one_process
     from labsupport.explorer.entry import explore
     from labsupport.explorer.system import System
 
@@ -22,10 +23,16 @@ __all__ = [
     "Testbed",
     "as_nodes",
     "explore",
+    "one_process",
 ]
 
 # What needs redis-py, whose import takes longer than all of the explorer's own.
-_LATER = {"System": "system", "as_nodes": "clients.nodes", "explore": "entry"}
+_LATER = {
+    "System": "system",
+    "as_nodes": "clients.nodes",
+    "explore": "entry",
+    "one_process": "clients.stand_ins",
+}
 
 
 def __getattr__(name: str) -> Any:

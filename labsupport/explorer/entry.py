@@ -203,6 +203,8 @@ def explore(
             notes += _limits_of(search)
     if system.clock.database:
         notes.append(_OTHER_CLOCK)
+    if asked := [actor.name for actor in search.adversary.clients if actor.asked_process]:
+        notes.append(_OWN_PROCESS.format(asked[0]))
     return _report(search, tuple(clients), notes, functions, time.perf_counter() - begin)
 
 
@@ -447,6 +449,7 @@ def _resumed(search: Search, functions: list[Function]) -> Iterator[None]:
             yield
 
 
+_OWN_PROCESS = "{} asks os.getpid(): each client is a process of its own here; to threads it would be the same."
 _NOT_PRUNED = "Not pruned: the clients share {} in the process's memory, which pruning cannot see."
 
 

@@ -26,6 +26,7 @@ from sqlalchemy import orm
 from labsupport import explore
 from labsupport.errors import NotSteppableError
 from labsupport.exploration.testbed import close_testbed
+from labsupport.explorer import one_process
 from labsupport.explorer.clock import START, Clock
 from labsupport.servers import start_server
 
@@ -925,7 +926,23 @@ def test_who_one_is():
         return all(one != other for one, other in zip(told["ada"], told["bob"], strict=True))
 
     first: dict[str, object] = {}
-    explore({"ada": tells, "bob": tells}, invariant=all_differ).check()
+    report = explore({"ada": tells, "bob": tells}, invariant=all_differ)
+    report.check()
+    assert "ada asks os.getpid(): each client is a process of its own here" in str(report)
+
+
+def test_clients_that_are_threads_of_one_process():
+    """So it is in the check of an exercise: a token that is made of the process's number is no token."""
+
+    def tells(redis, db):
+        redis.ping()
+        return f"{os.getpid()}"
+
+    with one_process():
+        explore(
+            {"ada": tells, "bob": tells},
+            invariant=lambda redis, db, told: told["ada"] == told["bob"] == str(PROCESS),
+        ).check()
 
 
 @pytest.mark.parametrize("clock", [time.gmtime, time.localtime, time.ctime], ids=str)

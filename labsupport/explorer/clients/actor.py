@@ -122,6 +122,7 @@ class Actor:
         haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
         others: what ends the work of connections of its own, by their identity.
         asked: True once it has asked what time it is.
+        asked_process: True once it has asked for the number of its process.
         read_twice: True once it has asked, taken a step, and asked again.
         looked_anew: True once a statement that waited was run with a view that is too new.
         trusted: above 0 while the explorer's own code opens a connection for it.
@@ -160,7 +161,7 @@ class Actor:
         self.at_first = True
         self.waits_for: set[str] = set()
         self.ran: dict[CodeType, FunctionType] = {}
-        self.asked = False
+        self.asked = self.asked_process = False
         self.looked_anew = False
         self.read_twice = False
         self.fault: LabError | None = None

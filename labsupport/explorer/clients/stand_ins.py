@@ -35,7 +35,7 @@ from labsupport.explorer.clients.captured import Captured, stand_in_for
 from labsupport.explorer.clients.guard import driver_imported, refusing
 from labsupport.explorer.clients.namespaces import Namespaces, installed
 
-__all__ = ["Timekeeper", "standing_in", "timekeeper_here"]
+__all__ = ["Timekeeper", "one_process", "standing_in", "timekeeper_here"]
 
 # they write down when a connection was made, and how long a command took: no answer depends on it
 _BOOKKEEPERS = frozenset(
@@ -341,12 +341,27 @@ class _Process(int):
         return not self == other
 
 
+_one = {"process": False}
+
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Within this block all clients are threads of one process: `os.getpid()` is the same for them."""
+    before, _one["process"] = _one["process"], True
+    try:
+        yield
+    finally:
+        _one["process"] = before
+
+
 def _process() -> int:
     """Each client is a process of its own, with the same number in each run."""
-    name = getattr(timekeeper_here(), "name", None)
-    return (
-        _GETPID() if name is None else _Process(_NO_PROCESS + 1 + zlib.crc32(name.encode()) % 2**30)
-    )
+    keeper: Any = timekeeper_here()
+    name = getattr(keeper, "name", None)
+    if name is None or _one["process"]:
+        return _GETPID()
+    keeper.asked_process = True
+    return _Process(_NO_PROCESS + 1 + zlib.crc32(name.encode()) % 2**30)
 
 
 def _current_thread() -> threading.Thread:
