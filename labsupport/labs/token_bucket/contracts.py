@@ -187,7 +187,8 @@ class TakeMany(_Bucket):
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
         """A small cost after a great one, and two great ones: how long the key has to live.
 
-        Or the microseconds have few digits, or it is full after whole seconds and a part of one.
+        Or the microseconds have few digits, or it is full after whole seconds and a part of one,
+        after days, or within a millisecond.
         """
 
         def timed(costs: list[tuple[float, int]], capacity: int = 5, rate: float = 0.5) -> Case:
@@ -201,6 +202,8 @@ class TakeMany(_Bucket):
             timed([(0, 5), (8, 4), (13, 5)]),
             timed([(0.05, 5), (2.1, 1)]),
             timed([(0, 1), (1.1, 3)], 3, 0.7),
+            timed([(0, 5), (345_600, 5)], 5, 1 / 86_400),
+            timed([(0, 4), (0, 4)], 5, 4_096),
         )
 
     def sequences(self) -> Any:
@@ -254,12 +257,16 @@ class Reserve(_Bucket):
 
     @property
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
-        """The next turn is after whole seconds and a part of one: how long the key has to live."""
+        """The next turn is after whole seconds and a part of one: how long the key has to live.
+
+        Or after a part of a millisecond.
+        """
         return tuple(
             Case(
-                State(), after=in_time([(at, self._call("bucket:7", 0.7, 9, at)) for at in moments])
+                State(),
+                after=in_time([(at, self._call("bucket:7", rate, 9, at)) for at in moments]),
             )
-            for moments in ((0, 1.1), (0, 0, 2.1))
+            for rate, moments in ((0.7, (0, 1.1)), (0.7, (0, 0, 2.1)), (4_000, (0, 0, 0)))
         )
 
     def sequences(self) -> Any:

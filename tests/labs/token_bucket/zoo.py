@@ -460,3 +460,30 @@ def holds_more_than_it_can(redis, key, capacity, rate, now):
     """When the capacity is lowered, what was in the bucket stays."""
     script = but("math.min(capacity, tokens", "math.min(math.max(capacity, tokens), tokens")
     return take(script, redis, key, capacity, rate, now)
+
+
+def lives(part, redis, key, capacity, rate, cost):
+    """Right, but for how long the key lives."""
+    whole = "math.ceil((capacity - tokens) / rate * 1000) + 1"
+    assert whole in MANY
+    told = redis.eval(MANY.replace(whole, part), 1, key, capacity, rate, cost)
+    allowed, left, wait = told
+    return allowed == 1, left, 0 if allowed else float(wait) if cost <= capacity else math.inf
+
+
+@wrong("06.2", situation=ALONE, because="(False, 4, 86400) is due", sequential=True)
+def lives_for_a_day(redis, key, capacity, rate, cost):
+    return lives("86400000", redis, key, capacity, rate, cost)
+
+
+@wrong("06.2", situation=ALONE, because="(False, 1, 0.000732421875) is due", sequential=True)
+def lives_for_whole_milliseconds(redis, key, capacity, rate, cost):
+    """A fast bucket is full within one: the key is gone at once."""
+    part = "math.floor((capacity - tokens) / rate * 1000)"
+    return lives(part, redis, key, capacity, rate, cost)
+
+
+@wrong("06.3", situation=ALONE, because="invalid expire time", sequential=True)
+def keeps_the_turn_for_whole_milliseconds(redis, key, rate, longest, now):
+    script = RESERVE.replace("math.ceil", "math.floor")
+    return reserve(redis, key, rate, longest, now, script)
