@@ -20,7 +20,7 @@ from labsupport.exercises.state import KEPT, State
 
 __all__ = ["NumberedLock", "OwnLock", "SellOnce"]
 
-_LOCK = "lock:kettle"
+_LOCK, _OTHER = "lock:kettle", "lock:d'Arc"
 _TTLS = st.sampled_from([60, 60, 0.5, 7, 1.25])  # seconds
 
 
@@ -55,7 +55,7 @@ class OwnLock(_Lock):
 
     answer = "own_lock"
     functions = ("take", "renew", "free")
-    visible = ("lock:*",)
+    visible = (_LOCK, _OTHER)  # what else there is goes away
     clauses: ClassVar = {
         "told": "returns a token that nobody else ever has. renew gives the lock ttl seconds "
         "from now, free frees it; both return True, or False "
@@ -79,7 +79,7 @@ class OwnLock(_Lock):
         ),
     }
     _token, _first = Given("take", "token"), Given("take", "first_token", 0)
-    _names = st.sampled_from([_LOCK, _LOCK, _LOCK, "lock:d'Arc"])
+    _names = st.sampled_from([_LOCK, _LOCK, _LOCK, _OTHER])
     _tokens = st.sampled_from([_token, _token, _token, _first, "zoe's", "nobody's", "1"])
     _take = st.builds(Call, st.just("take"), st.tuples(_names, _TTLS))
     _renew = st.builds(Call, st.just("renew"), st.tuples(_names, _tokens, _TTLS))
@@ -87,6 +87,20 @@ class OwnLock(_Lock):
     calls = st.one_of(_take, _renew, _renew, _free)
     starts = st.sampled_from([{}, {}, {_LOCK: "zoe's"}, {_LOCK: "1"}]).map(
         lambda held: State(held, dict.fromkeys(held, 50_000))
+    )
+    rare = (  # a hundred days later
+        Case(
+            State(),
+            after=tuple(
+                ("ada", call)
+                for call in (
+                    Call("take", (_LOCK, 60)),
+                    Call(WAIT, (8_640_000,)),
+                    Call("take", (_LOCK, 60)),
+                    Call("free", (_LOCK, _first)),
+                )
+            ),
+        ),
     )
 
     def sequences(self) -> Any:

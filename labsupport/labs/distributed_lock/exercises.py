@@ -9,6 +9,7 @@ import time
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
 from labsupport.labs.distributed_lock.contracts import NumberedLock, OwnLock, SellOnce
+from labsupport.labs.distributed_lock.token_checks import check_many_numbers, check_many_tokens
 
 __all__ = ["EXERCISES"]
 
@@ -121,7 +122,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "One script each: `if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end`, then "
             "`return redis.call('PEXPIRE', KEYS[1], ARGV[2])`, or `DEL`. `bool(...)` of the reply.",
         ),
-        check=judged_by(OwnLock()),
+        check=judged_by(OwnLock(), also=check_many_tokens),
     ),
     Exercise(
         number="07.2",
@@ -135,7 +136,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "One script with two keys, the lock and the counter: `EXISTS` the lock? return 0. Else "
             "`INCR` the counter, `SET` the lock to it with `PX`, and return it.",
         ),
-        check=judged_by(NumberedLock()),
+        check=judged_by(NumberedLock(), also=check_many_numbers),
     ),
     Exercise(
         number="07.3",

@@ -87,6 +87,25 @@ class TestOtherGoodAnswers:
         found = check("07.1", own_lock)
         assert found.passed, str(found)
 
+    def test_keeps_more_than_the_lock(self):
+        """What a lock keeps beside its key is its own, if it has a TTL."""
+
+        def own_lock():
+            take, renew, free = EXERCISES[0].solution()
+
+            def noted(redis, name, ttl):
+                token = take(redis, name, ttl)
+                with redis.pipeline() as pipe:
+                    pipe.rpush(f"{name}:holders", token)
+                    pipe.expire(f"{name}:holders", 3600)
+                    pipe.execute()
+                return token
+
+            return noted, renew, free
+
+        found = check("07.1", own_lock)
+        assert found.passed, str(found)
+
     def test_set_in_the_script(self):
         """The counter may be raised in a script that tries the SET first."""
         script = """

@@ -502,3 +502,43 @@ def compares_the_fence_alone(db, fence):
         sql = "UPDATE products SET stock = :left, fence = :mine WHERE id = 1 AND fence = :fence"
         if db.execute(sql, left=left, mine=fence, fence=row["fence"]) == 1:
             return row["stock"] > 0
+
+
+@wrong("07.1", situation="800 locks, one after the other", because="a token that no other has")
+def four_digits_for_a_token():
+    return parts(new=lambda: secrets.token_hex(2))
+
+
+@wrong(
+    "07.1", situation="One call after the other", because="a new token 2 is due", sequential=True
+)
+def counts_the_tokens_for_a_while():
+    """The counter has a TTL, and begins again."""
+
+    def take(redis, name, ttl):
+        with redis.pipeline() as pipe:
+            pipe.incr(f"{name}:tokens")
+            pipe.pexpire(f"{name}:tokens", int(ttl * 10_000))
+            token = str(pipe.execute()[0])
+        while not redis.set(name, token, nx=True, px=int(ttl * 1000)):
+            time.sleep(0.01)
+        return token
+
+    return parts(take=take)
+
+
+@wrong(
+    "07.2", situation="800 holders, one after the other", because="holder 102 has the number 101"
+)
+def counts_what_it_keeps(redis, name, ttl):
+    """The number is the length of a list that grows no longer."""
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+    local number = redis.call('LPUSH', KEYS[2], 1)
+    redis.call('LTRIM', KEYS[2], 0, 99)
+    redis.call('SET', KEYS[1], number, 'PX', ARGV[1])
+    return number
+    """
+    while not (number := redis.eval(script, 2, name, f"{name}:holders", int(ttl * 1000))):
+        time.sleep(0.01)
+    return number
