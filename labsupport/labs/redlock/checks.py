@@ -14,10 +14,12 @@ from labsupport.exercises.trials import (
     require_ttl,
 )
 from labsupport.labs.redlock.slow_nodes import nodes_of
+from labsupport.servers import start_server
 
 __all__ = ["check_majority"]
 
 _KEY = "lock:kettle"
+_MANY = 800  # of so many, two are alike in 16 bits of whatever
 _TTL = 10.0  # only the explorer decides when it is over
 
 
@@ -102,11 +104,24 @@ def check_majority(answer: Answer) -> Outcome:
         both = {"ada": frees, "bob": takes_over}
         yield Trial("A release that comes too late", both, held, kept)
         for places in ((2,), (1, 3)):
-            situation = f"{len(places)} of 3 nodes with another's lock"
+            nodes = f"node{'s' if len(places) > 1 else ''} {' and '.join(map(str, places))}"
+            situation = f"Another's lock on {nodes} of 3"
             yield Trial(situation, {"ada": asks_here}, some_held(*places), once)
         yield Trial("A crash", {"ada": asks("ada", 3)}, forget, expires, crashes=True)
 
-    return put_through(trials())
+    found = put_through(trials())
+    return _many_tokens(answer, found) if found.passed else found
+
+
+def _many_tokens(answer: Answer, few: Outcome) -> Outcome:
+    """Is each of many tokens another one?"""
+    acquire = answer()[0]
+    with start_server() as server, server.client() as redis:
+        tokens = [acquire([redis], f"lock:{number}", 60.0)[0] for number in range(_MANY)]
+    if len(set(tokens)) < _MANY:
+        reason = f"{_MANY:,} locks, one after the other: not each has a token that no other has."
+        return Outcome(False, reason, tokens)
+    return few
 
 
 def _asked_twice(commands: Sequence[tuple[Any, ...]], won: bool) -> bool:

@@ -179,9 +179,7 @@ def frees_a_majority_only():
     )
 
 
-@wrong(
-    "08.1", situation="1 of 3 nodes with another's lock", because="Asked twice for a vote: node2"
-)
+@wrong("08.1", situation="Another's lock on node 2 of 3", because="Asked twice for a vote: node2")
 def asks_again_who_refused():
     script = "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX') and 1 or 0"
 
@@ -192,7 +190,9 @@ def asks_again_who_refused():
 
 
 @wrong(
-    "08.1", situation="2 of 3 nodes with another's lock", because="Asked twice for a vote: node1"
+    "08.1",
+    situation="Another's lock on nodes 1 and 3 of 3",
+    because="Asked twice for a vote: node1",
 )
 def has_a_second_round():
     once, release = redlock()
@@ -464,3 +464,31 @@ def a_token_that_begins_like_it(db, token, compute):
     db.execute(CLAIM, token=f"{token}@7")
     stock = db.fetch_one(STOCK)["stock"]
     return db.execute(f"{WRITE} AND claimed_by LIKE :by", new=compute(stock), by=f"{token}%") == 1
+
+
+def claimed_as(name, db, compute):
+    """Right, but for the name that is left."""
+    db.execute("UPDATE products SET claimed_by = :name WHERE id = 1", name=name)
+    stock = db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"]
+    sql = "UPDATE products SET stock = :new WHERE id = 1 AND claimed_by = :name"
+    return db.execute(sql, new=compute(stock), name=name) == 1
+
+
+@wrong("08.3", situation="Several clients at once", because="stock holds '88'; '93' is due")
+def leaves_small_letters(db, token, compute):
+    return claimed_as(token.lower(), db, compute)
+
+
+@wrong("08.3", situation="Several clients at once", because="stock holds '88'; '93' is due")
+def leaves_the_beginning_of_the_token(db, token, compute):
+    return claimed_as(token[:8], db, compute)
+
+
+@wrong("08.3", situation="Several clients at once", because="stock holds")
+def leaves_the_end_of_the_token(db, token, compute):
+    return claimed_as(token[1:], db, compute)
+
+
+@wrong("08.1", situation="800 locks, one after the other", because="a token that no other has")
+def four_digits_for_a_token():
+    return redlock(token=lambda: secrets.token_hex(2))
