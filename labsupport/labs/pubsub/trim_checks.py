@@ -81,9 +81,17 @@ def _in_all_orders(answer: Answer) -> Outcome:
         return prepare
 
     def books(redis: Any) -> str:
-        """What the server knows of the groups."""
-        told = ("name", "pending", "last-delivered-id")
-        return str([[group[what] for what in told] for group in redis.xinfo_groups("orders")])
+        """What the server knows of the groups: how far each is, and who has what in hand."""
+        told = ("consumers", "pending", "last-delivered-id", "entries-read")
+        groups = []
+        for group in redis.xinfo_groups("orders"):
+            facts = [f"{what} {group[what]}" for what in told]
+            facts += [
+                f"{one['message_id']} given to {one['consumer']} {one['times_delivered']}x"
+                for one in redis.xpending_range("orders", group["name"], "-", "+", 10)
+            ]
+            groups.append(f"{group['name']} has {', '.join(facts)}")
+        return "; ".join(groups)
 
     def trimmer(redis: Any, db: Any) -> None:
         answer(redis, _NAMES)
@@ -106,6 +114,12 @@ def _in_all_orders(answer: Answer) -> Outcome:
                 stream(entries=_APART if apart else _ENTRIES[:4], last=last, **groups),
                 exactly,
             )
+
+    def similar_groups() -> Iterator[Trial]:
+        """The group of somebody else has nearly the name of one that is not there."""
+        for name in ("Bob", "bobby", "bob:mails", "the bob"):
+            groups: dict[str, Any] = {"ada": (4, 0), name: (4, 0)}
+            yield Trial(f"One has not started, {name!r} has", one, stream(**groups), exactly)
 
     def reader(redis: Any, db: Any) -> None:
         """Handle what is pending and one more entry, and take another one in hand."""
@@ -149,7 +163,8 @@ def _in_all_orders(answer: Answer) -> Outcome:
         require(
             redis.exists("orders") == 1, "There is no stream any more, and so there is no group."
         )
-        require(books(redis) == redis.get("before"), f"The groups have changed: {books(redis)}.")
+        now, before = books(redis), redis.get("before")
+        require(now == before, f"The groups have changed. Now {now}. Before, {before or 'none'}.")
         safe(redis, 4)
         trimmed(redis, 4)
         return True
@@ -182,6 +197,7 @@ def _in_all_orders(answer: Answer) -> Outcome:
                 stream(ada=(4, 0), zoe=(4, 0)),
                 exactly,
             ),
+            *similar_groups(),
             Trial(
                 "A group of somebody else",
                 one,
