@@ -9,7 +9,7 @@ from labsupport.exercises import Outcome
 from labsupport.exercises.trials import Answer
 from labsupport.labs.redlock.other_holder_checks import GAVE_UP, KEY, TOOK_AWAY, while_it_frees
 from labsupport.servers import Server, start_masters
-from labsupport.workers import Client, WorkerPool, point
+from labsupport.workers import Client, Worker, WorkerPool, point
 
 __all__ = ["check_lock_on"]
 
@@ -18,6 +18,8 @@ _TRIES = 3  # at all of which it has to be late, or to give up: a machine may be
 _SHORT_TTL = 0.9
 _LONG_TTL = 60.0
 _PATIENCE_SECONDS = 15.0  # how long free may take is not said
+
+_Situation = Callable[[WorkerPool, Answer, Sequence[Server]], str]
 
 
 def check_lock_on(answer: Answer) -> Outcome:
@@ -30,11 +32,13 @@ def check_lock_on(answer: Answer) -> Outcome:
         ("Three of five servers dead from the start", 3, 0, True, _TTL),
         ("Two of five servers hang", 0, 2, False, _SHORT_TTL),
     )
-    on_time = tuple(
+    on_time: tuple[tuple[str, _Situation, str], ...] = tuple(
         (situation, partial(_try_lock, dead=dead, hung=hung, early=early, ttl=ttl), _late(ttl))
         for situation, dead, hung, early, ttl in trials
     )
-    others = (
+    others: tuple[tuple[str, _Situation, str], ...] = (
+        ("One of three servers dead", _one_of_three_dead, _late(_TTL)),
+        ("Two of five servers hang until the lock is freed", _hang_until_freed, _late(_TTL)),
         ("The lock ends while it is freed", partial(while_it_frees, cut=0), GAVE_UP),
         ("The lock ends while a server loses a command", partial(while_it_frees, cut=2), GAVE_UP),
     )
@@ -48,13 +52,19 @@ def check_lock_on(answer: Answer) -> Outcome:
     return Outcome(True, "it took and freed the lock with dead servers, and with some that hang.")
 
 
+def _one_of_three_dead(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) -> str:
+    return _try_lock(pool, answer, servers[:3], dead=1, hung=0, early=False, ttl=_TTL)
+
+
+def _hang_until_freed(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) -> str:
+    return _try_lock(pool, answer, servers, dead=0, hung=2, early=False, ttl=_TTL, stays=True)
+
+
 def _late(ttl: float) -> str:
     return f"take did not come back before its ttl of {ttl:g} s was over."
 
 
-def _on_servers(
-    answer: Answer, trial: Callable[[WorkerPool, Answer, Sequence[Server]], str]
-) -> str:
+def _on_servers(answer: Answer, trial: _Situation) -> str:
     """What is wrong with an answer on five new servers; "" if nothing is."""
     with ExitStack() as closing:
         servers = [closing.enter_context(server) for server in start_masters(5)]
@@ -75,24 +85,22 @@ def _try_lock(
     hung: int,
     early: bool,
     ttl: float,
+    stays: bool = False,
 ) -> str:
     """What is wrong with an answer that meets dead and hanging servers; "" if nothing is.
 
-    With `early`, they are dead before the answer is given their URLs, theirs first.
+    With `early`, they are dead before the answer is given their URLs, theirs first. With `stays`,
+    those that hang do so until the lock is freed.
     """
-    for server in servers[5 - dead :] if early else ():
+    count, most = len(servers), len(servers) // 2 + 1
+    for server in servers[count - dead :] if early else ():
         server.kill()
     urls = [server.url for server in (reversed(servers) if early else servers)]
     worker = pool.start(_take_and_free, answer, urls, ttl, gated=True)
-    if len(urls) - early * dead >= 3:
-        try:
-            worker.until("another's")
-        except WorkerError:
-            return GAVE_UP
-        if sum(_has(server, "lock:lamp") for server in servers if server.alive) < 3:
-            return TOOK_AWAY
+    if count - early * dead >= most and (wrong := _keeps_anothers(worker, servers, most)):
+        return wrong
     worker.until("ready")
-    for server in servers[5 - dead :] if not early else ():
+    for server in servers[count - dead :] if not early else ():
         server.kill()
     for server in servers[:hung]:  # those that are asked first
         server.pause()
@@ -101,20 +109,36 @@ def _try_lock(
     except WorkerError:
         if not worker.done:
             return _late(ttl)
-        return GAVE_UP if dead <= 2 else _left(servers)
-    for server in servers[:hung]:
+        return GAVE_UP if count - dead >= most else _left(servers)
+    for server in servers[: 0 if stays else hung]:
         server.resume()
-    if dead > 2:
+    if count - dead < most:
         return "take returned a token, though there is no majority."
-    missing = [server for server in servers[hung : 5 - dead] if not _has(server)]
-    if len(servers) - hung - dead - len(missing) < 3:
+    missing = [server for server in servers[hung : count - dead] if not _has(server)]
+    if count - hung - dead - len(missing) < most:
         return "take returned a token that no majority of the servers has."
-    pool.wait(lambda: all(map(_has, servers[:hung])), seconds=0.3)  # as they wake, they vote
+    if not stays:
+        pool.wait(lambda: all(map(_has, servers[:hung])), seconds=0.3)  # as they wake, they vote
+    return _finish(worker) or _left(servers[hung if stays else 0 :])
+
+
+def _keeps_anothers(worker: Worker, servers: Sequence[Server], most: int) -> str:
+    """What is wrong when a lock is freed with a token that is not its own."""
+    try:
+        worker.until("another's")
+    except WorkerError:
+        return GAVE_UP
+    has = sum(_has(server, "lock:lamp") for server in servers if server.alive)
+    return TOOK_AWAY if has < most else ""
+
+
+def _finish(worker: Worker) -> str:
+    """What is wrong when the lock is freed."""
     try:
         worker.finish(seconds=_PATIENCE_SECONDS)
     except WorkerError:
         return f"free did not come back within {_PATIENCE_SECONDS:g} s."
-    return _left(servers)
+    return ""
 
 
 def _take_and_free(client: Client, answer: Answer, urls: list[str], ttl: float) -> None:

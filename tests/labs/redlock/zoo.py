@@ -211,7 +211,7 @@ def clients(urls, **options):
     return [redis.Redis.from_url(url, decode_responses=True, **(once | options)) for url in urls]
 
 
-def lock_on(nodes, *, errors=redis.RedisError, quorum=3, everywhere=True, cleans=True):
+def lock_on(nodes, *, errors=redis.RedisError, quorum=None, everywhere=True, cleans=True):
     def take(key, ttl):
         token, votes, mine[:] = secrets.token_urlsafe(), 0, []
         start = time.monotonic()
@@ -220,7 +220,7 @@ def lock_on(nodes, *, errors=redis.RedisError, quorum=3, everywhere=True, cleans
                 if vote(node, key, token, ttl):
                     votes += 1
                     mine.append(node)
-        if votes >= quorum and validity_left(ttl, start) > 0:
+        if votes >= (quorum or len(nodes) // 2 + 1) and validity_left(ttl, start) > 0:
             return token
         if cleans:
             free(key, token)
@@ -492,3 +492,22 @@ def leaves_the_end_of_the_token(db, token, compute):
 @wrong("08.1", situation="800 locks, one after the other", because="a token that no other has")
 def four_digits_for_a_token():
     return redlock(token=lambda: secrets.token_hex(2))
+
+
+@wrong("08.2", situation="One of three servers dead", because="though a majority is alive")
+def three_are_a_majority(urls):
+    return lock_on(clients(urls), quorum=3)
+
+
+@wrong("08.2", situation="Two of five servers hang until", because="TimeoutError was raised")
+def frees_what_does_not_hang(urls):
+    """A server that is dead is no error, and one that hangs is."""
+    take, _ = lock_on(clients(urls))
+    nodes = clients(urls)
+
+    def free(key, token):
+        for node in nodes:
+            with suppress(redis.ConnectionError):
+                give_back([node], key, token)
+
+    return take, free
