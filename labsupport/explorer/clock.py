@@ -42,13 +42,20 @@ _OTHER_DATES = (
     (rf"\w{{3}} \w{{3}} [ \d]\d {_CLOCK_TIME} \d{{4}}", "%a %b %d %H:%M:%S %Y"),
 )
 _LIFETIME = re.compile(
-    r"(?:ttl|age|for|in|life(?:time)?|lease|timeout|seconds)[\"']?\s*[:=]\s*(\d{1,6}(?:\.\d+)?)\b"
+    r"(?<![a-z])(?:ttl|age|for|in|life(?:time)?|lease|timeout|seconds)[\"']?\s*[:=]\s*(\d{1,6}(?:\.\d+)?)\b"
 )
-_DOUBLE = re.compile(rb"(?=(\x41\xee.{6}))", re.DOTALL)  # near 2100
-_WHOLE = re.compile(rb"\xce(\xf6.{3})|\x8a\x05(.{3}\xf6\x00)", re.DOTALL)  # msgpack's, pickle's
+_MOST_LIFETIMES = 4  # beside one moment, or a few
+_MOST_PACKED = 65_536  # bytes that are looked through
+# near 2100: as a double, the highest byte first or last; what msgpack, struct and pickle make of it
+_DOUBLE = re.compile(rb"(?=(\x41\xee.{6}))", re.DOTALL)
+_DOUBLE_BACKWARDS = re.compile(rb"(?=(.{6}\xee\x41))", re.DOTALL)
+_WHOLE = re.compile(
+    rb"\xce(\xf6.{3})|\xcf(\x00.{7})|\x8a\x05(.{3}\xf6\x00)|\x8a\x06(.{6})|\x8a\x07(.{7})",
+    re.DOTALL,
+)
 _PICKLED_DATE = re.compile(rb"(?=(\x08[\x34\x35].{8}))", re.DOTALL)  # of 2100 and 2101
 _MINUTES = re.compile(r"(?<![\d.])\d{8}(?![\d.])")
-_COUNTED = re.compile(r"(?<![\d.])(\d{4,13})(?:\.0)?(?![\d.])")
+_COUNTED = re.compile(r"(?<!\d)(?<!\d\.)(\d{4,13})(?:\.0)?(?![\d.])")
 # windows last whole seconds up to an hour, minutes up to a day, half days up to a month
 _LENGTHS = ((43_200, 31 * 86_400), (60, 86_400), (1, 3600))
 _HOURS = (2, 3, 4, 6, 8, 12, 24)
@@ -281,23 +288,33 @@ def _is_dated(text: str) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _lifetimes(text: str) -> tuple[int, ...]:
     """How long what stands beside a moment lasts, in microseconds: {"at": …, "ttl": 30}."""
-    return tuple(round(float(found) * _MICROSECONDS) for found in _LIFETIME.findall(text))
+    found = _LIFETIME.findall(text)[:_MOST_LIFETIMES]
+    return tuple(round(float(one) * _MICROSECONDS) for one in found)
 
 
-def _packed(value: Any) -> Iterator[float]:
-    """Moments in bytes, in seconds: what struct, msgpack and pickle write."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        for found in _WHOLE.finditer(bytes(value)):
-            yield int.from_bytes(found[1] or found[2][::-1])
-        for found in _DOUBLE.finditer(bytes(value)):
-            yield struct.unpack(">d", found[1])[0]
-        for found in _PICKLED_DATE.finditer(bytes(value)):
-            year, month, day, *clock, high, middle, low = struct.unpack(">H8B", found[1])
-            hour, minute, second = clock
-            with suppress(ValueError):
-                date = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-                date += timedelta(microseconds=high << 16 | middle << 8 | low)
-                yield date.timestamp()
+def _packed(value: Any) -> tuple[float, ...]:
+    """Moments in bytes, in seconds or parts of them: what struct, msgpack and pickle write."""
+    if not isinstance(value, bytes | bytearray | memoryview):
+        return ()
+    return tuple(_in_bytes(bytes(value[:_MOST_PACKED])))
+
+
+@functools.lru_cache(maxsize=1024)
+def _in_bytes(packed: bytes) -> tuple[float, ...]:
+    moments: list[float] = []
+    for found in _WHOLE.finditer(packed):
+        big, large, *little = found.groups()
+        moments.append(int.from_bytes(big or large or next(filter(None, little))[::-1]))
+    moments += [struct.unpack(">d", found[1])[0] for found in _DOUBLE.finditer(packed)]
+    moments += [struct.unpack("<d", found[1])[0] for found in _DOUBLE_BACKWARDS.finditer(packed)]
+    for found in _PICKLED_DATE.finditer(packed):
+        year, month, day, *clock, high, middle, low = struct.unpack(">H8B", found[1])
+        hour, minute, second = clock
+        with suppress(ValueError):
+            date = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+            date += timedelta(microseconds=high << 16 | middle << 8 | low)
+            moments.append(date.timestamp())
+    return tuple(moments)
 
 
 def _dates(value: Any, text: str) -> Iterator[float]:

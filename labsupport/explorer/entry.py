@@ -4,6 +4,7 @@ import functools
 import inspect
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -179,6 +180,7 @@ def explore(
         return search
 
     with system.alone():
+        search = None
         try:
             search = run(_count(passes or 0, "passes"))
         except (ImplementationError, NoStepError):
@@ -186,7 +188,7 @@ def explore(
             if late or not shared_names(clients, logs=False, reader=invariant):
                 raise
             late = True
-            search = run(_count(passes or 0, "passes"))
+        search = search or run(_count(passes or 0, "passes"))
         if not search.checker.violations and (shared, late) != (
             after := memory(late, _code_of(search))
         ):
@@ -358,6 +360,14 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
 
     def __enter__(self) -> "_exploring":
         super().__enter__()
+        try:
+            self._enter()
+        except BaseException:  # `with` calls no __exit__ then
+            super().__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def _enter(self) -> None:
         search = self._search
         self.callback(search.system.reset)
         self.callback(random.setstate, self._chance)
@@ -377,7 +387,6 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         search.heed = self.enter_context(
             watched(lambda: adversary.moved, lambda: any(one.running for one in adversary.actors))
         )
-        return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Literal[False]:
         super().__exit__(kind, error, trace)
@@ -449,7 +458,9 @@ def _resumed(search: Search, functions: list[Function]) -> Iterator[None]:
             yield
 
 
-_OWN_PROCESS = "{} asks os.getpid(): each client is a process of its own here; to threads it would be the same."
+_OWN_PROCESS = (
+    "{} asks os.getpid(): each client is a process of its own; to threads it is the same."
+)
 _NOT_PRUNED = "Not pruned: the clients share {} in the process's memory, which pruning cannot see."
 
 

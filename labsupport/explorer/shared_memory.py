@@ -200,7 +200,9 @@ class _Reach:
 
     def _look(self, name: str, thing: Any) -> Iterator[tuple[str, Any]]:
         """Note what a thing is, and say what else it leads to."""
-        if isinstance(thing, functools.partial):
+        if isinstance(thing, weakref.ref):
+            yield name, thing()
+        elif isinstance(thing, functools.partial):
             yield from ((name, one) for one in (thing.func, *thing.args, *thing.keywords.values()))
         elif isinstance(thing, MethodType):
             yield from ((name, thing.__func__), (type(thing.__self__).__name__, thing.__self__))

@@ -96,9 +96,9 @@ class WorkerPool(Closing):
             met = self.wait(lambda: not late(), seconds=_SECONDS_TO_MEET)
             if met or not self.wait(lambda: any(map(_works, late())), seconds=1.0):
                 break
-        if not met:
+        if late():
             raise WorkerError(
-                f"Not all clients came to the start in {_SECONDS_TO_MEET:.0f} s.",
+                "Not all clients came to the start in time.",
                 "See what they wait for before `client.meet()`.",
             )
         self.history.origin_ns = time.monotonic_ns()

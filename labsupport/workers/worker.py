@@ -194,10 +194,10 @@ class Worker(OwnedProcess, Closing):
                 return None
             if self.killed:
                 raise WorkerError(f"{self.name} {complaint}: it was killed.", "Start another.")
-            over = (time.monotonic() - begin) / seconds
-            if over > 1:
+            took = time.monotonic() - begin
+            if took > seconds:
                 calm = 0 if wants_a_core(self.pid) else calm + 1
-            if calm > _CALM or over > _AT_MOST:
+            if calm > _CALM or took > max(_AT_MOST * seconds, 1):
                 raise WorkerError(
                     f"{self.name} {complaint} in time; it is {self.status()}.",
                     "Resume it if it is stopped, and see what it waits for.",

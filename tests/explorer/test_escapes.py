@@ -1052,3 +1052,25 @@ def test_a_driver_in_c(monkeypatch):
     with pytest.raises(NotSteppableError, match="keeps a Connection of duckdb"):
         explore({"ada": lambda redis, db: kept.cursor()}, invariant=lambda redis, db: True)
     assert driver.connect is Connection
+    explore(  # the invariant may use it
+        {"ada": lambda redis, db: redis.ping()},
+        invariant=lambda redis, db: kept.cursor() is not driver.connect(),
+    ).check()
+
+
+def test_a_refusal_that_is_kept_keeps_nothing_replaced(monkeypatch):
+    """What was put in place before something was refused is put back, though the error lives on."""
+    kept = types.ModuleType("duckdb")  # a stub, as tests make it
+    monkeypatch.setitem(sys.modules, "duckdb", kept)
+    start, cores, zone = threading.Thread.start, os.sched_getaffinity(0), os.environ.get("TZ")
+
+    class Cursor:
+        cursor = None
+
+    Cursor.__module__ = "duckdb"
+    one = Cursor()
+    with pytest.raises(NotSteppableError) as refused:
+        explore({"ada": lambda redis, db: one}, invariant=lambda redis, db: True)
+    assert refused.value.problem
+    assert threading.Thread.start is start
+    assert (os.sched_getaffinity(0), os.environ.get("TZ")) == (cores, zone)

@@ -6,6 +6,7 @@ import itertools
 import json
 import operator
 import pickle
+import random
 import re
 import secrets
 import struct
@@ -635,7 +636,15 @@ class TestWhatIsNoRetry:
         )
         assert (report.violations, report.exhausted) == (0, True)
 
-    @pytest.mark.parametrize("token", [secrets.token_hex, lambda: time.time(), uuid.uuid4])
+    @pytest.mark.parametrize(
+        "token",
+        [
+            secrets.token_hex,
+            lambda: time.time(),
+            uuid.uuid4,
+            lambda: f"{random.getrandbits(64):016x}",
+        ],
+    )
     def test_another_token_is_another_attempt(self, token):
         """One that is drawn anew for each attempt of a script ends the search as the same does."""
         take = "return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', 30)"

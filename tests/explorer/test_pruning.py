@@ -571,3 +571,33 @@ def test_memory_that_given_makes(options):
         **options,
     )
     assert report.violations, report
+
+
+def test_functions_of_one_factory_are_two():
+    """A library calls both: what the second one encloses is shared, though their code is the same."""
+    shared: list[str] = []
+
+    def receiver(kept):
+        def receives(redis, name):
+            redis.get(name)
+            kept.append(name)
+
+        return receives
+
+    def client(name):
+        signal = argparse.Namespace(sends=[[[[[receiver([])]]]], [[[[receiver(shared)]]]]])
+
+        def sends(redis, db):
+            for [[[[receives]]]] in signal.sends:
+                receives(redis, name)
+
+        return sends
+
+    report = explore(
+        {"ada": client("ada"), "bob": client("bob")},
+        given=lambda redis, db: shared.clear(),
+        invariant=lambda redis, db: shared != ["bob", "ada"],
+        prune=True,
+        delays=False,
+    )
+    assert report.violations, report

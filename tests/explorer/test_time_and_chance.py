@@ -19,6 +19,7 @@ import uuid
 
 import pydantic
 import pytest
+import redis as redis_py
 import sqlalchemy
 from redis.exceptions import ResponseError
 from sqlalchemy import orm
@@ -928,7 +929,23 @@ def test_who_one_is():
     first: dict[str, object] = {}
     report = explore({"ada": tells, "bob": tells}, invariant=all_differ)
     report.check()
-    assert "ada asks os.getpid(): each client is a process of its own here" in str(report)
+    assert "ada asks os.getpid(): each client is a process of its own" in str(report)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["handed out", "of its own"])
+def test_the_number_of_a_process_is_sent_as_a_number(own):
+    """And what is kept by the process's own number is found by it."""
+    pools = {os.getpid(): "a pool"}
+
+    def signs(redis, db):
+        assert pools[os.getpid()]
+        assert pickle.loads(pickle.dumps(os.getpid())) == os.getpid()
+        if own:
+            redis = redis_py.Redis(decode_responses=True)
+        redis.hset("owner", mapping={"pid": os.getpid()})
+        return int(redis.hget("owner", "pid")) == os.getpid()
+
+    explore({"ada": signs}, invariant=lambda redis, db, told: told["ada"]).check()
 
 
 def test_clients_that_are_threads_of_one_process():

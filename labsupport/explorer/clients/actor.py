@@ -3,9 +3,11 @@
 import random
 import sys
 import threading
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from inspect import CO_OPTIMIZED
 from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
@@ -131,7 +133,8 @@ class Actor:
         looks: how often it has drawn by chance, looked at a clock, and slept.
         waits_for: what it repeats for ever, in the first order.
         at_first: in the first order; False in all others.
-        ran: the functions of one's own that have led to its steps in that, by their code.
+        ran: the functions of one's own that have led to its steps in that, by code and what it encloses.
+        thread: what it is told that it runs in, once it has asked.
         asked_at_first: how often it has asked for what in that.
     """
 
@@ -160,7 +163,7 @@ class Actor:
         self.asked_at_first: Counter[str] = Counter()
         self.at_first = True
         self.waits_for: set[str] = set()
-        self.ran: dict[CodeType, FunctionType] = {}
+        self.ran: dict[tuple[CodeType, tuple[int, ...]], FunctionType] = {}
         self.asked = self.asked_process = False
         self.looked_anew = False
         self.read_twice = False
@@ -203,6 +206,7 @@ class Actor:
         self._refused = 0
         self._loops = Loops(self.whole, self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
+        self.thread: threading.Thread | None = None
         self.locals.restart()
         self._drop_others()
 
@@ -333,10 +337,14 @@ class Actor:
         ran = self.whole.ran
         while frame is not None and frame.f_code is not _BOTTOM:
             code, space = frame.f_code, frame.f_globals
-            if code not in ran and not installed(str(space.get("__name__"))):
-                held = frame.f_locals
-                cells = [CellType(held[n]) if n in held else CellType() for n in code.co_freevars]
-                ran[code] = FunctionType(code, space, code.co_name, None, tuple(cells))
+            if not installed(str(space.get("__name__"))):
+                held = frame.f_locals if code.co_freevars else {}
+                at = code, tuple(id(held.get(name)) for name in code.co_freevars)
+                if at not in ran:
+                    cells = tuple(_cell(held, name) for name in code.co_freevars)
+                    ran[at] = FunctionType(code, space, code.co_name, None, cells)
+                if type(held) is dict and code.co_flags & CO_OPTIMIZED:
+                    held.clear()  # up to Python 3.12 the frame keeps what it has shown
             frame = frame.f_back
 
     def no_shared_lock(self) -> None:
@@ -568,6 +576,17 @@ class Actor:
         finally:
             self.pending = None
             self.done = True
+
+
+def _cell(held: Mapping[str, Any], name: str) -> CellType:
+    """A variable of an outer function, which keeps nothing alive."""
+    if name not in held:
+        return CellType()
+    thing = held[name]
+    if not isinstance(thing, FunctionType | type):
+        with suppress(TypeError):  # of numbers, texts, lists and dicts there are no weak references
+            thing = weakref.ref(thing)
+    return CellType(thing)
 
 
 class _ActorGreenlet(greenlet):  # type: ignore[misc]

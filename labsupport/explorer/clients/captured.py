@@ -20,6 +20,7 @@ from labsupport.explorer.clients.namespaces import CACHED, UNSEEN, installed, na
 __all__ = ["Captured", "OwnLocals", "stand_in_for"]
 
 _PRESENT = frozenset({"now", "today", "utcnow"})
+_WHO = frozenset({"current_thread", "get_ident", "get_native_id", "getpid"})  # and no clocks
 _REGISTRY = "ThreadLocalRegistry"  # of a scoped_session of SQLAlchemy's
 _HIDING = (ContextVar, CACHED, type(iter(int, 1)), map, filter, zip)
 _MOST_VALUES = 1_000  # of a container; longer ones hold data, and are looked at, but not into
@@ -29,7 +30,7 @@ class Captured(ExitStack):
     """Puts a stand-in wherever the functions keep what it stands for; undone at the end of the block.
 
     Args:
-        functions: where to begin; all that they reach is looked at.
+        functions: the clients, `given` and the invariant; all that they reach is looked at.
         stand_ins: by the identity of what each stands for.
 
     Attributes:
@@ -42,7 +43,8 @@ class Captured(ExitStack):
 
     def __init__(self, functions: Iterable[Callable[..., Any]], stand_ins: dict[int, Any]) -> None:
         super().__init__()
-        self._functions = list(functions)
+        *self._clients, given, invariant = functions
+        self._others = [given, invariant]
         self._stand_ins = stand_ins
         self.connections: list[sqlite3.Connection] = []
         self.locals: list[threading.local] = []
@@ -53,15 +55,17 @@ class Captured(ExitStack):
     def __enter__(self) -> "Captured":
         super().__enter__()
         seen: dict[int, Any] = {}
-        queue: list[Any] = list(self._functions)
-        while queue:
-            thing = queue.pop()
-            if id(thing) in seen or stands_in(thing):
-                continue
-            if isinstance(thing, str | bytes | int | float | None):
-                continue
-            seen[id(thing)] = thing
-            queue.extend(self._look(thing))
+        for functions in (self._clients, self._others):
+            self._in_clients = functions is self._clients
+            queue: list[Any] = list(functions)
+            while queue:
+                thing = queue.pop()
+                if id(thing) in seen or stands_in(thing):
+                    continue
+                if isinstance(thing, str | bytes | int | float | None):
+                    continue
+                seen[id(thing)] = thing
+                queue.extend(self._look(thing))
         return self
 
     def restart(self) -> None:
@@ -166,7 +170,8 @@ class Captured(ExitStack):
     def _fixed(self, values: Any, holder: Any = None) -> list[Any]:
         """What cannot be changed: it must keep no clock."""
         for value in values:
-            if self._has(value) and not isinstance(value, type | ModuleType):
+            is_clock = not isinstance(value, type | ModuleType)
+            if self._has(value) and is_clock and getattr(value, "__name__", "") not in _WHO:
                 kind = type(values if holder is None else holder)
                 raise NotSteppableError(
                     f"The explored code keeps {getattr(value, '__name__', value)!r} in a "
@@ -189,8 +194,10 @@ class Captured(ExitStack):
         elif isinstance(thing, threading.local):
             self.locals.append(thing)
             return []
-        if kind.__module__.partition(".")[0] in UNSEEN and (
-            hasattr(kind, "cursor") or hasattr(kind, "execute")
+        if (
+            self._in_clients
+            and kind.__module__.partition(".")[0] in UNSEEN
+            and (hasattr(kind, "cursor") or hasattr(kind, "execute"))
         ):
             raise NotSteppableError(
                 f"The explored code keeps a {kind.__name__} of {kind.__module__.partition('.')[0]}, "

@@ -65,9 +65,11 @@ def foreign_use_noticed() -> Iterator[None]:
                 owner = functools.reduce(
                     getattr, filter(None, path.split(".")), sys.modules[driver]
                 )
-                watch(owner, name, f"uses {driver} by itself", _is_by_sqlalchemy)
+                if hasattr(owner, name):
+                    watch(owner, name, f"uses {driver} by itself", _is_by_sqlalchemy)
 
     seen: set[str] = set()
+    _looking.append(look)
     try:
         watch(threading.Thread, "start", "starts a thread of its own")
         for module, owner, name in _POOLS:
@@ -77,13 +79,16 @@ def foreign_use_noticed() -> Iterator[None]:
         replace(threading.Condition, "wait", _waiting)
         for driver in _DRIVERS:
             look(driver)
-        _looking.append(look)
         _audit()
         yield
     finally:
         _looking.remove(look)
         for owner, name, usual in reversed(replaced):
             setattr(owner, name, usual)
+
+
+def _part(owner: Any, name: str) -> Any:
+    return getattr(owner, name, None)
 
 
 def driver_imported(name: str) -> None:
@@ -175,7 +180,7 @@ _DRIVERS: dict[str, tuple[tuple[str, str], ...]] = {
     **dict.fromkeys(UNSEEN, (("", "connect"),)),
     "psycopg2": (("", "_connect"),),
     "MySQLdb": (("connections.Connection", "__init__"),),
-    "apsw": (("", "Connection"),),
+    "apsw": (),
 }
 _BETWEEN = frozenset({"contextlib", "labsupport", *_DRIVERS})
 

@@ -1,5 +1,6 @@
 """Noticing a client that goes round a loop in vain, so that a retry is not tried for ever."""
 
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -81,6 +82,10 @@ class Loops:
             who.asked_at_first[repr(last.target)] += who.at_first
         if coming.word not in self._words:  # most steps are no repetition: a quick way out
             return False
+        if (
+            len(coming.commands) > 1 or len(coming.commands[0]) > 2
+        ):  # it may also draw with `random`
+            coming.looks = who.looks[0] + hash(random.getstate()), *who.looks[1:]
         target = repr(coming.target)
         few = self._vain[target] < _MANY or coming.word in _OF_MEMBERS or self._goes_through(coming)
         repeats = Operation.repeats if few else Operation.retries

@@ -17,7 +17,8 @@ CACHED = type(functools.cache(lambda: None))
 """The type of a function whose results are kept (functools.cache and lru_cache)."""
 
 UNSEEN = frozenset(
-    {"MySQLdb", "apsw", "cx_Oracle", "duckdb", "mariadb", "psycopg2", "pymssql", "pyodbc"}
+    {"MySQLdb", "_duckdb", "_mysql", "apsw", "cx_Oracle", "duckdb", "ibm_db", "mariadb", "oracledb"}
+    | {"psycopg2", "pymssql", "pyodbc", "sqlcipher3"}
 )
 """Drivers written in C, of whose statements nothing in Python tells."""
 

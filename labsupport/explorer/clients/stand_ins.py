@@ -11,6 +11,7 @@ import builtins
 import ctypes
 import datetime
 import gc
+import importlib
 import operator
 import os
 import queue
@@ -200,7 +201,7 @@ def _in_utc() -> Iterator[None]:
         yield
     finally:
         if usual is None:
-            del os.environ["TZ"]
+            os.environ.pop("TZ", None)
         else:
             os.environ["TZ"] = usual
         time.tzset()
@@ -295,6 +296,15 @@ def _selecting(usual: Callable[..., Any]) -> Callable[..., Any]:
     return select
 
 
+def _importing_by_name(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def import_module(name: str, package: str | None = None) -> Any:
+        found = usual(name, package)
+        driver_imported(found.__name__)
+        return found
+
+    return import_module
+
+
 _SIGNALS = ("alarm", "pause", "setitimer", "signal", "sigtimedwait", "sigwait")  # on some systems
 _CLOCKS: dict[str, Any] = {
     "sleep": _sleeping(time.sleep),
@@ -332,7 +342,11 @@ _NO_PROCESS = 2**22  # the highest number that Linux gives
 class _Process(int):
     """The number of a client's process; who keeps the machine's own finds it the same, as after no fork."""
 
-    __hash__ = int.__hash__
+    def __hash__(self) -> int:  # what is kept by the process's number is found
+        return hash(_GETPID())
+
+    def __reduce__(self) -> Any:
+        return int, (int(self),)
 
     def __eq__(self, other: object) -> bool:
         return int(self) == other or (type(other) is int and other == _GETPID())
@@ -369,11 +383,11 @@ def _current_thread() -> threading.Thread:
     name = getattr(keeper, "name", None)
     if keeper is None or name is None:
         return _CURRENT_THREAD()
-    kept = vars(keeper.chance)
-    if "thread" not in kept:
-        thread = kept["thread"] = threading.Thread(name=f"Thread-{name}")
-        vars(thread)["_ident"] = vars(thread)["_native_id"] = _NUMBERS["get_ident"]()
-    found: threading.Thread = kept["thread"]
+    holder: Any = keeper
+    if holder.thread is None:
+        holder.thread = threading.Thread(name=f"Thread-{name}")
+        vars(holder.thread)["_ident"] = vars(holder.thread)["_native_id"] = _NUMBERS["get_ident"]()
+    found: threading.Thread = holder.thread
     return found
 
 
@@ -403,6 +417,7 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
             "_exit": _leaving(os._exit),
         },
     ),
+    (importlib, {"import_module": _importing_by_name(importlib.import_module)}),
     (queue, {"time": _CLOCKS["monotonic"]}),
     (threading, {"_time": _CLOCKS["monotonic"]}),
     (select, {"select": _selecting(select.select)}),
@@ -435,6 +450,15 @@ class _Module(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_module"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__:
+            super().__setattr__(name, value)
+        else:
+            setattr(self.__dict__["_module"], name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.__dict__["_module"], name)
 
 
 def _by_identity(replaced: Iterable[tuple[ModuleType, dict[str, Any]]]) -> dict[int, Any]:

@@ -225,6 +225,7 @@ class CoroutineActor(Actor):
         assert self.loop is not None
         timer = self.loop.next_timer()
         if timer is not None:
+            self.looks = *self.looks[:2], self.looks[2] + (not timer[1])
             self._slept += max(timer[0] - self.monotonic(), 0.0) * self.haste
 
     @contextmanager

@@ -8,7 +8,7 @@ from redis.connection import AbstractConnection, ConnectionPool
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import actor_here
-from labsupport.explorer.clients.direct_redis import DirectRedis
+from labsupport.explorer.clients.direct_redis import DirectRedis, plain_numbers
 
 __all__ = ["Settings", "Wire", "Wires", "reserve"]
 
@@ -56,7 +56,8 @@ class Wire:
     def send(self, *commands: tuple[Any, ...]) -> None:
         """Send commands as they are."""
         self.clean = False
-        self.real.send_packed_command(self.real.pack_commands(commands), check_health=False)
+        plain = [plain_numbers(one) for one in commands]
+        self.real.send_packed_command(self.real.pack_commands(plain), check_health=False)
 
 
 class Wires:
