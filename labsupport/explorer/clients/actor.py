@@ -583,7 +583,7 @@ def _cell(held: Mapping[str, Any], name: str) -> CellType:
     if name not in held:
         return CellType()
     thing = held[name]
-    if not isinstance(thing, FunctionType | type):
+    if not issubclass(type(thing), FunctionType | type):  # what stands for another asks it for more
         with suppress(TypeError):  # of numbers, texts, lists and dicts there are no weak references
             thing = weakref.ref(thing)
     return CellType(thing)

@@ -170,8 +170,9 @@ class Captured(ExitStack):
     def _fixed(self, values: Any, holder: Any = None) -> list[Any]:
         """What cannot be changed: it must keep no clock."""
         for value in values:
-            is_clock = not isinstance(value, type | ModuleType)
-            if self._has(value) and is_clock and getattr(value, "__name__", "") not in _WHO:
+            if not self._has(value) or isinstance(value, type | ModuleType):
+                continue
+            if getattr(value, "__name__", "") not in _WHO:
                 kind = type(values if holder is None else holder)
                 raise NotSteppableError(
                     f"The explored code keeps {getattr(value, '__name__', value)!r} in a "
