@@ -98,12 +98,14 @@ class _Listener:
 
     def after_others(self) -> str:
         """What is wrong after a message that comes behind many others."""
+        told = self._subscriber.told
         with self._client.pipeline(transaction=False) as pipe:
             for _ in range(_MANY):
                 pipe.publish("invalidate", _UNKNOWN)
             pipe.execute()
         if wrong := self.after_message("user:1"):
             return f"{wrong}, {_PATIENCE_SECONDS:.0f} s later"
+        self._until(lambda: self._subscriber.done > told + _MANY)  # before anything else happens
         return ""
 
     def after_many(self) -> str:
