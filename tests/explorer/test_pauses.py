@@ -596,6 +596,13 @@ class TestWhatIsNoRetry:
         )
         assert (report.interleavings, report.violations) == (count + 1, 4)
 
+    def test_a_transaction_of_nothing_may_come_twice(self):
+        def looks(redis, db):
+            for _ in range(2):
+                redis.transaction(lambda pipe: pipe.multi(), "k")
+
+        explore({"a": looks, "b": looks}, invariant=always).check()
+
     def test_who_counts_its_attempts_ends_the_search(self):
         """After many in vain, another argument is another attempt."""
         ready = "return redis.call('GET', KEYS[1])"

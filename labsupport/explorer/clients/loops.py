@@ -82,9 +82,7 @@ class Loops:
             who.asked_at_first[repr(last.target)] += who.at_first
         if coming.word not in self._words:  # most steps are no repetition: a quick way out
             return False
-        if (
-            len(coming.commands) > 1 or len(coming.commands[0]) > 2
-        ):  # it may also draw with `random`
+        if sum(map(len, coming.commands)) > 2:  # it may also draw with `random`
             coming.looks = who.looks[0] + hash(random.getstate()), *who.looks[1:]
         target = repr(coming.target)
         few = self._vain[target] < _MANY or coming.word in _OF_MEMBERS or self._goes_through(coming)
