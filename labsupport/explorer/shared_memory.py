@@ -453,8 +453,8 @@ def _is_kept(owner: Any, name: str) -> bool:
 
 def _is_inner(name: str, value: Any) -> bool:
     """Whether it is what Python, or a library, keeps in a class for itself."""
-    given = hasattr(type(value), "__get__") and installed(type(value).__module__)
-    if name == "_field_defaults" or (given and not isinstance(value, _OPEN)):
+    theirs = hasattr(type(value), "__get__") and installed(type(value).__module__)
+    if name == "_field_defaults" or (theirs and not isinstance(value, _OPEN)):
         return True
     return name.startswith("_") and name.endswith("_") and not isinstance(value, FunctionType)
 

@@ -349,3 +349,19 @@ def test_what_another_has_in_hand_when_all_begin():
 
     report = explore({"ada": adds, "bob": adds}, invariant=as_told)
     assert (report.verdict.status, report.interleavings) == ("holds", 4)
+
+
+def test_who_keeps_its_variables_keeps_them():
+    """What `locals()` has given is the code's own, and not emptied when a step is taken."""
+    outer = "n"
+
+    def counts(redis, db):
+        asked = {"name": outer}
+        kept = locals()
+        redis.incr(outer)
+        return kept["asked"]["name"]
+
+    explore(
+        {"ada": counts, "bob": counts},
+        invariant=lambda redis, db, told: set(told.values()) == {"n"},
+    ).check()

@@ -343,7 +343,11 @@ class Actor:
                 if at not in ran:
                     cells = tuple(_cell(held, name) for name in code.co_freevars)
                     ran[at] = FunctionType(code, space, code.co_name, None, cells)
-                if type(held) is dict and code.co_flags & CO_OPTIMIZED:
+                if (
+                    type(held) is dict
+                    and code.co_flags & CO_OPTIMIZED
+                    and not _SHOWS & {*code.co_names}
+                ):
                     held.clear()  # up to Python 3.12 the frame keeps what it has shown
             frame = frame.f_back
 
@@ -576,6 +580,9 @@ class Actor:
         finally:
             self.pending = None
             self.done = True
+
+
+_SHOWS = frozenset({"eval", "exec", "locals", "vars"})  # to code that calls these it is its own
 
 
 def _cell(held: Mapping[str, Any], name: str) -> CellType:

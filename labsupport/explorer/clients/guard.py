@@ -62,11 +62,12 @@ def foreign_use_noticed() -> Iterator[None]:
         if module is not None and not begun and driver not in seen:
             seen.add(driver)
             for path, name in _DRIVERS[driver]:
-                owner = functools.reduce(
-                    getattr, filter(None, path.split(".")), sys.modules[driver]
-                )
+                owner = functools.reduce(_part, filter(None, path.split(".")), module)
+                # the explorer has SQLAlchemy open psycopg's, and refuses its engines of the others
+                by_itself = driver == "psycopg" and name == "connect"
+                unless = _nobody if by_itself else _is_by_sqlalchemy
                 if hasattr(owner, name):
-                    watch(owner, name, f"uses {driver} by itself", _is_by_sqlalchemy)
+                    watch(owner, name, f"uses {driver} by itself", unless)
 
     seen: set[str] = set()
     _looking.append(look)
@@ -88,7 +89,11 @@ def foreign_use_noticed() -> Iterator[None]:
 
 
 def _part(owner: Any, name: str) -> Any:
-    return getattr(owner, name, None)
+    return getattr(owner, name, None)  # a stub has it not
+
+
+def _nobody(*_: Any) -> bool:
+    return False
 
 
 def driver_imported(name: str) -> None:

@@ -410,13 +410,7 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
             "randbits": _SYSTEM_RANDOM.getrandbits,
         },
     ),
-    (
-        os,
-        {
-            "urandom": _drawn(os.urandom, _urandom),
-            "_exit": _leaving(os._exit),
-        },
-    ),
+    (os, {"urandom": _drawn(os.urandom, _urandom), "_exit": _leaving(os._exit)}),
     (importlib, {"import_module": _importing_by_name(importlib.import_module)}),
     (queue, {"time": _CLOCKS["monotonic"]}),
     (threading, {"_time": _CLOCKS["monotonic"]}),

@@ -42,8 +42,8 @@ class ClusterFault(Experiment):
     a `RedisCluster` that never tries twice by itself. An error is a refusal.
 
     Args:
-        cluster: which one is hurt, and made whole again; default: one of the run's own, as
-            after the end of this one, e.g. by a notebook's last cell.
+        cluster: which one is hurt, and made whole again; without one, or once it is closed, one of
+            the run's own.
         fault: "crash": the primary is killed while its replica is behind, and restarted once the
             replica has taken over; "partition": it is cut off from the other nodes, and not from its
             clients; "reshard": its slot goes to another primary and back.
