@@ -880,6 +880,7 @@ class TestOrder:
 
 
 PROCESS = os.getpid()
+THREAD = threading.current_thread().name
 
 
 def test_a_day_ends_at_the_same_moment_on_every_machine(monkeypatch):
@@ -920,7 +921,8 @@ def test_who_one_is():
         assert os.getpid() == PROCESS, "a guard against a fork finds none"
         assert threading.current_thread() is threading.current_thread()
         thread = threading.current_thread()
-        return thread.name, thread.ident, threading.get_native_id(), f"{os.getpid()}", ids[0]
+        assert thread.name == THREAD
+        return thread.ident, threading.get_native_id(), f"{os.getpid()}", ids[0]
 
     def all_differ(redis, db, told):
         assert told == first.setdefault("told", told)  # the same in each run
@@ -953,12 +955,12 @@ def test_clients_that_are_threads_of_one_process():
 
     def tells(redis, db):
         redis.ping()
-        return f"{os.getpid()}"
+        return f"{os.getpid()}", threading.current_thread().name
 
     with one_process():
         explore(
             {"ada": tells, "bob": tells},
-            invariant=lambda redis, db, told: told["ada"] == told["bob"] == str(PROCESS),
+            invariant=lambda redis, db, told: told["ada"] == told["bob"] == (str(PROCESS), THREAD),
         ).check()
 
 

@@ -381,11 +381,11 @@ def _process() -> int:
 def _current_thread() -> threading.Thread:
     keeper = timekeeper_here()
     name = getattr(keeper, "name", None)
-    if keeper is None or name is None:
+    if keeper is None or name is None or _one["process"]:
         return _CURRENT_THREAD()
     holder: Any = keeper
-    if holder.thread is None:
-        holder.thread = threading.Thread(name=f"Thread-{name}")
+    if holder.thread is None:  # its name is no token: it is the same in every process
+        holder.thread = threading.Thread(name=_CURRENT_THREAD().name)
         vars(holder.thread)["_ident"] = vars(holder.thread)["_native_id"] = _NUMBERS["get_ident"]()
     found: threading.Thread = holder.thread
     return found
