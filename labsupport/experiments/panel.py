@@ -248,6 +248,8 @@ def _hear_interrupts() -> None:
         usual = signal.getsignal(signal.SIGINT)
         # the event loop's own: a signal that another thread receives wakes the main thread, too
         kernel.io_loop.asyncio_loop.add_signal_handler(signal.SIGINT, _stop_all)
+        # and one that is at once: the next cell may be there before the loop comes to its own
+        signal.signal(signal.SIGINT, lambda *_: _stop_all())
         kernel.saved_sigint_handler = signal.getsignal(signal.SIGINT)  # set anew after each cell
         if callable(usual):  # a cell runs: it is interrupted as usual
             signal.signal(signal.SIGINT, usual)

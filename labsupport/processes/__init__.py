@@ -2,7 +2,7 @@
 
 from labsupport.processes.closing import Closing
 from labsupport.processes.directory import PrivateDirectory, place_for_sockets, writing_to
-from labsupport.processes.interrupt import undisturbed
+from labsupport.processes.interrupt import deaf, undisturbed
 from labsupport.processes.owned import OwnedProcess
 from labsupport.processes.program import Program
 from labsupport.processes.reaper import adopt, discard, protect, release
@@ -20,6 +20,7 @@ __all__ = [
     "ProcessStatus",
     "Program",
     "adopt",
+    "deaf",
     "discard",
     "place_for_sockets",
     "process_status",

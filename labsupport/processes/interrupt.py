@@ -25,3 +25,17 @@ def undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
         if late:
             usual(signal.SIGINT, late[-1])
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Have what is started in the block not hear Interrupt, from its first moment on.
+
+    JupyterLab's Interrupt goes to the kernel's whole process group, and a new process is in it until
+    it has a session of its own. SIGINT is blocked in this thread meanwhile; a child inherits that.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -7,6 +7,8 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
+from labsupport.processes.interrupt import deaf
+
 # Reads "+ PID", "- PID", "+ /DIRECTORY" and "- /DIRECTORY" lines until the last writer is gone, then
 # kills and removes what is left. SIGKILL reaches stopped processes too. A child that leads a process
 # group (each server does) takes its group with it.
@@ -67,14 +69,15 @@ class _Reaper:
         if self._pipe is not None:
             os.close(self._pipe)
         read_end, self._pipe = os.pipe()
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _REAPER, "labsupport-reaper"],
-            stdin=read_end,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
-        )
+        with deaf():
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _REAPER, "labsupport-reaper"],
+                stdin=read_end,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
         os.close(read_end)
         # Finalizers made later, of all that it watches over, run before this one.
         weakref.finalize(self, self._finish, os.getpid())
@@ -106,7 +109,7 @@ class _Reaper:
                 os.write(self._start(), f"- {what}\n".encode())
 
     def spawn(self, command: list[str], directory: Path, log: Path) -> "subprocess.Popen[bytes]":
-        with self._lock, log.open("ab") as output:
+        with self._lock, log.open("ab") as output, deaf():
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _REGISTER, "sh", *command],
                 stdin=self._start(),

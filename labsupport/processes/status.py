@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from labsupport.processes.interrupt import deaf
+
 ProcessStatus = Literal["running", "stopped", "dead"]
 
 _SECONDS_TO_OBEY = 10.0
@@ -28,7 +30,8 @@ def _states(pid: int) -> set[str]:
     proc = Path("/proc")
     if not (proc / "self").exists():
         command = ["ps", "-o", "state=", "-p", str(pid)]
-        return set(subprocess.run(command, capture_output=True, text=True).stdout.strip()[:1])
+        with deaf():
+            return set(subprocess.run(command, capture_output=True, text=True).stdout.strip()[:1])
     states = set()
     try:
         for stat in (proc / str(pid) / "task").glob("*/stat"):

@@ -10,6 +10,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from labsupport.errors import ServerTooOldError
+from labsupport.processes import deaf
 
 MINIMUM_VERSION = (7, 0)
 """The oldest Redis that the labs support."""
@@ -65,14 +66,19 @@ def product_of(client: redis.Redis) -> Product:
         raise redis.InvalidResponse("what answers is not a Redis server") from None
 
 
-@lru_cache(maxsize=8)
 def product_of_program(program: Path) -> Product | None:
     """The product that a program says it is; None if it does not run here."""
     try:
-        said = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=30, check=True
-        ).stdout
+        said = _version(program)
     except (OSError, subprocess.SubprocessError):
         return None
     found = re.search(r"(\w+) server v=(\d+(?:\.\d+)+)", said)
     return Product(found[1].capitalize(), found[2]) if found else None
+
+
+@lru_cache(maxsize=8)
+def _version(program: Path) -> str:
+    with deaf():
+        return subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=30, check=True
+        ).stdout

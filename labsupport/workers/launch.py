@@ -8,7 +8,6 @@ import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import multiprocessing.util
-import signal
 import sys
 import sysconfig
 import tempfile
@@ -24,7 +23,7 @@ from typing import Any, ClassVar
 import cloudpickle
 
 from labsupport.errors import InvalidSettingError
-from labsupport.processes import discard, place_for_sockets, protect, writing_to
+from labsupport.processes import deaf, discard, place_for_sockets, protect, writing_to
 from labsupport.workers.client import Job, restore_code, serve
 
 _LABS = "labsupport.labs."
@@ -48,13 +47,8 @@ def warm_up() -> None:
     multiprocessing.forkserver.set_forkserver_preload(_PRELOADED)
     # this one unblocks SIGINT when it starts, so it comes first
     multiprocessing.resource_tracker.ensure_running()
-    # Blocked in the fork server and so in each worker from its first moment on: JupyterLab's
-    # Interrupt reaches them too, and they would print a traceback each.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with deaf():  # and so each worker: they would print a traceback each
         multiprocessing.forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @functools.cache

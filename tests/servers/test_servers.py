@@ -442,6 +442,12 @@ class TestFindServer:
         assert redis.numbers == (7, 4)
         assert product_of_program(tmp_path / "missing") is None
 
+    def test_interrupted_while_it_is_asked(self, tmp_path):
+        """SIGINT goes to the whole process group; the program that is asked does not hear it."""
+        program = self.program(tmp_path, "Redis server v=8.0.0 sha=0")
+        program.write_text(program.read_text().replace("\n", "\nkill -s INT $$\n", 1))
+        assert str(product_of_program(program)) == "Redis 8.0.0"
+
 
 class TestProcessStatus:
     def test_states(self):
