@@ -7,10 +7,12 @@ import io
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
+import multiprocessing.spawn
 import multiprocessing.util
 import sys
 import sysconfig
 import tempfile
+import threading
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from labsupport.processes import deaf, discard, place_for_sockets, protect, writ
 from labsupport.workers.client import Job, restore_code, serve
 
 _LABS = "labsupport.labs."
+_STARTING = threading.Lock()
 _LISTENER = "pymp-12345678/listener-12345678"  # as multiprocessing names it
 _PRELOADED = [
     "labsupport.database",
@@ -72,13 +75,35 @@ def launch(job: Job) -> tuple[ForkServerProcess, Connection]:
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs, job), daemon=True)
     try:
-        process.start()
+        with _without_the_script(process.name):
+            process.start()
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
     return process, ours
+
+
+@contextmanager
+def _without_the_script(name: str) -> Iterator[None]:
+    """Have a process run none of the script that started it: its functions come by value.
+
+    Multiprocessing would import that script in each process, whose own first lines would start more.
+    """
+    spawn: Any = multiprocessing.spawn
+
+    def prepared(child: str) -> dict[str, Any]:
+        drop = ("init_main_from_name", "init_main_from_path") if child == name else ()
+        return {key: value for key, value in usual(child).items() if key not in drop}
+
+    with _STARTING:
+        usual = spawn.get_preparation_data
+        spawn.get_preparation_data = prepared
+        try:
+            yield
+        finally:
+            spawn.get_preparation_data = usual
 
 
 def pack(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -322,6 +323,23 @@ def test_interrupt_is_kept_off_from_the_first_moment(pool: WorkerPool) -> None:
 
     worker = pool.start(work)
     assert worker.finish() == (True, True)
+
+
+SCRIPT = """
+from labsupport.workers import WorkerPool
+
+print("begun", flush=True)
+with WorkerPool() as pool:
+    print(pool.start(lambda client: client.number).finish())
+"""
+
+
+def test_a_script_without_a_guard(tmp_path: Path) -> None:
+    """It runs once: a worker gets its function by value, and runs none of the script's lines."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("begun\n0\n", "")
 
 
 def test_closing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
