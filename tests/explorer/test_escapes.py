@@ -1058,6 +1058,30 @@ def test_a_driver_in_c(monkeypatch):
     ).check()
 
 
+@pytest.mark.parametrize("name", ["connect", "sql"])
+def test_a_function_of_a_driver_in_c_that_was_imported_by_name(name, monkeypatch):
+    """`from duckdb import sql` works on a connection that all share."""
+    driver = types.ModuleType("duckdb")
+    kept = types.FunctionType((lambda: 1).__code__, {}, name)
+    setattr(driver, name, kept)
+    monkeypatch.setitem(sys.modules, "duckdb", driver)
+    for client in (lambda redis, db: kept(), lambda redis, db: getattr(driver, name)()):
+        with pytest.raises(NotSteppableError, match="'ada' uses duckdb by itself"):
+            explore({"ada": client}, invariant=always)
+    explore({"ada": count}, invariant=lambda redis, db: kept() == 1).check()
+    assert getattr(driver, name) is kept
+
+
+def test_what_cython_has_compiled():
+    """Its classes say with a descriptor, not with a text, which module they are of."""
+
+    class Compiled:
+        __module__ = property(lambda self: "compiled")
+
+    one = Compiled()
+    explore({"ada": lambda redis, db: (count(redis, db), one)}, invariant=always).check()
+
+
 def test_a_refusal_that_is_kept_keeps_nothing_replaced(monkeypatch):
     """What was put in place before something was refused is put back, though the error lives on."""
     kept = types.ModuleType("duckdb")  # a stub, as tests make it

@@ -183,9 +183,11 @@ class Captured(ExitStack):
 
     def _instance(self, thing: Any) -> Iterable[Any]:
         kind = type(thing)
+        module = str(kind.__module__)  # a class of Cython's has a descriptor there
+        library = module.partition(".")[0]
         if isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom):
             self._draws(thing.setstate, thing.getstate())
-        elif kind.__module__ == "numpy.random._generator":
+        elif module == "numpy.random._generator":
             bits = thing.bit_generator
             self._draws(functools.partial(setattr, bits, "state"), bits.state)
         elif isinstance(thing, sqlite3.Connection):
@@ -197,15 +199,15 @@ class Captured(ExitStack):
             return []
         if (
             self._in_clients
-            and kind.__module__.partition(".")[0] in UNSEEN
+            and library in UNSEEN
             and (hasattr(kind, "cursor") or hasattr(kind, "execute"))
         ):
             raise NotSteppableError(
-                f"The explored code keeps a {kind.__name__} of {kind.__module__.partition('.')[0]}, "
+                f"The explored code keeps a {kind.__name__} of {library}, "
                 "whose statements the explorer cannot see.",
                 "Use the db of the function, or an SQLAlchemy engine.",
             )
-        if kind.__module__ == "sqlalchemy.sql.schema" and kind.__name__ == "Table":
+        if module == "sqlalchemy.sql.schema" and kind.__name__ == "Table":
             return self._table(thing)
         if isinstance(thing, deque):
             return self._items(thing, list(enumerate(thing)))
@@ -213,18 +215,18 @@ class Captured(ExitStack):
             return gc.get_referents(thing)
         if isinstance(thing, _HIDING):
             return self._fixed(list(_hidden(thing)), thing)
-        if kind.__module__ == "builtins":
+        if module == "builtins":
             return []
         try:
             kept = getattr(thing, "__dict__", None)
         except Exception:  # it stands for something that is not there: a request, outside of one
             return []
         found = self._items(kept, list(kept.items())) if isinstance(kept, dict) else []
-        if kind.__module__.startswith("labsupport"):
+        if module.startswith("labsupport"):
             return [one for one in found if _may_lead_out(one)]
-        if kind.__module__ == "collections":  # UserDict, ChainMap and their like
+        if module == "collections":  # UserDict, ChainMap and their like
             return found
-        if installed(kind.__module__):
+        if installed(module):
             # a lock of redis-py's keeps its token so, a scoped_session itself
             found += [thing.registry] if kind.__name__ == _REGISTRY else []
             return [

@@ -16,6 +16,7 @@ from labsupport.explorer.clients.actor import StepTimeout, actor_here
 from labsupport.explorer.clients.namespaces import UNSEEN, installed
 
 __all__ = [
+    "OF_DRIVERS",
     "PATIENCE_SECONDS",
     "StepTimeout",
     "driver_imported",
@@ -61,13 +62,17 @@ def foreign_use_noticed() -> Iterator[None]:
         begun = getattr(getattr(module, "__spec__", None), "_initializing", False)
         if module is not None and not begun and driver not in seen:
             seen.add(driver)
-            for path, name in _DRIVERS[driver]:
+            for path, name in _DRIVERS[driver] or _functions_of(module):
                 owner = functools.reduce(_part, filter(None, path.split(".")), module)
                 # the explorer has SQLAlchemy open psycopg's, and refuses its engines of the others
                 by_itself = driver == "psycopg" and name == "connect"
                 unless = _nobody if by_itself else _is_by_sqlalchemy
-                if hasattr(owner, name):
-                    watch(owner, name, f"uses {driver} by itself", unless)
+                if not hasattr(owner, name):
+                    continue
+                usual, what = getattr(owner, name), f"uses {driver} by itself"
+                watch(owner, name, what, unless)
+                if not path and not isinstance(usual, type):  # it may be known by name elsewhere
+                    OF_DRIVERS.setdefault(id(usual), refusing(usual, what, unless))
 
     seen: set[str] = set()
     _looking.append(look)
@@ -90,6 +95,17 @@ def foreign_use_noticed() -> Iterator[None]:
 
 def _part(owner: Any, name: str) -> Any:
     return getattr(owner, name, None)  # a stub has it not
+
+
+def _functions_of(module: Any) -> list[tuple[str, str]]:
+    """A driver's functions, any of which may open a connection, or use one that all share."""
+    names = [
+        name
+        for name, one in vars(module).items()
+        if name[:1].islower() and callable(one) and not isinstance(one, type)
+    ]
+    opens = "connect" if hasattr(module, "connect") else "Connection"
+    return [("", name) for name in {opens: None, **dict.fromkeys(names)}]
 
 
 def _nobody(*_: Any) -> bool:
@@ -182,11 +198,13 @@ _DRIVERS: dict[str, tuple[tuple[str, str], ...]] = {
         *((f"{way}ServerCursor", "execute") for way in ("", "Async")),
         *((f"{way}Connection", "commit") for way in ("", "Async")),
     ),
-    **dict.fromkeys(UNSEEN, (("", "connect"),)),
+    **dict.fromkeys(UNSEEN, ()),  # all of its functions
     "psycopg2": (("", "_connect"),),
     "MySQLdb": (("connections.Connection", "__init__"),),
-    "apsw": (),
 }
+OF_DRIVERS: dict[int, Any] = {}
+"""What stands for drivers' functions where code has imported them, by their identity."""
+
 _BETWEEN = frozenset({"contextlib", "labsupport", *_DRIVERS})
 
 

@@ -126,6 +126,7 @@ def installed(name: str, module: ModuleType | None = None) -> bool:
 
     What was installed from a folder or a repository, as `pip install .` does, is no library.
     """
+    name = str(name)  # a class of Cython's has a descriptor there
     if name.partition(".")[0] in {"labsupport", "tests"} and name != "tests":
         return name.startswith("labsupport")
     module = module or sys.modules.get(name)

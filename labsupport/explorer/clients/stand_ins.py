@@ -33,7 +33,7 @@ from greenlet import getcurrent
 
 from labsupport.explorer.clients.actor import refusal
 from labsupport.explorer.clients.captured import Captured, stand_in_for
-from labsupport.explorer.clients.guard import driver_imported, refusing
+from labsupport.explorer.clients.guard import OF_DRIVERS, driver_imported, refusing
 from labsupport.explorer.clients.namespaces import Namespaces, installed
 
 __all__ = ["Timekeeper", "one_process", "standing_in", "timekeeper_here"]
@@ -486,6 +486,8 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
         What the functions have kept, with the generators of random numbers among it.
     """
     functions = list(functions)
+    _OF_LIBRARIES.update(OF_DRIVERS)
+    _OF_ITS_OWN.update(OF_DRIVERS)
     with ExitStack() as undo:
         undo.enter_context(_datetime_held())
         undo.enter_context(_in_utc())
