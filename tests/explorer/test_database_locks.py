@@ -115,6 +115,32 @@ def nobody_is_refused(redis, db, told):
 
 
 class TestSqlite:
+    @pytest.mark.parametrize(
+        ("level", "seen"), [("AUTOCOMMIT", {0, 1, 3}), ("SERIALIZABLE", {0, 3})]
+    )
+    def test_many_rows_at_once(self, sqlite, level, seen):
+        """Outside of a transaction each row of an executemany is committed on its own."""
+        engine = sqlite().execution_options(isolation_level=level)
+        add, found = sa.text("UPDATE t SET n = n + :more"), set()
+
+        def adds(redis, db):
+            with engine.connect() as connection:
+                count = connection.execute(add, [{"more": 1}, {"more": 2}]).rowcount
+                if level != "AUTOCOMMIT":
+                    connection.commit()
+            return count
+
+        def looks(redis, db):
+            with engine.connect() as connection:
+                found.add(connection.exec_driver_sql("SELECT n FROM t").scalar())
+
+        explore(
+            {"a": adds, "b": looks},
+            given=fills(engine, "t"),
+            invariant=lambda redis, db, told: told["a"] == 2,
+        ).check()
+        assert found == seen
+
     @pytest.mark.parametrize(("seconds", "refused"), [(0, True), (5, False)])
     def test_a_timeout_of_none(self, sqlite, seconds, refused):
         """timeout=0 is refused at once; the usual five seconds are waited for."""

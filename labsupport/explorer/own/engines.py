@@ -179,6 +179,11 @@ def engines_stepped() -> Iterator[Callable[[Any], None]]:
         return step(sql, parameters, context, lambda: cursor.execute(sql, parameters))
 
     def do_executemany(cursor: Any, sql: str, parameters: Any, context: Any) -> Any:
+        if actor_here() is not None and _commits_each(context.root_connection):
+            for row in parameters:
+                step(sql, row, context, lambda row=row: cursor.execute(sql, row))
+                context._rowcount = (context._rowcount or 0) + cursor.rowcount
+            return True
         return step(sql, _flat(parameters), context, lambda: cursor.executemany(sql, parameters))
 
     def do_execute_no_params(cursor: Any, sql: str, context: Any) -> Any:
@@ -221,6 +226,14 @@ def engines_stepped() -> Iterator[Callable[[Any], None]]:
         event.remove(Pool, "checkout", checkout)
         engines.restore()
         replaced.restore()
+
+
+def _commits_each(connection: Any) -> bool:
+    """Whether SQLite commits each row of an executemany on its own: another may see some of them."""
+    used = connection.connection.dbapi_connection
+    if not isinstance(used, sqlite3.Connection) or used.in_transaction:
+        return False
+    return used.isolation_level is None or getattr(used, "autocommit", None) is True
 
 
 def _flat(parameters: Any) -> tuple[Any, ...]:
