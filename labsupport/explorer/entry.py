@@ -6,9 +6,12 @@ import math
 import random
 import sys
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from linecache import getline
+from types import TracebackType
 from typing import Any, Literal
 
 from labsupport.errors import (
@@ -22,7 +25,7 @@ from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor, CoroutineFoundError
 from labsupport.explorer.clients.captured import OwnLocals
 from labsupport.explorer.clients.guard import StepTimeout, foreign_use_noticed, watched
-from labsupport.explorer.clients.namespaces import Namespaces
+from labsupport.explorer.clients.namespaces import Namespaces, installed
 from labsupport.explorer.clients.stand_ins import standing_in
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move
@@ -34,7 +37,7 @@ from labsupport.explorer.own.pools import pools_stepped
 from labsupport.explorer.report import Moment, Report, Rerun
 from labsupport.explorer.rerun import run_again, tables_of
 from labsupport.explorer.search import NoStepError, Search
-from labsupport.explorer.shared_memory import shared_locks, shared_names
+from labsupport.explorer.shared_memory import Locks, shared_locks, shared_names
 from labsupport.explorer.system import Seat, System
 from labsupport.verdict import Claim, Status, Verdict
 
@@ -142,12 +145,12 @@ def explore(
     )
     _check_clocks(clocks or {}, clients)
 
-    def memory(late: bool, code: Mapping[str, Any]) -> tuple[list[str], bool]:
-        """What is shared in it, for pruning, and whether clients are to begin later for it."""
+    def memory(late: bool, code: Mapping[str, Any]) -> tuple[list[str], bool, Locks]:
+        """What is shared in it, for pruning, whether clients are to begin later for it, and its locks."""
         late |= bool(delays) and bool(shared_names(code, logs=False, reader=invariant))
-        return shared_names(code) if prune else [], late
+        return shared_names(code) if prune else [], late, shared_locks(code)
 
-    shared, late = memory(False, clients)
+    shared, late, locks = memory(False, clients)
     functions = [*clients.values(), given or _nothing, invariant]
     awaited = {name for name, function in clients.items() if _awaits(function)}
     begin = time.perf_counter()
@@ -162,7 +165,6 @@ def explore(
             powers(passes=times, **({"begins": late} | other)),
             awaited,
         )
-        locks = shared_locks(clients)
         for actor in search.adversary.clients:
             actor.shared_locks = locks
         search.prune = prune and not shared and not search.adversary.powers.delays
@@ -189,10 +191,12 @@ def explore(
                 raise
             late = True
         search = search or run(_count(passes or 0, "passes"))
-        if not search.checker.violations and (shared, late) != (
+        if not search.checker.violations and (shared, late, locks) != (
             after := memory(late, _code_of(search))
         ):
-            shared, late = after  # `given`, or a library's call, leads to what the clients share
+            shared, late, locks = (
+                after  # `given`, or a library's call, leads to what the clients share
+            )
             search = run(_count(passes or 0, "passes"))
         notes = [_NOT_PRUNED.format(", ".join(shared))] if shared else []
         if passes is None and not search.checker.violations:
@@ -395,10 +399,24 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
 
             raise NotSteppableError(
                 f"A function ran for more than {guard.PATIENCE_SECONDS:.0f} s without a command to Redis or "
-                "the database.",
-                "Look for a loop that never ends, or a wait for something outside the explorer.",
+                f"the database{_place(trace)}.",
+                "Look for a loop that never ends, or a wait for something outside the explorer; for a lock "
+                "of the process, say, which another client has that stands still meanwhile.",
             ) from None
         return False
+
+
+def _place(trace: TracebackType) -> str:
+    """The line of one's own code in which an error was raised."""
+    own = [
+        (frame.f_code, line)
+        for frame, line in traceback.walk_tb(trace)
+        if not installed(str(frame.f_globals.get("__name__")))
+    ]
+    if not own:
+        return ""
+    code, line = own[-1]
+    return f", in line {line} of {code.co_name}: {getline(code.co_filename, line).strip()}"
 
 
 def _report(

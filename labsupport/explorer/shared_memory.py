@@ -29,7 +29,10 @@ from typing import Any
 
 from labsupport.explorer.clients.namespaces import CACHED, installed, names_of
 
-__all__ = ["shared_locks", "shared_names"]
+__all__ = ["Locks", "shared_locks", "shared_names"]
+
+Locks = list[tuple[str, Callable[[], bool]]]
+"""Names of locks, and what says of each whether it is held."""
 
 _FIXED = (int, float, complex, str, bytes, bool, type(None), range, slice, enum.Enum)
 # Libraries whose objects are made once and used by all; what they hold is in the stores.
@@ -70,6 +73,7 @@ _CONTAINERS = frozenset({"builtins", "collections"})
 _DEPTH = 3  # from an object of a library's to what it keeps of one's own
 _MOST_INSIDE = 1000  # of the things in containers, or a few more, that are looked at
 _REENTRANT = type(threading.RLock())
+_RECURSIVE = 0  # the kind of a SemLock of multiprocessing's
 _IMPORTS = frozenset({"import_module", "__import__", "importlib"})
 _CALLS = frozenset({"CALL", "PRECALL"})
 _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
@@ -117,22 +121,34 @@ def shared_names(
     return sorted(shared)
 
 
-def shared_locks(clients: Mapping[str, Callable[..., Any]]) -> list[tuple[str, Any]]:
+def shared_locks(clients: Mapping[str, Any]) -> Locks:
     """Locks that whoever has them takes once more, and that more than one client's function reaches.
 
     All clients are one thread to them.
+
+    Args:
+        clients: the functions, or several of each, by name.
     """
     reached = [_Reach(function) for function in clients.values()]
     times = Counter(at for one in reached for at in one.values)
     found = {}
     for one in reached:
         for at, name in one.values.items():
-            lock = one.seen.get(at)
-            if issubclass(type(lock), threading.Condition):
-                lock = vars(lock).get("_lock")
-            if times[at] > 1 and issubclass(type(lock), _REENTRANT):
-                found[id(lock)] = name, lock
+            held = _held_twice(one.seen.get(at)) if times[at] > 1 else None
+            if held is not None:
+                found[id(held.__self__)] = name, held
     return list(found.values())
+
+
+def _held_twice(lock: Any) -> Any:
+    """What says whether a lock is held, if who has it may take it again; else None."""
+    by_processes = type(lock).__module__ == "multiprocessing.synchronize"
+    if by_processes or issubclass(type(lock), threading.Condition):
+        lock = vars(lock).get("_lock", lock)  # a condition's
+    if by_processes:
+        inner = vars(lock)["_semlock"]
+        return inner._is_mine if inner.kind == _RECURSIVE else None
+    return lock._is_owned if issubclass(type(lock), _REENTRANT) else None
 
 
 def _set_from_outside(one: "_Reach", other: "_Reach") -> Iterator[str]:

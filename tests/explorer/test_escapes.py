@@ -7,6 +7,7 @@ import functools
 import gc
 import hashlib
 import inspect
+import multiprocessing
 import os
 import queue
 import select
@@ -503,7 +504,9 @@ class TestRefused:
             redis.ping()
             lock.acquire()
 
-        with pytest.raises(NotSteppableError, match="without a command"):
+        with pytest.raises(
+            NotSteppableError, match=r"without a command.* of client: lock.acquire\(\)"
+        ):
             explore({"a": client}, invariant=always)
 
     def test_the_watch_works_in_a_thread(self, monkeypatch):
@@ -925,7 +928,9 @@ def test_a_library_that_is_imported_by_a_client(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "lock", [threading.RLock(), threading.Condition()], ids=["RLock", "Condition"]
+    "lock",
+    [threading.RLock(), threading.Condition(), multiprocessing.RLock()],
+    ids=["RLock", "Condition", "multiprocessing"],
 )
 def test_a_lock_of_the_process_that_all_clients_would_own(lock):
     """In a step it is refused; what it guards in memory, between two steps, it may guard."""
@@ -972,6 +977,27 @@ def test_what_is_set_on_the_client_ends_with_the_run():
 def test_a_draw_that_is_not_held_is_named(draws, told):
     with pytest.raises(NotSteppableError, match=f"{told} draws by the server's chance"):
         explore({"ada": draws}, invariant=lambda redis, db: True)
+
+
+def test_a_lock_that_only_given_leads_to():
+    """It is known once a client has taken a step with it."""
+    callbacks = {}
+
+    class Counter:
+        lock = threading.RLock()
+
+        def add(self, redis):
+            with self.lock:
+                redis.incr("n")
+
+    def given(redis, db):
+        callbacks["add"] = Counter().add
+
+    def calls(redis, db):
+        callbacks["add"](redis)
+
+    with pytest.raises(NotSteppableError, match="while it has lock"):
+        explore({"ada": calls, "bob": calls}, given=given, invariant=always, delays=False)
 
 
 def test_a_lock_that_another_has_is_no_fault_of_who_moves():

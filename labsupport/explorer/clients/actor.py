@@ -159,7 +159,7 @@ class Actor:
         self._resting = False  # the greenlet waits for the next run
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = self.waits_to_begin = False
-        self.shared_locks: Sequence[tuple[str, Any]] = ()
+        self.shared_locks: Sequence[tuple[str, Callable[[], bool]]] = ()
         self.asked_at_first: Counter[str] = Counter()
         self.at_first = True
         self.waits_for: set[str] = set()
@@ -353,8 +353,8 @@ class Actor:
 
     def no_shared_lock(self) -> None:
         """Refuse to stop with a lock that another client would get as well."""
-        for name, lock in self.whole.shared_locks:
-            if lock._is_owned():
+        for name, is_held in self.whole.shared_locks:
+            if is_held():
                 self.whole.fault = self.whole.fault or NotSteppableError(
                     f"The client {self.whole.name!r} lets others move while it has {name}, a lock of the "
                     "process that its owner may take again.",

@@ -264,8 +264,9 @@ def _refuse_foreign() -> None:
 
 def _opened_before(who: str) -> NotSteppableError:
     return NotSteppableError(
-        f"{who} uses a connection to Redis that was opened before the exploration.",
-        "Let a pool open it (leave out single_connection_client), or make it in the function.",
+        f"{who} uses a connection to Redis that was opened before the exploration, or by no pool.",
+        "Let a pool open it (leave out single_connection_client), or make it in the function; put what "
+        "redis.asyncio.RedisCluster does to an experiment.",
     )
 
 
