@@ -8,7 +8,6 @@ from typing import Any
 import redis
 
 from labsupport.database import Database, open_shop
-from labsupport.errors import InvalidSettingError
 from labsupport.explorer import Session, System
 from labsupport.servers import OWNER_KEY, connect_client, open_redis
 
@@ -74,13 +73,13 @@ def open_system() -> System:
         InvalidSettingError: an exploration is running.
     """
     systems = _shared()
-    _refuse_busy(systems)
-    if systems and not systems[-1].alive:
-        close_testbed()
-    if not systems:
-        systems.append(System(LabTestbed()))
-        atexit.register(close_testbed)
-    return systems[-1]
+    with System.alone():
+        if systems and not systems[-1].alive:
+            _close(systems)
+        if not systems:
+            systems.append(System(LabTestbed()))
+            atexit.register(close_testbed)
+        return systems[-1]
 
 
 def close_testbed() -> None:
@@ -89,17 +88,12 @@ def close_testbed() -> None:
     Raises:
         InvalidSettingError: an exploration is running.
     """
-    systems = _shared()
-    _refuse_busy(systems)
+    with System.alone():
+        _close(_shared())
+
+
+def _close(systems: list[System]) -> None:
     for system in list(systems):
         with suppress(Exception):  # its server may be gone, and with it what was to be closed
             system.close()
     systems.clear()
-
-
-def _refuse_busy(systems: list[System]) -> None:
-    if systems and systems[-1].busy:
-        raise InvalidSettingError(
-            "Another exploration is running in this kernel.",
-            "Let it end, or interrupt it; then run the cell again.",
-        )

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import os
 import random
 import sys
 import time
@@ -26,7 +27,7 @@ from labsupport.explorer.clients.actor import Actor, CoroutineFoundError
 from labsupport.explorer.clients.captured import OwnLocals
 from labsupport.explorer.clients.guard import StepTimeout, foreign_use_noticed, watched
 from labsupport.explorer.clients.namespaces import Namespaces, installed
-from labsupport.explorer.clients.stand_ins import standing_in
+from labsupport.explorer.clients.stand_ins import in_zone, standing_in
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move
 from labsupport.explorer.own.async_pools import async_pools_stepped, handed_out
@@ -434,11 +435,14 @@ def _report(
     tables = tables_of(findings[0].schedule) if findings else []
 
     def again(moves: tuple[Move, ...]) -> Iterator[Moment]:
+        zone = os.environ.get("TZ")
         with _resumed(search, functions):
             system, names = search.system, checker.names()
             for taken in search.replay(moves):
                 step = checker.steps([taken], names)[0]
-                yield Moment(step, system.contents(), system.rows(tables))
+                moment = Moment(step, system.contents(), system.rows(tables))
+                with in_zone(zone):  # what the caller does meanwhile is not explored
+                    yield moment
 
     def anew(moves: Iterable[Move]) -> Rerun:
         with _resumed(search, functions):

@@ -134,12 +134,14 @@ class Search:
         """Run all the others."""
         runs = 1
         while not (self._stop_first and self.checker.violations):
-            if not self._one() or self._endless >= MAX_ENDLESS:
-                return
-            runs += 1
+            if runs < self._max_runs:
+                if not self._one() or self._endless >= MAX_ENDLESS:
+                    return
+                runs += 1
             if runs >= self._max_runs or self.adversary.moved >= self._max_moves:
+                orders = f"{runs:,} orders" if runs > 1 else "1 order"
                 self.given_up = self.given_up or (
-                    f"more than {runs:,} orders; explore fewer clients or steps, or set prune=True."
+                    f"more than {orders}; explore fewer clients or steps, or set prune=True."
                 )
                 if not self.checker.violations:
                     self._few_switches(min(self._max_runs // 2, MOST_MEETINGS))

@@ -77,16 +77,17 @@ end
 return redis.sha1hex(table.concat(found))
 """
 
-# The moments at which keys and fields of hashes end, in ms since 1970, sorted; what is over by ARGV[1]
-# ends. KEYS: none; ARGV[2…]: only of these keys, if there are any.
+# How much ends, being over by ARGV[1], and when the other keys and fields of hashes do, in ms since
+# 1970, sorted. KEYS: none; ARGV[2…]: only of these keys, if there are any.
 _DEADLINES = """
-local found, cursor, now = {}, '0', tonumber(ARGV[1])
+local found, ended, cursor, now = {}, 0, '0', tonumber(ARGV[1])
 local wanted = {}
 for at = 2, #ARGV do wanted[ARGV[at]] = true end
 local function ends(moment, remove, key)
   if moment <= 0 then return end
   if moment <= now then
     remove()
+    ended = ended + 1
   elseif #ARGV < 2 or wanted[key] then
     found[#found + 1] = moment
   end
@@ -107,7 +108,7 @@ repeat
   end
 until cursor == '0'
 table.sort(found)
-return found
+return {ended, found}
 """
 
 # All that is in strings, hashes, sorted sets and lists, as far as it is short. KEYS: none.
@@ -124,6 +125,9 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
 end
 return found
 """
+
+
+_EXPLORING = threading.Lock()
 
 
 class Seat:
@@ -207,8 +211,8 @@ class System:
         self.db = testbed.db
         self._keys: dict[tuple[Any, ...], list[tuple[str, list[str]]]] = {}
         self._ends: tuple[int, list[int]] = (-1, [])
+        self._noted: Any = None
         self._seats: list[Seat] = []
-        self._lock = threading.Lock()
         self.begin(self.clock)
 
     def _load(self, script: str) -> str:
@@ -241,23 +245,22 @@ class System:
         finally:
             del here.timekeeper
 
-    @property
-    def busy(self) -> bool:
-        """True while an exploration is running."""
-        return self._lock.locked()
-
+    @staticmethod
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Refuse a second exploration at the same time, from a thread or from within a client."""
-        if not self._lock.acquire(blocking=False):
+    def alone() -> Iterator[None]:
+        """Refuse a second exploration at the same time, from a thread or from within a client.
+
+        What stands for clocks and chance does so in all of the process, whatever the system.
+        """
+        if not _EXPLORING.acquire(blocking=False):
             raise InvalidSettingError(
                 "Another exploration is running in this kernel.",
-                "Let it end, or interrupt it; then run the cell again.",
+                "Let it end, or interrupt it; then run the cell again. Two at once take two processes.",
             )
         try:
             yield
         finally:
-            self._lock.release()
+            _EXPLORING.release()
 
     @contextmanager
     def one_core(self) -> Iterator[None]:
@@ -297,7 +300,7 @@ class System:
         self._wiring.draws.clear()
         self._wiring.scripts.restart()
         self.redis.raw(*self._empty)
-        self._wiring.version += 1
+        self._wiring.touch()
         self._testbed.restore()
         self.clock.restart()
         if self._wiring.streams:
@@ -320,7 +323,7 @@ class System:
 
     def expire(self, key: str, field: str | None = None) -> None:
         """Let the time to live of a key, or of a field of its hash, end now, as the server does it."""
-        self._wiring.version += 1
+        self._wiring.touch()
         if field is None:
             self.redis.raw("PEXPIRE", key, 0)
         else:
@@ -347,8 +350,9 @@ class System:
 
     def _ask_for_deadlines(self, names: list[str]) -> list[int]:
         """The deadlines of these keys, or of all; what is over ends."""
-        self._wiring.version += 1
-        found = self.redis.raw("EVALSHA", self._deadlines, 0, self.clock.now_ms, *names)
+        ended, found = self.redis.raw("EVALSHA", self._deadlines, 0, self.clock.now_ms, *names)
+        if ended:
+            self._wiring.touch()
         return [moment * 1000 for moment in found]
 
     def note_idle_times(self, operation: Operation) -> None:
@@ -371,15 +375,24 @@ class System:
         for unit in self._wiring.scripts.asks_ttl:
             self.clock.watch_ends(exact=bool(unit))
         moments += self.clock.before(moments)
-        if self._wiring.scripts.asks_time:  # a script may make names of windows
-            self.clock.note_windows(*self.redis.raw("KEYS", "*"))
-        if self._wiring.scripts.ran:  # and reckon when something is over
-            self.clock.note_later(*self.redis.raw("EVALSHA", self._values, 0))
+        self._note_what_scripts_made()
         if self._wiring.streams:
             self._idle.settle()
             for moment in self._idle.moments_us():
                 self.clock.note(str(moment))
         return moments
+
+    def _note_what_scripts_made(self) -> None:
+        """Remember the moments in what is in Redis: a script names windows, and reckons when they end."""
+        scripts = self._wiring.scripts
+        noted = self._wiring.version, self.clock.now_us, scripts.asks_time, scripts.ran
+        if noted == self._noted:
+            return
+        self._noted = noted
+        if scripts.asks_time:
+            self.clock.note_windows(*self.redis.raw("KEYS", "*"))
+        if scripts.ran:
+            self.clock.note_later(*self.redis.raw("EVALSHA", self._values, 0))
 
     def note_times(self, operation: Operation) -> None:
         """Remember the moments, and the spans of time, that a step names."""

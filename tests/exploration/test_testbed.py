@@ -1,10 +1,12 @@
 """The explorer on a server of one's own."""
 
+import threading
+
 import pytest
 from redis.exceptions import ResponseError
 
 from labsupport import explore
-from labsupport.errors import NotSteppableError
+from labsupport.errors import InvalidSettingError, NotSteppableError
 from labsupport.exploration.testbed import close_testbed
 from labsupport.servers import OWNER_KEY, connect_client, start_server
 
@@ -87,3 +89,29 @@ def test_functions_of_others(own_server, touch):
     with own_server.client() as theirs:
         assert theirs.fcall("theirs", 0) == 1
         assert len(theirs.function_list()) == 1
+
+
+def test_threads_that_explore_at_once():
+    """The first one goes on; the others are told, also where there was no server yet."""
+    close_testbed()
+    met, told = threading.Barrier(3), []
+
+    def work():
+        met.wait()
+        try:
+            told.append(explore({"a": four, "b": four}, invariant=lambda redis, db: True).headline)
+        except InvalidSettingError as error:
+            told.append(error.problem)
+
+    def four(redis, db):
+        for n in range(4):
+            redis.incr(f"n{n}")
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refused = "Another exploration is running in this kernel."
+    assert {*told} <= {"70 interleavings, none breaks the invariant", refused}
+    assert told.count(refused) < 3

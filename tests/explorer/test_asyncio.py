@@ -463,6 +463,20 @@ class TestRefused:
         with pytest.raises(NotSteppableError, match=r"asyncio\.run"):
             explore({"a": client}, invariant=always)
 
+    def test_loops_of_plain_functions(self):
+        """One runs while others stand still in theirs: each client has a thread of its own."""
+
+        def client(redis, db):
+            async def adds():
+                n = int(redis.get("n") or 0)
+                await asyncio.sleep(1)
+                redis.set("n", n + 1)
+
+            asyncio.run(adds())
+
+        report = explore({"a": client, "b": client}, invariant=lambda r, d: r.get("n") == "2")
+        assert (report.interleavings, report.violations) == (6, 4)
+
     def test_an_object_that_two_clients_share(self):
         """Each client has a loop of its own: an event of one cannot wake a task of another."""
         event = asyncio.Event()

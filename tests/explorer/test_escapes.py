@@ -10,7 +10,9 @@ import inspect
 import multiprocessing
 import os
 import queue
+import sched
 import select
+import selectors
 import signal
 import socket
 import sqlite3
@@ -108,6 +110,16 @@ def kills(redis, db):
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def polls(redis, db):
+    redis.ping()
+    select.poll().poll(1000)
+
+
+def moves_to_another_zone(redis, db):
+    redis.ping()
+    time.tzset()
+
+
 def subscribes(redis, db):
     redis.ping()
     redis.pubsub()
@@ -172,6 +184,8 @@ ESCAPES = {
     leaves: "ended the process",
     leaves_at_once: "ended the process",
     kills: "sends a signal",
+    polls: "waits for files",
+    moves_to_another_zone: "sets the time zone of its process",
     subscribes: "Pub/Sub",
     monitors: "MONITOR",
     runs_a_loop: "event loop of its own",
@@ -422,7 +436,10 @@ class TestRefused:
             explore({"a": client}, invariant=always)
         assert time.monotonic() - begin < guard.PATIENCE_SECONDS / 2
 
-    @pytest.mark.parametrize("way", ["event", "queue", "semaphore", "select", "condition"])
+    @pytest.mark.parametrize(
+        "way",
+        ["event", "queue", "semaphore", "select", "selector", "loop", "scheduler", "condition"],
+    )
     def test_a_wait_that_ends_by_itself(self, way):
         """A wait with a timeout is a sleep of the client's: it takes no time of the machine's."""
 
@@ -433,6 +450,14 @@ class TestRefused:
                 return threading.Semaphore(0).acquire(timeout=60)
             if way == "select":
                 return bool(select.select([], [], [], 60)[0])
+            if way == "selector":
+                return bool(selectors.DefaultSelector().select(60))
+            if way == "loop":
+                return asyncio.run(asyncio.sleep(60))
+            if way == "scheduler":
+                later = sched.scheduler()
+                later.enter(60, 1, lambda: None)
+                return later.run()
             if way == "condition":
                 condition = threading.Condition()
                 with condition:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 import uuid
 
@@ -47,6 +48,7 @@ class TestCheck:
         """What was not run in full is no proof."""
         with pytest.raises(AssertionError, match="Not exhausted: more than 2 orders"):
             explore(RACE, invariant=always, max_runs=2).check()
+        assert "more than 1 order;" in str(explore(RACE, invariant=always, max_runs=1))
 
     def test_a_report_is_neither_true_nor_false(self):
         """`assert explore(…)` cannot pass by accident."""
@@ -274,6 +276,23 @@ class TestReplay:
         assert [moment.step.label.split()[0] for moment in rest] == ["GET", "SET", "SET"]
         assert rest[-1].redis == {"n": "1"}
         assert explore(RACE, invariant=two).violations == 4
+
+    def test_what_the_caller_does_meanwhile(self, monkeypatch):
+        """Its local time is its own, and UTC is the clients'."""
+        told = set()
+
+        def tells(redis, db):
+            redis.set("zone", time.tzname[0])
+
+        try:
+            monkeypatch.setenv("TZ", "Asia/Kolkata")
+            time.tzset()
+            for moment in explore({"a": tells}, invariant=lambda r, d: False).replay():
+                told.add((moment.redis["zone"], time.tzname[0], os.environ["TZ"]))
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+        assert told == {("UTC", "IST", "Asia/Kolkata")}
 
     def test_the_adversarys_moves_too(self):
         """A crash and an expiry are replayed as they were found."""

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import sys
 import threading
+from asyncio import events
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -256,6 +257,8 @@ class Captured(ExitStack):
 class OwnLocals:
     """What one client keeps in `threading.local`, to which it is a thread of its own in each run.
 
+    The event loop that runs in it is one such thing.
+
     Args:
         locals_: those that matter.
     """
@@ -267,9 +270,14 @@ class OwnLocals:
     def restart(self) -> None:
         """Forget what a run has kept: a thread begins anew."""
         self._kept: list[dict[str, Any] | None] = [None] * len(self._locals)
+        self._loop: Any = None
 
     def swap(self) -> None:
         """Exchange the thread's for the client's, and back again."""
+        loop = events._get_running_loop()
+        if loop is not self._loop:
+            events._set_running_loop(self._loop)
+            self._loop = loop
         for at, local in enumerate(self._locals):
             there, kept = vars(local), self._kept[at]
             self._kept[at] = dict(there)

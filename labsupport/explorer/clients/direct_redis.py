@@ -83,7 +83,8 @@ class Wiring:
         libraries: those of functions that the run has loaded, by name.
         has_library: whether the server has one.
         draws: how often each client has let the server draw, by its name.
-        version: another one whenever something in Redis may have changed.
+        version: another one whenever something in Redis may have changed, and none that was there before.
+        counted: the version at which the changes were counted last, and what was told.
     """
 
     def __init__(self, clock: Clock, scripts: Scripts, empty: tuple[Any, ...]) -> None:
@@ -98,11 +99,28 @@ class Wiring:
         self.libraries: set[str] = set()
         self.has_library: Any = None
         self.draws: dict[str, int] = {}
-        self.version = 0
+        self.version = self._versions = 0
+        self.counted: tuple[int, tuple[int, str]] = (-1, (0, ""))
+
+    def touch(self) -> None:
+        """Note that something in Redis may change now."""
+        self.version = self._versions = self._versions + 1
+
+    def is_as_at(self, version: int) -> None:
+        """Note that nothing has changed since that version."""
+        if self.counted[0] == self.version:
+            self.counted = version, self.counted[1]
+        self.version = version
+
+    def changes_at(self, version: int) -> tuple[int, str]:
+        """What `changes` says, or has said of this version."""
+        counted, told = self.counted
+        return told if counted == version and not self.streams else self.changes()
 
     def changed(self, before: tuple[int, str]) -> bool:
         """Whether anything in the database is not as it was when `changes` said this."""
         after = self.changes()
+        self.counted = self.version, after
         return before[0] != after[0] and (before[1] != after[1] or not before[1])
 
     def moment(self, *, chance: bool) -> str | int:
@@ -204,21 +222,25 @@ class DirectRedis(redis.Redis):
 
     def send(self, args: tuple[Any, ...], **options: Any) -> Any:
         """Send a command under the explorer's clock; its reply."""
+        version = self.wiring.version
         sent, convert = self.prepare(args)
         wire = self.wire or self.dial()
         transmit(wire, sent)
         try:
-            return self.receive(args, sent, convert, **options)
+            reply = self.receive(args, sent, convert, **options)
         except ResponseError:
             raise
         except Exception:  # e.g. it cannot be read as text: nor can what follows it
             self.hang_up()
             raise
+        if word(args[0]).endswith("_RO"):
+            self.wiring.is_as_at(version)
+        return reply
 
     def prepare(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
         """What goes over the wire for a command, and what converts its reply."""
         wiring = self.wiring
-        wiring.version += 1
+        wiring.touch()
         if wiring.clock.passing:
             note_times(args, wiring)
         if plain(args[0]):

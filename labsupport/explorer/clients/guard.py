@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import selectors
 import signal
 import sys
 import threading
@@ -35,6 +36,7 @@ _LOOKS = 10  # in that time
 _GRACE_SECONDS = 0.5  # so long an interrupt waits for the end of a step
 
 
+_INSTEAD = "Use redis-py's clients, the db of the function or an SQLAlchemy engine, in one thread."
 _setitimer = signal.setitimer  # its own, whatever a client is refused
 
 
@@ -83,6 +85,8 @@ def foreign_use_noticed() -> Iterator[None]:
                 watch(getattr(sys.modules[module], owner), name, _HANDS_OVER)
         watch(threading.Condition, "notify", _HANDS_OVER, _wakes_nobody)
         replace(threading.Condition, "wait", _waiting)
+        for kind in _SELECTORS:
+            replace(kind, "select", _idling)
         for driver in _DRIVERS:
             look(driver)
         _audit()
@@ -120,7 +124,10 @@ def driver_imported(name: str) -> None:
 
 
 def refusing(
-    usual: Callable[..., Any], what: str, unless: Callable[..., bool] = lambda *_: False
+    usual: Callable[..., Any],
+    what: str,
+    unless: Callable[..., bool] = lambda *_: False,
+    remedy: str = _INSTEAD,
 ) -> Callable[..., Any]:
     """What a client is refused, and everybody else may call.
 
@@ -128,6 +135,7 @@ def refusing(
         usual: a function, or a method.
         what: what a client that calls it does.
         unless: called with the arguments; True where it does not.
+        remedy: what to do instead.
     """
 
     @functools.wraps(usual)
@@ -137,7 +145,7 @@ def refusing(
         if actor is not None and mine and not unless(*args):
             actor.fault = NotSteppableError(
                 f"The client {actor.name!r} {what}; the explorer cannot order its steps.",
-                "Use redis-py's clients, the db of the function or an SQLAlchemy engine, in one thread.",
+                remedy,
             )
             raise actor.fault  # before the call is made
         return usual(*args, **options)
@@ -151,6 +159,11 @@ _POOLS = (
     ("concurrent.futures.process", "ProcessPoolExecutor", "submit"),
     ("multiprocessing.pool", "Pool", "_check_running"),
 )
+_SELECTORS = [
+    kind
+    for kind in vars(selectors).values()
+    if isinstance(kind, type) and "select" in vars(kind) and kind is not selectors.BaseSelector
+]
 _SYNCHRONIZING = frozenset({"labsupport", "queue", "threading"})
 
 
@@ -175,6 +188,21 @@ def _waiting(usual: Callable[..., Any]) -> Callable[..., Any]:
         return False
 
     return wait
+
+
+def _idling(usual: Callable[..., Any]) -> Callable[..., Any]:
+    """A client that waits for a while in an event loop of its own sleeps, unless something is there."""
+
+    def select(selector: Any, timeout: float | None = None) -> Any:
+        actor = actor_here()
+        if actor is None or actor.trusted or timeout is None or timeout <= 0:
+            return usual(selector, timeout)
+        ready = usual(selector, 0)
+        if not ready:
+            actor.sleep(timeout)
+        return ready
+
+    return select
 
 
 def _caller(between: frozenset[str]) -> str:

@@ -16,6 +16,7 @@ import operator
 import os
 import queue
 import random
+import sched
 import secrets
 import select
 import signal
@@ -36,7 +37,7 @@ from labsupport.explorer.clients.captured import Captured, stand_in_for
 from labsupport.explorer.clients.guard import OF_DRIVERS, driver_imported, refusing
 from labsupport.explorer.clients.namespaces import Namespaces, installed
 
-__all__ = ["Timekeeper", "one_process", "standing_in", "timekeeper_here"]
+__all__ = ["Timekeeper", "in_zone", "one_process", "standing_in", "timekeeper_here"]
 
 # they write down when a connection was made, and how long a command took: no answer depends on it
 _BOOKKEEPERS = frozenset(
@@ -192,19 +193,25 @@ def _datetime_held() -> Iterator[None]:
 
 
 @contextmanager
-def _in_utc() -> Iterator[None]:
-    """Let local time be UTC, as on a server: a day ends at the same moment on every machine."""
+def in_zone(zone: str | None) -> Iterator[None]:
+    """Let local time be that of a zone; None is the machine's.
+
+    Explored code has UTC, as on a server: a day ends at the same moment on every machine.
+    """
     usual = os.environ.get("TZ")
-    os.environ["TZ"] = "UTC"
-    time.tzset()
+    _set_zone(zone)
     try:
         yield
     finally:
-        if usual is None:
-            os.environ.pop("TZ", None)
-        else:
-            os.environ["TZ"] = usual
-        time.tzset()
+        _set_zone(usual)
+
+
+def _set_zone(zone: str | None) -> None:
+    if zone is None:
+        os.environ.pop("TZ", None)
+    else:
+        os.environ["TZ"] = zone
+    time.tzset()
 
 
 def _drawn(usual: Callable[..., Any], of: Callable[..., Any]) -> Callable[..., Any]:
@@ -305,6 +312,12 @@ def _importing_by_name(usual: Callable[..., Any]) -> Callable[..., Any]:
     return import_module
 
 
+def _refused(module: ModuleType, names: Iterable[str], what: str) -> dict[str, Any]:
+    """Those of the names that the system has, which a client may not call."""
+    return {name: refusing(getattr(module, name), what) for name in names if hasattr(module, name)}
+
+
+_POLLS = ("devpoll", "epoll", "kqueue", "poll")  # on some systems
 _SIGNALS = ("alarm", "pause", "setitimer", "signal", "sigtimedwait", "sigwait")  # on some systems
 _CLOCKS: dict[str, Any] = {
     "sleep": _sleeping(time.sleep),
@@ -323,6 +336,11 @@ _CLOCKS: dict[str, Any] = {
     "ctime": _calendar(time.ctime, 0),
     "asctime": _calendar(time.asctime, 0, parts=True),
     "strftime": _calendar(time.strftime, 1, parts=True),
+    "tzset": refusing(
+        time.tzset,
+        "sets the time zone of its process, which all clients share here",
+        remedy='Name the zone where it matters: datetime.now(ZoneInfo("Europe/Paris")).',
+    ),
 }
 
 
@@ -414,15 +432,8 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
     (importlib, {"import_module": _importing_by_name(importlib.import_module)}),
     (queue, {"time": _CLOCKS["monotonic"]}),
     (threading, {"_time": _CLOCKS["monotonic"]}),
-    (select, {"select": _selecting(select.select)}),
-    (
-        signal,
-        {
-            name: refusing(getattr(signal, name), "has a signal interrupt it")
-            for name in _SIGNALS
-            if hasattr(signal, name)
-        },
-    ),
+    (select, {"select": _selecting(select.select)} | _refused(select, _POLLS, "waits for files")),
+    (signal, _refused(signal, _SIGNALS, "has a signal interrupt it")),
 ]
 if hasattr(os, "getrandom"):  # Linux
     _FUNCTIONS.append((os, {"getrandom": _drawn(os.getrandom, _urandom)}))
@@ -490,8 +501,13 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
     _OF_ITS_OWN.update(OF_DRIVERS)
     with ExitStack() as undo:
         undo.enter_context(_datetime_held())
-        undo.enter_context(_in_utc())
+        undo.enter_context(in_zone("UTC"))
         found = undo.enter_context(Captured(functions, _OF_ITS_OWN))
+        init = sched.scheduler.__init__
+        undo.callback(setattr, init, "__defaults__", init.__defaults__)
+        init.__defaults__ = tuple(
+            _OF_LIBRARIES.get(id(one), one) for one in init.__defaults__ or ()
+        )
         sites = [site for space in Namespaces(functions).own for site in _own_sites(space)]
         sites += _library_sites()
         sites += [

@@ -81,7 +81,8 @@ class SteppedRedis(DirectRedis):
         sent, convert = self.prepare(args)
         if _may_block(args[0]):
             sent, timeout = without_timeout(sent)
-        before = self.wiring.changes() if again and not operation.tells else None
+        touched = self.wiring.version
+        before = self.wiring.changes_at(version) if again and not operation.tells else None
         actor.trusted += 1  # to connect is the explorer's doing
         try:
             wire = self.wire or self.dial()
@@ -105,9 +106,9 @@ class SteppedRedis(DirectRedis):
             operation.unchanged = not operation.changed
         else:
             operation.unchanged = again and operation.told_that_nothing_changed(reply)
-        alone = self.wiring.version == version + 1  # while it blocked, others may have taken steps
+        alone = self.wiring.version == touched  # while it blocked, others may have taken steps
         if alone and (operation.unchanged or reads(args)):
-            self.wiring.version = version
+            self.wiring.is_as_at(version)
             if again:
                 self._remember(args, options, reply)
         self._lose()

@@ -7,7 +7,6 @@ of one client as among the clients.
 
 import asyncio
 import sys
-from asyncio import events
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,7 +48,7 @@ class CoroutineActor(Actor):
         self._next: Strand | None = None
         self._stops = False  # a synchronous step is pending
         self._fired = 0  # sleeps that ended since a task took a step
-        self._outer = events._get_running_loop(), sys.get_asyncgen_hooks()
+        self._outer = sys.get_asyncgen_hooks()
 
     @property
     def ready(self) -> bool:
@@ -139,8 +138,7 @@ class CoroutineActor(Actor):
         coroutine = self._coroutine(self._redis, db)
         if not hasattr(type(coroutine), "__await__"):
             return coroutine
-        self._outer = events._get_running_loop(), sys.get_asyncgen_hooks()
-        events._set_running_loop(None)
+        self._outer = sys.get_asyncgen_hooks()
         loop = self.loop = ClientLoop(
             self.monotonic, self._idle, self._turn, self._refuse, self._check
         )
@@ -154,7 +152,6 @@ class CoroutineActor(Actor):
             if self.crashed:
                 loop.abandon()
             loop.close()
-            events._set_running_loop(self._outer[0])
 
     def _cancel_the_rest(self, loop: ClientLoop) -> None:
         rest = [task for task in loop.tasks if not task.done()]
@@ -230,15 +227,12 @@ class CoroutineActor(Actor):
 
     @contextmanager
     def _away(self) -> Iterator[None]:
-        """Leave the loop, as nobody else may take it for theirs."""
+        """Leave the loop, as nobody else may take its generators for theirs."""
         hooks = sys.get_asyncgen_hooks()
-        loop = events._get_running_loop()
-        events._set_running_loop(self._outer[0])
-        sys.set_asyncgen_hooks(*self._outer[1])
+        sys.set_asyncgen_hooks(*self._outer)
         try:
             yield
         finally:
-            events._set_running_loop(loop)
             sys.set_asyncgen_hooks(*hooks)
 
     def _check(self) -> None:
