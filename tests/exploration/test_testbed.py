@@ -1,13 +1,12 @@
 """The explorer on a server of one's own."""
 
-import threading
-
 import pytest
 from redis.exceptions import ResponseError
 
 from labsupport import explore
 from labsupport.errors import InvalidSettingError, NotSteppableError
-from labsupport.exploration.testbed import close_testbed
+from labsupport.exploration.testbed import LabTestbed, close_testbed
+from labsupport.explorer import System
 from labsupport.servers import OWNER_KEY, connect_client, start_server
 
 LIBRARY = "#!lua name={0}\nredis.register_function('{0}', function() return {1} end)"
@@ -91,27 +90,19 @@ def test_functions_of_others(own_server, touch):
         assert len(theirs.function_list()) == 1
 
 
-def test_threads_that_explore_at_once():
-    """The first one goes on; the others are told, also where there was no server yet."""
-    close_testbed()
-    met, told = threading.Barrier(3), []
+def test_one_exploration_at_a_time():
+    """On whatever server: what stands for clocks and chance does so in all of the process."""
 
-    def work():
-        met.wait()
-        try:
-            told.append(explore({"a": four, "b": four}, invariant=lambda redis, db: True).headline)
-        except InvalidSettingError as error:
-            told.append(error.problem)
+    def adds(redis, db):
+        redis.incr("n")
 
-    def four(redis, db):
-        for n in range(4):
-            redis.incr(f"n{n}")
+    def refuses_another(redis, db):
+        with pytest.raises(InvalidSettingError, match="Another exploration is running"):
+            explore({"a": adds}, invariant=lambda redis, db: True)
+        return True
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    refused = "Another exploration is running in this kernel."
-    assert {*told} <= {"70 interleavings, none breaks the invariant", refused}
-    assert told.count(refused) < 3
+    system = System(LabTestbed())
+    try:
+        explore({"a": adds}, invariant=refuses_another, system=system).check()
+    finally:
+        system.close()
