@@ -6,15 +6,19 @@ second line what to do now. In a notebook it is shown as those two lines, withou
 
 import functools
 import inspect
+import os
 import re
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 _Parameters = ParamSpec("_Parameters")
 _Returned = TypeVar("_Returned")
-_STDLIB = sysconfig.get_paths()["stdlib"]
+_LAB = str(Path(__file__).parent) + os.sep
+_ELSEWHERE = ("site-packages", _LAB, sysconfig.get_paths()["stdlib"])
 _WHERE_IN_A_SCRIPT = re.compile(r" script: (?:[0-9a-f]{40}, )?on @\w+:\d+\.$")
 
 
@@ -94,6 +98,10 @@ class CallError(LabError, TypeError):
     """A function of the lab was called with too few arguments, too many, or one of another name."""
 
 
+class NotInstalledError(LabError, ImportError):
+    """What was asked for needs a package that this environment lacks."""
+
+
 class LabClosedError(LabError):
     """A client of a lab was used after the lab was closed."""
 
@@ -152,7 +160,12 @@ class ImplementationError(LabError):
         self.error = error
         frames = traceback.extract_tb(next(_leaves(error)).__traceback__)
         at = next(
-            (f" at line {f.lineno}: {f.line}" for f in reversed(frames) if _is_learners(f)), ""
+            (
+                f" at line {f.lineno}: {f.line}"
+                for f in reversed(frames)
+                if _is_learners(f.filename)
+            ),
+            "",
         )
         super().__init__(
             f"{where} raised {type(error).__name__}: {plain_error(error)}".removesuffix(": ") + at,
@@ -213,6 +226,22 @@ def require_call(
         raise CallError(f"{name}(): {error}.", f"Call it as {remedy}.") from None
 
 
-def _is_learners(frame: traceback.FrameSummary) -> bool:
-    elsewhere = ("site-packages", "labsupport", _STDLIB)
-    return not any(place in frame.filename for place in elsewhere)
+def own_lines(error: BaseException) -> TracebackType | None:
+    """An error's traceback without the lab's lines, up to the last line of the reader's code."""
+    lines: list[TracebackType] = []
+    trace = error.__traceback__
+    while trace is not None:
+        lines.append(trace)
+        trace = trace.tb_next
+    files = [one.tb_frame.f_code.co_filename for one in lines]
+    while files and not _is_learners(files[-1]):
+        files.pop()
+    shown = None
+    for one, file in reversed(list(zip(lines, files, strict=False))):
+        if not file.startswith(_LAB):
+            shown = TracebackType(shown, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return shown
+
+
+def _is_learners(file: str) -> bool:
+    return not any(place in file for place in _ELSEWHERE)

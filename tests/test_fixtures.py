@@ -53,6 +53,7 @@ def test_repaired(explorer):
     assert said.count("SET a-key-with-quite-a-long-name-so-that") >= 4
     assert "raise AssertionError" not in said
     assert "test_by_fixture" in said
+    assert said.count("AssertionError: 20 interleavings, ") == 2  # what the summary shows
 
 
 def test_no_report_passes_by_accident(pytester):
@@ -75,6 +76,35 @@ def test_given_up(explorer):
     said = result.stdout.str()
     assert said.count("A report is neither true nor false.") >= 2
     assert "Not exhausted: more than 2 orders" in said
+    assert "AssertionError: Not every order was run: 2 interleavings" in said
+    assert "report.py" not in said
+
+
+def test_a_refusal_shows_the_tests_own_lines(pytester):
+    """Of what the explorer refuses, pytest shows the lines that led there, and none of the lab's."""
+    pytester.makepyfile(
+        RACE
+        + """
+import sqlite3
+
+def alien(redis, db):
+    sqlite3.connect("mine.db")
+
+def test_refused():
+    explore({"ada": alien}, invariant=two)
+
+def test_called_wrongly(explorer):
+    explorer({"ada": count})
+"""
+    )
+    result = pytester.runpytest_subprocess(*PLUGIN)
+    result.assert_outcomes(failed=2)
+    said = result.stdout.str()
+    assert "opens an SQLite connection of its own" in said
+    assert "missing a required argument: 'invariant'" in said
+    assert '>       sqlite3.connect("mine.db")' in said
+    assert "entry.py" not in said
+    assert "exploration" not in said
 
 
 @pytest.mark.long

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from labsupport import explorer
-from labsupport.errors import require_call
+from labsupport.errors import LabError, own_lines, require_call
 from labsupport.exploration.report import ShownReport
 from labsupport.exploration.testbed import close_testbed, open_system
 from labsupport.prints import capped
@@ -20,10 +20,14 @@ _FORM = 'explore({"ada": lambda redis, db: …, "bob": lambda redis, db: …}, i
 @functools.wraps(explorer.explore)
 def explore(*args: Any, **options: Any) -> ShownReport:
     """The explorer's `explore`, on the lab's own server and shop."""
-    require_call(explorer.explore, args, {"system": None, **options}, form=_FORM)
-    options = {"system": open_system(), **_DEFAULTS, **options}
-    with capped():
-        return ShownReport.of(explorer.explore(*args, **options))
+    __tracebackhide__ = True  # pytest then shows the test's own lines
+    try:
+        require_call(explorer.explore, args, {"system": None, **options}, form=_FORM)
+        options = {"system": open_system(), **_DEFAULTS, **options}
+        with capped():
+            return ShownReport.of(explorer.explore(*args, **options))
+    except LabError as error:
+        raise error.with_traceback(own_lines(error)) from error.__cause__
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 """A report that shows itself in a notebook: text, and the counterexample as a sequence diagram."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from labsupport.errors import NotInstalledError
 from labsupport.explorer import Report
 from labsupport.verdict import Verdict
 
@@ -25,10 +28,15 @@ class ShownReport(Report):
 
     @property
     def figure(self) -> "LabFigure | None":
-        """The counterexample as a sequence diagram; None when there is none."""
+        """The counterexample as a sequence diagram; None when there is none.
+
+        Raises:
+            NotInstalledError: there is no matplotlib.
+        """
         if self.counterexample is None:
             return None
-        from labsupport.exploration.diagram import draw
+        with _shown_by_packages():
+            from labsupport.exploration.diagram import draw
 
         return draw(self.counterexample, self.clients, self.reason, self.headline).figure
 
@@ -37,22 +45,34 @@ class ShownReport(Report):
 
         Raises:
             InvalidSettingError: there is no counterexample.
+            NotInstalledError: there are no ipywidgets.
         """
-        # not above: a report without it needs no widgets
-        from labsupport.exploration.stepper import Stepper
+        with _shown_by_packages():  # not above: a report without it needs no widgets
+            from labsupport.exploration.stepper import Stepper
 
         return Stepper(self)
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         try:
             figure = self.figure
-        except ImportError:  # the explorer was taken home without the figures
+        except NotInstalledError:  # the explorer was taken home without the figures
             figure = None
         if figure is None:
             return {"text/plain": str(self), "text/html": as_html(str(self), self.verdict)}
         from labsupport.charts import Picture
 
         return Picture.of(figure, figure.alt).bundle(str(self))
+
+
+@contextmanager
+def _shown_by_packages() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise NotInstalledError(
+            f"To show this takes {error.name}, which is not installed.",
+            "Install matplotlib and ipywidgets; print(report) and report.replay() do without.",
+        ) from None
 
 
 def as_html(text: str, verdict: Verdict) -> str:

@@ -201,6 +201,7 @@ class Report:
     __repr__ = __str__
 
     def __bool__(self) -> NoReturn:
+        __tracebackhide__ = True
         raise InvalidSettingError(
             "A report is neither true nor false.",
             "Write explore(…).check(), which raises with the schedule unless the claim holds.",
@@ -214,7 +215,8 @@ class Report:
         """
         __tracebackhide__ = True  # pytest then shows the test's own line, and the schedule
         if self.verdict.status != "holds":
-            raise AssertionError(f"\n{self}")
+            # pytest's summary shows the first line alone
+            raise AssertionError(str(self) if self.findings else f"Not every order was run: {self}")
         return self
 
     def replay(self) -> Iterator[Moment]:

@@ -1,12 +1,13 @@
 """Stepping through a schedule: the state beside each step, and orders that the learner tries."""
 
 import re
+import sys
 from typing import Any
 
 import pytest
 
 from labsupport import explore
-from labsupport.errors import InvalidSettingError
+from labsupport.errors import InvalidSettingError, NotInstalledError
 from labsupport.exploration.stepper import Stepper
 
 STOCK = "SELECT stock FROM products WHERE id = 1"
@@ -121,3 +122,16 @@ def test_there_is_nothing_to_step_through() -> None:
     report = explore({"ada": sell}, invariant=is_right)
     with pytest.raises(InvalidSettingError, match="no counterexample"):
         report.step_through()
+
+
+def test_it_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who took the explorer home alone is told what shows a report, and what does without."""
+    report = explore({"ada": sell, "bob": sell}, invariant=is_right)
+    for module, missing in (("diagram", "matplotlib.axes"), ("stepper", "ipywidgets")):
+        monkeypatch.delitem(sys.modules, f"labsupport.exploration.{module}")
+        monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(NotInstalledError, match="ipywidgets, which is not installed"):
+        report.step_through()
+    with pytest.raises(NotInstalledError, match="matplotlib"):
+        _ = report.figure
+    assert "interleavings" in report._repr_mimebundle_()["text/plain"]
