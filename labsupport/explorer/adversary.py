@@ -127,6 +127,7 @@ class Adversary:
         self._lasting: set[int] = set()  # the same, while others stand still
         self._gave_up: Counter[tuple[str, Any]] = Counter()  # who, at which site, in this run
         self._caught_up: Counter[tuple[str, Any]] = Counter()  # who, before which step, in this run
+        self._timed_out: Counter[str] = Counter()  # how often whose wait has, in this run
         self._stirred: Counter[str] = Counter()  # who has let others try anew, in this run
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         self._names = Names()
@@ -169,6 +170,7 @@ class Adversary:
         self._lost = self._passed = self._delayed = self._labelled = 0
         self._gave_up.clear()
         self._stirred.clear()
+        self._timed_out.clear()
         self._caught_up.clear()
         if len(self.actors) > len(self.clients):
             self.actors = list(self.clients)
@@ -586,8 +588,15 @@ class Adversary:
         return True
 
     def _timeout(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        assert actor.waiting is not None
+        now = self._system.clock.now_us
+        left = max(actor.waiting[2] - now, 0)
         self.trace.append(Taken(move, actor.last))
+        self._timed_out[actor.name] += 1
         actor.time_out()
+        if left:  # nobody else can move: so much time passes for all, or more if it waits in vain
+            haste = max(self._timed_out[actor.name] - _HASTE_AFTER, 0)
+            self._system.advance(now + max(min(left << haste, _DAY_US), left))
         actor.proceed()
         return True
 

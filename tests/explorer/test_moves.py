@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from labsupport import explore
 from labsupport.errors import InvalidSettingError, LabError
+from labsupport.explorer.clock import START
 
 USER = "SELECT username FROM users WHERE id = 1"
 RENAME = "UPDATE users SET username = 'grace' WHERE id = 1"
@@ -718,3 +719,25 @@ def test_the_outcomes_reach_the_invariant():
     assert report.violations == 0
     assert ['"OutOfStockError()"', '"sold"'] in seen
     assert [] in seen
+
+
+@pytest.mark.parametrize("lease_seconds", [5, 3000])
+def test_time_passes_while_all_wait_for_a_reply(lease_seconds):
+    """A wait of the server's with a timeout takes that long: what a crashed client holds ends meanwhile."""
+
+    def works(redis, db):
+        while not redis.set("lease", "ada", nx=True, ex=lease_seconds):
+            redis.blpop("free", timeout=1)
+        return time.time() - START
+
+    def crashed(redis, db):
+        redis.set("lease", "bob", nx=True, ex=lease_seconds)
+
+    waited = set()
+    explore(
+        {"ada": works, "bob": crashed},
+        invariant=lambda redis, db, told: waited.add(told["ada"]) or True,
+        passes=False,
+    ).check()
+    assert min(waited) == 0
+    assert lease_seconds <= max(waited) < 2 * lease_seconds + 20

@@ -112,7 +112,7 @@ class Actor:
         last: the step that it took last.
         returned: what the function returned.
         error: what it raised.
-        waiting: what it is blocked on: a connection, its number, and whether a timeout ends it.
+        waiting: what it is blocked on: a connection, its number, and when its timeout ends, or 0.
         until_us: when that timeout is over, while time may pass.
         wake_us: when its sleep ends, while time may pass; None when it is awake.
         looked: True when it has looked at a clock since its last step.
@@ -198,7 +198,7 @@ class Actor:
         self.looks = 0, 0, 0
         # a client that repeats a step in vain is parked until something else has moved
         self.seen_moving()
-        self.waiting: tuple[Any, int, bool] | None = None
+        self.waiting: tuple[Any, int, int] | None = None
         self.until_us: int | None = None
         self.wake_us: int | None = None
         self.looked = self.late = self.standing = False
@@ -409,9 +409,9 @@ class Actor:
             raise GreenletExit
 
     def _wait_for(self, connection: Any, number: int, timeout: float) -> None:
-        self.waiting = (connection, number, timeout > 0)
-        passing = timeout > 0 and self.clock.passing
-        self.until_us = self.clock.now_us + round(timeout * 1e6) if passing else None
+        ends = self.clock.now_us + round(timeout * 1e6) if timeout > 0 else 0
+        self.waiting = (connection, number, ends)
+        self.until_us = ends if ends and self.clock.passing else None
 
     def served(self) -> bool:
         """True when the reply that this client waits for is there or on its way."""

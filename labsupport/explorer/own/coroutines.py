@@ -22,7 +22,7 @@ __all__ = ["CoroutineActor", "Strand"]
 
 # sleeps in a row, before tasks that stand at a step go on: somebody may wait for them
 _MOST_FIRED = 1000
-_ANY = (None, 0, True)  # a timer of the loop, as a wait that a timeout ends
+_ANY = (None, 0, 1)  # a timer of the loop, as a wait that a timeout ends
 
 
 class CoroutineActor(Actor):
