@@ -168,7 +168,7 @@ class State(dict[str, Any]):
     @classmethod
     def read(cls, redis: Any) -> "State":
         """All that a database holds now."""
-        found = redis.execute_command("EVAL", _READ, 0, OWNER_KEY, NEVER_DECODE=True)
+        found = redis.execute_command("EVAL_RO", _READ, 0, OWNER_KEY, NEVER_DECODE=True)
         at, *keys = as_text(found)
         state = cls()
         state.at = float(at)

@@ -212,6 +212,7 @@ class System:
         self._keys: dict[tuple[Any, ...], list[tuple[str, list[str]]]] = {}
         self._ends: tuple[int, list[int]] = (-1, [])
         self._noted: Any = None
+        self._told: dict[tuple[Any, ...], tuple[int, Any]] = {}
         self._seats: list[Seat] = []
         self.begin(self.clock)
 
@@ -390,9 +391,17 @@ class System:
             return
         self._noted = noted
         if scripts.asks_time:
-            self.clock.note_windows(*self.redis.raw("KEYS", "*"))
+            self.clock.note_windows(*self._now("KEYS", "*"))
         if scripts.ran:
-            self.clock.note_later(*self.redis.raw("EVALSHA", self._values, 0))
+            self.clock.note_later(*self._now("EVALSHA", self._values, 0))
+
+    def _now(self, *args: Any) -> Any:
+        """What a command that only reads tells of this version of the data."""
+        version, reply = self._told.get(args, (-1, None))
+        if version != self._wiring.version:
+            reply = self.redis.raw(*args)
+            self._told[args] = self._wiring.version, reply
+        return reply
 
     def note_times(self, operation: Operation) -> None:
         """Remember the moments, and the spans of time, that a step names."""
