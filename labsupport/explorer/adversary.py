@@ -415,7 +415,7 @@ class Adversary:
         now = self._system.clock.now_us + slept
         if all(end > now for end in self._system.deadlines_us()):
             self._system.advance(now)
-            client.catch_up()
+            client.catch_up(slept)
 
     def _changed_by(self, who: str) -> Effects:
         """What a client has changed in this run."""
@@ -589,16 +589,24 @@ class Adversary:
 
     def _timeout(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         assert actor.waiting is not None
-        now = self._system.clock.now_us
-        left = max(actor.waiting[2] - now, 0)
+        left = max(actor.waiting[2] - self._system.clock.now_us, 0)
         self.trace.append(Taken(move, actor.last))
-        self._timed_out[actor.name] += 1
         actor.time_out()
-        if left:  # nobody else can move: so much time passes for all, or more if it waits in vain
-            haste = max(self._timed_out[actor.name] - _HASTE_AFTER, 0)
-            self._system.advance(now + max(min(left << haste, _DAY_US), left))
+        self._timed_out[actor.name] += 1
+        haste = max(self._timed_out[actor.name] - _HASTE_AFTER, 0)
+        actor.whole.wait(max(min(left << haste, _DAY_US), left))
+        self._wait_for_ends(actor.whole)
         actor.proceed()
         return True
+
+    def _wait_for_ends(self, client: Actor) -> None:
+        """Let time pass for all if something ends while one waits, and nobody else can move."""
+        waited = client.slept_us
+        until = self._system.clock.now_us + waited
+        if any(end <= until for end in self._system.deadlines_us()):
+            self._system.advance(until)
+            for one in self.clients:
+                one.catch_up(waited)
 
     def _idle(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         """Let a client retry while nothing else moves; True when it does something else."""

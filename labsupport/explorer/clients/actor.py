@@ -512,9 +512,13 @@ class Actor:
         """For how long it has slept while time stood still for the others, in microseconds."""
         return round(self._slept * 1e6)
 
-    def catch_up(self) -> None:
-        """So much time has passed for the others, too."""
-        self._slept -= self.slept_us / 1e6
+    def wait(self, microseconds: int) -> None:
+        """It has waited while time stood still for the others."""
+        self._slept += microseconds / 1e6
+
+    def catch_up(self, microseconds: int) -> None:
+        """So much time has passed for all."""
+        self._slept = max(self._slept - microseconds / 1e6, 0.0)
 
     def wakes_in(self, seconds: float) -> None:
         """It sleeps until so much time has passed for all; what it has slept alone has passed, too."""
