@@ -672,6 +672,17 @@ class TestStepped:
         report = explore({"a": client, "b": count}, invariant=lambda r, d: not r.exists("a"))
         assert (report.interleavings, report.violations) == (3, 0)
 
+    @pytest.mark.parametrize("transaction", [True, False])
+    def test_what_an_emptied_database_replies(self, transaction):
+        """To the client that is handed out as to one of the code's own, bytes and all."""
+
+        def client(redis, db):
+            for one in (redis, redis_py.Redis("cache.example")):
+                pipe = one.pipeline(transaction=transaction)
+                assert pipe.set("a", 1).flushdb().set("b", 1).execute() == [True] * 3
+
+        explore({"a": client}, invariant=lambda r, d: r.keys() == ["b"]).check()
+
 
 class Begun(threading.local):
     def __init__(self):

@@ -157,10 +157,13 @@ class Exchange:
             wire.send(sent)
             await turn.block(operation, wire.real, wire.number, timeout)
             return self._read(wire, convert, raw)
-        reply = self._ask_now(wire, args, sent, convert, raw)
-        if name == "FLUSHDB":  # a script did it
-            return "OK" if self._settings.decode_responses else b"OK"
-        return reply
+        return self._as_sent(name, self._ask_now(wire, args, sent, convert, raw))
+
+    def _as_sent(self, name: str, reply: Any) -> Any:
+        """A reply as the server would have sent it, where a script did the work."""
+        if name != "FLUSHDB" or isinstance(reply, Exception):
+            return reply
+        return "OK" if self._settings.decode_responses else b"OK"
 
     def _ask_now(
         self, wire: Wire, args: Arguments, sent: Arguments, convert: Any, raw: bool
@@ -225,14 +228,14 @@ class Exchange:
         if reply is None:
             turn.took(block.operation, WatchError("Watched variable changed."))
         else:
+            names = [word(args[0]) for args in block.operation.commands]
             reply = [
-                one if convert is None or isinstance(one, Exception) else convert(one)
-                for one, convert in zip(reply, block.converts, strict=True)
+                self._as_sent(
+                    name, one if convert is None or isinstance(one, Exception) else convert(one)
+                )
+                for name, one, convert in zip(names, reply, block.converts, strict=True)
             ]
-            shown = [
-                self._shown(word(args[0]), one)
-                for args, one in zip(block.operation.commands, reply, strict=True)
-            ]
+            shown = list(map(self._shown, names, reply))
             turn.took(block.operation, shown)
         if block.before is not None:
             block.operation.changed = self._wires.direct.wiring.changed(block.before)
