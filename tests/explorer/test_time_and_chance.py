@@ -7,6 +7,7 @@ import datetime
 import functools
 import importlib
 import json
+import multiprocessing
 import os
 import pickle
 import random
@@ -922,7 +923,8 @@ def test_who_one_is():
         assert threading.current_thread() is threading.current_thread()
         thread = threading.current_thread()
         assert thread.name == THREAD
-        return thread.ident, threading.get_native_id(), f"{os.getpid()}", ids[0]
+        process = multiprocessing.current_process()
+        return thread.ident, threading.get_native_id(), f"{os.getpid()}", f"{process.pid}", ids[0]
 
     def all_differ(redis, db, told):
         assert told == first.setdefault("told", told)  # the same in each run

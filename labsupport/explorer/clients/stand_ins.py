@@ -27,6 +27,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from multiprocessing import process
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -516,6 +517,7 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
             for name, value in names.items()
         ]
         sites.append((vars(builtins), "__import__", builtins.__import__, _importing()))
+        sites.append((vars(process), "os", os, _MODULES["os"]))  # where current_process() asks
         placed: list[_Site] = []
         undo.callback(_put_back, placed)
         for namespace, name, value, stand_in in sites:
