@@ -7,8 +7,10 @@ import functools
 import gc
 import hashlib
 import inspect
+import io
 import multiprocessing
 import os
+import pdb
 import queue
 import sched
 import select
@@ -533,6 +535,31 @@ class TestRefused:
             NotSteppableError, match=r"without a command.* of client: lock.acquire\(\)"
         ):
             explore({"a": client}, invariant=always)
+
+    def test_a_debugger_may_stop_in_a_client(self, monkeypatch):
+        """Who looks has all the time there is; pdb may have its signals, and leaves none behind."""
+        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.3)
+        monkeypatch.setattr(pdb.Pdb, "_previous_sigint_handler", None)
+        looks, debugged = [], guard._debugged
+        monkeypatch.setattr(guard, "_debugged", lambda frame: looks.append(1) or debugged(frame))
+
+        class Keyboard(io.StringIO):
+            def readline(self, *size):
+                enough = len(looks) + 2 * guard._LOOKS
+                while len(looks) < enough:
+                    pass
+                return super().readline(*size)
+
+        debugger = pdb.Pdb(stdin=Keyboard("next\ncontinue\n" * 9), stdout=io.StringIO())
+
+        def client(redis, db):
+            debugger.set_trace()
+            redis.incr("n")
+
+        explore({"a": client}, invariant=lambda redis, db: redis.get("n") == "1").check()
+        assert 'redis.incr("n")' in debugger.stdout.getvalue()
+        with pytest.raises(KeyboardInterrupt):
+            pdb.Pdb._previous_sigint_handler(signal.SIGINT, None)
 
     def test_the_watch_works_in_a_thread(self, monkeypatch):
         """An exploration in another thread (a panel's) ends a loop, too."""

@@ -32,6 +32,8 @@ PATIENCE_SECONDS = 10.0
 
 _OUTSIDE = 6  # times as long for `given` and the invariant, which may have much to work out
 _LOOKS = 10  # in that time
+# modules in which a thread stands at a breakpoint
+_DEBUGGERS = frozenset({"IPython.core.debugger", "bdb", "ipdb.__main__", "pdb", "pydevd"})
 
 _GRACE_SECONDS = 0.5  # so long an interrupt waits for the end of a step
 
@@ -142,7 +144,7 @@ def refusing(
     def checked(*args: Any, **options: Any) -> Any:
         actor = actor_here()
         mine = actor is not None and actor.fault is None and not actor.trusted
-        if actor is not None and mine and not unless(*args):
+        if actor is not None and mine and not unless(*args) and not _debugged(sys._getframe()):
             actor.fault = NotSteppableError(
                 f"The client {actor.name!r} {what}; the explorer cannot order its steps.",
                 remedy,
@@ -151,6 +153,15 @@ def refusing(
         return usual(*args, **options)
 
     return checked
+
+
+def _debugged(frame: FrameType | None) -> bool:
+    """Whether it is a debugger's doing: somebody looks, and that takes as long as it takes."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") in _DEBUGGERS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 _HANDS_OVER = "starts a thread, or hands work to one"
@@ -278,7 +289,7 @@ def _audit() -> None:
         actor = actor_here()
         if actor is None or actor.fault is not None or actor.trusted or actor.crashed:
             return
-        if getattr(quiet, "on", False):
+        if getattr(quiet, "on", False) or _debugged(sys._getframe()):
             return
         quiet.on = True
         try:
@@ -325,6 +336,7 @@ class _Patience:
     def __init__(self, progress: Callable[[], int], inside: Callable[[], bool]) -> None:
         self.every = PATIENCE_SECONDS / _LOOKS
         self.progress, self._inside = progress, inside
+        self._thread = threading.get_ident()
         self._times = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._begin(progress())
 
@@ -337,7 +349,8 @@ class _Patience:
         The looks are the clock: that of `time` is not real here, and while the process is stopped
         nobody looks.
         """
-        if (seen := self.progress()) != self._seen:
+        here = sys._current_frames().get(self._thread)
+        if (seen := self.progress()) != self._seen or _debugged(here):
             self._begin(seen)
             return False
         self._looks += 1
@@ -356,7 +369,7 @@ class _Patience:
 
 @contextmanager
 def _by_signal(patience: _Patience) -> Iterator[Callable[[], None]]:
-    seen, interrupted = patience.progress(), False
+    seen, interrupted, over = patience.progress(), False, False
 
     def look(number: int, frame: FrameType | None) -> None:
         nonlocal seen
@@ -368,6 +381,9 @@ def _by_signal(patience: _Patience) -> Iterator[Callable[[], None]]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal seen, interrupted
+        if over or _debugged(frame):  # pdb keeps the handler that it finds
+            handlers[signal.SIGINT](number, frame)
+            return
         seen, interrupted = patience.progress(), True
         _setitimer(signal.ITIMER_REAL, _GRACE_SECONDS, _GRACE_SECONDS)
 
@@ -375,7 +391,7 @@ def _by_signal(patience: _Patience) -> Iterator[Callable[[], None]]:
         if interrupted:
             raise KeyboardInterrupt
 
-    handlers = {signal.SIGALRM: signal.signal(signal.SIGALRM, look)}
+    handlers: dict[int, Any] = {signal.SIGALRM: signal.signal(signal.SIGALRM, look)}
     if callable(signal.getsignal(signal.SIGINT)):  # else it is ignored, and stays so
         handlers[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     before = signal.setitimer(signal.ITIMER_REAL, patience.every, patience.every)
@@ -383,6 +399,7 @@ def _by_signal(patience: _Patience) -> Iterator[Callable[[], None]]:
         yield heed
         heed()
     finally:
+        over = True
         signal.setitimer(signal.ITIMER_REAL, *before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
