@@ -81,6 +81,7 @@ _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
 _BY_NAME = frozenset({"eval", "exec", "globals", "vars"})  # what reaches any name of a module
 _METHODS = frozenset({"LOAD_METHOD", "LOAD_ATTR"})
+_OF_PYTHON = frozenset({"__annotations__", "__dataclass_fields__", "__dict__", "__weakref__"})
 _BINDS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
 
 
@@ -118,6 +119,7 @@ def shared_names(
                 if "setattr" in one.sets or any(_is_kept(owner, kept) for kept in one.sets):
                     shared.add(name)
             shared.update(_set_from_outside(one, other))
+            shared.update(word for at, word in one.libraries.items() if at in other.seen)
     return sorted(shared)
 
 
@@ -176,6 +178,7 @@ class _Reach:
         namespaces: global ones that it may change by name, with the word that it does so by.
         lists: identities of plain lists among the values.
         looked_at: those of them that are used for more than to append to.
+        libraries: names of the library's modules that it sets an attribute of, by identity.
         seen: all that it reaches, by identity.
     """
 
@@ -188,10 +191,15 @@ class _Reach:
         self.namespaces: dict[int, str] = {}
         self.lists: set[int] = set()
         self.looked_at: set[int] = set()
+        self.libraries: dict[int, str] = {}
+        self._words: set[str] = set()
         self._room = _MOST_INSIDE
         self._counts = counts
         self.seen: dict[int, Any] = {}
-        queue: list[tuple[str, Any]] = [("function", function)]
+        self._walk([("function", function)])
+        self._walk(self._dunders())
+
+    def _walk(self, queue: list[tuple[str, Any]]) -> None:
         while queue:
             name, thing = queue.pop()
             if id(thing) not in self.seen:
@@ -203,6 +211,12 @@ class _Reach:
                     self.values[id(thing)] = name
                 self._lists(thing, found)
                 queue.extend(found)
+
+    def _dunders(self) -> list[tuple[str, Any]]:
+        """What classes of one's own keep under such names, where the code uses these."""
+        kinds = [kind for _, kind in self.owners.values() if isinstance(kind, type)]
+        used = {name for name in self._words - _OF_PYTHON if name[0] == "_" == name[-1]}
+        return [(name, vars(kind)[name]) for kind in kinds for name in used & vars(kind).keys()]
 
     def _lists(self, thing: Any, found: list[tuple[str, Any]]) -> None:
         """Note the lists that a thing leads to, and whether it is a function that only appends."""
@@ -277,6 +291,7 @@ class _Reach:
         names = set(names_of(function.__code__))
         if "getattr" in names:
             names |= _texts(function.__code__)
+        self._words |= names
         self._bindings(function, names)
         if names & _FILES:
             self.values[id(open)] = "files"
@@ -319,6 +334,10 @@ class _Reach:
         sets, binds = _changes(function.__code__)
         self.sets |= sets | (names & {"setattr", "delattr"})
         here = id(function.__globals__)
+        for word, attribute in _of_names(function.__code__):
+            module = function.__globals__.get(word, sys.modules.get(word))
+            if attribute in sets and word in names and isinstance(module, ModuleType):
+                self.libraries[id(module)] = word
         bare = _bare(function.__code__)
         if called := bare & _BY_NAME:
             self.namespaces[here] = f"{min(called)}()"
@@ -427,6 +446,19 @@ def _changes(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
             sets |= more
             binds |= outer - set(code.co_cellvars)
     return frozenset(sets), frozenset(binds)
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_names(code: CodeType) -> frozenset[tuple[str, str]]:
+    """The attributes that code uses of what has a name: (`os`, `environ`)."""
+    used = (one for one in dis.get_instructions(code) if one.opname != "COPY")
+    found = {
+        (before.argval, one.argval)
+        for before, one in itertools.pairwise(used)
+        if before.opname.startswith("LOAD_") and one.opname in _SETS | _METHODS
+    }
+    inner = (_of_names(one) for one in code.co_consts if isinstance(one, CodeType))
+    return frozenset(found.union(*inner))
 
 
 def _texts(code: CodeType) -> set[str]:

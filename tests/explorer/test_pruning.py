@@ -1,6 +1,7 @@
 """Pruning loses nothing: where it cannot be seen what a step touches, no order is left out."""
 
 import argparse
+import builtins
 import contextlib
 import contextvars
 import dataclasses
@@ -169,6 +170,10 @@ def test_a_key_that_is_watched_in_bytes(key):
     assert report.findings[0].kind == "raised"
 
 
+class Registry:
+    __kept__ = {}  # noqa: RUF012
+
+
 class Kept:
     value = None
 
@@ -248,6 +253,10 @@ def make_directory(value):
         os.mkdir(DIRECTORY)
 
 
+def set_builtin(value):
+    builtins.labsupport_v = value
+
+
 def set_by_name(value):
     globals()["NUMBER"] = value
 
@@ -266,6 +275,11 @@ MEMORY = {
     "a global name": (lambda: NUMBER, set_number),
     "a variable of an outer function": a_variable(),
     "a class": (lambda: Kept.value, lambda value: setattr(Kept, "value", value)),
+    "what a class keeps for itself": (
+        lambda: Registry.__kept__.get("v"),
+        lambda value: Registry.__kept__.update(v=value),
+    ),
+    "a library's module": (lambda: getattr(builtins, "labsupport_v", None), set_builtin),
     "a function": (lambda: function.value, lambda value: setattr(function, "value", value)),
     "a module": (lambda: MODULE.value, lambda value: setattr(MODULE, "value", value)),
     "a cache": (cached, set_cached),
