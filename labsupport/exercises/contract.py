@@ -162,8 +162,9 @@ class Contract:
         functions: when the learner's function makes several, their names, and those of their models.
         takes: what each function is handed before a call's arguments: "redis", "db" or both.
         clauses: sentences of the docstring, by what breaks them: "told", "left", "lives", "stays",
-            "raised", "at once", "crash", "ends", "waits", or the pattern of a key. The exact word
-            counts. With "waits", nobody may wait for somebody else, but in `patient` functions.
+            "raised", "at once", "crash", "ends", "waits", the name of a call that was the last of a
+            sequence, or the pattern of a key; one with a blank comes first. The exact word counts.
+            With "waits", nobody may wait for somebody else, but in `patient` functions.
         visible: patterns of the keys whose content is promised; any other must have a TTL.
         place: where the start is.
         remembers: True when the contract's state is in keys of the answer's own, so that their TTLs

@@ -111,16 +111,17 @@ def reason_of(contract: Contract, breach: Breach) -> str:
 def clause_of(contract: Contract, breach: Breach) -> str:
     """The sentence of the docstring that a breach is about."""
     clauses, fault = contract.clauses, breach.fault
-    for name in ("crash", "pause", "clock", "reply that is lost"):
-        if name in breach.attack and name in clauses:
-            return clauses[name]
-    if fault.kind in ("waits", "stays"):
-        return clauses[fault.kind]
-    if breach.case.programs and "at once" in clauses:
-        return clauses["at once"]
-    if fault.kind in clauses and fault.kind != "left":
-        return clauses[fault.kind]
-    for pattern, clause in clauses.items():
-        if fault.key and fnmatch.fnmatchcase(fault.key, pattern):
-            return clause
-    return clauses.get("left") or clauses["told"]
+    about = [name for name in clauses if fault.key and fnmatch.fnmatchcase(fault.key, name)]
+    names = [fault.kind] if fault.kind in ("waits", "stays") else []
+    names += [name for name in about if " " in name]  # it is in words, and says what is meant
+    if "crash" in breach.attack and fault.kind == "lives":
+        names += ["lives", *about]
+    names += [
+        name for name in ("crash", "pause", "clock", "reply that is lost") if name in breach.attack
+    ]
+    if breach.case.programs:
+        names.append("at once")
+    elif breach.done:
+        names.append(breach.case.after[breach.done - 1][1].name)
+    names += [fault.kind] if fault.kind != "left" else []
+    return next(clauses[name] for name in (*names, *about, "left", "told") if name in clauses)

@@ -6,7 +6,11 @@ import re
 import pytest
 
 from labsupport.course import exercises_of, titles
-from labsupport.exercises.judge import judged_by
+from labsupport.exercises.contract import Call, Case
+from labsupport.exercises.judge import clause_of, judged_by
+from labsupport.exercises.possibilities import Fault
+from labsupport.exercises.rehearsal import Breach
+from labsupport.exercises.state import State
 
 MODELLED = [
     one for lab in titles() for one in exercises_of(lab) if isinstance(one.check, judged_by)
@@ -49,3 +53,27 @@ def test_each_attack_has_a_clause(one):
 def test_the_model_is_called_as_the_stub(one):
     """The contract names the learner's function as the stub does."""
     assert one.check.contract.answer == one.stub.__name__.removesuffix("_stub")
+
+
+AFTER, CRASH = "one call after the other", "a client that crashes"
+
+
+@pytest.mark.parametrize(
+    ("number", "attack", "kind", "key", "due"),
+    [
+        ("01.3", CRASH, "left", "the count of calls that asked", "on a hit it does not ask"),
+        ("04.3", CRASH, "lives", "user:2:lease", "over within a minute"),
+        ("04.3", CRASH, "left", "the last deadline of a writer", "over within a minute"),
+        ("04.3", CRASH, "left", "user:2 in the cache", "no crash leaves an old row"),
+        ("06.1", "several clients at once", "left", "the life of the key, in s", "key expires"),
+        ("07.1", AFTER, "lives", "lock:kettle", "then they change nothing"),
+        ("13.1", CRASH, "stays", "visit:7", "what else you keep in Redis"),
+    ],
+)
+def test_the_clause_that_is_broken(number, attack, kind, key, due):
+    """What says the most of a fault is quoted: a count in words, a life, what the last call promises."""
+    (one,) = (one for one in MODELLED if one.number == number)
+    call = ("ada", Call("renew", ("lock:kettle", "zoe's", 60)))
+    case = Case(State(), after=(call,)) if attack is AFTER else Case(State(), {"ada": (call[1],)})
+    breach = Breach(attack, case, Fault(kind, "", key), done=int(attack is AFTER))
+    assert due in clause_of(one.check.contract, breach)

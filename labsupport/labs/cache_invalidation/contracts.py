@@ -233,7 +233,9 @@ class AnnounceUser(_CachedRows):
     clauses: ClassVar = {
         "left": "no crash leaves an old row in the cache",
         "user ? in the database": "The row's version goes up by one",
-        "writers*": "what one leaves who has finished keeps no reader out",
+        "the count of writers*": "what one leaves who has finished keeps no reader out",
+        "the last deadline*": "What a crashed writer leaves is over within a minute",
+        "the TTL of*": "What a crashed writer leaves is over within a minute",
         "told": "what one leaves who has finished keeps no reader out",
         "lives": "What a crashed writer leaves is over within a minute",
         "stays": "What a crashed writer leaves is over within a minute",
@@ -288,13 +290,13 @@ class AnnounceUser(_CachedRows):
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """With the writers that keep readers out, and for how long at the most."""
         ahead = state.get("announced", [])
-        far = {"a deadline": f"{max(ahead):.0f} s ahead"} if max(ahead, default=0) > 61 else {}
-        rest = super().shown(state, start)
+        last = max(ahead, default=0)
+        when = "a minute from now at the most" if last <= 61 else f"{last:,.0f} s from now"
         return {
-            **far,
             **state.get("wrong", {}),
-            "writers whose deadline is ahead": len(ahead),
-            **rest,
+            "the count of writers whose deadline is ahead": len(ahead),
+            **({"the last deadline of a writer": Words(when)} if ahead else {}),
+            **super().shown(state, start),
         }
 
     def announce_user(self, state: State, user_id: int, name: str) -> Generator[Any, Any, Any]:

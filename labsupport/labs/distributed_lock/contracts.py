@@ -56,10 +56,13 @@ class OwnLock(_Lock):
     answer = "own_lock"
     functions = ("take", "renew", "free")
     visible = (_LOCK, _OTHER)  # what else there is goes away
+    _OWNED = (
+        "both return True, or False when it is no longer the caller's: then they change nothing."
+    )
     clauses: ClassVar = {
-        "told": "returns a token that nobody else ever has. renew gives the lock ttl seconds "
-        "from now, free frees it; both return True, or False "
-        "when it is no longer the caller's: then they change nothing.",
+        "told": "take waits until the lock is free, and returns a token that nobody else ever has.",
+        "renew": f"renew gives the lock ttl seconds from now, free frees it; {_OWNED}",
+        "free": f"free frees it; {_OWNED}",
         "left": "the lock is the key `name`",
         "lives": "lives for ttl seconds",
         "stays": "A crash leaves nothing that stays for ever.",

@@ -87,10 +87,20 @@ def test_limit_solution(shop):
     def each_has_two(redis, db, told):
         return told["a"] == [True, True, False, True]
 
+    async def half_a_minute_later(redis, db):
+        await shop.admit("ada")
+        for key in await redis.keys("*"):
+            await redis.expire(key, 30)
+        await shop.admit("ada")
+
+    def ends_when_it_would_have(redis, db):
+        return all(redis.ttl(key) <= 30 for key in redis.keys("*"))
+
     three = {name: lambda redis, db: shop.admit("ada") for name in ("a", "b", "c")}
     explore(three, invariant=two_are_let_in).check()
     explore({"a": three["a"]}, invariant=all_ends, crashes=True).check()
     explore({"a": one_by_one}, invariant=each_has_two).check()
+    explore({"a": half_a_minute_later}, invariant=ends_when_it_would_have).check()
 
 
 async def sell_stub(engine, redis, product, customer):
@@ -150,9 +160,9 @@ EXERCISES: tuple[Exercise, ...] = (
             "At most two is safe. Is a limit that lets nobody in a good one?",
             "And what does a process leave behind that crashes half-way? `crashes=True` asks it, and "
             "the invariant has to look for it.",
-            "Three explorations: of three calls exactly two are let in; after one call with crashes, "
-            "`0 <= redis.ttl(key) <= 60` for every key; and one client who calls for ada three times and "
-            "for bob once.",
+            "Four explorations: of three calls exactly two are let in; after one call with crashes, "
+            "`0 <= redis.ttl(key) <= 60` for every key; one client who calls for ada three times and "
+            "for bob once; and one who calls again when every key has 30 s left, and then none has more.",
         ),
         check=check_limit_test,
     ),

@@ -251,6 +251,16 @@ class AnHour(OneTransaction):
     _seconds = 3_600
 
 
+class RestartsTheMinute(Shop):
+    """Each call begins the minute anew: who goes on asking is never let in again."""
+
+    async def admit(self, customer: str) -> bool:
+        key = f"calls:{customer}"
+        async with self.redis.pipeline() as pipe:
+            calls, _ = await pipe.incr(key).expire(key, 60).execute()
+        return bool(calls <= 2)
+
+
 class EndAfterwardsElsewhere(Shop):
     """It counts, and then sets the end, under another name."""
 
@@ -284,4 +294,5 @@ WRONG_LIMITS = (
     RefusesWhenBusy,
     OneForAll,
     AnHour,
+    RestartsTheMinute,
 )

@@ -5,12 +5,15 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 
 from labsupport.exercises.contract import ME, WAIT, Call, Case, Contract
+from labsupport.exercises.matching import Words
 from labsupport.exercises.state import State
 
 __all__ = ["CountOnce", "TakeLock"]
 
 _LONG = "0f8c2a6e-4b1d-4c7a-9e53-7d1f0b2c4a"
 _LOOK_ALIKES = ("aB", "Ab", "aB ", " aB", "7", "07", "7.0", "Jos\u00e9", "Jose\u0301", "Jos")
+_COUNT = "Count a visit of a page in visits:{page}, once for each visit's ID; return the count"
+_DAY_MS = 86_400_000
 _AGAIN = "Who got no reply calls again, with the same arguments"
 
 
@@ -27,9 +30,10 @@ class CountOnce(Contract):
     remembers = True
     faults = ("crash", "lost reply")
     clauses: ClassVar = {
-        "told": "return the count",
-        "raised": "return the count",
-        "left": "Count a visit of a page in visits:{page}, once for each visit's ID",
+        "told": _COUNT,
+        "raised": _COUNT,
+        "left": _COUNT,
+        "the life of what else*": "what else you keep in Redis has a TTL, of a day",
         "lives": "The count stays for ever",
         "stays": "what else you keep in Redis has a TTL, of a day",
         "at once": "calls of the same visit come at once, too",
@@ -64,6 +68,7 @@ class CountOnce(Contract):
                 for call in (
                     Call("count_once", ("home", "v1")),
                     Call(WAIT, (80_000,)),
+                    Call("count_once", ("home", "v1")),
                     Call("count_once", ("home", "v2")),
                     Call(WAIT, (10_000,)),
                     Call("count_once", ("home", "v2")),
@@ -82,6 +87,13 @@ class CountOnce(Contract):
         others = tuple(Call("count_once", ("home", f"v{n}")) for n in range(2, 40))
         one = (Call("count_once", ("home", "v1")),)
         return Case(State(), {"ada": one, "bob": others})
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        """With how long the longest lives that is kept besides."""
+        besides = state.settled(self.visible, within=False) if state.at else ()
+        longest = max((state.lives[key] or 0 for key in besides), default=0)
+        days = Words("a day at the most" if longest <= _DAY_MS else f"{longest / 1000:,.0f} s")
+        return {**super().shown(state, start), "the life of what else is kept": days}
 
     def count_once(self, state: State, page: str, visit: str) -> int:
         counted = state.set_at("counted")

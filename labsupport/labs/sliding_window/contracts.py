@@ -118,7 +118,8 @@ class Allow(_Windows):
 
     answer = "allow"
     clauses: ClassVar = {
-        "told": _REPLY,
+        "told": "Admit a call at `now` if fewer than `limit` were admitted in the `window` seconds "
+        f"before. {_REPLY}",
         "stays": "No key is without a TTL",
         "at once": "Callers come at once, and may crash.",
         "crash": "Callers come at once, and may crash.",

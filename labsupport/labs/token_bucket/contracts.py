@@ -61,7 +61,7 @@ class Take(_Bucket):
     clauses: ClassVar = {
         "told": "Return (allowed, remaining, retry_after): True or False; the whole tokens left; for a "
         "refused call, the seconds until there is one, else 0.",
-        "left": "The key expires when the bucket would be full again",
+        "the life of the key*": "The key expires when the bucket would be full again",
         "stays": "The key expires when the bucket would be full again",
         "at once": "callers come at once",
         "crash": "and may crash",

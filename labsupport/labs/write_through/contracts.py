@@ -72,6 +72,10 @@ class RenameUser(Rows):
             row = db.fetch_one("SELECT * FROM users WHERE id = :id", id=number)
             return redis.set(f"user:{number}", json.dumps(row), ex=3600, nx=True)
 
+    def race_starts(self) -> Any:
+        """The row that they meet at is cached, or not."""
+        return st.sampled_from([0, _HOUR_MS]).map(lambda ms: self._start(1, ms, 0, 0))
+
     def race_calls(self) -> Any:
         rename = st.builds(
             Call, st.just("rename_user"), st.tuples(st.just(1), st.sampled_from(["grace", "alan"]))
@@ -80,15 +84,18 @@ class RenameUser(Rows):
         return st.one_of(rename, rename, other)
 
     def races(self) -> Any:
-        """At times what the other has put there expires."""
+        """At times what the other has put there expires, or a reader comes before another writer."""
         one, other, expire = (
             Call("rename_user", (1, "grace")),
             Call("rename_user", (1, "alan")),
             Call("expire", (1,)),
         )
-        programs = st.just({"ada": (one,), "bob": (other, expire)})
+        expiring = st.just({"ada": (one,), "bob": (other, expire)})
+        looking = st.just({"ada": (one,), "bob": (Call("look_up", (1,)), other)})
+        nothing = st.just(self._start(1, 0, 0, 0))
+        some = st.builds(Case, self.race_starts(), expiring), st.builds(Case, nothing, looking)
         usual = super().races()
-        return st.one_of(usual, usual, usual, st.builds(Case, self.race_starts(), programs))
+        return st.one_of(usual, usual, usual, *some)
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """Rows that nobody has changed stay; the others are there, or not."""
@@ -168,7 +175,7 @@ class PutNewer(Contract):
 
     answer = "put_newer"
     visible = ("user:1", "user:2")
-    faults = ("crash", "pause")
+    faults = ("crash", "pause", "stall")
     lapses = _NO_ROWS
     clauses: ClassVar = {
         "told": "Return True if it was kept, else False.",

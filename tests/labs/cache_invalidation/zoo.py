@@ -378,7 +378,7 @@ def change_and_release(redis, db, user_id, name, token):
 @wrong(
     "04.3",
     situation="One call after the other",
-    because="writers whose deadline is ahead holds 1; 0 is due",
+    because="the count of writers whose deadline is ahead holds 1; 0 is due",
     sequential=True,
 )
 def never_releases(redis, db, user_id, name):
@@ -398,7 +398,7 @@ def announces_and_leaves_the_row(redis, db, user_id, name):
     change_and_release(redis, db, user_id, name, token)
 
 
-@wrong("04.3", because="a deadline holds '60000 s ahead'")
+@wrong("04.3", because="the last deadline of a writer holds 60,000 s from now")
 def announced_for_ever(redis, db, user_id, name):
     """Its seconds are ms, and no TTL of the key ends them."""
     token = secrets.token_urlsafe()
@@ -438,7 +438,7 @@ def notes_when_it_began(redis, db, user_id, name):
 @wrong(
     "04.3",
     situation="A client that crashes",
-    because="a deadline holds '3600 s ahead'; nothing is due",
+    because="holds 3,600 s from now; a minute from now at the most is due",
 )
 def announced_for_an_hour(redis, db, user_id, name):
     token = secrets.token_urlsafe()
@@ -498,7 +498,7 @@ def trusts_the_announcement(redis, db, user_id, name):
 @wrong(
     "04.3",
     situation="A client that crashes, and the next one, too",
-    because="writers whose deadline is ahead holds 0; 1 is due",
+    because="the count of writers whose deadline is ahead holds 0; 1 is due",
 )
 def lets_everybody_in(redis, db, user_id, name):
     announce(redis, user_id, secrets.token_urlsafe())

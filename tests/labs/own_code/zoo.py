@@ -380,3 +380,20 @@ async def writes_the_usual_order(engine, redis, product, customer):
         session.add(Order(product_id=1, customer=customer))
         await session.commit()
     return True
+
+
+@wrong("15.2", because="Each call begins the minute anew")
+def does_not_go_on_asking(shop):
+    async def a_minute_later(redis, db):
+        said = [await shop.admit(name) for name in ("ada", "ada", "ada", "bob")]
+        for key in await redis.keys("*"):
+            await redis.delete(key)
+        return [*said, await shop.admit("ada")]
+
+    def ends(redis, db):
+        return all(0 <= redis.ttl(key) <= 60 for key in redis.keys("*"))
+
+    explore(calls(shop), invariant=two).check()
+    explore(calls(shop, "a"), invariant=ends, crashes=True).check()
+    right = [True, True, False, True, True]
+    explore({"a": a_minute_later}, invariant=lambda redis, db, told: told["a"] == right).check()

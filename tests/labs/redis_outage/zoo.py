@@ -453,3 +453,19 @@ def tokens_without_their_blanks(redis, name, token, ms):
 @wrong("13.3", situation="Redis is there", because="is due", sequential=True)
 def pages_without_their_blanks(redis, key, load, kept):
     return _in_steps(redis, key, lambda key: load(key).strip(), kept)
+
+
+REMEMBER = """
+if redis.call('SET', KEYS[2], 1, 'NX', 'EX', ARGV[1]) then return redis.call('INCR', KEYS[1]) end
+return tonumber(redis.call('GET', KEYS[1]))
+"""
+
+
+@wrong("13.1", situation="One call after the other", because="2; 1 is due", sequential=True)
+def remembers_for_half_a_day(redis, page, visit):
+    return redis.eval(REMEMBER, 2, f"visits:{page}", f"visit:{page}:{visit}", DAY // 2)
+
+
+@wrong("13.1", situation="One call after the other", because="604,800 s", sequential=True)
+def remembers_for_a_week(redis, page, visit):
+    return redis.eval(REMEMBER, 2, f"visits:{page}", f"visit:{page}:{visit}", 7 * DAY)

@@ -535,3 +535,20 @@ def leaves_out_what_is_none(redis, key, row, ttl):
     return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3]) and 1
     """
     return bool(redis.eval(script, 1, key, json.dumps(row), row["version"], ttl))
+
+
+@wrong("02.1", situation="Several clients at once", because="user:1 holds another row")
+def watches_and_then_sets_what_it_reads(redis, db, user_id, name):
+    with redis.pipeline() as pipe:
+        pipe.watch(f"user:{user_id}")
+        row = db.fetch_one(RENAME, id=user_id, name=name)
+        if row is None:
+            return None
+        pipe.multi()
+        pipe.set(f"user:{user_id}", json.dumps(row), ex=3600)
+        try:
+            pipe.execute()
+        except WatchError:  # a reader's row may be there by now, and another writer's soon
+            now = db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)
+            redis.set(f"user:{user_id}", json.dumps(now), ex=3600)
+    return row
