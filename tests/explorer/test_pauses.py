@@ -576,14 +576,15 @@ class TestWhatIsNoRetry:
         "removes",
         [
             lambda redis, name: redis.srem("active", name),
+            lambda redis, name: uuid.uuid4() and redis.srem("active", name),
             lambda redis, name: redis.eval(
                 "return redis.call('SREM', KEYS[1], ARGV[1])", 1, "active", name
             ),
         ],
-        ids=["a command", "a script"],
+        ids=["a command", "a command, and a trace", "a script"],
     )
     def test_names_that_look_like_tokens_are_no_attempts(self, removes, count):
-        """Nothing was drawn in between: each is another member, and the other comes in between any two."""
+        """Each is another member, whatever else was drawn; the other comes in between any two."""
         names = [str(uuid.uuid5(uuid.NAMESPACE_DNS, str(n))) for n in range(count)]
         early, late = names[count // 2], names[count // 2 + 4]
 

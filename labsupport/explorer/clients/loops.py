@@ -101,6 +101,7 @@ class Loops:
         return (
             repeated
             and not coming.lets_go
+            and not all(map(_of_others, latest, before))
             and (
                 all(map(self._no_op, latest + before))
                 or self._circles(coming, latest, before, alone)
@@ -147,3 +148,8 @@ class Loops:
             places.append((id(frame.f_code), frame.f_lasti))
             frame = frame.f_back  # type: ignore[assignment]
         return hash(tuple(places))
+
+
+def _of_others(step: Operation, before: Operation) -> bool:
+    """Whether it asks for another member than before: no loop of such steps waits for one of them."""
+    return step.word in _OF_MEMBERS and step.commands[0][:3] != before.commands[0][:3]
