@@ -1,15 +1,20 @@
 """`datetime` stays the class that it is, for the code and for libraries, and asks the explorer's clock."""
 
 import copy
+import ctypes
 import datetime
+import gc
 import json
 import pickle
 import sys
 import threading
+import time
 
 import pytest
 
 from labsupport import explore
+from labsupport.errors import NotSteppableError
+from labsupport.explorer.clock import START
 
 MODELS = """
 from datetime import datetime
@@ -138,3 +143,47 @@ def test_elsewhere_it_is_the_machines():
     assert vars(datetime.datetime)["now"] is before
     with pytest.raises(TypeError):
         datetime.datetime.now(1)
+
+
+class _Frozen(datetime.date):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "other"),
+    [
+        (time, "monotonic", lambda: 1.0),
+        (time, "time", 1.0),
+        (datetime, "date", _Frozen),
+        (datetime, "datetime", lambda: None),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_a_clock_of_the_tests_own(monkeypatch, module, name, other):
+    """One frozen clock beside the explorer's would not agree: it is refused, with the remedy."""
+    monkeypatch.setattr(module, name, other)
+    with pytest.raises(NotSteppableError, match=rf"{module.__name__}\.{name} is not Python's own"):
+        explore({"ada": lambda redis, db: redis.incr("n")}, invariant=lambda redis, db: True)
+
+
+def test_a_mocked_sleep_does_no_harm(monkeypatch):
+    """What a test lets take no time takes the explorer's."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    check(lambda: [(time.sleep(1), time.time())[1] == START + 1])
+
+
+def test_a_day_that_was_set_in_the_class_itself():
+    """Some freeze the functions of C: `today`, too, is the explorer's, and afterwards what it was."""
+    (kept,) = gc.get_referents(vars(datetime.date))
+
+    def put(today):
+        kept["today"] = today
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime.date))
+
+    usual = kept["today"]
+    put(classmethod(lambda cls: cls(2024, 2, 29)))
+    try:
+        check(lambda: [day.today().year == 2100 for day in (datetime.date, datetime.datetime)])
+        assert datetime.date.today().day == 29
+    finally:
+        put(usual)

@@ -28,11 +28,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing import process
-from types import ModuleType
+from types import BuiltinFunctionType, ModuleType
 from typing import Any, Protocol
 
 from greenlet import getcurrent
 
+from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import refusal
 from labsupport.explorer.clients.captured import Captured, stand_in_for
 from labsupport.explorer.clients.guard import OF_DRIVERS, driver_imported, refusing
@@ -171,26 +172,40 @@ def _utcnow(usual: Any) -> Any:
     return classmethod(utcnow)
 
 
+def _today(usual: Any) -> Any:
+    def today(cls: Any) -> Any:
+        keeper = timekeeper_here()
+        if keeper is None:
+            return usual.__get__(None, cls)()
+        return cls.fromtimestamp(keeper.time())
+
+    return classmethod(today)
+
+
+_OF_DATES = (
+    (datetime.datetime, {"now": _now, "utcnow": _utcnow}),
+    (datetime.date, {"today": _today}),
+)
+
+
 @contextmanager
 def _datetime_held() -> Iterator[None]:
-    """Let the class itself ask the explorer's clock, as libraries and exact comparisons know no other.
+    """Let the classes themselves ask the explorer's clock, as libraries and exact comparisons know no other.
 
-    Python lets nobody set an attribute of a class of C; what its dict holds is found all the same. `today`
-    asks `time.time`, which is replaced.
+    Python lets nobody set an attribute of a class of C; what its dict holds is found all the same.
     """
-    owner = datetime.datetime
-    (kept,) = gc.get_referents(vars(owner))
-    usual = {"now": kept["now"], "utcnow": kept["utcnow"]}
 
-    def put(methods: dict[str, Any]) -> None:
+    def put(owner: type, methods: dict[str, Any]) -> None:
+        (kept,) = gc.get_referents(vars(owner))
         kept.update(methods)
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
 
-    put({"now": _now(usual["now"]), "utcnow": _utcnow(usual["utcnow"])})
-    try:
+    with ExitStack() as undo:
+        for owner, methods in _OF_DATES:
+            usual = {name: vars(owner)[name] for name in methods}
+            undo.callback(put, owner, usual)
+            put(owner, {name: of(usual[name]) for name, of in methods.items()})
         yield
-    finally:
-        put(usual)
 
 
 @contextmanager
@@ -484,6 +499,20 @@ _OF_ITS_OWN = (
 )
 
 
+def _refuse_other_clocks() -> None:
+    """Some clocks of a test's own (freezegun's, a mock's) beside the explorer's would not agree."""
+    clocks = {f"time.{name}": getattr(time, name) for name in _CLOCKS if name != "sleep"}
+    clocks |= {"datetime.date": datetime.date, "datetime.datetime": datetime.datetime}
+    for name, clock in clocks.items():
+        module = name.partition(".")[0]
+        if type(clock) not in (BuiltinFunctionType, type) or clock.__module__ != module:
+            raise NotSteppableError(
+                f"{name} is not Python's own: it has been frozen or patched.",
+                "Leave that out: in an exploration all clocks stand still, and `passes` and `clocks` "
+                "move them.",
+            )
+
+
 _Site = tuple[dict[str, Any], str, Any, Any]
 
 
@@ -496,8 +525,12 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
 
     Returns:
         What the functions have kept, with the generators of random numbers among it.
+
+    Raises:
+        NotSteppableError: a clock has been replaced by another.
     """
     functions = list(functions)
+    _refuse_other_clocks()
     _OF_LIBRARIES.update(OF_DRIVERS)
     _OF_ITS_OWN.update(OF_DRIVERS)
     with ExitStack() as undo:
