@@ -27,7 +27,6 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from multiprocessing import process
 from types import BuiltinFunctionType, ModuleType
 from typing import Any, Protocol
 
@@ -550,7 +549,8 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
             for name, value in names.items()
         ]
         sites.append((vars(builtins), "__import__", builtins.__import__, _importing()))
-        sites.append((vars(process), "os", os, _MODULES["os"]))  # where current_process() asks
+        if process := sys.modules.get("multiprocessing.process"):  # where current_process() asks
+            sites.append((vars(process), "os", os, _MODULES["os"]))
         placed: list[_Site] = []
         undo.callback(_put_back, placed)
         for namespace, name, value, stand_in in sites:
