@@ -111,6 +111,7 @@ def shared_names(
             if one is other:
                 continue
             shared.update(one.values[at] for at in one.values.keys() & other.values.keys())
+            shared.update(other.values[at] for at in one.inside & other.values.keys())
             shared.update(name for at, name in one.bound.items() if at in other.variables)
             used = {at for at, _ in other.variables}
             shared.update(word for at, word in one.namespaces.items() if at in used)
@@ -171,6 +172,7 @@ class _Reach:
 
     Attributes:
         values: names of what may change, by identity.
+        inside: identities of what may change in a library's own objects: a cache in a decorator's.
         owners: classes, modules and functions whose attributes may be set, with their names.
         sets: names of the attributes that the code sets on anything.
         variables: global names and variables of outer functions that the code uses.
@@ -184,6 +186,7 @@ class _Reach:
 
     def __init__(self, function: Any, *, counts: bool = False) -> None:
         self.values: dict[int, str] = {}
+        self.inside: set[int] = set()
         self.owners: dict[int, tuple[str, Any]] = {}
         self.sets: set[str] = set()
         self.variables: set[tuple[int, str]] = set()
@@ -274,7 +277,7 @@ class _Reach:
         if kind.__module__ in _CONTAINERS:
             return
         if installed(kind.__module__):
-            yield from ((name, one) for one in _own_code_in(thing))
+            yield from ((name, one) for one in self._own_code_in(thing))
         else:
             yield kind.__name__, kind
             yield from getattr(thing, "__dict__", {}).items()
@@ -285,7 +288,8 @@ class _Reach:
         if module.startswith("labsupport"):  # a check's own function: it encloses the learner's
             yield from ((n, v) for n, v in _enclosed(function) if isinstance(v, _CODE))
             return
-        if installed(module):
+        if installed(module):  # a decorator's
+            yield from ((name, one) for one in self._own_code_in(dict(_enclosed(function))))
             return
         self.owners[id(function)] = name, function
         names = set(names_of(function.__code__))
@@ -316,6 +320,25 @@ class _Reach:
                     if isinstance(one, ModuleType) and not installed(word, one):
                         yield from self._named(word, one, names)
             yield from self._named(used, value, names)
+
+    def _own_code_in(self, thing: Any) -> Iterator[Any]:
+        """The functions, and objects, of one's own that a library's object keeps: a task, a callback."""
+        queue, seen = deque([(thing, 0)]), {id(thing)}
+        while queue and len(seen) < _MOST_INSIDE:
+            holder, depth = queue.popleft()
+            for held in gc.get_referents(holder):
+                one: Any = held() if isinstance(held, weakref.ref) else held
+                if id(one) in seen or issubclass(type(one), ModuleType | _PLAIN):
+                    continue
+                seen.add(id(one))
+                if not installed(_module_of(one)):
+                    yield one
+                elif issubclass(type(one), FunctionType):
+                    queue.append((dict(_enclosed(one)), depth))
+                elif depth < _DEPTH and not issubclass(type(one), type):
+                    queue.append((one, depth + 1))
+                    if _may_change(one):
+                        self.inside.add(id(one))
 
     def _named(
         self, name: str, value: Any, names: set[str], of: set[int] | None = None
@@ -387,22 +410,6 @@ def _inside(thing: Any) -> Iterator[Any]:
         yield from itertools.islice(dict.values(thing), _MOST_INSIDE)
     elif isinstance(thing, list | set | deque):
         yield from itertools.islice(thing, _MOST_INSIDE)
-
-
-def _own_code_in(thing: Any) -> Iterator[Any]:
-    """The functions, and objects, of one's own that an object of a library keeps: a task, a callback."""
-    queue, seen = deque([(thing, 0)]), {id(thing)}
-    while queue and len(seen) < _MOST_INSIDE:
-        holder, depth = queue.popleft()
-        for one in gc.get_referents(holder):
-            one = one() if isinstance(one, weakref.ref) else one
-            if id(one) in seen or issubclass(type(one), ModuleType | _PLAIN):
-                continue
-            seen.add(id(one))
-            if not installed(_module_of(one)):
-                yield one
-            elif depth < _DEPTH and not issubclass(type(one), FunctionType | type):
-                queue.append((one, depth + 1))
 
 
 def _module_of(thing: Any) -> str:

@@ -1,8 +1,9 @@
 """A reply may come later than another's step: what is done with it in shared memory is overtaken then."""
 
 import asyncio
+import functools
 import threading
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
@@ -51,6 +52,48 @@ def test_unless_it_may_not():
         {"ada": fill, "bob": change}, given=old_price, invariant=no_old_price, delays=False
     )
     report.check()
+
+
+LIBRARY = """
+def remember(kept, ask):
+    def asked(redis):
+        if "price" not in kept:
+            kept["price"] = ask(redis)
+        return kept["price"]
+    return asked
+
+class Remember:
+    def __init__(self, kept, ask):
+        self.asked = remember(kept, ask)
+
+    def __call__(self, redis):
+        return self.asked(redis)
+"""
+
+
+@pytest.mark.parametrize("way", ["remember", "Remember"])
+def test_a_cache_that_a_library_s_decorator_keeps(way):
+    """One client fills it through the decorator, and the other empties it by itself."""
+    library: dict[str, Any] = {"__name__": "functools"}
+    exec(compile(LIBRARY, functools.__file__, "exec"), library)
+    kept: dict[str, object] = {}
+    price = library[way](kept, lambda redis: redis.get("price"))
+
+    def given(redis, db):
+        kept.clear()
+        redis.set("price", "old")
+
+    def change(redis, db):
+        redis.set("price", "new")
+        kept.clear()
+
+    report = explore(
+        {"ada": lambda redis, db: price(redis), "bob": change},
+        given=given,
+        invariant=lambda redis, db: price(redis) == "new",
+    )
+    assert report.violations
+    assert "clients share kept" in report.notes[0]
 
 
 def test_who_looks_once_more_is_not_overtaken():
