@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, permutations
 from typing import Any
 
+from redis.exceptions import ConnectionError, TimeoutError, WatchError
+
 from labsupport.errors import LabError, NotDeterministicError, NotSteppableError
 from labsupport.exercises.contract import WAIT, Call, Case, Contract, Functions, filled
 from labsupport.exercises.matching import Raised
@@ -210,8 +212,9 @@ def play_overtaken(
             yield Move("step", one)
             made = len(table.notes.told[two])
             for _ in range(_MOST_STEPS):
-                if len(table.notes.told[two]) == made < len(case.programs[two]):
-                    yield Move("step", two)
+                if not len(table.notes.told[two]) == made < len(case.programs[two]):
+                    break
+                yield Move("step", two)
 
     report = table.first()
     if report is None or report.findings:  # one after the other: that is another attack's
@@ -344,7 +347,10 @@ def _client(
         for call in case.programs[who]:
             call = filled(call, zip(case.programs[who], notes.told[who], strict=False))
             begin = keeper.monotonic()
-            notes.told[who].append(_reply(contract, answer, redis, db, who, call))
+            reply = _reply(contract, answer, redis, db, who, call)
+            if _is_no_reply(reply):
+                return
+            notes.told[who].append(reply)
             own = call.name in answer and call.name not in contract.patient
             if own and keeper.monotonic() > begin:
                 notes.waited = who
@@ -486,6 +492,12 @@ def _reply(contract: Contract, answer: Functions, redis: Any, db: Any, who: str,
         raise
     except Exception as error:
         return Raised(error)
+
+
+def _is_no_reply(reply: Any) -> bool:
+    """True when redis-py does not ask again, as the reply was lost to one who watches keys."""
+    lost = isinstance(reply, Raised) and isinstance(reply.error, WatchError)
+    return lost and isinstance(reply.error.__context__, ConnectionError | TimeoutError)
 
 
 def _keeper(who: str, case: Case) -> Timekeeper:

@@ -196,8 +196,13 @@ class State(dict[str, Any]):
         return "; ".join(parts) or "nothing"
 
 
+_UNCHANGING = frozenset({str, int, float, bool, bytes, type(None)})
+
+
 def copied(value: Any) -> Any:
     """A value that does not change with another; a list, a set or a dict of a kind stays of it."""
+    if type(value) in _UNCHANGING:
+        return value
     if isinstance(value, dict):
         return type(value)(zip(value, map(copied, value.values()), strict=True))
     if isinstance(value, list):
@@ -244,6 +249,8 @@ def _plain(kind: str, value: Any) -> Any:
 
 def _text(value: Any) -> Any:
     """A value as Redis would give it back: numbers are text, but for scores."""
+    if type(value) is str:
+        return value
     if isinstance(value, Scores):
         return Scores({str(member): float(score) for member, score in value.items()})
     if isinstance(value, dict):
