@@ -250,6 +250,16 @@ class TestLostReplies:
         assert kept.findings[0].kind == "raised"
         assert "TimeoutError" in kept.findings[0].reason
 
+    def test_one_server_by_several_spellings(self):
+        """What a URL leaves out is redis-py's default: these are one database, and no two."""
+
+        def own(redis, db):
+            redis_py.Redis().incr("n")
+            redis_py.from_url("redis://localhost").incr("n")
+            redis_py.from_url("redis://127.0.0.1:6379/0").incr("n")
+
+        explore({"a": own}, invariant=lambda redis, db: redis.get("n") == "3").check()
+
     def test_by_default_as_the_one_handed_out(self):
         """redis.Redis() tries again, and so does the client that is handed out."""
 

@@ -106,7 +106,8 @@ class Wires:
         Raises:
             NotSteppableError: another client of this exploration would connect elsewhere.
         """
-        place = options.get("path") or f"{options.get('host')}:{options.get('port')}"
+        host = str(options.get("host") or "localhost").lower().replace("127.0.0.1", "localhost")
+        place = options.get("path") or f"{host}:{options.get('port') or 6379}"
         target = f"{place}, database {int(options.get('db') or 0)}"
         if self._target and target != self._target:
             raise NotSteppableError(
