@@ -84,8 +84,9 @@ def explore(
     A step is one Redis command or SQL statement; it goes to a real server or database. A MULTI/EXEC
     block and a script are one step, a pipeline without MULTI is as many as it has commands, and a
     COMMIT or ROLLBACK is one. A client that only repeats a step in vain waits until something else has
-    moved. The timeout of a blocking command ends when nobody else can move. If then nobody can move on
-    at all, that is a violation, too: a deadlock, or a wake-up that was lost.
+    moved. The timeout of a blocking command ends when nobody else can move; it takes time as a sleep does,
+    and lets a TTL end that is over by then. If then nobody can move on at all, that is a violation, too: a
+    deadlock, or a wake-up that was lost.
 
     No clock of the machine decides anything. All clocks, the server's too, begin each run at the same
     moment and stand still, but for a client's own sleeps; `passes` lets time move on. A sleep of the last
