@@ -50,15 +50,15 @@ def open_shop(url: str | None = None) -> Database:
 
     Args:
         url: "postgresql://user:password@host/name" for a schema of its own there; default: the
-            variable DATABASE_URL, and without that an SQLite file of its own.
+            variable DATABASE_URL, and without that, or with "", an SQLite file of its own.
 
     Raises:
         DatabaseUnreachableError: the URL cannot be opened.
         LabError: the shop's data is not there.
     """
-    url = url or os.environ.get("DATABASE_URL") or None
+    url = os.environ.get("DATABASE_URL", "") if url is None else url
     data = _find_data()
-    if url is None:
+    if not url:
         return _open_sqlite(data)
     return _open_postgresql(_parse(url), data)
 

@@ -2,14 +2,16 @@
 
 import atexit
 import functools
+import sys
 from contextlib import suppress
 from typing import Any
 
 import redis
 
 from labsupport.database import Database, open_shop
+from labsupport.errors import ServerNotFoundError
 from labsupport.explorer import Session, System
-from labsupport.servers import OWNER_KEY, connect_client, open_redis
+from labsupport.servers import OWNER_KEY, Endpoint, connect_client, open_redis
 
 __all__ = ["LabTestbed", "close_testbed", "open_system"]
 
@@ -17,15 +19,22 @@ __all__ = ["LabTestbed", "close_testbed", "open_system"]
 # one with very many is by a seed which each server draws for itself.
 _IN_ORDER = {f"{kind}-max-listpack-value": 1_000_000 for kind in ("hash", "set", "zset")}
 
+_COURSE = frozenset({"labsupport.course", "labsupport.lab"})
+
 
 class LabTestbed:
-    """A Redis of the explorer's own (or an empty database of REDIS_URL's), and a copy of the shop."""
+    """A Redis of the explorer's own, and a copy of the shop.
+
+    In the course, REDIS_URL and DATABASE_URL name other servers for them; elsewhere these variables are
+    those of the explored code.
+    """
 
     kept_key = OWNER_KEY
 
     def __init__(self) -> None:
-        self._endpoint = open_redis()
-        self.db: Database = open_shop()
+        in_the_course = not _COURSE.isdisjoint(sys.modules)
+        self._endpoint = open_redis() if in_the_course else _own_redis()
+        self.db: Database = open_shop(None if in_the_course else "")
         self.db.snapshot()
         server = self._endpoint.server
         self.server_pid = server.pid if server is not None else None
@@ -59,6 +68,13 @@ class LabTestbed:
         """Remove the shop, and end the server if it is the lab's."""
         self.db.close()
         self._endpoint.close()
+
+
+def _own_redis() -> Endpoint:
+    try:
+        return open_redis("")
+    except ServerNotFoundError:  # it says to set REDIS_URL
+        return open_redis()
 
 
 @functools.cache

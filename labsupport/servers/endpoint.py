@@ -52,7 +52,7 @@ def open_redis(url: str | None = None) -> Endpoint:
     removes what it wrote when it closes; never with FLUSHALL. Labs on one server never meet.
 
     Args:
-        url: default: the variable REDIS_URL; if that is not set, an embedded server is started.
+        url: default: the variable REDIS_URL; if that is not set, or "", an embedded server is started.
 
     Raises:
         ServerNotFoundError: there is no redis-server to start.
@@ -61,7 +61,7 @@ def open_redis(url: str | None = None) -> Endpoint:
         ForeignKeysError: the database that the URL names, or every one, holds foreign keys.
         InvalidSettingError: the URL is malformed.
     """
-    url = (url or os.environ.get("REDIS_URL", "")).strip()
+    url = (os.environ.get("REDIS_URL", "") if url is None else url).strip()
     if not url:
         server = start_server()
         description = f"{server.product}, the lab's own"

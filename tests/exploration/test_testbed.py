@@ -1,5 +1,9 @@
 """The explorer on a server of one's own."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from redis.exceptions import ResponseError
 
@@ -14,6 +18,32 @@ SCRIPT = """
 local found = redis.call('SCAN', '0', 'COUNT', 100)
 return {redis.call('KEYS', '*'), found[2], redis.call('DBSIZE')}
 """
+
+
+AT_HOME = """
+import os
+from labsupport import explore
+
+def look(redis, db):
+    redis.set("stock", db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"])
+
+explore({"ada": look}, invariant=lambda redis, db: redis.get("stock") == "89").check()
+print(os.environ["REDIS_URL"], os.environ["DATABASE_URL"])
+"""
+
+
+def test_outside_of_the_course_the_variables_are_the_codes_own():
+    """Whoever explores an application has its servers in the environment: the explorer takes its own."""
+    urls = {"REDIS_URL": "redis://127.0.0.1:1/0", "DATABASE_URL": "mysql://shop.example/shop"}
+    ran = subprocess.run(
+        [sys.executable, "-c", AT_HOME],
+        env=os.environ | urls,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == [*urls.values()]
 
 
 @pytest.fixture
