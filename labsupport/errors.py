@@ -46,8 +46,11 @@ class LabError(Exception):
 class Interrupted(KeyboardInterrupt):
     """Interrupt was pressed; what was begun has been ended. A notebook shows it as one line."""
 
+    def __str__(self) -> str:
+        return "stopped, and nothing of it is left running."
+
     def _render_traceback_(self) -> list[str]:
-        return ["KeyboardInterrupt: stopped, and nothing of it is left running."]
+        return [f"KeyboardInterrupt: {self}"]
 
 
 class ServerNotFoundError(LabError):

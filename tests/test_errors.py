@@ -4,10 +4,11 @@ import copy
 import inspect
 import pickle
 import re
+import traceback
 
 import pytest
 
-from labsupport import errors
+from labsupport import errors, explore
 from labsupport.errors import CallError, ImplementationError, LabError, ServerNotFoundError
 
 
@@ -31,6 +32,18 @@ def test_errors_cross_processes():
     error = pickle.loads(pickle.dumps(LabError("p", "r")))
     assert (error.problem, error.remedy) == ("p", "r")
     assert str(copy.copy(error)) == "p\nr"
+
+
+def test_an_interrupted_exploration_is_told_in_a_line():
+    """In a script, too: with the reader's own lines, and what is left of it."""
+
+    def client(redis, db):
+        redis.ping()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="nothing of it is left running") as caught:
+        explore({"ada": client}, invariant=lambda redis, db: True)
+    assert "entry.py" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_learners_own_error_is_named_with_its_line():

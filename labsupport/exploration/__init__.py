@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from labsupport import explorer
-from labsupport.errors import LabError, own_lines, require_call
+from labsupport.errors import Interrupted, LabError, own_lines, require_call
 from labsupport.exploration.report import ShownReport
 from labsupport.exploration.testbed import close_testbed, open_system
 from labsupport.prints import capped
@@ -26,7 +26,7 @@ def explore(*args: Any, **options: Any) -> ShownReport:
         options = {"system": open_system(), **_DEFAULTS, **options}
         with capped():
             return ShownReport.of(explorer.explore(*args, **options))
-    except LabError as error:
+    except (Interrupted, LabError) as error:
         raise error.with_traceback(own_lines(error)) from error.__cause__
 
 
