@@ -8,7 +8,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from linecache import getline
@@ -39,7 +39,7 @@ from labsupport.explorer.report import Moment, Report, Rerun
 from labsupport.explorer.rerun import run_again, tables_of
 from labsupport.explorer.search import NoStepError, Search
 from labsupport.explorer.shared_memory import Locks, shared_locks, shared_names
-from labsupport.explorer.system import Seat, System
+from labsupport.explorer.system import Replay, Seat, System
 from labsupport.verdict import Claim, Status, Verdict
 
 __all__ = ["explore"]
@@ -435,7 +435,7 @@ def _report(
 
     tables = tables_of(findings[0].schedule) if findings else []
 
-    def again(moves: tuple[Move, ...]) -> Iterator[Moment]:
+    def again(moves: tuple[Move, ...]) -> Generator[Moment, None, None]:
         zone = os.environ.get("TZ")
         with _resumed(search, functions):
             system, names = search.system, checker.names()
@@ -460,7 +460,7 @@ def _report(
         serial=checker.serial,
         notes=tuple(notes),
         seconds=seconds,
-        again=again,
+        again=lambda moves: Replay(again(moves)),
         anew=anew,
     )
 

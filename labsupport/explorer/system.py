@@ -1,14 +1,16 @@
 """The system under test: a server and a database, the clients' seats, and the way back to the start."""
 
 import hashlib
+import inspect
 import os
 import random
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from greenlet import getcurrent
 from redis.commands.core import AsyncScript, Script
@@ -25,7 +27,7 @@ from labsupport.explorer.operations import EVERYTHING, Effects, Operation, asks_
 from labsupport.explorer.own.wires import Wires, reserve
 from labsupport.explorer.testbed import Session, Testbed
 
-__all__ = ["Seat", "System"]
+__all__ = ["Replay", "Seat", "System"]
 
 # Returns those of the named keys (or keys that match a pattern) that have a time to live, and of hashes
 # each such field, sorted.
@@ -129,6 +131,47 @@ return found
 
 
 _EXPLORING = threading.Lock()
+
+
+class Replay:
+    """An iterator over steps that are run again: whoever holds it may never ask for the next one.
+
+    Args:
+        steps: between two of them, nothing else is explored; a new exploration ends them.
+    """
+
+    _latest: ClassVar["weakref.ref[Replay] | None"] = None
+
+    def __init__(self, steps: Generator[Any, None, None]) -> None:
+        self._steps = steps
+        self._thread = threading.get_ident()
+        self._ended = False
+
+    def __iter__(self) -> "Replay":
+        return self
+
+    def __next__(self) -> Any:
+        if self._ended:
+            raise InvalidSettingError(
+                "Another exploration has begun, and has ended this replay.",
+                "Ask for it again: report.replay().",
+            )
+        Replay._latest = weakref.ref(self)
+        return next(self._steps)
+
+    def close(self) -> None:
+        """Run no more steps."""
+        self._steps.close()
+
+    @classmethod
+    def end(cls) -> None:
+        """End the one that waits in this thread for somebody to ask; a failed test's traceback holds it."""
+        one = cls._latest() if cls._latest else None
+        if one is None or one._thread != threading.get_ident():
+            return
+        if inspect.getgeneratorstate(one._steps) == inspect.GEN_SUSPENDED:
+            one._ended = True
+            one.close()
 
 
 class Seat:
@@ -274,6 +317,8 @@ class System:
 
         What stands for clocks and chance does so in all of the process, whatever the system.
         """
+        if _EXPLORING.locked():
+            Replay.end()
         if not _EXPLORING.acquire(blocking=False):
             raise InvalidSettingError(
                 "Another exploration is running in this kernel.",

@@ -153,6 +153,34 @@ class TestKinds:
             explore(clients, invariant=always, raises=ValueError)
 
 
+def test_a_replay_that_nobody_ends_holds_up_none():
+    """A failed test's traceback keeps one for long: the next exploration ends it, and it says so."""
+    report = explore(RACE, invariant=two)
+    held = report.replay()
+    next(held)
+    assert explore(RACE, invariant=two).violations == report.violations
+    with pytest.raises(InvalidSettingError, match="has ended this replay"):
+        next(held)
+    assert len([*report.replay()]) == 4
+
+
+def test_a_client_ends_no_replay_of_its_own():
+    """From within one, another exploration is refused as ever."""
+    again: list[str] = []
+
+    def client(redis, db):
+        lost_update(redis, db)
+        if again:
+            with pytest.raises(InvalidSettingError, match="Another exploration is running"):
+                explore(RACE, invariant=two)
+            again.append("refused")
+
+    report = explore({"ada": client, "bob": client}, invariant=two)
+    again.append("replayed")
+    assert len([*report.replay()]) == 4
+    assert "refused" in again
+
+
 class TestWhatIsShown:
     def labels(self, client):
         report = explore({"a": client}, invariant=lambda r, d: False)
