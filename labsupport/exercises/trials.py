@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from labsupport.exercises import Outcome
 from labsupport.exploration import explore
-from labsupport.servers import OWNER_KEY
+from labsupport.servers import OWNER_KEY, start_server
 
 if TYPE_CHECKING:
     from labsupport.experiments import Result
@@ -15,6 +15,7 @@ __all__ = [
     "Answer",
     "ClientFunction",
     "Trial",
+    "each_counts_once",
     "keys_of",
     "nothing_for_ever",
     "outcome_of",
@@ -22,6 +23,8 @@ __all__ = [
     "require",
     "require_ttl",
 ]
+
+_MANY = 1_000  # of so many, some are alike in 16 bits of whatever
 
 Answer = Callable[..., Any]
 """What the learner wrote."""
@@ -97,6 +100,22 @@ def outcome_of(result: "Result", situation: str, *, withstood: str) -> Outcome:
         if claim.status != "holds":
             return Outcome(False, f"{situation}: {claim.status}: {claim.text!r}.", result)
     return Outcome(True, withstood, result)
+
+
+def each_counts_once(count: Callable[[Any, int], Any]) -> Outcome:
+    """Whether each of many calls counts one more, and the first of them no second time.
+
+    Args:
+        count: makes the call with that number, and returns the count.
+    """
+    with start_server() as server, server.client() as redis:
+        for call in range(1, _MANY + 2):
+            told, due = count(redis, call % _MANY), min(call, _MANY)
+            if told != due:
+                many = f"{_MANY:,} calls that differ, and the first again"
+                reason = f"{many}: call {call:,} was given {told!r}; {due:,} is due."
+                return Outcome(False, reason, told)
+    return Outcome(True, "each of many calls counts once.", _MANY)
 
 
 def require(held: bool, otherwise: str) -> None:

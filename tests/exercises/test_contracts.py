@@ -2,10 +2,13 @@
 
 import inspect
 import re
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from labsupport.course import exercises_of, titles
+from labsupport.exercises import attacks
 from labsupport.exercises.contract import Call, Case
 from labsupport.exercises.judge import clause_of, judged_by
 from labsupport.exercises.possibilities import Fault
@@ -77,3 +80,19 @@ def test_the_clause_that_is_broken(number, attack, kind, key, due):
     case = Case(State(), after=(call,)) if attack is AFTER else Case(State(), {"ada": (call[1],)})
     breach = Breach(attack, case, Fault(kind, "", key), done=int(attack is AFTER))
     assert due in clause_of(one.check.contract, breach)
+
+
+def test_a_case_is_tried_once(monkeypatch):
+    """Who of several clients is named first is no other case: each starts first in some order."""
+    tried = Counter()
+
+    def attempt(case, most):
+        tried[str(case.start), str(sorted(case.programs.items()))] += 1
+        return 1, None
+
+    (at_once,) = (one for one in attacks.ATTACKS if one.name == "several clients at once")
+    monkeypatch.setattr(attacks, "ATTACKS", (replace(at_once, attempt=lambda *_: attempt),))
+    (count,) = (one for one in MODELLED if one.number == "00.1")
+    assert len(list(attacks.attack(count.check.contract, {}))) == 1
+    assert len(tried) > 2
+    assert set(tried.values()) == {1}

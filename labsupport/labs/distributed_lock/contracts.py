@@ -209,6 +209,7 @@ class NumberedLock(_Lock):
     """07.2: each holder's number is greater than all before."""
 
     answer = "numbered_lock"
+    effort = 0.25
     visible = ("lock:kettle", "came")
     clauses: ClassVar = {
         "told": "return its number, an int above 0",

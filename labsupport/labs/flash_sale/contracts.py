@@ -82,11 +82,13 @@ class Checkout(Contract):
         st.sampled_from([0, 1, 1, 2, 9, None]),
         st.lists(st.sampled_from(["7", "x"]), max_size=2),
     )
-    rare = (  # after a great many; the first of them asks again, too
+    # after a great many; the first of them asks again, too; and where more were sold than there were
+    rare = (
         Case(
             _start(9, [f"n{n}" for n in range(10_050)]),  # more than the usual MAXLEN
             after=tuple(("ada", Call("checkout", (who,))) for who in ("7", "n0", "n10049")),
         ),
+        Case(_start(-1, ["7"]), after=(("ada", Call("checkout", ("8",))),)),
     )
 
     def race_starts(self) -> Any:
@@ -173,6 +175,21 @@ class Parts(Contract):
                 ("ada", Call(WAIT, (61,))),
                 ("bob", Call("sign_in", ("t1", "8"))),
             ),
+        ),
+    )
+    # more were sold than there were; or it is a minute, and no second less or more
+    rare = (
+        Case(_stocked(-1, ["7"]), after=(("ada", Call("reserve", ("8",))),)),
+        *(
+            Case(
+                _stocked(1, []),
+                after=(
+                    *(("ada", _ADMIT) for _ in "123"),
+                    ("ada", Call(WAIT, (seconds,))),
+                    ("ada", _ADMIT),
+                ),
+            )
+            for seconds in (59.5, 60.5)
         ),
     )
 

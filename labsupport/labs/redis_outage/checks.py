@@ -10,18 +10,23 @@ from redis.exceptions import ResponseError
 
 from labsupport.errors import ImplementationError
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Answer, require
+from labsupport.exercises.trials import Answer, each_counts_once, require
 from labsupport.exploration import explore
 from labsupport.labs.redis_outage.faults import CONFIG, struck
 from labsupport.servers import Server, start_server
 from labsupport.verdict import Claim, Verdict
 
-__all__ = ["check_page"]
+__all__ = ["check_many_visits", "check_page"]
 
 _KEY, _OTHER = "page:7", "page:d'Arc"
 _AS_IT_IS = " <p>\u00c9t\u00e9</p>\n"
 _SILENCE_SECONDS = 0.1  # of a client that asks a stopped server
 _TTL_SECONDS = 60
+
+
+def check_many_visits(answer: Answer) -> Outcome:
+    """Does each of many visits count, and count once?"""
+    return each_counts_once(lambda redis, visit: answer(redis, "home", f"visit {visit}"))
 
 
 class DatabaseAwayError(Exception):

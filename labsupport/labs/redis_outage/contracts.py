@@ -57,13 +57,6 @@ class CountOnce(Contract):
         Case(
             State(),
             after=tuple(
-                ("ada", Call("count_once", ("home", visit)))
-                for visit in ("v1", *(f"w{n}" for n in range(150)), "v1")
-            ),
-        ),
-        Case(
-            State(),
-            after=tuple(
                 ("ada", call)
                 for call in (
                     Call("count_once", ("home", "v1")),

@@ -13,7 +13,7 @@ from redis.exceptions import (
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
-from labsupport.labs.redis_outage.checks import check_page
+from labsupport.labs.redis_outage.checks import check_many_visits, check_page
 from labsupport.labs.redis_outage.contracts import CountOnce, TakeLock
 
 __all__ = ["EXERCISES"]
@@ -122,7 +122,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "In a script: `SET visit 1 NX EX 86400`; if that was done, return `INCR` of the count, else "
             "its `GET` as a number.",
         ),
-        check=judged_by(CountOnce()),
+        check=judged_by(CountOnce(), also=check_many_visits),
     ),
     Exercise(
         number="13.2",

@@ -1,15 +1,15 @@
-"""What only real workers, or very many jobs, show of an answer to 11.1 or 11.2."""
+"""What only real workers, or very many jobs, show of an answer to an exercise of lab 11."""
 
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Answer
+from labsupport.exercises.trials import Answer, each_counts_once
 from labsupport.labs.queues.job_queue import JobQueue
 from labsupport.servers import start_server
 
-__all__ = ["consume_of_many", "take_really"]
+__all__ = ["consume_of_many", "credit_of_many", "take_really"]
 
 _MOST = 3
 _MANY = 2_500
@@ -20,6 +20,11 @@ def consume_of_many(answer: Answer) -> Outcome:
     """Does it find the one that has been pending for long behind many that have not?"""
     handled: list[str] = []
     return _of_many(lambda redis: answer(redis, "ada", handled.append, _MIN_IDLE), "late")
+
+
+def credit_of_many(answer: Answer) -> Outcome:
+    """Does each of many entries count, and count once?"""
+    return each_counts_once(lambda redis, number: answer(redis, f"{number}-0", "ada", 1))
 
 
 def take_really(answer: Answer) -> Outcome:

@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
-from labsupport.labs.streams.checks import consume_of_many, take_really
+from labsupport.labs.streams.checks import consume_of_many, credit_of_many, take_really
 from labsupport.labs.streams.contracts import Credit
 from labsupport.labs.streams.deliveries import Consume, Take
 
@@ -154,6 +154,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "A script: `if SET credited:{entry} 1 NX EX 86400 then INCRBY balance end`, and it returns "
             "`tonumber(GET balance)`.",
         ),
-        check=judged_by(Credit()),
+        check=judged_by(Credit(), also=credit_of_many),
     ),
 )

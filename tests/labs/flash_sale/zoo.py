@@ -315,3 +315,37 @@ def buyers_who_are_forgotten_after_a_day():
 def no_stock_is_an_error(redis, customer):
     left = LEFT.replace(" or 0", "")
     return sell(redis, customer, f"{SEEN}{left}{TAKE}{ORDER}return 1")
+
+
+NONE_LEFT = "local left = redis.call('GET', KEYS[1]) if not left or left == '0' then return 0 end "
+
+
+@wrong("16.1", situation="One call after the other", because="False is due", sequential=True)
+def knows_no_stock_below_none(redis, customer):
+    return sell(redis, customer, f"{SEEN}{NONE_LEFT}{TAKE}{ORDER}return 1")
+
+
+@wrong("16.2", situation="One call after the other", because="False is due", sequential=True)
+def reserves_below_none():
+    return with_parts(reserve=taking(f"{SEEN}{NONE_LEFT}{TAKE}return 1"))
+
+
+def within(seconds):
+    def admit(redis, customer):
+        script = """
+        redis.call('SET', KEYS[1], 0, 'EX', ARGV[1], 'NX')
+        return redis.call('INCR', KEYS[1])
+        """
+        return redis.eval(script, 1, f"calls:{customer}", seconds) <= 3
+
+    return admit
+
+
+@wrong("16.2", situation="One call after the other", because="True is due", sequential=True)
+def minute_of_sixty_one_seconds():
+    return with_parts(admit=within(61))
+
+
+@wrong("16.2", situation="One call after the other", because="False is due", sequential=True)
+def minute_of_fifty_nine_seconds():
+    return with_parts(admit=within(59))

@@ -1,7 +1,15 @@
 """The exercises of lab 13: what breaks each stub, and other good answers."""
 
+from contextlib import suppress
+
 import pytest
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    WatchError,
+)
 
 from labsupport import check
 from labsupport.labs.redis_outage.exercises import EXERCISES
@@ -33,6 +41,24 @@ class TestOtherGoodAnswers:
 
             note = f"visits:{page}:{visit}"
             return int(redis.transaction(count, note)[0])
+
+        found = check("13.1", count_once)
+        assert found.passed, str(found)
+
+    def test_watch_that_is_lost(self):
+        """When the reply is lost to one who watches, redis-py raises; its caller asks again."""
+
+        def count_once(redis, page, visit):
+            note = f"visits:{page}:{visit}"
+            while True:
+                with redis.pipeline() as pipe:
+                    pipe.watch(note)
+                    if pipe.exists(note):
+                        return int(pipe.get(f"visits:{page}"))
+                    pipe.multi()
+                    pipe.set(note, 1, ex=86_400).incr(f"visits:{page}")
+                    with suppress(WatchError):
+                        return pipe.execute()[1]
 
         found = check("13.1", count_once)
         assert found.passed, str(found)

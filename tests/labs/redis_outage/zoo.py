@@ -469,3 +469,13 @@ def remembers_for_half_a_day(redis, page, visit):
 @wrong("13.1", situation="One call after the other", because="604,800 s", sequential=True)
 def remembers_for_a_week(redis, page, visit):
     return redis.eval(REMEMBER, 2, f"visits:{page}", f"visit:{page}:{visit}", 7 * DAY)
+
+
+@wrong("13.1", situation="1,000 calls that differ, and the first again", because="is due")
+def counts_by_hyperloglog(redis, page, visit):
+    script = """
+    local new = redis.call('PFADD', KEYS[2], ARGV[1])
+    redis.call('EXPIRE', KEYS[2], 86400)
+    return tonumber(new == 1 and redis.call('INCR', KEYS[1]) or redis.call('GET', KEYS[1]))
+    """
+    return redis.eval(script, 2, f"visits:{page}", f"seen:{page}", visit)

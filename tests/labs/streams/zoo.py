@@ -467,3 +467,15 @@ def takes_entries_for_numbers(redis, entry, account, amount):
     """
     number = float(entry.replace("-", "."))
     return redis.eval(script, 2, f"credited:{number}", f"balance:{account}", amount)
+
+
+@wrong("11.3", situation="1,000 calls that differ, and the first again", because="is due")
+def counts_by_hyperloglog(redis, entry, account, amount):
+    script = """
+    local new = redis.call('PFADD', KEYS[1], ARGV[2])
+    redis.call('EXPIRE', KEYS[1], 86400)
+    if new == 1 then redis.call('INCRBY', KEYS[2], ARGV[1]) end
+    return tonumber(redis.call('GET', KEYS[2]) or 0)
+    """
+    keys = f"credited:{account}", f"balance:{account}"
+    return redis.eval(script, 2, *keys, amount, entry)
