@@ -97,6 +97,7 @@ class Strike:
                 halfway=partial(self._until, partial(self._redirected, "ASK", start)),
             )
             self._until(partial(self._redirected, "MOVED", start))
+            self._cluster.heal()  # all nodes know; else the next move begins where some do not
             end = self._cluster.redirections()
             for kind in self.redirected:
                 self.redirected[kind] += end[kind] - start[kind]
