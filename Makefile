@@ -11,7 +11,7 @@ TITLE =
 
 VENV = .venv/bin/python
 WORKSPACE = .lab/workspaces/default-37a8.jupyterlab-workspace
-PYTEST = -q -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = -q -n 3 --dist loadfile --no-loadscope-reorder
 NBVAL = --nbval --nbval-current-env --nbval-kernel-startup-timeout=60 --nbval-cell-timeout=600
 
 # Hundreds of processes import the same modules: compiled once, not in each of them.
