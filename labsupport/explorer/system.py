@@ -4,7 +4,6 @@ import hashlib
 import inspect
 import os
 import random
-import socket
 import threading
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -224,26 +223,6 @@ class Host:
         """Nobody else moves meanwhile: there is nothing to wait for."""
 
 
-@contextmanager
-def core_of(cores: set[int]) -> Iterator[int]:
-    """One of the cores, this thread's if it can be, on which no other process explores.
-
-    Whoever explores holds the name of its core among the sockets that are no files, which ends with
-    its process.
-    """
-    here = int(Path("/proc/thread-self/stat").read_text().rpartition(")")[2].split()[36])
-    with socket.socket(socket.AF_UNIX) as mark:
-        yield next((one for one in sorted(cores, key=here.__ne__) if _is_free(one, mark)), here)
-
-
-def _is_free(core: int, mark: socket.socket) -> bool:
-    try:
-        mark.bind(f"\0labsupport-explores-on-{core}")
-    except OSError:
-        return False
-    return True
-
-
 class System:
     """A testbed, ready to be explored; one exploration at a time.
 
@@ -335,22 +314,22 @@ class System:
 
         A round trip between two sleeping cores costs several times one that stays on a core (here
         108 µs against 17 µs). Only where the system can do it (Linux), and only with a server that
-        is ours. Two explorations, of two processes, take two cores where there are two.
+        is ours.
         """
         server = self._testbed.server_pid
         if server is None or not hasattr(os, "sched_setaffinity"):
             yield
             return
         before = os.sched_getaffinity(0)
-        with core_of(before) as core:
-            try:
-                os.sched_setaffinity(0, {core})
-                os.sched_setaffinity(server, {core})
-                yield
-            finally:
-                os.sched_setaffinity(0, before)
-                with suppress(ProcessLookupError):
-                    os.sched_setaffinity(server, before)
+        core = int(Path("/proc/thread-self/stat").read_text().rpartition(")")[2].split()[36])
+        try:
+            os.sched_setaffinity(0, {core})
+            os.sched_setaffinity(server, {core})
+            yield
+        finally:
+            os.sched_setaffinity(0, before)
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(server, before)
 
     @property
     def alive(self) -> bool:

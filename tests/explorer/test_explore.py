@@ -33,7 +33,6 @@ from labsupport.errors import (
 from labsupport.explorer.clients import guard
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import Operation
-from labsupport.explorer.system import core_of
 from labsupport.servers import start_server
 
 USER = "SELECT * FROM users WHERE id = :id"
@@ -1052,17 +1051,6 @@ class TestBadInput:
                 process.wait()
             os.sched_setaffinity(0, cores)
         assert report.verdict.status == "holds"
-
-    @pytest.mark.skipif(sys.platform != "linux", reason="only there a thread stays on a core")
-    def test_two_processes_explore_on_two_cores(self):
-        """A core on which another explores is left to it, as long as there is a free one."""
-        cores = {100_001, 100_002}  # nobody has these
-        with core_of(cores) as one, core_of(cores) as other:
-            assert {one, other} == cores
-            with core_of(cores) as third:
-                assert third in os.sched_getaffinity(0)
-        with core_of(cores) as again:
-            assert again in cores
 
     def test_state_that_is_kept_between_runs(self):
         """A function that remembers gives different steps, and the error says so."""
