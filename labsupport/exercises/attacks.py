@@ -28,6 +28,8 @@ SHRINKS = True
 
 _MOST_WAITS = 3
 _OVERTAKES = "a client that is overtaken at every step"
+_CLOCKS_DIFFER = "several clients whose clocks differ"
+_BY_PLACE = frozenset({_OVERTAKES, _CLOCKS_DIFFER})  # the first client's part is another's
 # how often: ten attempts of three steps are not enough; then fewer, which are easier to read
 _OVERTAKEN = (36, 6, 12, 18, 24)
 
@@ -92,7 +94,7 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
     def try_case(case: Case) -> None:
         nonlocal spent, most
         text = same = repr(case)
-        if one.name != _OVERTAKES:  # who is named first is one of the orders that are tried
+        if one.name not in _BY_PLACE:  # who is named first is one of the orders that are tried
             same = repr(replace(case, programs=dict(sorted(case.programs.items()))))
         if text not in broken:
             if same in kept or spent >= most:
@@ -352,7 +354,7 @@ ATTACKS = (
         _crowds, _overtaken,
     ),
     Attack(
-        "several clients whose clocks differ", "clocks", 6, 500,
+        _CLOCKS_DIFFER, "clocks", 6, 500,
         lambda contract: contract.races(), _with_clocks,
     ),
     Attack(

@@ -247,14 +247,31 @@ def _hear_interrupts() -> None:
     def hear() -> None:
         usual = signal.getsignal(signal.SIGINT)
         # the event loop's own: a signal that another thread receives wakes the main thread, too
-        kernel.io_loop.asyncio_loop.add_signal_handler(signal.SIGINT, _stop_all)
+        kernel.io_loop.asyncio_loop.add_signal_handler(signal.SIGINT, _stop_later)
         # and one that is at once: the next cell may be there before the loop comes to its own
-        signal.signal(signal.SIGINT, lambda *_: _stop_all())
+        signal.signal(signal.SIGINT, _stop_at_once)
         kernel.saved_sigint_handler = signal.getsignal(signal.SIGINT)  # set anew after each cell
         if callable(usual):  # a cell runs: it is interrupted as usual
             signal.signal(signal.SIGINT, usual)
 
     kernel.io_loop.add_callback(hear)  # only the main thread may, and a button has one of its own
+
+
+_stopped_at_once: list[int] = []
+
+
+def _stop_at_once(number: int, frame: object) -> None:
+    """Where no cell runs; what is begun after this is not meant."""
+    _stopped_at_once.append(number)
+    _stop_all()
+
+
+def _stop_later() -> None:
+    """The same interrupt, when the loop comes to it: news only where it went to a cell."""
+    if _stopped_at_once:
+        _stopped_at_once.clear()
+    else:
+        _stop_all()
 
 
 def _stop_all() -> None:

@@ -1,6 +1,7 @@
 """The panel: runs in a thread, is stopped in the middle, says what is wrong, keeps its results."""
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 from labsupport.errors import InvalidSettingError
+from labsupport.experiments import panel as panels
 from labsupport.experiments.panel import ControlPanel
 from labsupport.labs.cache_aside import ThunderingHerd
 from labsupport.labs.redis_outage import Outage
@@ -153,6 +155,20 @@ def test_interrupt_stops_a_run_between_two_cells() -> None:
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+def test_an_interrupt_ends_nothing_that_is_begun_after_it(
+    panel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop hears of it later, perhaps when another run is under way."""
+    stops: list[bool] = []
+    monkeypatch.setattr(panel, "stop", lambda: stops.append(True))
+    monkeypatch.setattr(panels, "_running", {panel})
+    panels._stop_at_once(signal.SIGINT, None)
+    panels._stop_later()
+    assert len(stops) == 1
+    panels._stop_later()  # it went to a cell
+    assert len(stops) == 2
 
 
 def test_only_one_run_at_a_time(panel: Any) -> None:
