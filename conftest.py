@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator
 
@@ -11,6 +12,8 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the session a place of its own, and its kernels sockets that nobody else can take."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # In /tmp, because a socket's path may be no longer than some 100 characters.
     directory = tempfile.mkdtemp(prefix="lab-", dir="/tmp")
     config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
