@@ -55,10 +55,13 @@ def shared():
 
 def nbval(path, **variables):
     """Start the strict comparison of a notebook; returns the process."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += ["--nbval", "--nbval-current-env", "--nbval-kernel-startup-timeout=60"]
+    options = ["--nbval", "--nbval-current-env", "--nbval-kernel-startup-timeout=60"]
+    return run_pytest(*options, "--nbval-cell-timeout=600", str(path), **variables)
+
+
+def run_pytest(*arguments, **variables):
     return subprocess.Popen(
-        [*command, "--nbval-cell-timeout=600", str(path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
         cwd=ROOT,
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
@@ -124,3 +127,11 @@ def test_keys_of_others_are_unread_and_unchanged(shared):
             assert min(pipe.execute()) >= least
         assert admin.mget(names) == [str(number) for number in range(FOREIGN_KEYS)]
         assert admin.dbsize() == FOREIGN_KEYS
+
+
+def test_quick_tests():
+    """What stands on a server passes on the Redis of docker-compose.yml, too, and leaves it empty."""
+    paths = "tests/explorer", "tests/exploration", "tests/servers", "tests/test_lab.py"
+    with start_server(tcp=True) as server, server.client() as client:
+        passed(run_pytest("-m", "not long", *paths, REDIS_URL=server.url.removesuffix("/0")))
+        assert client.info("keyspace") == {}
