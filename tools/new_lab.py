@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         _copy_code(ROOT / folder / "labs" / MODEL, name, number, title)
     notebook = _copy_notebook(name, number, title)
     link = f"[{number} {title}](notebooks/{notebook.name})"
-    _add_row("README.md", rf"\| \[?{number} ", f"| {link} | {_TO_WRITE} | |", r"\| \[?\d\d ")
+    _add_row("README.md", rf"\| \[?{number} ", f"| {link} | {_TO_WRITE} | ? |", r"\| \[?\d\d ")
     weeks = re.findall(r"^\| (\d+) \| \d\d ", _read("docs/teaching.md"), re.MULTILINE)
     week = " | ".join([str(len(weeks) + 1), number, *[_TO_WRITE] * 3])
     _add_row("docs/teaching.md", rf"\| \d+ \| {number} ", f"| {week} |", r"\| \d+ \| \d\d ")

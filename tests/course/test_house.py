@@ -223,11 +223,13 @@ def test_set_up_is_shorter_than_the_reason():
     assert sum(map(len, table)) < len(why)
 
 
-def test_readme_and_card_agree_on_the_time():
-    """The README promises of the first lab what its card does."""
-    card = nbformat.read(NOTEBOOKS[0], as_version=4).cells[0].source
-    minutes = re.search(r"\*\*Time\*\* \| (\d+ minutes)", card)
-    assert minutes.group(1) in _section("README.md", "Where to go next")
+def test_readme_and_cards_agree_on_the_time():
+    """The README promises of each lab what its card does; a new one says nothing yet."""
+    cards = [nbformat.read(path, as_version=4).cells[0].source for path in NOTEBOOKS]
+    times = [re.search(r"\*\*Time\*\* \| (\d+) minutes", card) for card in cards]
+    promised = re.findall(r"ipynb\) \| .* \| (.*) \|$", _read("README.md"), re.MULTILINE)
+    assert promised == [time.group(1) if time else "?" for time in times]
+    assert times[0].group().rpartition(" | ")[2] in _section("README.md", "Where to go next")
 
 
 @pytest.mark.parametrize(
