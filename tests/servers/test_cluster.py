@@ -78,6 +78,23 @@ def test_nothing_is_left():
     cluster.close()  # once more does no harm
 
 
+class Enough(Exception):
+    """What a panel's Stop raises."""
+
+
+def enough():
+    raise Enough
+
+
+def test_who_waits_for_a_cluster_can_be_stopped(cluster, key):
+    """While it comes together, and while it is made whole."""
+    with pytest.raises(Enough):
+        start_cluster(idle=enough)
+    cluster.nodes[key[1]].kill()
+    with pytest.raises(Enough):
+        cluster.heal(idle=enough)
+
+
 def test_a_replica_takes_over_and_lost_what_it_had_not_read(cluster, key):
     """A write that is held on its way is acknowledged, and gone after the failover."""
     name, primary, replica = key

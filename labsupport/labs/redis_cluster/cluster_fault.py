@@ -119,9 +119,9 @@ class ClusterFault(Experiment):
     def conduct(self, stage: Stage, implementation: Implementation, name: str) -> None:
         cluster = self.cluster
         if cluster is None or cluster.closed:
-            cluster = stage.own(start_cluster(network=True))
+            cluster = stage.own(start_cluster(network=True, idle=stage.pool.idle))
         for attempt in range(_MOST_ATTEMPTS):
-            cluster.heal()
+            cluster.heal(idle=stage.pool.idle)
             cluster.set_config(cluster_require_full_coverage=self.coverage)
             one = Strike(stage, cluster, self.pace_seconds)
             one.start(implementation, name)
@@ -131,7 +131,7 @@ class ClusterFault(Experiment):
                 break
             one.end()
         stage.finish(patience_seconds=_PATIENCE_SECONDS)
-        cluster.heal()
+        cluster.heal(idle=stage.pool.idle)
         for client in range(PRIMARIES):
             for number in one.lost(client):
                 stage.pool.note("lost", client, number)

@@ -97,7 +97,8 @@ class Strike:
                 halfway=partial(self._until, partial(self._redirected, "ASK", start)),
             )
             self._until(partial(self._redirected, "MOVED", start))
-            self._cluster.heal()  # all nodes know; else the next move begins where some do not
+            # all nodes know; else the next move begins where some do not
+            self._cluster.heal(idle=self._stage.pool.idle)
             end = self._cluster.redirections()
             for kind in self.redirected:
                 self.redirected[kind] += end[kind] - start[kind]
@@ -135,7 +136,7 @@ class Strike:
             self._stage.pool.note("promoted", STRUCK, heir)
             self.promoted_ms = (time.monotonic() - struck) * 1e3
             self._rest()
-        self._cluster.heal()
+        self._cluster.heal(idle=self._stage.pool.idle)
         self._stage.pool.note("healed", STRUCK)
         before = self._count("taken", STRUCK)
         self._until(lambda: self._count("taken", STRUCK) >= before + _SOME)

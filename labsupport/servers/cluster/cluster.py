@@ -43,7 +43,9 @@ class Cluster(Closing):
 
     network: Network | None = None
 
-    def __init__(self, *, network: bool, config: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, network: bool, config: Mapping[str, str], idle: Callable[[], object] | None
+    ) -> None:
         settings = {
             "cluster-enabled": "yes",
             "cluster-node-timeout": str(_NODE_TIMEOUT_MS),
@@ -59,7 +61,7 @@ class Cluster(Closing):
                 self._announce(self.network)
             self.ports = [port for port, _ in self._addresses]
             self._admins = [started.enter_context(_admin(node)) for node in self.nodes]
-            self._join()
+            self._join(idle)
             self._end = weakref.finalize(self, started.pop_all().close)
 
     def client(self, **options: Any) -> RedisCluster:
@@ -136,8 +138,11 @@ class Cluster(Closing):
         """Hold all links between a node and the others; clients still reach it."""
         self._links.hold(node, bus=True, replication=True)
 
-    def heal(self) -> None:
+    def heal(self, *, idle: Callable[[], object] | None = None) -> None:
         """Release all links, resume and restart nodes, and wait until each primary has its replica.
+
+        Args:
+            idle: called all the time meanwhile; what it raises ends the wait.
 
         Raises:
             ServerUnreachableError: it took too long.
@@ -149,7 +154,7 @@ class Cluster(Closing):
                 node.restart()
             elif node.status() == "stopped":
                 node.resume()
-        self._wait(self._whole)
+        self._wait(self._whole, idle)
 
     def set_config(self, **config: str) -> None:
         """CONFIG SET on each node, with _ for -; a restart keeps it."""
@@ -221,7 +226,7 @@ class Cluster(Closing):
                 for name, value in ({"cluster-announce-ip": "127.0.0.1"} | told).items():
                     admin.config_set(name, value)
 
-    def _join(self) -> None:
+    def _join(self, idle: Callable[[], object] | None) -> None:
         """Give the primaries their slots, let all nodes meet, and give each primary its replica."""
         edges = [SLOTS * part // PRIMARIES for part in range(PRIMARIES + 1)]
         for number, admin in enumerate(self._admins):
@@ -242,8 +247,8 @@ class Cluster(Closing):
                     del waiting[replica]
             return not waiting
 
-        self._wait(replicated)
-        self._wait(self._whole)
+        self._wait(replicated, idle)
+        self._wait(self._whole, idle)
 
     def _whole(self) -> bool:
         """All nodes say that all is well, name the same primaries, and each has its replica."""
@@ -263,27 +268,35 @@ class Cluster(Closing):
             roles.append(link["role"])
         return roles.count("master") == PRIMARIES and len(views) == 1
 
-    def _wait(self, done: Callable[[], bool]) -> None:
+    def _wait(self, done: Callable[[], bool], idle: Callable[[], object] | None) -> None:
         deadline = time.monotonic() + _SECONDS_TO_BE_READY
         while not done():
+            if idle is not None:
+                idle()
             if time.monotonic() > deadline:
                 raise ServerUnreachableError(f"{self!r} is not ready.", "Run the cell again.")
             time.sleep(0.01)
 
 
-def start_cluster(*, network: bool = False, config: Mapping[str, str] | None = None) -> Cluster:
+def start_cluster(
+    *,
+    network: bool = False,
+    config: Mapping[str, str] | None = None,
+    idle: Callable[[], object] | None = None,
+) -> Cluster:
     """Start a Redis Cluster of the lab's own: three primaries and their replicas, ready for use.
 
     Args:
         network: put a `Network` between the nodes, which can hold their links.
         config: settings of each node, as in redis.conf.
+        idle: called all the time meanwhile; what it raises ends what was started.
 
     Raises:
         ServerNotFoundError: there is no redis-server to start.
         InvalidSettingError: it refuses the configuration.
         ServerUnreachableError: the nodes did not come together in time.
     """
-    return Cluster(network=network, config=config or {})
+    return Cluster(network=network, config=config or {}, idle=idle)
 
 
 def _admin(node: Server) -> Redis:
