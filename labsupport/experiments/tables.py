@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from labsupport.charts.style import duration
+from labsupport.charts.style import FIXED, duration
 from labsupport.verdict import Claim, status_of
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class Contrast:
             text if isinstance(text, str) else text(first.numbers)
             for text in (self.title, self.each)
         )
+        each = each.replace("{name} ", "{name}" + FIXED)  # no line ends between these two
         parts = [
             fill(each, one.numbers | {"number": self._number(one)}, name=one.name)
             for one in results

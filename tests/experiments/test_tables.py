@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from labsupport.charts.style import FIXED
 from labsupport.experiments import Contrast, Finding, Rule
 
 
@@ -123,9 +124,10 @@ class TestContrast:
             assert self.NONE.compare(pair)[1][0].status == "not exercised"
 
     def test_titles(self):
-        """Each with its number; or the first against the worst of the others."""
+        """Each with its number, in one line; or the first against the worst of the others."""
         runs = results(1200, 3, 7)
-        assert self.NONE.compare(runs)[0] == "Bad: v0 1,200, v1 3, v2 7"
+        parts = [f"v0{FIXED}1,200", f"v1{FIXED}3", f"v2{FIXED}7"]
+        assert self.NONE.compare(runs)[0] == f"Bad: {', '.join(parts)}"
         title = "{worst} with {first}, {most} with {rest}; {listed}"
         against = Contrast(text="", number="bad", met="met", title=title, each="{bad:.1f}")
         assert against.compare(runs)[0] == (
