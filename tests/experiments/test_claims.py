@@ -1,6 +1,7 @@
 """Each claim of each experiment, with crafted numbers: it can hold, break, and say that it was idle."""
 
 import math
+import re
 from collections import Counter, defaultdict
 
 import pytest
@@ -18,6 +19,8 @@ from labsupport.labs.start_here import LostUpdates
 from labsupport.labs.token_bucket import BucketLimit
 from labsupport.labs.write_behind import WriteBehindCrash
 from labsupport.labs.write_through import WriteCost
+
+PLURAL = re.compile(r"(?<!of )\b1 (?!(is|was|ms|comes|stays|waits|counts)\b)\w+s\b")
 
 CRASH = {
     "acknowledged_before_the_kill": 400,
@@ -210,6 +213,16 @@ class TestEachClaim:
         for numbers in (good, {}, *(good | fault for fault in faults)):
             assert experiment.find(defaultdict(float, numbers))
         assert experiment.find(defaultdict(float, good, cut_short=1)).startswith("Cut short: ")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_is_not_several(name):
+    """Where each number is 1, no evidence and no finding says "1 stops"."""
+    experiment, _, faults = CASES[name]
+    ones = defaultdict(lambda: 1.0, experiment._knobs())
+    told = [claim.detail for claim in experiment.judge(ones)]
+    told += [experiment.find(defaultdict(float, dict.fromkeys(fault, 1.0))) for fault in faults]
+    assert [text for text in told if PLURAL.search(text)] == []
 
 
 @pytest.mark.parametrize(("name", "number", "places"), DISARMED)

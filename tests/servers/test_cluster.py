@@ -78,20 +78,20 @@ def test_nothing_is_left():
     cluster.close()  # once more does no harm
 
 
-class Enough(Exception):
-    """What a panel's Stop raises."""
+class EnoughError(Exception):
+    """What Stop of a panel raises."""
 
 
 def enough():
-    raise Enough
+    raise EnoughError
 
 
 def test_who_waits_for_a_cluster_can_be_stopped(cluster, key):
     """While it comes together, and while it is made whole."""
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         start_cluster(idle=enough)
     cluster.nodes[key[1]].kill()
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         cluster.heal(idle=enough)
 
 

@@ -66,7 +66,7 @@ class ThunderingHerd(Experiment):
         Rule(
             text="The key expires while the clients read it",
             met="expiry_met",
-            detail="{loads} loads",
+            detail="{loads:load|loads}",
         ),
         Rule(
             text="A missing key costs one database load at a time",
@@ -79,7 +79,7 @@ class ThunderingHerd(Experiment):
             met=lambda n: n["clients_answered"] == n["clients"],
             broken=("wrong_answers", "never_answered"),
             detail="{wrong_answers} of {requests} answers wrong,"
-            " {never_answered} clients without an answer",
+            " {never_answered:client|clients} without an answer",
         ),
         Rule(
             text="A missing key gets filled, so that others are answered from the cache",
@@ -90,7 +90,7 @@ class ThunderingHerd(Experiment):
                 and (n["loads_in_time"] > 0 or not _vain(n))
             ),
             broken=lambda n: n["loads_in_time"] > 0 and _vain(n),
-            detail="up to {loads_in_vain} loads before an answer from the cache",
+            detail="up to {loads_in_vain:load|loads} before an answer from the cache",
         ),
     )
     findings = (

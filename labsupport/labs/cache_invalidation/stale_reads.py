@@ -56,7 +56,7 @@ class StaleReads(Experiment):
             text="An update reaches every service that is connected",
             met="told_met",
             broken=("not_told", "stuck"),
-            detail="{not_told} times it did not",
+            detail="{not_told:time|times} it did not",
             final=True,
         ),
         Rule(

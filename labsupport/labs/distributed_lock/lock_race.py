@@ -40,7 +40,7 @@ _TURN = Rule(
     text="Whoever waits gets a turn",
     met="hit_a_holder",
     broken="waiting_for_ever",
-    detail="{waiting_for_ever} wait for ever",
+    detail="{waiting_for_ever} {waiting_for_ever:~waits|wait} for ever",
     final=True,
 )
 _BY_CHANCE = (
@@ -48,7 +48,7 @@ _BY_CHANCE = (
         text="A holder is alone",
         met="hit_a_holder",
         broken="shared_holds",
-        detail="{shared_holds} of {holds} were shared; {hit_a_holder} stops hit a holder",
+        detail="{shared_holds} of {holds} were shared; {hit_a_holder:stop|stops} hit a holder",
     ),
     _LEDGER,
     _TURN,

@@ -117,9 +117,9 @@ class FlashSale(Experiment):
         Rule(text=text, met=fault, broken=_HURT[part], detail=detail, final=part in _AT_LAST)
         for text, fault, part, detail in (
             ("Every session ends by itself", "a killed clerk", "sessions",
-             "{for_ever} do not; {strangers} customers unknown"),
+             "{for_ever} do not; {strangers:customer|customers} unknown"),
             ("An eviction costs one load", "an eviction", "catalogue",
-             "{loads} loads, {wrong_pages} wrong pages"),
+             "{loads:load|loads}, {wrong_pages:wrong page|wrong pages}"),
             ("The door keeps its limit, and locks out nobody", "a crowd at the door", "door",
              "{bot_in} let in, {locked_out} locked out"),
             ("The whole stock is sold, and no more", "a stopped process", "stock",
@@ -129,7 +129,7 @@ class FlashSale(Experiment):
             ("Every order is booked once", "killed bookers", "orders",
              "{lost} lost, {doubled} doubled"),
             ("Every buyer hears of it", "a mailer away", "mail", "{unheard} do not"),
-            ("A restart forgets nothing", "a restart", "data", "{forgotten} keys forgotten"),
+            ("A restart forgets nothing", "a restart", "data", "{forgotten:key|keys} forgotten"),
         )
     )  # fmt: skip
     findings = (

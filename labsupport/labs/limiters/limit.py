@@ -90,7 +90,7 @@ class Limit(Experiment):
             Rule(
                 text="Twice as much is asked for as the limit allows",
                 met=_asked_enough,
-                detail="{calls} calls, up to {most_asked} at once",
+                detail="{calls:call|calls}, up to {most_asked} at once",
             ),
             Rule(
                 text=self.promise,

@@ -120,7 +120,7 @@ class JobQueue(Experiment):
                     text="A job that kills each worker is given up within its attempts",
                     met="poison_attempts",
                     broken=_not_given_up,
-                    detail="{poison_given_up} of {poison}, {poison_attempts} attempts",
+                    detail="{poison_given_up} of {poison}, {poison_attempts:attempt|attempts}",
                     final=True,
                 )
             )

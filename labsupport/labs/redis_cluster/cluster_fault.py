@@ -83,7 +83,7 @@ class ClusterFault(Experiment):
                 text="No order is refused while the slot moves",
                 met=met,
                 broken="refused",
-                detail="{refused} refused; MOVED {moved} times, ASK {asked} times",
+                detail="{refused} refused; MOVED {moved:time|times}, ASK {asked:time|times}",
             )
             return refused, lost
         others = Rule(

@@ -81,13 +81,13 @@ class Outage(Experiment):
             text="No caller waits until Redis is back",
             met="all_struck",
             broken="stuck",
-            detail="{stuck} callers",
+            detail="{stuck:caller|callers}",
         ),
         Rule(
             text="Most requests are served without asking Redis while it is down",
             met="all_struck",
             broken=lambda n: n["stuck"] > 0 or 2 * n["knocks"] > n["touched"],
-            detail="{knocks} attempts to connect, {touched} requests",
+            detail="{knocks:attempt|attempts} to connect, {touched:request|requests}",
         ),
         Rule(
             text="Redis is used again once it is back",

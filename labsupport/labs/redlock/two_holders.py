@@ -76,7 +76,7 @@ class TwoHolders(Experiment):
             text="Somebody gets the lock",
             met="met",
             broken=lambda n: n["in_time"] > 0 and (n["holders"] == 0 or n["stuck"] > 0),
-            detail="{holders} clients had it",
+            detail="{holders:client|clients} had it",
             final=True,
         ),
     )

@@ -103,7 +103,7 @@ class SessionLifetimes(Experiment):
             text="No key is without a TTL, whoever dies or is late",
             met=("logins", "killed_logins", "held_requests"),
             broken="for_ever",
-            detail="{for_ever} stay for ever",
+            detail="{for_ever} {for_ever:~stays|stay} for ever",
         ),
         Rule(
             text="A session that is idle too long has ended",

@@ -46,7 +46,7 @@ class LostUpdates(Experiment):
             text="Every visit is counted",
             met="at_the_same_time",
             broken=("lost", "stuck"),
-            detail="{visits} visits, the counter says {counted}",
+            detail="{visits:visit|visits}, the counter says {counted}",
             final=True,
         ),
         Rule(

@@ -128,8 +128,11 @@ class WriteBehindCrash(Experiment):
             Finding(all_of, "all_lost_by_the_kill"),
             Finding(f"{some_of}, and the count falls", ("lost_by_the_kill", "went_back_by")),
             Finding(some_of, "lost_by_the_kill"),
-            Finding(f"{aof}: {{lost}} of {{acknowledged}} views are never persisted", "lost"),
-            Finding(f"{aof}: {{counted_twice}} views are counted twice", "counted_twice"),
+            Finding(
+                f"{aof}: {{lost}} of {{acknowledged}} views {{lost:~is|are}} never persisted",
+                "lost",
+            ),
+            Finding(f"{aof}: {{counted_twice:view is|views are}} counted twice", "counted_twice"),
             Finding(f"{aof}: all {{acknowledged}} views reach the database"),
         )
 

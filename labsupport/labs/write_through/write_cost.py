@@ -48,7 +48,7 @@ class WriteCost(Experiment):
             text="Every row is written while the reader follows the page views",
             met=("all_written", "all_followed"),
             broken="stuck",
-            detail="{writes} writes, {views} views",
+            detail="{writes:write|writes}, {views:view|views}",
             final=True,
         ),
         Rule(
