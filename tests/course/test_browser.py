@@ -420,6 +420,38 @@ def test_panel_outlives_its_page_and_says_when_its_kernel_is_gone(lab, page):
     _screenshot(page, "panel_opened_again")
 
 
+def test_interrupt_ends_the_cell_and_the_run_of_the_panel(lab, page):
+    """One press ends both, whichever of them the kernel's main thread is at; then cells run as before."""
+    notebook = lab.directory / "notebooks" / "both.ipynb"
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    sources = [
+        PANEL.replace("seconds=1.0", "seconds=60.0"),
+        "while True:\n    pass",
+        "print(6 * 7)",
+    ]
+    code = [nbformat.v4.new_code_cell(one, id=f"cell-{place}") for place, one in enumerate(sources)]
+    nbformat.write(nbformat.v4.new_notebook(cells=code, metadata={"kernelspec": kernel}), notebook)
+    _open(page, lab.address("notebooks/both.ipynb"))
+    panel, busy, last = (page.locator(".jp-Notebook .jp-Cell").nth(number) for number in range(3))
+    _start(page, panel)
+    _finished(panel)
+    run = panel.locator("button", has_text="Run")
+    run.wait_for()
+    here = lab.processes()
+    page.evaluate(WATCH)
+    run.click()
+    _wait(lambda: page.evaluate("window.painted.size") > 3, "a chart that moves")
+    _start(page, busy)
+    page.locator("[data-jp-item-name=interrupt] button, [data-jp-item-name=interrupt]").last.click()
+    busy.locator(".jp-OutputArea-output", has_text="KeyboardInterrupt").first.wait_for()
+    _finished(busy)
+    panel.locator(".lab-panel-said").get_by_text("Stopped.").wait_for()
+    _wait(lambda: lab.processes() <= here, "the end of the run's processes")
+    last.locator(".jp-InputPrompt").click()
+    page.keyboard.press("Control+Enter")
+    last.locator(".jp-OutputArea-output", has_text="42").wait_for()
+
+
 STEPPER = """
 from labsupport import explore
 
