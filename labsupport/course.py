@@ -32,18 +32,23 @@ PAGE = "course.md"
 """The page that `make lab` opens first; it lies beside the notebooks, and a pass is noted there."""
 
 
-@functools.cache
 def titles() -> dict[str, str]:
     """The title of each lab, "10 List queue", by the name of its folder, in the course's order.
 
     A folder is a lab when its docstring begins with a number; the first line, up to the colon, is the
     title. Folders without one hold what several labs share.
     """
+    return {lab: said.partition(": ")[0] for lab, said in _first_lines().items()}
+
+
+@functools.cache
+def _first_lines() -> dict[str, str]:
+    """What each lab's docstring begins with, "10 List queue: the job that dies with its worker."."""
     found = {}
     for face in _LABS.glob("*/__init__.py"):
-        title = (ast.get_docstring(ast.parse(face.read_text("utf-8"))) or "").partition(":")[0]
-        if re.match(r"\d\d ", title):
-            found[face.parent.name] = title
+        said = (ast.get_docstring(ast.parse(face.read_text("utf-8"))) or "").partition("\n")[0]
+        if re.match(r"\d\d ", said):
+            found[face.parent.name] = said
     return dict(sorted(found.items(), key=lambda lab: lab[1]))
 
 
@@ -93,7 +98,8 @@ def overview(passed: Collection[str]) -> str:
             for number in exercises
             if number[:2] == title[:2]
         ]
-        lines.append(f"* [{title}]({title[:2]}_{lab}.ipynb): {' · '.join(marks)}")
+        subject = _first_lines()[lab].partition(": ")[2]
+        lines.append(f"* [{title}]({title[:2]}_{lab}.ipynb): {subject} {' · '.join(marks)}")
     return "\n".join([*lines, "", "✓ passed, ○ not yet. `make progress` says the same.", ""])
 
 

@@ -18,11 +18,12 @@ def test_it_knows_every_exercise():
 
 
 def test_a_beginner_is_sent_to_the_first_lab():
-    """Every lab has its link, every exercise an open circle."""
+    """Every lab has its link and says what it is about, every exercise has an open circle."""
     page = overview([])
     assert f"0 of {len(exercise_titles())} exercises passed." in page
     assert "**Begin with [00 Start here](00_start_here.ipynb)**, exercise 00.1: " in page
     assert page.count(".ipynb)") == len(titles()) + 1
+    assert len(re.findall(r"(?m)^\* \[\d\d .*\.ipynb\): \w.{15,}\. ○ ", page)) == len(titles())
     assert page.count("○ ") == len(exercise_titles()) + 1  # the legend's
     assert page.count("✓ ") == 1
 
