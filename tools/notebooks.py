@@ -28,7 +28,7 @@ SECONDS = 120
 
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 _WIDGETS = "application/vnd.jupyter.widget-view+json"
-_KEPT = ("slideshow", "tags")
+_KEPT = ("jupyter", "slideshow", "tags")  # jupyter: whether a cell is folded
 
 
 def run(path: Path) -> nbformat.NotebookNode:

@@ -28,7 +28,8 @@ LOCK = (ROOT / "requirements.lock").read_text()
 LOCK_OF_CLASS = (ROOT / "jupyter" / "class.lock").read_text()
 CONDA_OF_BINDER = "binder/environment.yml"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-INSTALL = """from importlib.util import find_spec
+INSTALL = """# Does nothing where the lab is installed, as with make lab.
+from importlib.util import find_spec
 from pathlib import Path
 
 if find_spec("labsupport") is None and Path("../labsupport").is_dir():
@@ -304,12 +305,13 @@ def test_notebook_is_one_clean_run(path):
 
 @every_notebook
 def test_notebook_installs_then_imports_and_opens(path):
-    """The first code cell is for a bare, hosted notebook; the second imports, and opens the lab."""
+    """The first code cell is folded, as few need it; the second imports, and opens the lab."""
     cells = nbformat.read(path, as_version=4).cells
     install, opening = [cell for cell in cells if cell.cell_type == "code"][:2]
     assert install is cells[1]  # right below the card, so that "the next cell" opens the lab
     assert install.source == INSTALL
     assert install.metadata.slideshow.slide_type == "skip"
+    assert install.metadata.jupyter.source_hidden
     assert install.outputs == []
     assert re.search(r"^from labsupport import .*\bLab\b", opening.source, re.MULTILINE)
     assert re.fullmatch(r'lab = Lab\("\w+"\)', opening.source.splitlines()[-1])
