@@ -496,11 +496,13 @@ class Adversary:
         whole = actor.whole
         # before the step: its reply may have ended the others, as one who wakes their task does
         self._accompanied = any(a.live and a is not actor and a is not whole for a in self.actors)
+        since = self._system.clock.now_us
         if not self._ways[move.kind](actor, move, operation):
             return False
-        in_vain = move.kind == "again" or (move.kind == "step" and not self._changes(operation))
-        if not in_vain:
+        if not self._nobody_sees(actor, move, operation, since):
             self._tell(actor)
+        elif actor.waiting is not None:
+            self._serve(actor)
         self._check(actor)
         return True
 
@@ -588,16 +590,20 @@ class Adversary:
         return True
 
     def _timeout(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        self.trace.append(Taken(move, actor.last))
+        self._let_time_out(actor)
+        return True
+
+    def _let_time_out(self, actor: Actor) -> None:
+        """End the timeout of a blocking command: it takes time as a sleep does."""
         assert actor.waiting is not None
         left = max(actor.waiting[2] - self._system.clock.now_us, 0)
-        self.trace.append(Taken(move, actor.last))
         actor.time_out()
         self._timed_out[actor.name] += 1
         haste = max(self._timed_out[actor.name] - _HASTE_AFTER, 0)
         actor.whole.wait(max(min(left << haste, _DAY_US), left))
         self._wait_for_ends(actor.whole)
         actor.proceed()
-        return True
 
     def _wait_for_ends(self, client: Actor) -> None:
         """Let time pass for all if something ends while one waits, and nobody else can move."""
@@ -711,6 +717,8 @@ class Adversary:
                 if actor.pending is not None:
                     self._asked_for |= actor.pending.effects(self._system.keys_of)
                 actor.proceed()
+                if most == MAX_IDLE and actor.waiting and actor.waiting[2] and not actor.until_us:
+                    actor.proceed() if actor.served() else self._let_time_out(actor)
                 self.moved += 1
                 going = actor.parked or (actor.pending is not None and actor.pending.lets_go)
                 if not actor.ready or not going or self._stirs(actor):
@@ -791,6 +799,20 @@ class Adversary:
             waiting = waiting or actor.waiting is not None
         if waiting:
             self._serve(mover)
+
+    def _nobody_sees(
+        self, actor: Actor, move: Move, operation: Operation | None, since: int
+    ) -> bool:
+        """Whether a move has changed nothing that another could see: an attempt in vain, or a wait."""
+        if move.kind == "timeout":
+            again, last = actor.pending, actor.last
+            asks_again = again is not None and last is not None and again.commands == last.commands
+            return actor.ready and asks_again and self._system.clock.now_us == since
+        if move.kind == "step":
+            waits = actor.waiting is not None and operation is not None
+            enters = operation is not None and operation.word == "XREADGROUP"  # it may be new there
+            return (waits and not enters) or not self._changes(operation)
+        return move.kind == "again"
 
     def _changes(self, operation: Operation | None) -> bool:
         """False when it is certain that the step has changed nothing that another could see."""

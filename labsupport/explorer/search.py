@@ -143,7 +143,7 @@ class Search:
                 self.given_up = self.given_up or (
                     f"more than {orders}; explore fewer clients or steps, or set prune=True."
                 )
-                if not self.checker.violations:
+                if not (self.checker.violations or self._endless):
                     self._few_switches(min(self._max_runs // 2, MOST_MEETINGS))
                 return
         self.given_up = self.given_up or "the search stops at the first violation."
@@ -270,8 +270,13 @@ class Search:
             self.checker.stuck(adversary.stuck, adversary.trace, moves, adversary.serial)
         elif ending is Ending.ENDLESS:
             alone = len(moves) < MAX_STEPS
-            self._endless += MAX_ENDLESS // 4 if alone else 1  # there are many alike
-            self.given_up = f"an order took more than {MAX_STEPS:,} steps."
+            whose = Counter(owner(move.who) for move in moves[-MAX_ALONE:] if move.who != "time")
+            who, times = next(iter(whose.most_common(1)), ("", 0))
+            one = times > 0.9 * whose.total()
+            self._endless += MAX_ENDLESS // 4 if alone or one else 1  # there are many alike
+            self._max_moves = min(self._max_moves, adversary.moved + MAX_ENDLESS * MAX_STEPS)
+            goes_on = f": {who} goes on without end" if one else ""
+            self.given_up = f"an order took more than {MAX_STEPS:,} steps{goes_on}."
             if alone:
                 self.given_up = (
                     f"{owner(moves[-1].who)} goes on without end while others stand still; bound its "

@@ -719,6 +719,39 @@ class TestWaiting:
         assert report.violations == report.interleavings
         assert "a repeats GET never for ever" in report.reason
 
+    @pytest.mark.parametrize("others", [1, 2])
+    def test_a_wait_with_a_timeout_that_is_begun_anew_for_ever(self, others):
+        """So is one that waits for a second, and for another second: no order of it is endless."""
+
+        def wait(redis, db):
+            while not (job := redis.blpop("jobs", timeout=1)):
+                pass
+            return job
+
+        clients = {"a": wait, "b": wait if others == 2 else lost_update}
+        report = explore(clients, invariant=always, crashes=["b"])
+        assert report.exhausted
+        assert {finding.kind for finding in report.findings} == {"stuck"}
+        assert "a waits for BLPOP jobs 1 for ever" in report.reason
+
+    def test_a_wait_with_a_timeout_that_is_given_up_some_time(self):
+        """Who counts its waits, or goes by a clock, comes to an end."""
+
+        def counts(redis, db):
+            for _ in range(120):
+                redis.blpop("jobs", timeout=1)
+            redis.incr("gave_up")
+
+        def goes_by_the_clock(redis, db):
+            end = time.monotonic() + 300
+            while time.monotonic() < end:
+                redis.blpop("jobs", timeout=1)
+            redis.incr("gave_up")
+
+        clients = {"a": counts, "b": goes_by_the_clock}
+        report = explore(clients, invariant=lambda redis, db: redis.get("gave_up") == "2")
+        assert (report.exhausted, report.violations) == (True, 0)
+
     def test_a_crashed_holder_leaves_the_waiter_only_when_the_lock_expires(self):
         """With a TTL the expiry ends the wait; without one the waiter waits for ever."""
 

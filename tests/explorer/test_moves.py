@@ -550,15 +550,17 @@ class TestNobodyCanMoveOn:
         assert [finding.kind for finding in report.findings] == ["stuck"]
 
     @pytest.mark.long
-    def test_a_search_among_endless_orders_ends(self):
+    @pytest.mark.parametrize("crashes", [False, True])
+    def test_a_search_among_endless_orders_ends(self, crashes):
         """A client that never ends and never repeats itself: the search is given up soon."""
 
         def grow(redis, db):
             while redis.rpush("l", "x"):
                 pass
 
-        report = explore({"a": grow, "b": lambda r, d: r.ping()}, invariant=lambda r, d: True)
-        assert "more than 1,000 steps" in report.given_up
+        clients = {"a": grow, "b": lambda r, d: r.ping()}
+        report = explore(clients, invariant=lambda r, d: True, crashes=crashes)
+        assert "more than 1,000 steps: a goes on without end" in report.given_up
         assert report.verdict.claims[0].status == "not exercised"
 
     def test_a_poll_that_counts_is_given_up_soon(self):
