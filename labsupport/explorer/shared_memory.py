@@ -80,6 +80,7 @@ _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
 _BY_NAME = frozenset({"eval", "exec", "globals", "vars"})  # what reaches any name of a module
+_BY_TEXT = frozenset({"__dict__", "delattr", "setattr", "vars"})  # what reaches any attribute
 _METHODS = frozenset({"LOAD_METHOD", "LOAD_ATTR"})
 _OF_PYTHON = frozenset({"__annotations__", "__dataclass_fields__", "__dict__", "__weakref__"})
 _BINDS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
@@ -111,7 +112,10 @@ def shared_names(
             if one is other:
                 continue
             shared.update(one.values[at] for at in one.values.keys() & other.values.keys())
-            shared.update(other.values[at] for at in one.inside & other.values.keys())
+            shared.update(other.values[at] for at in one.inside.keys() & other.values.keys())
+            for at in one.inside.keys() & other.inside.keys():
+                keepers = one.inside[at] | other.inside[at]
+                shared.update(keepers.values() if len(keepers) > 1 else ())
             shared.update(name for at, name in one.bound.items() if at in other.variables)
             used = {at for at, _ in other.variables}
             shared.update(word for at, word in one.namespaces.items() if at in used)
@@ -172,7 +176,8 @@ class _Reach:
 
     Attributes:
         values: names of what may change, by identity.
-        inside: identities of what may change in a library's own objects: a cache in a decorator's.
+        inside: what may change in a library's own objects, a cache in a decorator's: by identity, and
+            the names of what keeps it, by theirs.
         owners: classes, modules and functions whose attributes may be set, with their names.
         sets: names of the attributes that the code sets on anything.
         variables: global names and variables of outer functions that the code uses.
@@ -180,13 +185,13 @@ class _Reach:
         namespaces: global ones that it may change by name, with the word that it does so by.
         lists: identities of plain lists among the values.
         looked_at: those of them that are used for more than to append to.
-        libraries: names of the library's modules that it sets an attribute of, by identity.
+        libraries: names of the library's modules and classes that it sets attributes of, by identity.
         seen: all that it reaches, by identity.
     """
 
     def __init__(self, function: Any, *, counts: bool = False) -> None:
         self.values: dict[int, str] = {}
-        self.inside: set[int] = set()
+        self.inside: dict[int, dict[int, str]] = {}
         self.owners: dict[int, tuple[str, Any]] = {}
         self.sets: set[str] = set()
         self.variables: set[tuple[int, str]] = set()
@@ -277,7 +282,7 @@ class _Reach:
         if kind.__module__ in _CONTAINERS:
             return
         if installed(kind.__module__):
-            yield from ((name, one) for one in self._own_code_in(thing))
+            yield from ((name, one) for one in self._own_code_in(thing, {id(thing): name}))
         else:
             yield kind.__name__, kind
             yield from getattr(thing, "__dict__", {}).items()
@@ -289,7 +294,8 @@ class _Reach:
             yield from ((n, v) for n, v in _enclosed(function) if isinstance(v, _CODE))
             return
         if installed(module):  # a decorator's
-            yield from ((name, one) for one in self._own_code_in(dict(_enclosed(function))))
+            enclosed = dict(_enclosed(function))
+            yield from ((name, one) for one in self._own_code_in(enclosed, {id(function): name}))
             return
         self.owners[id(function)] = name, function
         names = set(names_of(function.__code__))
@@ -321,7 +327,7 @@ class _Reach:
                         yield from self._named(word, one, names)
             yield from self._named(used, value, names)
 
-    def _own_code_in(self, thing: Any) -> Iterator[Any]:
+    def _own_code_in(self, thing: Any, keeper: dict[int, str]) -> Iterator[Any]:
         """The functions, and objects, of one's own that a library's object keeps: a task, a callback."""
         queue, seen = deque([(thing, 0)]), {id(thing)}
         while queue and len(seen) < _MOST_INSIDE:
@@ -338,7 +344,7 @@ class _Reach:
                 elif depth < _DEPTH and not issubclass(type(one), type):
                     queue.append((one, depth + 1))
                     if _may_change(one):
-                        self.inside.add(id(one))
+                        self.inside.setdefault(id(one), {}).update(keeper)
 
     def _named(
         self, name: str, value: Any, names: set[str], of: set[int] | None = None
@@ -357,11 +363,13 @@ class _Reach:
         sets, binds = _changes(function.__code__)
         self.sets |= sets | (names & {"setattr", "delattr"})
         here = id(function.__globals__)
-        for word, attribute in _of_names(function.__code__):
-            module = function.__globals__.get(word, sys.modules.get(word))
-            if attribute in sets and word in names and isinstance(module, ModuleType):
-                self.libraries[id(module)] = word
         bare = _bare(function.__code__)
+        for word, attribute in _of_names(function.__code__):
+            owner = function.__globals__.get(word, sys.modules.get(word))
+            if word in names and attribute in sets | _BY_TEXT:
+                of_library = isinstance(owner, type) and installed(owner.__module__)
+                if of_library or isinstance(owner, ModuleType):
+                    self.libraries[id(owner)] = word
         if called := bare & _BY_NAME:
             self.namespaces[here] = f"{min(called)}()"
         self.variables.update((here, name) for name in names & bare)
@@ -457,13 +465,11 @@ def _changes(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
 
 @functools.lru_cache(maxsize=4096)
 def _of_names(code: CodeType) -> frozenset[tuple[str, str]]:
-    """The attributes that code uses of what has a name: (`os`, `environ`)."""
-    used = (one for one in dis.get_instructions(code) if one.opname != "COPY")
-    found = {
-        (before.argval, one.argval)
-        for before, one in itertools.pairwise(used)
-        if before.opname.startswith("LOAD_") and one.opname in _SETS | _METHODS
-    }
+    """The attributes that code uses of what has a name: (`os`, `environ`), (`math`, `setattr`)."""
+    used = [one for one in dis.get_instructions(code) if one.opname not in {"COPY", "PUSH_NULL"}]
+    loads = [one for one in itertools.pairwise(used) if one[0].opname.startswith("LOAD_")]
+    found = {(of.argval, one.argval) for of, one in loads if one.opname in _SETS | _METHODS}
+    found |= {(one.argval, of.argval) for of, one in loads if of.argval in _BY_TEXT}
     inner = (_of_names(one) for one in code.co_consts if isinstance(one, CodeType))
     return frozenset(found.union(*inner))
 

@@ -70,6 +70,15 @@ class Remember:
         return self.asked(redis)
 """
 
+FORGET = """
+def forget(kept, change):
+    def changed(redis):
+        done = change(redis)
+        kept.clear()
+        return done
+    return changed
+"""
+
 
 @pytest.mark.parametrize("way", ["remember", "Remember"])
 def test_a_cache_that_a_library_s_decorator_keeps(way):
@@ -94,6 +103,29 @@ def test_a_cache_that_a_library_s_decorator_keeps(way):
     )
     assert report.violations
     assert "clients share kept" in report.notes[0]
+
+
+def test_a_cache_that_two_decorators_of_a_library_keep():
+    """One client fills it through the one decorator, and the other empties it through the other."""
+    library: dict[str, Any] = {"__name__": "functools"}
+    exec(compile(LIBRARY + FORGET, functools.__file__, "exec"), library)
+    kept: dict[str, object] = {}
+    price = library["remember"](kept, lambda redis: redis.get("price"))
+    change = library["forget"](kept, lambda redis: redis.set("price", "new"))
+
+    def given(redis, db):
+        kept.clear()
+        redis.set("price", "old")
+
+    report = explore(
+        {"ada": lambda redis, db: price(redis), "bob": lambda redis, db: change(redis)},
+        given=given,
+        invariant=lambda redis, db: price(redis) == "new",
+    )
+    assert report.violations
+    assert "clients share change, price" in report.notes[0]
+    clients = {"ada": lambda redis, db: price(redis), "bob": lambda redis, db: price(redis)}
+    assert shared_names(clients) == []  # of one function nobody else empties it
 
 
 def test_who_looks_once_more_is_not_overtaken():

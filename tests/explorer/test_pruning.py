@@ -280,6 +280,18 @@ MEMORY = {
         lambda value: Registry.__kept__.update(v=value),
     ),
     "a library's module": (lambda: getattr(builtins, "labsupport_v", None), set_builtin),
+    "a library's module, by setattr": (
+        lambda: getattr(argparse, "labsupport_v", None),
+        lambda value: setattr(argparse, "labsupport_v", value),
+    ),
+    "a library's module, by its dict": (
+        lambda: getattr(builtins, "labsupport_v", None),
+        lambda value: builtins.__dict__.update(labsupport_v=value),
+    ),
+    "a library's class": (
+        lambda: getattr(argparse.Action, "labsupport_v", None),
+        lambda value: setattr(argparse.Action, "labsupport_v", value),
+    ),
     "a function": (lambda: function.value, lambda value: setattr(function, "value", value)),
     "a module": (lambda: MODULE.value, lambda value: setattr(MODULE, "value", value)),
     "a cache": (cached, set_cached),
