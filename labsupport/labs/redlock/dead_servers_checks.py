@@ -37,7 +37,8 @@ def check_lock_on(answer: Answer) -> Outcome:
         for situation, dead, hung, early, ttl in trials
     )
     others: tuple[tuple[str, _Situation, str], ...] = (
-        ("One of three servers dead", _one_of_three_dead, _late(_TTL)),
+        ("One of three servers dead", partial(_try_some, count=3, dead=1), _late(_TTL)),
+        ("Two of four servers dead", partial(_try_some, count=4, dead=2), _late(_TTL)),
         ("Two of five servers hang until the lock is freed", _hang_until_freed, _late(_TTL)),
         ("The lock ends while it is freed", partial(while_it_frees, cut=0), GAVE_UP),
         ("The lock ends while a server loses a command", partial(while_it_frees, cut=2), GAVE_UP),
@@ -52,8 +53,10 @@ def check_lock_on(answer: Answer) -> Outcome:
     return Outcome(True, "it took and freed the lock with dead servers, and with some that hang.")
 
 
-def _one_of_three_dead(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) -> str:
-    return _try_lock(pool, answer, servers[:3], dead=1, hung=0, early=False, ttl=_TTL)
+def _try_some(
+    pool: WorkerPool, answer: Answer, servers: Sequence[Server], *, count: int, dead: int
+) -> str:
+    return _try_lock(pool, answer, servers[:count], dead=dead, hung=0, early=False, ttl=_TTL)
 
 
 def _hang_until_freed(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) -> str:

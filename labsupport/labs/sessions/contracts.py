@@ -66,6 +66,10 @@ class Visit(Contract):
             _start({"a": ({"user": "7", "cart": " 3"}, 3_600_000, 15_000)}),
             after=(("ada", Call("visit", ("a", 30_000))),),
         ),
+        Case(  # its end is not a whole second from now
+            _start({"a": ({"user": "7"}, 20_000, 15_000)}),
+            after=(("ada", Call(WAIT, (10.9,))), ("ada", Call("visit", ("a", 30_000)))),
+        ),
     )
 
     def race_starts(self) -> Any:

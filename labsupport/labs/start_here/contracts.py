@@ -139,9 +139,13 @@ class Buy(Contract):
         return Case(State({"stock:7": 1_000}), {"ada": one, "bob": one})
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
-        """At which end a customer is added is not said."""
+        """At which end a customer is added is not said; a stock of 0 may be written down."""
         found = state.settled(self.visible)
-        return {key: sorted(v) if isinstance(v, list) else v for key, v in found.items()}
+        return {
+            key: sorted(v) if isinstance(v, list) else v
+            for key, v in found.items()
+            if v != "0" or key in start
+        }
 
     def buy(self, state: State, product: Any, customer: str) -> bool:
         if state.number_at(f"stock:{product}") < 1:

@@ -84,8 +84,11 @@ class Take(_Bucket):
         ),
         Case(
             State(),
-            after=tuple(
-                ("ada", Call("take", ("bucket:7", capacity, 1 / 60, START))) for capacity in (10, 5)
+            after=in_time(
+                [
+                    (at, Call("take", ("bucket:7", capacity, 1 / 60, START + at)))
+                    for at, capacity in ((0, 10), (1, 5))
+                ]
             ),
         ),
     )

@@ -32,7 +32,7 @@ class RenameUser(Rows):
         "the table users": "Rename a user, count it in version",
         "lives": "Readers keep rows as JSON in user:{id}, for an hour.",
         "stays": "No key is without a TTL.",
-        "user:?,*": "other users' rows are left alone",
+        "user:*,*": "other users' rows are left alone",
         "user:*": "When all writers have finished, that key holds the row of the database, or nothing",
         "at once": "When all writers have finished, that key holds the row of the database, or nothing",
         "crash": "A crash may leave the row as it was, but never one that the database has not had.",

@@ -499,6 +499,11 @@ def three_are_a_majority(urls):
     return lock_on(clients(urls), quorum=3)
 
 
+@wrong("08.2", situation="Two of four servers dead", because="though there is no majority")
+def half_of_the_servers_is_a_majority(urls):
+    return lock_on(clients(urls), quorum=(len(urls) + 1) // 2)
+
+
 @wrong("08.2", situation="Two of five servers hang until", because="TimeoutError was raised")
 def frees_what_does_not_hang(urls):
     """A server that is dead is no error, and one that hangs is."""

@@ -713,3 +713,20 @@ def takes_addresses_for_the_same_in_any_case():
 )
 def everybody_is_user_1():
     return counting_accounts(lambda one, other: one == other, lambda user_id: 1)
+
+
+@wrong(
+    "12.1",
+    situation="One call after the other",
+    because="The key 'session:a' lives for 10 s; 9.1 s is due",
+    sequential=True,
+)
+def asks_the_server_for_whole_seconds(redis, session, idle_ms):
+    script = """
+    local ends, now = redis.call('HGET', KEYS[1], 'ends'), redis.call('TIME')[1] * 1000
+    if not ends or now >= tonumber(ends) then return {} end
+    redis.call('HINCRBY', KEYS[1], 'visits', 1)
+    redis.call('PEXPIRE', KEYS[1], math.min(ARGV[1], ends - now))
+    return redis.call('HGETALL', KEYS[1])
+    """
+    return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))

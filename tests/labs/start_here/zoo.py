@@ -581,3 +581,20 @@ def sells_below_nothing(redis, product, customer):
     return 1
     """
     return bool(redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer))
+
+
+@wrong(
+    "00.3",
+    situation="One call after the other",
+    because="stock:7 is not there; '0' is due",
+    sequential=True,
+)
+def the_last_piece_takes_the_stock_away(redis, product, customer):
+    script = """
+    local left = tonumber(redis.call('GET', KEYS[1]) or 0)
+    if left < 1 then return 0 end
+    if left == 1 then redis.call('DEL', KEYS[1]) else redis.call('DECR', KEYS[1]) end
+    return redis.call('RPUSH', KEYS[2], ARGV[1])
+    """
+    keys = f"stock:{product}", f"buyers:{product}"
+    return redis.eval(script, 2, *keys, customer) > 0

@@ -1,5 +1,6 @@
 """The exercises of lab 06: what breaks each stub, and other good answers."""
 
+import json
 import math
 
 import pytest
@@ -85,6 +86,26 @@ class TestOtherGoodAnswers:
         def take(redis, key, capacity, rate, now):
             allowed, left, wait = redis.eval(script, 1, key, capacity, rate, now)
             return allowed == 1, left, 0 if allowed else float(wait)
+
+        found = check("06.1", take)
+        assert found.passed, str(found)
+
+    def test_full_when_time_passes(self):
+        """Where no time has passed nothing is gained, and nothing capped."""
+
+        def take(redis, key, capacity, rate, now):
+            def one(pipe):
+                tokens, at = json.loads(pipe.get(key) or "null") or (capacity, now)
+                if now > at:
+                    tokens, at = min(capacity, tokens + (now - at) * rate), now
+                pipe.multi()
+                if tokens < 1:
+                    return False, 0, (1 - tokens) / rate
+                ms = max(1, math.ceil((capacity - tokens + 1) / rate * 1000))
+                pipe.set(key, json.dumps([tokens - 1, at]), px=ms)
+                return True, int(tokens - 1), 0
+
+            return redis.transaction(one, key, value_from_callable=True)
 
         found = check("06.1", take)
         assert found.passed, str(found)

@@ -57,6 +57,19 @@ def empties_the_cache(redis, db, user_id, name):
 
 @wrong(
     "02.1",
+    situation="One call after the other",
+    because="user:10, which nobody has changed, holds nothing; a row is due. The contract: “other users'",
+    sequential=True,
+)
+def takes_the_key_for_a_prefix(redis, db, user_id, name):
+    row = db.fetch_one(RENAME, id=user_id, name=name)
+    for key in redis.keys(f"user:{user_id}*"):
+        redis.delete(key)
+    return row
+
+
+@wrong(
+    "02.1",
     situation="Several clients at once",
     because="user:1 holds another row than the database",
 )
