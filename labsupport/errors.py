@@ -172,7 +172,7 @@ class ImplementationError(LabError):
         )
         super().__init__(
             f"{where} raised {type(error).__name__}: {plain_error(error)}".removesuffix(": ") + at,
-            "Mend the function and run the cell again; `error.__cause__` is the original.",
+            "Mend the function and run it again; `error.__cause__` is the original.",
         )
         self.__cause__ = error
 

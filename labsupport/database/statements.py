@@ -131,4 +131,4 @@ def refused(backend: str, sql: str, said: object, *, constraint: bool) -> Statem
     if constraint:
         remedy = "Nothing was changed; give values that keep the constraint, or use ON CONFLICT."
         return ConstraintError(problem, remedy)
-    return StatementError(problem, "Mend the statement and run the cell again.")
+    return StatementError(problem, "Mend the statement and run it again.")

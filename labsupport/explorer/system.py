@@ -300,8 +300,8 @@ class System:
             Replay.end()
         if not _EXPLORING.acquire(blocking=False):
             raise InvalidSettingError(
-                "Another exploration is running in this kernel.",
-                "Let it end, or interrupt it; then run the cell again. Two at once take two processes.",
+                "Another exploration is running in this process.",
+                "Let it end, or interrupt it; then run this again. Two at once take two processes.",
             )
         try:
             yield
