@@ -965,9 +965,11 @@ class TestBadInput:
             redis.get("n")
             raise KeyError("typo")
 
-        with pytest.raises(ImplementationError, match="'a' raised KeyError: 'typo' at line") as told:
+        with pytest.raises(
+            ImplementationError, match="'a' raised KeyError: 'typo' at line"
+        ) as told:
             explore({"a": broken}, invariant=always)
-        assert told.value.remedy.startswith("Mend the function and run it again;")  # no cell of a script
+        assert "run it again;" in told.value.remedy  # a script has no cell
 
     def test_a_function_that_raises_in_some_order_is_a_finding(self):
         """A race that raises is shown with its schedule."""
