@@ -2,7 +2,8 @@
 
     python tools/slides.py [DIRECTORY]
 
-They show what the notebooks hold, and what answers a question comes with the next key. To run a cell
+They show what the notebooks hold; a picture that would get small below its code has a slide of its own,
+and what answers a question comes with the next key. To run a cell
 inside a slide, present from JupyterLab (`make present`), where answers are blurred as they are without
 slides. Without a directory they go to .lab/slides. reveal.js lies beside the pages, so that they ask
 nothing of the net; where it is not there yet, it comes from a package.
@@ -19,7 +20,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import SlidesExporter
 
-__all__ = ["fetch_reveal", "main", "slides", "with_answers_later"]
+__all__ = ["fetch_reveal", "main", "slides", "with_answers_later", "with_large_pictures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 STYLE = ROOT / "jupyter" / "rise.css"
@@ -28,6 +29,12 @@ CARRIER = "sphinx-revealjs==3.2.1"
 """A package that carries reveal.js; nothing else of it is used, and nothing is installed."""
 WIDTH, HEIGHT = 1280, 720
 """Of a slide, in pixels of CSS; reveal.js makes it as large as the window allows."""
+
+_BEGINS = ("slide", "subslide")
+_ROOM = HEIGHT - 40  # within the padding of `STYLE`
+_SHARE = 0.8  # of its own size a picture has at the least, or it gets a slide of its own
+_LITTLE = 60  # without so few pixels of text it would be hardly larger
+_CODE_LINE, _TEXT_LINE, _LETTERS, _BETWEEN = 21, 31, 105, 16  # pixels; letters in a line
 
 
 def slides(notebook: nbformat.NotebookNode, *, title: str) -> str:
@@ -46,7 +53,8 @@ def slides(notebook: nbformat.NotebookNode, *, title: str) -> str:
         reveal_url_prefix="reveal.js",
     )
     resources = {"metadata": {"name": title}}
-    page, _ = exporter.from_notebook_node(with_answers_later(notebook), resources)
+    ready = with_answers_later(with_large_pictures(notebook))
+    page, _ = exporter.from_notebook_node(ready, resources)
     return page.replace("</head>", f"<style>{STYLE.read_text()}</style></head>", 1)
 
 
@@ -69,6 +77,58 @@ def with_answers_later(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode
             answered = True
         asked = asked or bool(re.search(r"\*\*predict", cell.source, re.IGNORECASE))
     return marked
+
+
+def with_large_pictures(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook, where a picture that its own code would make small begins a slide without it."""
+    made = copy.deepcopy(notebook)
+    cells: list[nbformat.NotebookNode] = []
+    for slide in _slides_of(made.cells):
+        texts = sum(map(_text_height, slide))
+        pictures = [high for cell in slide for high in _picture_heights(cell)]
+        small = texts + _SHARE * sum(pictures) > _ROOM
+        small = small and (texts > _LITTLE or len(pictures) > 1)
+        for cell in slide:
+            cells += _apart(cell) if small and _picture_heights(cell) else [cell]
+    made.cells = cells
+    return made
+
+
+def _slides_of(cells: list[nbformat.NotebookNode]) -> list[list[nbformat.NotebookNode]]:
+    found: list[list[nbformat.NotebookNode]] = []
+    for cell in cells:
+        if not found or cell.metadata.get("slideshow", {}).get("slide_type") in _BEGINS:
+            found.append([])
+        found[-1].append(cell)
+    return found
+
+
+def _text_height(cell: nbformat.NotebookNode) -> int:
+    """About how many pixels its source takes, and what it prints."""
+    lines = cell.source.splitlines()
+    if cell.cell_type == "code":
+        printed = "".join(one.get("text", "") for one in cell.get("outputs", []))
+        return _BETWEEN + _CODE_LINE * (len(lines) + len(printed.splitlines()))
+    return _BETWEEN + _TEXT_LINE * sum(1 + len(line) // _LETTERS for line in lines if line)
+
+
+def _picture_heights(cell: nbformat.NotebookNode) -> list[int]:
+    looks = [one.get("metadata", {}).get("image/png", {}) for one in cell.get("outputs", [])]
+    return [look["height"] for look in looks if "height" in look]
+
+
+def _apart(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The cell without its pictures, and what each of them and what follows it is on a slide."""
+    shown = [cell]
+    outputs, cell.outputs = cell.outputs, []
+    for output in outputs:
+        if "image/png" in output.get("data", {}):
+            shown.append(copy.deepcopy(shown[0]))
+            shown[-1].update(id=f"{cell.id}-{len(shown)}", outputs=[])
+            look = {"slideshow": {"slide_type": "subslide"}, "transient": {"remove_source": True}}
+            shown[-1].metadata.update(nbformat.from_dict(look))
+        shown[-1].outputs.append(output)
+    return shown
 
 
 def fetch_reveal(directory: Path) -> None:

@@ -8,12 +8,19 @@ import nbformat
 import pytest
 
 from tests.course.test_browser import CHROMIUM
-from tools.slides import HEIGHT, WIDTH, main, slides, with_answers_later
+from tools.slides import (
+    HEIGHT,
+    WIDTH,
+    main,
+    slides,
+    with_answers_later,
+    with_large_pictures,
+)
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-LEAST = 0.4
+LEAST = 0.5
 """The share of its own size below which a picture is not readable any more; drawn for two pixels
 in one of CSS."""
 
@@ -144,3 +151,23 @@ def test_an_answer_comes_after_its_question():
     assert [cell.metadata.get("answers") for cell in marked.cells] == [mark for *_, mark in made]
     page = slides(notebook, title="questions")
     assert re.findall(r'class="fragment jp-Cell-?(\w*)', page) == ["outputWrapper", ""]
+
+
+def test_a_picture_stays_large():
+    """Below long code it gets a slide of its own, without the code; below short code it stays."""
+    look = {"image/png": {"width": 960, "height": 550}}
+    drawn = nbformat.v4.new_output("display_data", {"image/png": "AAAA"}, metadata=look)
+    said = nbformat.v4.new_output("stream", text="held")
+    cells = [
+        nbformat.v4.new_code_cell(source, outputs=[drawn, said])
+        for source in ("x = 1\n" * 12, "x = 1")
+    ]
+    for cell in cells:
+        cell.metadata["slideshow"] = {"slide_type": "slide"}
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    found = with_large_pictures(notebook).cells
+    assert [len(cell.outputs) for cell in found] == [0, 2, 2]
+    kinds = [cell.metadata.slideshow.slide_type for cell in found]
+    assert kinds == ["slide", "subslide", "slide"]
+    page = slides(notebook, title="two")
+    assert page.count("<img ") == page.count("jp-CodeMirrorEditor jp-Editor") == 2
