@@ -126,6 +126,8 @@ class Clock:
         passing: True when each sleep lasts until time has passed; otherwise a sleep moves its client's
             clock, unless it outlasts something.
         any_day: True when time also passes where no moment is known at which anything changes.
+        alike: True when the server draws the same for all; otherwise for each client by itself.
+        drew: the clients, and tasks, for which it has drawn.
         machine: the clock that decides nothing.
         database: True when a statement asked the database, where time does not pass with the others.
         idle_ms: how long, in any run, somebody has waited for another's entry to be idle.
@@ -139,10 +141,13 @@ class Clock:
         *,
         passing: bool = False,
         any_day: bool = False,
+        alike: bool = False,
     ) -> None:
         self.skews = dict(skews or {})
         self.passing = passing
         self.any_day = any_day
+        self.alike = alike
+        self.drew: set[str] = set()
         self.database = False
         self.idle_ms: set[int] = set()
         self.outlasts: Callable[[str, float, float], bool] = lambda who, seconds, once: False

@@ -55,6 +55,8 @@ _OTHER_CLOCK = (
     "statement the time that Python says."
 )
 
+_DRAWN_ALIKE = "The server draws the same for all who ask it for any member."
+_DRAWN = "What the server draws is one of many: tried were the same for all, and for each another."
 _FEW_LATE = "Replies came late in orders with few switches only, though {}; delays=True tries all."
 
 Function = Callable[..., Any]
@@ -157,8 +159,10 @@ def explore(
     awaited = {name for name, function in clients.items() if _awaits(function)}
     begin = time.perf_counter()
 
+    alike = False
+
     def run(times: int, most: int = max_runs, moves: float = math.inf, **other: Any) -> Search:
-        system.begin(Clock(clocks, passing=bool(times), any_day=bool(passes)))
+        system.begin(Clock(clocks, passing=bool(times), any_day=bool(passes), alike=alike))
         search = _search(
             system,
             clients,
@@ -201,6 +205,12 @@ def explore(
             )
             search = run(_count(passes or 0, "passes"))
         notes = [_NOT_PRUNED.format(", ".join(shared))] if shared else []
+        if not search.checker.violations and len(system.clock.drew) > 1:
+            alike = True
+            other = run(_count(passes or 0, "passes"))
+            alike = bool(other.checker.violations)
+            search = other if alike else search
+            notes.append(_DRAWN_ALIKE if alike else _DRAWN)
         if passes is None and not search.checker.violations:
             search, note = _in_time(search, run, max_runs)
             notes += [note] if note else []

@@ -124,13 +124,16 @@ class Wiring:
         return before[0] != after[0] and (before[1] != after[1] or not before[1])
 
     def moment(self, *, chance: bool) -> str | int:
-        """What a script is passed: the time, and a seed where chance counts, each client's own."""
+        """What a script is passed: the time, and a seed where chance counts, as the clock has it."""
         if not chance:
             return self.clock.now_ms
         actor = actor_here()
         name = actor.name if actor is not None else ""
         self.draws[name] = count = self.draws.get(name, 0) + 1
-        return f"{self.clock.now_ms}:{zlib.crc32(f'{name}:{count}'.encode())}"
+        if actor is not None:
+            self.clock.drew.add(name)
+        seed = f"{'' if self.clock.alike else name}:{count}"
+        return f"{self.clock.now_ms}:{zlib.crc32(seed.encode())}"
 
     def own(self, library: str) -> bool:
         """Take a library for the run's own; False if it was there before."""
