@@ -99,7 +99,8 @@ class Buy(Contract):
     clients = ("ada", "bob", "cyd")
     clauses: ClassVar = {
         "told": "Return True, or False when there is none left; then nothing changes.",
-        "left": "Take one from stock:{product} and add the customer to the list buyers:{product}.",
+        "left": "Take one from stock:{product} and add the customer to the list buyers:{product}. "
+        "Return True, or False when there is none left; then nothing changes.",
         "lives": "Stock and buyers stay for ever",
         "at once": "customers come at once",
         "crash": _ANY_TIME,
@@ -139,13 +140,9 @@ class Buy(Contract):
         return Case(State({"stock:7": 1_000}), {"ada": one, "bob": one})
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
-        """At which end a customer is added is not said; a stock of 0 may be written down."""
+        """At which end a customer is added is not said."""
         found = state.settled(self.visible)
-        return {
-            key: sorted(v) if isinstance(v, list) else v
-            for key, v in found.items()
-            if v != "0" or key in start
-        }
+        return {key: sorted(v) if isinstance(v, list) else v for key, v in found.items()}
 
     def buy(self, state: State, product: Any, customer: str) -> bool:
         if state.number_at(f"stock:{product}") < 1:

@@ -524,7 +524,7 @@ def gives_up_after_five_conflicts(redis, page):
 @wrong(
     "00.3",
     situation="One call after the other",
-    because="stock:7 holds '0'; nothing is due",
+    because="False when there is none left; then nothing changes",
     sequential=True,
 )
 def makes_a_stock_of_nothing(redis, product, customer):
