@@ -63,7 +63,7 @@ class WriteCost(Experiment):
         Finding(
             "{never_read_percent} % of the memory is for rows that nobody reads", "never_read_bytes"
         ),
-        Finding("Only what is read is cached: {cached_kilobytes} kB", "cached_bytes"),
+        Finding("Only what is read is cached", "cached_bytes"),
         Finding("Nothing is cached in the end"),
     )
     contrast = Contrast(
@@ -114,7 +114,6 @@ class WriteCost(Experiment):
             "cached_bytes": cached,
             "never_read_bytes": cached - used,
             "never_read_percent": 100 * (cached - used) / max(cached, 1),
-            "cached_kilobytes": cached / 1000,
             "stuck": facts["stuck"],
             "p50_ms": float(p50),
             "p99_ms": float(p99),
