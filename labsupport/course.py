@@ -113,7 +113,9 @@ def exercise(number: str) -> "Exercise":
     one = next((one for one in (exercises_of(lab) if lab else ()) if one.number == number), None)
     if one is not None:
         return one
-    known = ", ".join(one.number for name in titles() for one in exercises_of(name))
+    known = ", ".join(
+        one.number for name in ([lab] if lab else titles()) for one in exercises_of(name)
+    )
     raise UnknownNameError(f"There is no exercise {number!r}.", f"There are {known}.")
 
 

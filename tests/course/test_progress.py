@@ -7,6 +7,7 @@ import pytest
 
 from labsupport import check, course
 from labsupport.course import exercise, exercise_titles, exercises_of, overview, titles
+from labsupport.errors import UnknownNameError
 from labsupport.exercises import Outcome, Progress
 from tools.progress import main
 
@@ -15,6 +16,14 @@ def test_it_knows_every_exercise():
     """What is read from the source is what is imported."""
     found = {one.number: one.title for lab in titles() for one in exercises_of(lab)}
     assert exercise_titles() == found
+
+
+def test_a_number_that_is_not_there():
+    """The message lists the lab's exercises; those of all labs only where there is no such lab."""
+    with pytest.raises(UnknownNameError, match=r"There are 00\.1, 00\.2, 00\.3\.$"):
+        exercise("00.9")
+    with pytest.raises(UnknownNameError, match=r"There are 00\.1, .* 16\.2\.$"):
+        exercise("99.1")
 
 
 def test_a_beginner_is_sent_to_the_first_lab():
