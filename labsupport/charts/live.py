@@ -18,7 +18,7 @@ from labsupport.history import History
 _FRAMES_PER_SECOND = 12
 _SHARE = 0.1  # of one core, at most, unless that would be less than
 _LONGEST_SECONDS = 0.2
-_LONGER = 1.25
+_LONGER = 1.6
 _GROWTH = 2.0
 
 
