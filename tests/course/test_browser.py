@@ -569,6 +569,32 @@ def test_asks_for_a_prediction_first(lab, page):
     assert notebook.read_bytes() == before
 
 
+def test_charts_fill_their_column(lab, page):
+    """At each width, until they would be higher than the window; nothing of them is cut."""
+    notebook = lab.directory / "notebooks" / "width.ipynb"
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    drawn = next(
+        one
+        for cell in cells
+        for one in cell.get("outputs", [])
+        if "image/png" in one.get("data", {})
+    )
+    code = [nbformat.v4.new_code_cell("chart", id="width", outputs=[nbformat.from_dict(drawn)])]
+    nbformat.write(nbformat.v4.new_notebook(cells=code, metadata={"kernelspec": kernel}), notebook)
+    _open(page, lab.address("notebooks/width.ipynb"))
+    chart = page.locator(".jp-RenderedImage img")
+    for width in (1024, 1440, 1920):
+        page.set_viewport_size({"width": width, "height": 1080})
+        _wait(lambda: abs(chart.bounding_box()["width"] - _due(page)) < 2, f"{width} pixels")
+        look, box = drawn["metadata"]["image/png"], chart.bounding_box()
+        assert abs(box["width"] / box["height"] - look["width"] / look["height"]) < 0.02
+
+
+def _due(page):
+    return min(1300, page.locator(".jp-RenderedImage").bounding_box()["width"])
+
+
 def test_signs_in_a_table_look_like_badges(lab, page):
     """In the colours of the claims, also in a table as it was saved; other cells stay as they are."""
     notebook = lab.directory / "notebooks" / "signs.ipynb"

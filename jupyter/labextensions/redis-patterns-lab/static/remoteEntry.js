@@ -1,6 +1,7 @@
 // What JupyterLab does not do by itself. It is written as JupyterLab loads it, so nothing has to be built.
 //
 // Alt text: JupyterLab leaves `alt` empty, although the output's metadata has it; a panel's chart has it beside it.
+// Width: a chart fills its column up to 1,300 pixels; beyond, it would be higher than the window.
 // Tables: a cell that is only ✓, ✗ or ? looks as the badge of a claim that holds, is broken, or was not exercised.
 // Lost: of a widget without its kernel JupyterLab says "Error displaying widget"; here it says what helps.
 // Names: ipywidgets tells a screen reader neither what a slider sets nor what the buttons of a Play do.
@@ -138,6 +139,8 @@
     .jp-RenderedHTMLCommon td.lab-broken { background: #d55e00; color: #111111; }
     .jp-RenderedHTMLCommon td.lab-unknown { background: #e0e0e0; color: #111111; }
     .jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere; }
+    .jp-RenderedImage img[width][height]:not(.reveal *, .rise-enabled *) {
+      width: min(100%, 1300px); height: auto; }
     @media print { .lab-guess { display: none; } }
   `;
 
