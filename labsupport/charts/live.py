@@ -14,6 +14,7 @@ from labsupport.charts.picture import DPI, FrameEncoder, LabFigure, Picture, Pla
 from labsupport.charts.plot import Plot
 from labsupport.charts.style import INK, style
 from labsupport.history import History
+from labsupport.processes import undisturbed
 
 _FRAMES_PER_SECOND = 12
 _SHARE = 0.1  # of one core, at most, unless that would be less than
@@ -66,7 +67,8 @@ class LiveChart:
         if time.monotonic() < self._due:
             return
         begin, used = time.monotonic(), time.thread_time()
-        self.draw(history)
+        with undisturbed():  # in a callback of the garbage collector an interrupt would be lost
+            self.draw(history)
         used = time.thread_time() - used
         self._due = begin + max(1 / _FRAMES_PER_SECOND, min(used / _SHARE, _LONGEST_SECONDS))
 
@@ -99,7 +101,8 @@ class LiveChart:
 
     def finish(self, figure: LabFigure) -> None:
         """Replace the last frame by the finished figure."""
-        self._place.put(Picture.of(figure, figure.alt))
+        with undisturbed():
+            self._place.put(Picture.of(figure, figure.alt))
 
     def _draw_frame(self) -> None:
         self._canvas.restore_region(self._background)

@@ -4,7 +4,9 @@ import base64
 import io
 import itertools
 import random
+import signal
 import time
+import weakref
 from pathlib import Path
 
 import matplotlib
@@ -39,7 +41,7 @@ from labsupport.charts import (
 )
 from labsupport.charts.picture import FrameEncoder
 from labsupport.charts.style import legible
-from labsupport.history import History, Recorder
+from labsupport.history import History, Recorder, Rows
 
 MS = 1_000_000
 
@@ -389,6 +391,29 @@ def test_a_live_chart_takes_its_time(run: tuple[Recorder, History]) -> None:
     while time.monotonic() < begin + 0.5:
         chart.tick(run[1])
     assert chart.frames <= 2 + 12 * (time.monotonic() - begin)
+
+
+class Collects(Quantiles):
+    """While it is drawn, something is collected, and Interrupt comes in that callback."""
+
+    def add(self, rows: Rows, history: History) -> None:
+        chosen = np.arange(3)
+        self._gone = weakref.ref(chosen, lambda _: signal.raise_signal(signal.SIGINT))
+        del chosen
+        super().add(rows, history)
+
+
+def test_an_interrupt_is_not_lost_in_a_frame(run: tuple[Recorder, History]) -> None:
+    """Python drops what is raised in a callback of the collector; so it is raised after the frame."""
+    plot = Collects("latency (ms)", "request", bottom_ms=0.1, top_ms=1000.0)
+    chart = LiveChart([plot], seconds=2, title="naive", subtitle="", place=Place("naive"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            chart.tick(run[1])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert chart.frames == 2  # the one that it began with, and this one
 
 
 def test_a_live_frame_is_what_a_full_drawing_shows(run: tuple[Recorder, History]) -> None:
