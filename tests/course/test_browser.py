@@ -524,7 +524,7 @@ def test_axe_finds_nothing_in_what_is_ours(lab, page):
 
 
 def test_asks_for_a_prediction_first(lab, page):
-    """What comes out is blurred until something is predicted, or the cell is clicked or run."""
+    """What comes out, and what is said of it, is blurred until a prediction, a click or a run."""
     notebook = lab.directory / "notebooks" / "guess.ipynb"
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     code = [
@@ -536,17 +536,17 @@ def test_asks_for_a_prediction_first(lab, page):
         )
         for n in range(3)
     ]
-    ask, told = (
-        nbformat.v4.new_markdown_cell(text, id=name)
-        for name, text in (("ask", "**Predict** the number."), ("told", "So it is."))
-    )
+    texts = {"ask": "**Predict** the number.", "told": "So it is.\n\n## What else\n\nA lot."}
+    ask, told = (nbformat.v4.new_markdown_cell(text, id=name) for name, text in texts.items())
     cells = [ask, code[0], code[1], told, code[2]]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), notebook)
     before = notebook.read_bytes()
     address = lab.address("notebooks/guess.ipynb")
     _open(page, address)
     hidden = page.locator(".lab-hidden")
+    veiled = page.locator(".lab-veiled")
     _wait(lambda: hidden.count() == 2, "two outputs that are blurred")
+    _wait(lambda: veiled.all_inner_texts() == ["So it is."], "the answer, blurred")
     _screenshot(page, "prediction")
     hidden.first.click()
     _wait(lambda: hidden.count() == 1, "one that is shown, as it was clicked")
@@ -554,6 +554,7 @@ def test_asks_for_a_prediction_first(lab, page):
     cells.nth(1).locator(".jp-InputPrompt").click()
     page.keyboard.press("Control+Enter")
     _wait(lambda: hidden.count() == 0, "one that is shown, as it was run")
+    _wait(lambda: veiled.count() == 0, "the answer")
     page.reload()
     _wait(lambda: hidden.count() == 2, "two outputs that are blurred again")
     guess = page.get_by_label("Your prediction")
@@ -561,7 +562,7 @@ def test_asks_for_a_prediction_first(lab, page):
     assert page.locator(".jp-Notebook .jp-Cell").count() == 5
     assert hidden.count() == 2
     guess.press("Enter")
-    _wait(lambda: hidden.count() == 0, "what was predicted")
+    _wait(lambda: hidden.count() + veiled.count() == 0, "what was predicted")
     page.reload()
     _wait(lambda: guess.count() and guess.input_value() == "dd xab 42", "what was written")
     assert hidden.count() == 0

@@ -7,7 +7,7 @@
 // Names: ipywidgets tells a screen reader neither what a slider sets nor what the buttons of a Play do.
 // Arrow keys: inside a schedule's stepper, left and right are its buttons "back" and "on".
 // Predictions: under a question is a place to write one, and what comes out below is blurred until then, or
-// until it is clicked or run. What was written stays in this browser, and the notebook does not know of it.
+// until it is clicked or run; so is what the text says of it, up to the next question or heading. What was written stays in this browser, and the notebook does not know of it.
 // Saved: JupyterLab writes the kernel's version into a notebook that it opens, and then calls it unsaved.
 (() => {
   const opened = new WeakSet();
@@ -46,23 +46,36 @@
     return label;
   };
 
+  const veil = (cell, hides) => {
+    let open = !hides;
+    for (const part of cell.node.querySelector(".jp-RenderedMarkdown")?.children ?? []) {
+      open ||= /^H[1-6]$/.test(part.tagName) || /\bpredict/i.test(part.querySelector("strong")?.textContent);
+      part.classList.toggle("lab-veiled", !open);
+    }
+  };
+
   const predict = panel => {
     let asked = null;
+    let hidden = false;
     for (const cell of panel.content?.widgets ?? []) {
       if (cell.model.type === "markdown") {
         const asks = /\*\*predict/i.test(cell.model.sharedModel.source);
         const there = cell.node.querySelector(".lab-guess");
         if (!asks) there?.remove();
+        veil(cell, hidden);
+        hidden = false;
         asked = asks ? there ?? question(panel, cell) : null;
       } else if (cell.model.type === "code" && cell.outputArea) {
         const node = cell.outputArea.node;
-        const show = () => { shown.add(cell); node.classList.remove("lab-hidden"); };
+        const show = () => { shown.add(cell); predict(panel); };
         if (!seen.has(cell)) {
           seen.add(cell);
           node.addEventListener("click", show, true);
           cell.model.stateChanged.connect((_, change) => change.name === "executionCount" && show());
         }
-        node.classList.toggle("lab-hidden", Boolean(asked && !asked.dataset.said && !shown.has(cell)));
+        const hides = Boolean(asked && !asked.dataset.said && !shown.has(cell));
+        node.classList.toggle("lab-hidden", hides);
+        hidden ||= hides && cell.model.outputs.length > 0;
       }
     }
   };
@@ -130,6 +143,7 @@
     .lab-hidden::after { content: "Write your prediction above, or click to see"; position: absolute;
       inset: 0; display: grid; place-items: center; font: bold var(--jp-content-font-size1)
       var(--jp-content-font-family); color: var(--jp-content-font-color0); }
+    .lab-veiled { filter: blur(8px) opacity(0.7); user-select: none; }
     .jp-OutputArea-output.lab-lost { padding: var(--jp-code-padding); font-style: italic; height: auto;
       color: var(--jp-content-font-color1); font-size: var(--jp-content-font-size1); }
     .lab-said { display: none; }
