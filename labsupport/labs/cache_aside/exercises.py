@@ -175,11 +175,11 @@ EXERCISES: tuple[Exercise, ...] = (
         solution=user_cache_solution,
         hints=(
             "The lease closes the gap, but its readers wait for the one who has it. Must a reader "
-            "that may not fill the cache wait?",
-            "Before it reads the database, a reader leaves a token of its own under a second key, "
+            "wait if it may not fill the cache?",
+            "Before it reads the database, a reader leaves its own token under a second key, "
             "unless there is one. It may fill the cache only while its token is there. Who removes it?",
             "Miss: `SET` pass token `NX EX 10` (without NX each reader takes the right from the one "
-            "before, and under steady reads none ever fills), then SELECT. If the pass is mine, one "
+            "before, and under steady reads none ever fills), then SELECT. If the pass is yours, one "
             "script: if it still is, `SET` the row and `DEL` the pass. The writer: UPDATE, then one "
             "`DEL` of row and pass.",
         ),

@@ -122,8 +122,8 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "redis-py reconnects without an exception. But it does not hide everything: print all "
             "messages, not only those of the type `message`.",
-            "The server confirms each subscription, also the one after a reconnect. What do you know "
-            "at that moment about the time before it?",
+            "The server confirms each subscription, including the one after a reconnect. What do you "
+            "know at that moment about the time before?",
             "Nothing: so on a message of the type `subscribe`, `local.clear()`. After it, not before: "
             "until it is confirmed, messages are still lost.",
         ),

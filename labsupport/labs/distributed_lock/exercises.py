@@ -116,9 +116,9 @@ EXERCISES: tuple[Exercise, ...] = (
         stub=own_lock_stub,
         solution=own_lock_solution,
         hints=(
-            "Everybody writes the same word into the lock. How is its holder to be told from others?",
-            "`take` writes `secrets.token_urlsafe()` and returns it. To look whose the lock is, and "
-            "then to act, takes two commands; between them it can change hands.",
+            "Everybody writes the same word into the lock. How can you tell its holder from the others?",
+            "`take` writes `secrets.token_urlsafe()` and returns it. Looking whose the lock is, and "
+            "then acting, takes two commands; between them it can change hands.",
             "One script each: `if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end`, then "
             "`return redis.call('PEXPIRE', KEYS[1], ARGV[2])`, or `DEL`. `bool(...)` of the reply.",
         ),
@@ -131,8 +131,8 @@ EXERCISES: tuple[Exercise, ...] = (
         solution=numbered_lock_solution,
         hints=(
             "The number is drawn first, and then its holder waits. Who may come in meanwhile?",
-            "Take first and draw then, and the lock can expire between the two. To take the lock and "
-            "to draw the number must be one step.",
+            "Take first and draw then, and the lock can expire between the two. Taking the lock and "
+            "drawing the number must be one step.",
             "One script with two keys, the lock and the counter: `EXISTS` the lock? return 0. Else "
             "`INCR` the counter, `SET` the lock to it with `PX`, and return it.",
         ),
@@ -145,8 +145,8 @@ EXERCISES: tuple[Exercise, ...] = (
         solution=sell_once_solution,
         hints=(
             "The fence is compared when it is too late: what was read may be old by then.",
-            "Write the number before you read: from then on, whoever has a lower one is refused. Is "
-            "it enough to be refused at the door, or can one be overtaken inside?",
+            "Write the number before you read: from then on, a holder with a lower one is refused. Is "
+            "it enough to refuse at the door, or can a holder be overtaken inside?",
             "`UPDATE … SET fence = :fence WHERE id = 1 AND fence < :fence` (0 rows: return False); "
             "`SELECT stock`; `UPDATE … SET stock = :left WHERE id = 1 AND fence = :fence`.",
         ),

@@ -127,7 +127,8 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "What if the reaper is killed between the `LPOP` and the `RPUSH`? And who counts?",
             "A reaper that takes several steps can be overtaken or killed between them. A script takes "
-            "all of them as one step: `HINCRBY` gives the number of attempts, and decides where to.",
+            "all of them as one step: `HINCRBY` gives the number of attempts, which "
+            "decides where the job goes.",
             "For each name of `SMEMBERS`: if `EXISTS lease:name` is 0, `LPOP` its list until it is empty; "
             "`HINCRBY attempts job 1`; below 3 `RPUSH` to jobs, else to dead. All in one `EVAL`.",
         ),

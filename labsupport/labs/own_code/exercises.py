@@ -143,7 +143,7 @@ EXERCISES: tuple[Exercise, ...] = (
         solution=test_prices_solution,
         hints=(
             "Which of the shops above can this test not tell from a right one? It has one writer.",
-            "Two writers who come at once are a race of their own. It needs no reader, but it may matter "
+            "Two writers at once are another race. It needs no reader, but it may matter "
             "whether a price is in the cache.",
             "Call `explore` twice in the test: a writer with a reader, and a writer with another writer "
             "who asks for another price, once a reader was there (in `given`). Three clients at once "
@@ -158,7 +158,7 @@ EXERCISES: tuple[Exercise, ...] = (
         solution=test_limit_solution,
         hints=(
             "At most two is safe. Is a limit that lets nobody in a good one?",
-            "And what does a process leave behind that crashes half-way? `crashes=True` asks it, and "
+            "And what does a process that crashes half-way leave behind? `crashes=True` asks that, and "
             "the invariant has to look for it.",
             "Four explorations: of three calls exactly two are let in; after one call with crashes, "
             "`0 <= redis.ttl(key) <= 60` for every key; one client who calls for ada three times and "

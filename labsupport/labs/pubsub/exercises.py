@@ -118,8 +118,8 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "Two callers can both find that nobody has confirmed yet. Which command both asks and "
             "claims?",
-            "`SADD` says whether the member is new. But whoever claims and then crashes has queued "
-            "nothing: the claim and the entry must be one step.",
+            "`SADD` says whether the member is new. But a client that claims and then crashes has "
+            "queued nothing: the claim and the entry must be one step.",
             "A script: if `SADD confirmed order` is 0, return; else `XADD emails * order …`. Or "
             "`WATCH`, look, and both commands in a MULTI.",
         ),
@@ -132,7 +132,7 @@ EXERCISES: tuple[Exercise, ...] = (
         solution=trim_solution,
         hints=(
             "The last entry that a group was given may not be handled yet. What else does the server "
-            "know of a group, and who of `names` is not among the groups at all?",
+            "know about a group, and who of `names` is not among the groups at all?",
             "A group needs from its oldest pending entry on (`XPENDING`), or, if none is pending, "
             "from the one after the last delivered. A group that reads between your two questions: "
             "in which order may you ask them? And ids are two numbers, not a text.",

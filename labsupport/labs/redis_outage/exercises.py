@@ -130,8 +130,8 @@ EXERCISES: tuple[Exercise, ...] = (
         stub=take_lock_stub,
         solution=take_lock_solution,
         hints=(
-            "`SET … NX` says None to whoever does not get the lock. To whom else, when redis-py repeats "
-            "the command because the reply was lost?",
+            "`SET … NX` says None to a client that does not get the lock. To which other client, "
+            "when redis-py repeats the command because the reply was lost?",
             "`SET … NX GET` tells you whose it was, but it leaves your own lock with the time that it had. "
             "And when you then give it more time, is it still yours?",
             "Looking and taking must be one step. In a script: `GET` the lock; if there is a holder other "
@@ -147,7 +147,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "There are two commands of Redis in this function, and either can fail while the other does "
             "not: a full server still answers `GET`.",
-            "In redis-py a `TimeoutError` is no `ConnectionError`, a full server raises "
+            "In redis-py a `TimeoutError` isn't a `ConnectionError`, a full server raises "
             "`OutOfMemoryError`, a replica `ReadOnlyError`, and a busy one a `ResponseError` whose text "
             "begins with BUSY. "
             "`except RedisError` catches all of them, and your bugs, too.",

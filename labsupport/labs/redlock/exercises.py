@@ -142,8 +142,8 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "Count the votes: how many of three nodes are a majority, and how many of four? And what "
             "becomes of the votes of a client that got too few?",
-            "Read the clock before the first node is asked and after the last. A lock whose nodes "
-            "took longer than the ttl is none, even with all the votes. And `release` must not free "
+            "Read the clock before you ask the first node and after the last. If the nodes took "
+            "longer than the ttl, you have no lock, even with all the votes. And `release` must not free "
             "what has become somebody else's: compare and delete in one script.",
             "`sum(map(bool, votes)) > len(nodes) // 2 and validity > 0` is the whole condition; in "
             "every other case call `release(nodes, key, token)` and return None.",
@@ -159,7 +159,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "What does redis-py do by default when a server does not answer: how long does it wait, "
             "and how often does it try again?",
             "`retry=Retry(NoBackoff(), 0)` and `socket_timeout=0.05` make a client that gives up at "
-            "once. It then raises: for each node on its own, count that as a no.",
+            "once. It then raises: count that as a no, for each node separately.",
             "A SET that timed out may still be carried out when the server wakes. So `free` runs its "
             "script on every node, whether it voted yes or not, and a failed `take` calls `free`.",
         ),
@@ -171,9 +171,9 @@ EXERCISES: tuple[Exercise, ...] = (
         stub=change_stock_stub,
         solution=change_stock_solution,
         hints=(
-            "The lock cannot help any more: both callers believe that they have it. Who is left that "
-            "sees both of them?",
-            "Leave your token in `claimed_by` before you read. Whoever comes later leaves another one "
+            "The lock cannot help any more: both callers believe that they have it. Who else sees both "
+            "of them?",
+            "Leave your token in `claimed_by` before you read. A client that comes later leaves its own "
             "there. How can your write notice?",
             "Claim, then read, then `UPDATE … WHERE id = 1 AND claimed_by = :token`: it changes one "
             "row or none, and `db.execute` says which.",

@@ -139,7 +139,7 @@ EXERCISES: tuple[Exercise, ...] = (
         solution=visit_solution,
         hints=(
             "The session can end between any two of these steps, and a write to a hash that is not "
-            "there makes one. Which step must nobody come between?",
+            "there makes one. Between which steps must no other client come?",
             "One script: look, count, prolong, read. `redis.call('TIME')` is the server's clock: "
             "seconds and microseconds.",
             "`HGET` ends, and return `{}` if it is not there; `HINCRBY` visits; `PEXPIREAT` to the "
@@ -161,7 +161,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`MULTI` goes on after a failure, and its `HSET` makes a session that nobody ends.",
             "One script with three keys: return 0 if the old one does not `EXISTS`; `RENAME`, `HSET` "
             "user, `SADD` the name to the user's set, `EXPIRE` the set, return 1. Or `WATCH` the old "
-            "key, look, `MULTI` the same four, and begin again after a `WatchError`.",
+            "key, look, `MULTI` the same four, and start again after a `WatchError`.",
         ),
         check=judged_by(Rotate()),
     ),

@@ -163,7 +163,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "There is one clock that all of them share: the server's. Ask it inside the script, so "
             "that nothing comes between the time and the decision.",
             "`local time = redis.call('TIME')` gives seconds and µs as text; `time[1] * 1000000 + "
-            "time[2]` is the time in µs, and still exact. The argument `clock` is left alone.",
+            "time[2]` is the time in µs, and still exact. Leave the argument `clock` alone.",
         ),
         check=judged_by(Limiter()),
     ),

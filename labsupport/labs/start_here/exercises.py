@@ -81,7 +81,8 @@ EXERCISES: tuple[Exercise, ...] = (
         stub=count_visit_stub,
         solution=count_visit_solution,
         hints=(
-            "Which two steps must nobody come between? Let two visitors read before either of them writes.",
+            "Between which two steps must no other client come? Let two visitors read before either of "
+            "them writes.",
             "A read, a sum in Python and a write are two round trips. Redis can do the sum itself.",
             "`INCR` adds one and replies with the new number, in one step: return that reply. A `GET` "
             "after it may see somebody else's visit.",

@@ -153,8 +153,8 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "An export costs three tokens. There are two. What is left in the bucket after the stub "
             "has refused?",
-            "Give the cost to the script: it compares once, and takes all or nothing. To take first "
-            "and give back later is seen by others in between.",
+            "Give the cost to the script: it compares once, and takes all or nothing. Others see it "
+            "if you take first and give back later.",
             "`if tokens < cost` return `{0, math.floor(tokens), tostring((cost - tokens) / rate)}`, "
             "else take `cost`. In Python: `math.inf` when `cost > capacity`.",
         ),

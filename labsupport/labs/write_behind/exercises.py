@@ -108,7 +108,7 @@ EXERCISES: tuple[Exercise, ...] = (
         stub=flush_page_stub,
         solution=flush_page_solution,
         hints=(
-            "Between the `GET` and the `DEL` lies a whole UPDATE. What becomes of a view that is "
+            "A whole UPDATE lies between the `GET` and the `DEL`. What becomes of a view that is "
             "counted meanwhile?",
             "Taking the number and forgetting it must be one step; then a second flusher finds "
             "nothing either. Which command does both?",
@@ -143,7 +143,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "`MAXLEN` keeps the stream short. At whose expense?",
             "Look at the length, then decide: with two visitors, whose step comes in between? And "
-            "to add first and take back later leaves the flusher time to see it.",
+            "adding first and taking back later leaves the flusher time to see it.",
             "One script: if `XLEN` is at least most, return 0; otherwise `XADD … *` and return 1. "
             "When it returned 0, `UPDATE page_stats SET views = views + 1`.",
         ),

@@ -100,9 +100,9 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "Look at the schedule: the database takes the two writes in one order, and Redis in the "
             "other. Which command has the same effect in any order?",
-            "To write into the cache *before* the commit is no way out: what if the commit never "
+            "Writing into the cache *before* the commit is no way out: what if the commit never "
             "comes? And a lock in Redis is over when its TTL is, whether its holder is done or not.",
-            "`DEL` after the `UPDATE`. It is the next reader who puts the row back, from the database.",
+            "`DEL` after the `UPDATE`. The next reader puts the row back, from the database.",
         ),
         check=judged_by(RenameUser()),
     ),
@@ -114,7 +114,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "Between the `GET` and the `SET` a newer row can arrive, and you would write over it.",
             "Compare and set in one step, on the server: a script. `cjson.decode` reads JSON there. "
-            "Mind that Lua compares texts letter by letter: '9' is above '10'.",
+            "Note that Lua compares texts letter by letter: '9' is above '10'.",
             "`redis.eval(script, 1, key, json.dumps(row), row['version'], ttl)`; in the script: `GET`; "
             "return 0 if there is a row and its `.version` is above `tonumber(ARGV[2])`; then `SET` "
             "with `EX`, and return 1. In Python, make it a `bool`.",
@@ -129,7 +129,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "The script compares with the row that is cached. When that has expired, what is there "
             "to compare with?",
-            "Keep the newest version in a key of its own that lives longer than any reader sleeps. "
+            "Keep the newest version in a separate key that lives longer than any reader sleeps. "
             "It must change in the same step as the row.",
             "`redis.eval(script, 2, key, f'{key}:version', …)`: return 0 if the number in KEYS[2] is "
             "above this row's version (`or 0` when it is not there); else `SET` KEYS[2] to the "
