@@ -90,7 +90,7 @@ def main() -> int:
     }
     missing = found["missing"] or found["unseen"]
     print()
-    print(f"To mend first: {', '.join(missing)}." if missing else "All is there: make lab")
+    print(f"To mend first: {', '.join(missing)}." if missing else "Everything is there: make lab")
     return int(bool(missing))
 
 

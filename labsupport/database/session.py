@@ -141,7 +141,7 @@ class Database(Closing):
         """
         if self._inside:
             raise InvalidSettingError(
-                "A transaction was begun inside another one of the same session.",
+                "A transaction was started inside another one of the same session.",
                 "End the outer `with db.transaction():` first, or take `db.session()`.",
             )
         self._inside = True

@@ -165,7 +165,7 @@ def _find_data() -> Path:
     if missing:
         raise LabError(
             f"The shop's data is not there: {data} has no {missing[0]}.csv.",
-            "Install the package anew; in a checkout `python data/make_data.py` makes the files.",
+            "Reinstall the package; in a checkout `python data/make_data.py` makes the files.",
         )
     return data
 

@@ -62,7 +62,7 @@ def prepare(sql: str, dialect: Dialect) -> Prepared:
         raise StatementError("The SQL statement is empty.", "Write a statement, e.g. SELECT 1.")
     if word in _TRANSACTION_WORDS:
         raise StatementError(
-            f"{word} was sent as a statement of its own.",
+            f"{word} was sent as a separate statement.",
             "Write `with db.transaction():` around the statements instead.",
         )
     compiled = sqlalchemy.text(sql).compile(dialect=dialect)

@@ -186,7 +186,7 @@ class SteppedRedis(DirectRedis):
     def pubsub(self, **options: Any) -> Any:
         raise refusal(
             "The explorer does not step a Pub/Sub subscription.",
-            "Explore the commands around it, and put the subscription to an experiment.",
+            "Explore the commands around it, and test the subscription in an experiment.",
         )
 
     def monitor(self) -> Any:

@@ -126,7 +126,7 @@ class AsyncSteppedConnection(Unpacked, AbstractConnection):
         if turn is None:
             raise NotSteppableError(
                 "A Redis connection that was made in an exploration is used outside of it.",
-                "Make the client anew.",
+                "Create the client again.",
             )
         try:
             return await self.exchange.answer(turn, raw=disable_decoding)

@@ -81,7 +81,7 @@ class Exchange:
             if not self._asked:
                 raise NotSteppableError(
                     "A connection of the code's own was read without a command.",
-                    "Subscriptions and MONITOR cannot be stepped; put them to an experiment.",
+                    "Subscriptions and MONITOR cannot be stepped; test them in an experiment.",
                 )
             args = self._asked.popleft()
             if word(args[0]) == "MULTI":

@@ -236,12 +236,12 @@ def _check_pool(pool: Any, turn: Turn, wires: Wires) -> None:
         if getattr(pool, "cache", None) is not None:
             raise NotSteppableError(
                 "The explored code uses redis-py's client-side cache, which listens to the server.",
-                "Make the client without cache_config here; put the cache to an experiment.",
+                "Make the client without cache_config here; test the cache in an experiment.",
             )
         if not getattr(pool, "is_master", True):
             raise NotSteppableError(
                 "The explored code reads from a replica (Sentinel's slave_for), which lags behind.",
-                "Use master_for here, as the explorer has one server; put the lag to an experiment.",
+                "Use master_for here, as the explorer has one server; test the lag in an experiment.",
             )
         wires.meet(pool.connection_kwargs)
     except NotSteppableError as error:
@@ -265,13 +265,13 @@ def _refuse_foreign() -> None:
 def _opened_before(who: str) -> NotSteppableError:
     return NotSteppableError(
         f"{who} uses a connection to Redis that was opened before the exploration, or by no pool.",
-        "Let a pool open it (leave out single_connection_client), or make it in the function; put what "
-        "redis.asyncio.RedisCluster does to an experiment.",
+        "Let a pool open it (leave out single_connection_client), or make it in the function; test "
+        "what redis.asyncio.RedisCluster does in an experiment.",
     )
 
 
 def _outlived() -> NotSteppableError:
     return NotSteppableError(
         "A Redis connection that was made in an exploration is used outside of it.",
-        "Make the client anew.",
+        "Create the client again.",
     )
