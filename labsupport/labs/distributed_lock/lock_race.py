@@ -37,7 +37,7 @@ _LEDGER = Rule(
     detail="{sold} sold, {left_the_stock} left the stock",
 )
 _TURN = Rule(
-    text="Whoever waits gets a turn",
+    text="Everyone who waits gets a turn",
     met="hit_a_holder",
     broken="waiting_for_ever",
     detail="{waiting_for_ever} {waiting_for_ever:~waits|wait} for ever",
@@ -64,7 +64,7 @@ _FORCED = (
         met="stopped_met",
         broken="stopped_shared",
     ),
-    Rule(text="Nobody frees the lock of another", met="kept_met", broken="kept_shared"),
+    Rule(text="A lock is freed only by its holder", met="kept_met", broken="kept_shared"),
     Rule(
         text="The lock of a killed holder becomes free",
         met="killed_met",

@@ -100,7 +100,7 @@ class SessionLifetimes(Experiment):
             detail="{back_after_logout} came back, {let_in_out} were let in",
         ),
         Rule(
-            text="No key is without a TTL, whoever dies or is late",
+            text="Every key has a TTL, even after a crash or a late write",
             met=("logins", "killed_logins", "held_requests"),
             broken="for_ever",
             detail="{for_ever} {for_ever:~stays|stay} for ever",
@@ -118,7 +118,7 @@ class SessionLifetimes(Experiment):
             detail="{let_in_old} were let in",
         ),
         Rule(
-            text="Nobody is turned away within both",
+            text="No user is turned away within both",
             met="asked_within",
             broken=("turned_away", "stuck"),
             detail="{turned_away} were",

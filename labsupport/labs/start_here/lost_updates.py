@@ -50,7 +50,7 @@ class LostUpdates(Experiment):
             final=True,
         ),
         Rule(
-            text="Every visit has a number of its own",
+            text="Every visit has its own number",
             met="at_the_same_time",
             broken="without_own_number",
             detail="{without_own_number} do not",
