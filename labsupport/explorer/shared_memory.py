@@ -204,8 +204,10 @@ class _Reach:
         self._room = _MOST_INSIDE
         self._counts = counts
         self.seen: dict[int, Any] = {}
+        self._decorated: list[tuple[str, FunctionType]] = []
         self._walk([("function", function)])
         self._walk(self._dunders())
+        self._use_attributes()
 
     def _walk(self, queue: list[tuple[str, Any]]) -> None:
         while queue:
@@ -225,6 +227,13 @@ class _Reach:
         kinds = [kind for _, kind in self.owners.values() if isinstance(kind, type)]
         used = {name for name in self._words - _OF_PYTHON if name[0] == "_" == name[-1]}
         return [(name, vars(kind)[name]) for kind in kinds for name in used & vars(kind).keys()]
+
+    def _use_attributes(self) -> None:
+        """What a library's decorator keeps is also changed by what it hangs on the function: its clear()."""
+        for name, function in self._decorated:
+            used = {id(vars(function)[word]): name for word in self._words & vars(function).keys()}
+            for keepers in self.inside.values():
+                keepers.update(used if id(function) in keepers else {})
 
     def _lists(self, thing: Any, found: list[tuple[str, Any]]) -> None:
         """Note the lists that a thing leads to, and whether it is a function that only appends."""
@@ -294,6 +303,7 @@ class _Reach:
             yield from ((n, v) for n, v in _enclosed(function) if isinstance(v, _CODE))
             return
         if installed(module):  # a decorator's
+            self._decorated.append((name, function))
             enclosed = dict(_enclosed(function))
             yield from ((name, one) for one in self._own_code_in(enclosed, {id(function): name}))
             return

@@ -77,6 +77,11 @@ def forget(kept, change):
         kept.clear()
         return done
     return changed
+
+def remember_until(kept, ask):
+    asked = remember(kept, ask)
+    asked.forget = kept.clear
+    return asked
 """
 
 
@@ -126,6 +131,9 @@ def test_a_cache_that_two_decorators_of_a_library_keep():
     assert "clients share change, price" in report.notes[0]
     clients = {"ada": lambda redis, db: price(redis), "bob": lambda redis, db: price(redis)}
     assert shared_names(clients) == []  # of one function nobody else empties it
+    once = library["remember_until"]({}, lambda redis: redis.get("price"))
+    clients["bob"] = lambda redis, db: once.forget()
+    assert shared_names(clients | {"ada": lambda redis, db: once(redis)}) == ["once"]
 
 
 def test_who_looks_once_more_is_not_overtaken():
