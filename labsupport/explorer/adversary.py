@@ -49,8 +49,10 @@ _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one
 _MOST_STIRRED = 12  # so often one lets others try anew: a circle that nothing comes of has an end
 _LEAST_SLEPT_US = 50_000  # less is what a retry waits between two attempts
 _MOST_CAUGHT_UP = 8  # before the same step: what prolongs a TTL for ever is seen to change nothing
+_MOST_OUTWAITED = 50  # days, or more, that one waits in a run for what the server's time brings
 _LONG_SECONDS = 0.5  # a shorter sleep, of which there may be many, hardly outlasts a time to live
 _DAY_US = 86_400_000_000
+_MOST_DAYS = 1000  # at once
 _OUTSIDER_SECONDS = 5.0
 _OUTSIDER_POLL_SECONDS = 0.001
 _PASS = Move("pass", "time")
@@ -123,11 +125,13 @@ class Adversary:
         self.passed_once, self.cut_short, self.tasks = False, False, ""
         self._system = system
         self._named = {actor.name: actor for actor in actors}
-        self._endless: set[int] = set()  # sites that are known to repeat for ever
-        self._lasting: set[int] = set()  # the same, while others stand still
+        # sites that are known to repeat for ever, and after how many steps of the client's
+        self._endless: dict[int, int] = {}
+        self._lasting: dict[int, int] = {}  # the same, while others stand still
         self._gave_up: Counter[tuple[str, Any]] = Counter()  # who, at which site, in this run
         self._caught_up: Counter[tuple[str, Any]] = Counter()  # who, before which step, in this run
         self._timed_out: Counter[str] = Counter()  # how often whose wait has, in this run
+        self._outwaited: Counter[str] = Counter()  # who has let days pass for all, in this run
         self._stirred: Counter[str] = Counter()  # who has let others try anew, in this run
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         self._names = Names()
@@ -171,6 +175,7 @@ class Adversary:
         self._gave_up.clear()
         self._stirred.clear()
         self._timed_out.clear()
+        self._outwaited.clear()
         self._caught_up.clear()
         if len(self.actors) > len(self.clients):
             self.actors = list(self.clients)
@@ -242,7 +247,7 @@ class Adversary:
             if not actor.parked or actor.pending is None:
                 continue
             site = actor.pending.site
-            if site in self._endless | self._lasting:
+            if self._known(self._endless, actor) or self._known(self._lasting, actor):
                 continue
             if actor.left > 1:
                 moves.append(Move("again", actor.name))
@@ -357,8 +362,20 @@ class Adversary:
         return moves + [
             Move("idle", a.name)
             for a in ready
-            if not (a.pending and a.pending.site in self._endless)
+            if not self._known(self._endless, a)
+            and not (self._others_time_out(a) and self._known(self._lasting, a))
         ]
+
+    def _known(self, sites: dict[int, int], actor: Actor) -> bool:
+        """Whether one that has taken so many steps is known to repeat the next one in vain."""
+        site = actor.pending.site if actor.pending is not None else 0
+        return site in sites and actor.steps >= sites[site]
+
+    def _others_time_out(self, actor: Actor) -> bool:
+        """Whether others wait for a while, and may then do what this one waits for."""
+        return any(
+            one.waiting is not None and one.waiting[2] for one in self.actors if one is not actor
+        )
 
     def command(self, move: Move) -> str:
         """What the move is about, in a word or two; "-" when it cannot be made now."""
@@ -607,12 +624,22 @@ class Adversary:
 
     def _wait_for_ends(self, client: Actor) -> None:
         """Let time pass for all if something ends while one waits, and nobody else can move."""
-        waited = client.slept_us
-        until = self._system.clock.now_us + waited
+        until = self._system.clock.now_us + client.slept_us
         if any(end <= until for end in self._system.deadlines_us()):
-            self._system.advance(until)
-            for one in self.clients:
-                one.catch_up(waited)
+            self._let_pass(client.slept_us)
+
+    def _let_pass(self, waited_us: int) -> None:
+        """Let so much time pass for all, which somebody has waited."""
+        self._system.advance(self._system.clock.now_us + waited_us)
+        for one in self.clients:
+            one.catch_up(waited_us)
+
+    def _outwait_time(self, actor: Actor) -> None:
+        """Let days pass for all that one has waited who asks the server what time it is."""
+        waited = actor.whole.slept_us
+        if waited >= _DAY_US and self._outwaited[actor.name] < _MOST_OUTWAITED:
+            self._outwaited[actor.name] += 1
+            self._let_pass(min(waited, _MOST_DAYS * _DAY_US))
 
     def _idle(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         """Let a client retry while nothing else moves; True when it does something else."""
@@ -620,13 +647,14 @@ class Adversary:
         if actor.wake_us is not None:
             return self._sleeps_on(actor)
         others = any(one.ready and not one.parked for one in self.actors)
-        most = MAX_PATIENCE if others else MAX_IDLE
-        here = self._here(actor)
+        most = MAX_PATIENCE if others or self._others_time_out(actor) else MAX_IDLE
+        here, steps = self._here(actor), actor.steps
         self.trace.append(Taken(actor.move, operation))
-        attempts = self._attempt(actor, most, MAX_PATIENCE // 2 if others else _HASTE_AFTER)
+        attempts = self._attempt(actor, most, alone=not others)
         if attempts == most and actor.ready and actor.parked:
             self.trace.pop()
-            (self._lasting if others else self._endless).add(operation.site)
+            sites = self._lasting if most == MAX_PATIENCE else self._endless
+            sites[operation.site] = min(steps, sites.get(operation.site, steps))
             return False
         self._gave_up[actor.name, operation.site] += 1
         if not others:
@@ -647,7 +675,7 @@ class Adversary:
         else:
             assert operation is not None
             self.trace.append(Taken(actor.move, operation, f"{more} times" if more > 1 else ""))
-            self._attempt(actor, more, MAX_PATIENCE // 2)
+            self._attempt(actor, more, alone=False)
             if not self._in_vain(actor):
                 return False
         actor.left = left - more
@@ -705,9 +733,14 @@ class Adversary:
         """Where the run stands, and who is asked: the same in each run that has come here."""
         return actor.name, *((taken.move, taken.note) for taken in self.trace)
 
-    def _attempt(self, actor: Actor, most: int, haste_after: int) -> int:
-        """Repeat a step until something else comes, or so often; how often it was."""
-        self._asked_for = NOTHING
+    def _attempt(self, actor: Actor, most: int, *, alone: bool) -> int:
+        """Repeat a step until something else comes, or so often; how often it was.
+
+        Args:
+            alone: nobody else can move now.
+        """
+        haste_after = _HASTE_AFTER if alone else MAX_PATIENCE // 2
+        self._asked_for, goes_by_time = NOTHING, False
         try:
             for attempt in range(most):
                 if attempt > haste_after:
@@ -716,8 +749,11 @@ class Adversary:
                 self._catch_up(actor)
                 if actor.pending is not None:
                     self._asked_for |= actor.pending.effects(self._system.keys_of)
+                    goes_by_time |= self._system.asks_time(actor.pending)
+                if goes_by_time and most == MAX_IDLE:
+                    self._outwait_time(actor)
                 actor.proceed()
-                if most == MAX_IDLE and actor.waiting and actor.waiting[2] and not actor.until_us:
+                if alone and actor.waiting and actor.waiting[2] and not actor.until_us:
                     actor.proceed() if actor.served() else self._let_time_out(actor)
                 self.moved += 1
                 going = actor.parked or (actor.pending is not None and actor.pending.lets_go)
@@ -842,8 +878,10 @@ class Adversary:
                 raise one.fault
         client = actor.whole
         error = client.error
-        in_time = any(taken.move in (_PASS, _WAIT) for taken in self.trace)
-        mistake = self.serial and not in_time and not isinstance(error, self.powers.raises)
+        chosen = (
+            any(taken.move in (_PASS, _WAIT) for taken in self.trace) or self._system.clock.alike
+        )
+        mistake = self.serial and not chosen and not isinstance(error, self.powers.raises)
         if error is not None and mistake:
             raise ImplementationError(f"The client {client.name!r}", error) from error
 

@@ -57,6 +57,7 @@ _OTHER_CLOCK = (
 
 _DRAWN_ALIKE = "The server draws the same for all who ask it for any member."
 _DRAWN = "What the server draws is one of many: tried were the same for all, and for each another."
+_DRAWN_ONCE = "What the server draws is one of many: one was tried."
 _FEW_LATE = "Replies came late in orders with few switches only, though {}; delays=True tries all."
 
 Function = Callable[..., Any]
@@ -92,9 +93,9 @@ def explore(
 
     No clock of the machine decides anything. All clocks, the server's too, begin each run at the same
     moment and stand still, but for a client's own sleeps; `passes` lets time move on. A sleep of the last
-    client that outlasts a TTL lets time pass for all. Where a client asks twice what time it is, with a
-    step in between, time may have passed; so it does, to a moment at which something changes, unless
-    `passes` says otherwise.
+    client that outlasts a TTL lets time pass for all, as does a wait for what only the server's clock
+    can bring. Where a client asks twice what time it is, with a step in between, time may have passed; so
+    it does, to a moment at which something changes, unless `passes` says otherwise.
 
     Args:
         clients: name and function of each; a function is called with (redis, db), a coroutine function
@@ -205,12 +206,16 @@ def explore(
             )
             search = run(_count(passes or 0, "passes"))
         notes = [_NOT_PRUNED.format(", ".join(shared))] if shared else []
-        if not search.checker.violations and len(system.clock.drew) > 1:
+        drew = system.clock.drew
+        if not search.checker.violations and len(drew) > 1:
             alike = True
             other = run(_count(passes or 0, "passes"))
             alike = bool(other.checker.violations)
             search = other if alike else search
+            search.given_up = search.given_up or other.given_up
             notes.append(_DRAWN_ALIKE if alike else _DRAWN)
+        elif not search.checker.violations and drew:
+            notes.append(_DRAWN_ONCE)
         if passes is None and not search.checker.violations:
             search, note = _in_time(search, run, max_runs)
             notes += [note] if note else []

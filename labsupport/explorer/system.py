@@ -28,6 +28,9 @@ from labsupport.explorer.testbed import Session, Testbed
 
 __all__ = ["Replay", "Seat", "System"]
 
+_BY_TIME = ("TIME", "XAUTOCLAIM", "XCLAIM", "XPENDING")
+_SCRIPTED = ("EVAL", "FCALL")
+
 # Returns those of the named keys (or keys that match a pattern) that have a time to live, and of hashes
 # each such field, sorted.
 # KEYS: none; ARGV: names or glob patterns.
@@ -406,6 +409,13 @@ class System:
         if self._wiring.streams and operation.kind == "redis":
             for args in operation.commands:
                 self.clock.idle_ms.update(idle_times(args, self._wiring))
+
+    def asks_time(self, operation: Operation) -> bool:
+        """Whether what a step does may depend on the server's clock, or on how long entries are pending."""
+        names = [word(args[0]) for args in operation.commands if operation.kind == "redis"]
+        timed = self._wiring.scripts.asks_time or self._wiring.streams
+        by_time = (*_BY_TIME, *_SCRIPTED) if timed else _BY_TIME
+        return any(name.startswith(by_time) for name in names)
 
     def ends_us(self) -> list[int]:
         """When keys end, and when entries that are pending may be claimed."""

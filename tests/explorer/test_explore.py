@@ -752,6 +752,52 @@ class TestWaiting:
         report = explore(clients, invariant=lambda redis, db: redis.get("gave_up") == "2")
         assert (report.exhausted, report.violations) == (True, 0)
 
+    @pytest.mark.parametrize("by", ["TIME", "a script", "an idle entry"])
+    @pytest.mark.parametrize("waits", ["BLPOP", "sleep"])
+    def test_a_wait_that_the_server_s_clock_ends(self, by, waits):
+        """Where nobody else can move, what one waits has passed for the server, too."""
+        script = "return redis.call('TIME')[1] - redis.call('GET', KEYS[1]) > 3000"
+
+        def given(redis, db):
+            redis.set("begun", redis.time()[0])
+            redis.xgroup_create("s", "g", mkstream=True)
+            redis.xadd("s", {"job": 7})
+            redis.xreadgroup("g", "dead", {"s": ">"})
+
+        def is_over(redis):
+            if by == "TIME":
+                return redis.time()[0] > int(redis.get("begun")) + 3000
+            if by == "a script":
+                return redis.eval(script, 1, "begun")
+            return redis.xautoclaim("s", "g", "me", min_idle_time=3_000_000)[1]
+
+        def wait(redis, db):
+            while not is_over(redis):
+                redis.blpop("jobs", timeout=1) if waits == "BLPOP" else time.sleep(1)
+            redis.set("over", 1)
+
+        clients = {"a": wait, "b": lost_update}
+        report = explore(clients, given=given, invariant=lambda redis, db: redis.get("over") == "1")
+        assert (report.exhausted, report.violations) == (True, 0), str(report)
+
+    def test_what_goes_on_for_ever_in_one_order_may_end_in_another(self):
+        """A client that calls another with its fourth wait, and waits on, has not always called."""
+
+        def calls(redis, db):
+            waits = 0
+            while not redis.blpop("answer", timeout=1):
+                waits += 1
+                if waits == 4:
+                    redis.set("called", 1)
+
+        def answers(redis, db):
+            while not redis.get("called"):
+                redis.blpop("nothing", timeout=1)
+            redis.rpush("answer", "x")
+
+        report = explore({"a": calls, "b": answers}, invariant=always)
+        assert (report.exhausted, report.violations) == (True, 0), str(report)
+
     def test_a_crashed_holder_leaves_the_waiter_only_when_the_lock_expires(self):
         """With a TTL the expiry ends the wait; without one the waiter waits for ever."""
 

@@ -1,5 +1,6 @@
 """Time and chance in an exploration are the explorer's, however the code came by them."""
 
+import asyncio
 import collections
 import contextvars
 import dataclasses
@@ -313,6 +314,61 @@ class TestTime:
             assert bool(report.violations) is not sure
             assert "draws" in report.notes[0]
             assert sure or len([*report.replay()][-1].redis["free"]) == 1
+
+    def test_tasks_and_later_draws_are_alike_too(self):
+        """Each may draw what another task does, whatever it has drawn from elsewhere before."""
+
+        async def take(redis):
+            member = await redis.srandmember("free")
+            return await redis.srem("free", member)
+
+        async def two(redis, db):
+            return sum(await asyncio.gather(take(redis), take(redis)))
+
+        def second(redis, db):
+            redis.srandmember("others")
+            return redis.srem("free", redis.srandmember("free"))
+
+        def first(redis, db):
+            return redis.srem("free", redis.srandmember("free"))
+
+        def given(redis, db):
+            redis.sadd("free", *"uvwxyz")
+            redis.sadd("others", *"abc")
+
+        for clients in ({"a": two}, {"a": second, "b": first}):
+            report = explore(
+                clients, given=given, invariant=lambda redis, db, told: sum(told.values()) == 2
+            )
+            assert report.violations, str(report)
+
+    def test_an_answer_is_only_as_sure_as_both_searches(self):
+        """Where the same draws lead to endless orders, or to an error, no answer says that all is well."""
+
+        def goes_on(me, other):
+            def client(redis, db):
+                mine = redis.srandmember("free")
+                redis.set(me, mine)
+                while redis.get(other) == mine:
+                    redis.rpush("log", "x")
+
+            return client
+
+        def insists(redis, db):
+            if not redis.hsetnx("taken", redis.srandmember("free"), 1):
+                raise ValueError("taken")
+
+        def given(redis, db):
+            redis.sadd("free", *"uvwxyz")
+
+        clients = {"a": goes_on("a", "b"), "b": goes_on("b", "a")}
+        report = explore(clients, given=given, invariant=lambda redis, db: True)
+        assert (report.given_up != "", report.exhausted) == (True, False)
+        clients = {"a": insists, "b": insists}
+        report = explore(clients, given=given, invariant=lambda redis, db: True)
+        assert "raised ValueError: taken" in report.reason
+        report = explore({"a": insists}, given=given, invariant=lambda redis, db: True)
+        assert "one was tried" in report.notes[0]
 
     @pytest.mark.parametrize(
         "draw",

@@ -110,6 +110,7 @@ class Actor:
     Attributes:
         pending: the step that it is about to take.
         last: the step that it took last.
+        steps: how many it took.
         returned: what the function returned.
         error: what it raised.
         waiting: what it is blocked on: a connection, its number, and when its timeout ends, or 0.
@@ -190,7 +191,7 @@ class Actor:
         self.done = False
         self.crashed = False
         self.busy = False
-        self.trusted = 0
+        self.steps = self.trusted = 0
         self.connecting = False
         self.losing = self.delayed = self.on_its_way = False
         self.haste = 1
@@ -266,6 +267,11 @@ class Actor:
     def at(self) -> Operation | None:
         """The step that it stands at: the one before it, or the last one."""
         return self.pending or self.last
+
+    @property
+    def running_as(self) -> str:
+        """Its name, or that of the task that is at work."""
+        return self.name
 
     @property
     def whole(self) -> "Actor":
@@ -379,6 +385,7 @@ class Actor:
         operation.replies = [reply]
         self.last = operation
         self.alone += 1
+        self.steps += 1
 
     def repeated(self, operation: Operation) -> bool:
         """True when it is another attempt at a step that was taken before."""

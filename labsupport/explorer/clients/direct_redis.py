@@ -82,7 +82,8 @@ class Wiring:
         state: a digest of its data.
         libraries: those of functions that the run has loaded, by name.
         has_library: whether the server has one.
-        draws: how often each client has let the server draw, by its name.
+        draws: how often each client has let the server draw, by its name; or where all draw alike, each
+            task from what.
         version: another one whenever something in Redis may have changed, and none that was there before.
         counted: the version at which the changes were counted last, and what was told.
     """
@@ -98,7 +99,7 @@ class Wiring:
         self.state: Any = None
         self.libraries: set[str] = set()
         self.has_library: Any = None
-        self.draws: dict[str, int] = {}
+        self.draws: dict[Any, int] = {}
         self.version = self._versions = 0
         self.counted: tuple[int, tuple[int, str]] = (-1, (0, ""))
 
@@ -123,15 +124,21 @@ class Wiring:
         self.counted = self.version, after
         return before[0] != after[0] and (before[1] != after[1] or not before[1])
 
-    def moment(self, *, chance: bool) -> str | int:
-        """What a script is passed: the time, and a seed where chance counts, as the clock has it."""
+    def moment(self, *asked: Any, chance: bool) -> str | int:
+        """What a script is passed: the time, and a seed where chance counts, as the clock has it.
+
+        Args:
+            asked: the command, and the key or the script.
+        """
         if not chance:
             return self.clock.now_ms
         actor = actor_here()
-        name = actor.name if actor is not None else ""
-        self.draws[name] = count = self.draws.get(name, 0) + 1
+        who = actor.running_as if actor is not None else ""
         if actor is not None:
-            self.clock.drew.add(name)
+            self.clock.drew.add(who)
+        name = actor.name if actor is not None else ""
+        one = (who, *asked) if self.clock.alike else name
+        self.draws[one] = count = self.draws.get(one, 0) + 1
         seed = f"{'' if self.clock.alike else name}:{count}"
         return f"{self.clock.now_ms}:{zlib.crc32(seed.encode())}"
 
@@ -578,7 +585,7 @@ def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], An
             wiring.streams = True
             wiring.settle()
         by_digest = "EVALSHA_RO" if name.endswith("_RO") else "EVALSHA"
-        moment = wiring.moment(chance=wiring.scripts.draws(digest))
+        moment = wiring.moment("EVAL", str(digest), chance=wiring.scripts.draws(digest))
         return (by_digest, wiring.scripts.wrapped(digest), *args[2:], moment), None
     if name in _DRAWN:
         script = wiring.scripts.wrapped(wiring.scripts.load(_DRAW))
@@ -589,11 +596,11 @@ def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], An
             *args[1:2],
             *args[:1],
             *args[2:],
-            wiring.moment(chance=True),
+            wiring.moment(name, *map(str, args[1:2]), chance=True),
         ), None
     if name == "RANDOMKEY":
         script = wiring.scripts.wrapped(wiring.scripts.load(_DRAW_KEY))
-        return ("EVALSHA", script, 0, wiring.moment(chance=True)), None
+        return ("EVALSHA", script, 0, wiring.moment(name, chance=True)), None
     if (
         name in _REPLICATED and len(args) > 2
     ):  # what comes in time from the replicas that there are: nothing
@@ -605,7 +612,7 @@ def _special(args: tuple[Any, ...], wiring: Wiring) -> tuple[tuple[Any, ...], An
     if name in _OVERVIEWS:
         return _overview(args, wiring.hidden)
     if name in _FUNCTIONS:
-        return (*args, wiring.moment(chance=True)), None
+        return (*args, wiring.moment(name, *map(str, args[1:2]), chance=True)), None
     if name == "FUNCTION LOAD":
         library = _library_of(args[-1])
         if not wiring.own(library) and "REPLACE" in map(word, args[1:-1]):

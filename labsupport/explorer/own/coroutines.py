@@ -8,7 +8,7 @@ of one client as among the clients.
 import asyncio
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from greenlet import GreenletExit
@@ -71,6 +71,11 @@ class CoroutineActor(Actor):
     def stops(self) -> bool:
         """True while synchronous code keeps the loop from going on."""
         return self._stops
+
+    @property
+    def running_as(self) -> str:
+        found = None if self._stops else self._strands.get(_task())
+        return found.name if found is not None else self.name
 
     @property
     def divided(self) -> bool:
@@ -340,6 +345,13 @@ class Strand(Actor):
     def took(self, operation: Operation, reply: Any) -> None:
         super().took(operation, reply)
         self.client.last = operation
+
+
+def _task() -> Any:
+    """The task that is at work; None where no loop runs."""
+    with suppress(RuntimeError):
+        return asyncio.current_task()
+    return None
 
 
 async def _awaited(thing: Any) -> Any:
