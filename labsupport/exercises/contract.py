@@ -141,11 +141,13 @@ class Case:
         start: what is in Redis.
         programs: the calls of the clients that meet.
         after: who calls what afterwards, one call after the other.
+        about: the sentence that it puts to the test, where what is told or left says too little.
     """
 
     start: State
     programs: Programs = field(default_factory=dict)
     after: Sequence[tuple[str, Call]] = ()
+    about: str = field(default="", repr=False, kw_only=True)
 
 
 class Contract:

@@ -111,6 +111,8 @@ def reason_of(contract: Contract, breach: Breach) -> str:
 def clause_of(contract: Contract, breach: Breach) -> str:
     """The sentence of the docstring that a breach is about."""
     clauses, fault = contract.clauses, breach.fault
+    if breach.case.about and fault.kind in ("told", "left"):
+        return breach.case.about
     about = [name for name in clauses if fault.key and fnmatch.fnmatchcase(fault.key, name)]
     names = [fault.kind] if fault.kind in ("waits", "stays") else []
     names += [name for name in about if " " in name]  # it is in words, and says what is meant

@@ -39,7 +39,9 @@ def words(text):
 def test_clauses_are_the_docstrings_words(one):
     """What a refusal quotes stands in the docstring."""
     docstring = words(inspect.getdoc(one.stub))
-    for clause in one.check.contract.clauses.values():
+    contract = one.check.contract
+    cases = (*contract.always, *contract.rare, *contract.crowds)
+    for clause in (*contract.clauses.values(), *(case.about for case in cases)):
         assert words(clause) in docstring
 
 
@@ -80,6 +82,18 @@ def test_the_clause_that_is_broken(number, attack, kind, key, due):
     case = Case(State(), after=(call,)) if attack is AFTER else Case(State(), {"ada": (call[1],)})
     breach = Breach(attack, case, Fault(kind, "", key), done=int(attack is AFTER))
     assert due in clause_of(one.check.contract, breach)
+
+
+def test_a_case_says_what_it_is_about():
+    """A reply that is wrong breaks the sentence that the case was made for; a key that stays, its own."""
+    (credit,) = (one for one in MODELLED if one.number == "11.3")
+    contract = credit.check.contract
+    (case,) = (one for one in contract.always if one.about)
+    told, stays = (
+        Breach(AFTER, case, Fault(kind, "", "mark"), done=2) for kind in ("told", "stays")
+    )
+    assert clause_of(contract, told) == case.about
+    assert clause_of(contract, stays) == contract.clauses["stays"]
 
 
 def test_a_case_is_tried_once(monkeypatch):

@@ -56,6 +56,7 @@ class Credit(Contract):
                     Call("credit", ("1-1", "ada", 5)),
                 )
             ),
+            about="What is remembered of an entry may be forgotten after a day",
         ),
     )
 

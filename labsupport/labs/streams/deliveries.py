@@ -121,6 +121,7 @@ def _place(entry: str) -> list[int]:
 # XAUTOCLAIM looks at ten entries for each that it is asked for
 _BEHIND_OTHERS = [*((f"{n}", "old", 1, _LATELY) for n in range(11)), ("late", "old", 1, _LONG)]
 _CONSUME = Call("consume", (ME, Handle(), _MIN_IDLE_MS))
+_IDLE_FIRST = "A job that has been pending for min_idle ms comes before a new one."
 _BLANKS = " a\n"  # a job may be any text
 _NO_SECOND_MS = 900  # and a time any number of ms
 _FOR_NO_SECOND = [_Group.start([("a", "bob", 1, idle)], []) for idle in (_ONGOING, 950)]
@@ -159,9 +160,14 @@ class Consume(_Group):
     always = (
         Case(_Group.start([], ["a", "b"], group=False), after=(("ada", _CONSUME),) * 3),
         Case(_Group.start([], ["a"]), after=(("ada", _FAIL), ("bob", _AT_ONCE))),
-        Case(_Group.start([("late", "bob", 1, _LONG)], ["new"]), after=(("ada", _CONSUME),) * 2),
-        Case(_Group.start([("a", "bob", 1, _LATELY)], []), after=(("ada", _CONSUME),)),
-        Case(_Group.start(_BEHIND_OTHERS, ["new"]), after=(("ada", _CONSUME),)),
+        *(
+            Case(_Group.start(pending, new), after=(("ada", _CONSUME),) * 2, about=_IDLE_FIRST)
+            for pending, new in (
+                ([("late", "bob", 1, _LONG)], ["new"]),
+                ([("a", "bob", 1, _LATELY)], []),
+                (_BEHIND_OTHERS, ["new"]),
+            )
+        ),
     )
 
     rare = (
