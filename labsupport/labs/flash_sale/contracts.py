@@ -174,10 +174,12 @@ class Parts(Contract):
                 ("ada", Call("sign_in", ("t1", "7"))),
                 ("ada", Call(WAIT, (61,))),
                 ("bob", Call("sign_in", ("t1", "8"))),
+                ("bob", Call("sign_in", ("T1", "9"))),
             ),
         ),
     )
-    # more were sold than there were; or it is a minute, and no second less or more
+    # more were sold than there were; or it is a minute, and no second less or more,
+    # whoever knocks meanwhile
     rare = (
         Case(_stocked(-1, ["7"]), after=(("ada", Call("reserve", ("8",))),)),
         *(
@@ -185,8 +187,8 @@ class Parts(Contract):
                 _stocked(1, []),
                 after=(
                     *(("ada", _ADMIT) for _ in "123"),
-                    ("ada", Call(WAIT, (seconds,))),
-                    ("ada", _ADMIT),
+                    *(("ada", call) for call in (Call(WAIT, (30,)), _ADMIT)),
+                    *(("ada", call) for call in (Call(WAIT, (seconds - 30,)), _ADMIT)),
                 ),
             )
             for seconds in (59.5, 60.5)

@@ -201,6 +201,17 @@ class Reap(Contract):
             State({"workers": {"ada"}, "jobs:ada": ["7", "07"]}), after=(("ada", _reaps),)
         ),
         Case(State({"workers": {"ada"}, "jobs:ada": ["a", " a", "A"]}), after=(("ada", _reaps),)),
+        Case(  # many are dead, and one like it
+            State(
+                {
+                    "workers": {"ada"},
+                    "jobs:ada": ["a"],
+                    "attempts": {"a": 2},
+                    "dead": ["z"] * 250 + ["a"],
+                }
+            ),
+            after=(("ada", _reaps),),
+        ),
     )
 
     def race_starts(self) -> Any:
@@ -299,6 +310,10 @@ class ReleaseDue(Contract):
         ),
         Case(  # and more than a reply should hold
             State({"later": Scores({f"n{n}": -1.0 - n for n in range(150)}), "jobs": []}),
+            after=(("ada", Call("release_due")),),
+        ),
+        Case(  # and one like it waits
+            State({"later": Scores({"q": -2.0}), "jobs": ["q"]}),
             after=(("ada", Call("release_due")),),
         ),
         *(  # a job may be any text

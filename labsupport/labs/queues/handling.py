@@ -12,7 +12,10 @@ class PrinterAwayError(Exception):
 
 
 class Handle(Argument):
-    """Handles a job: notes it in the list done, or fails, with an error of its own or of Redis."""
+    """Handles a job: notes it in the list done, or fails, with an error of its own or of Redis.
+
+    It fails once: whoever tries again, instead of telling the caller, gets a job that was handled.
+    """
 
     def __init__(self, *, fails: bool = False, error: type[Exception] = PrinterAwayError) -> None:
         self.fails = fails
@@ -24,8 +27,12 @@ class Handle(Argument):
         return "handle_that_fails" if self.fails else "handle"
 
     def real(self, redis: Any, db: Any, who: str) -> Any:
+        fails = self.fails
+
         def handle(job: str) -> None:
-            if self.fails:
+            nonlocal fails
+            if fails:
+                fails = False
                 raise self.error("the printer is away")
             redis.rpush("done", job)
 

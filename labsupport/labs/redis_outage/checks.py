@@ -221,6 +221,7 @@ def _comes_back(server: Server, admin: redis.Redis, shop: _Shop) -> None:
         shop.meanwhile = fault.close
         shop.is_given(f"{_KEY}, load 1", loads=1)
     require(bool(admin.exists(_KEY)), "Redis was there again, and the page was not cached.")
+    _cached_by_another(admin, shop, "cached by another")  # and is asked again
 
 
 def _read_only(server: Server, admin: redis.Redis, shop: _Shop) -> None:

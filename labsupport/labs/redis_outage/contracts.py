@@ -14,6 +14,7 @@ _LONG = "0f8c2a6e-4b1d-4c7a-9e53-7d1f0b2c4a"
 _LOOK_ALIKES = ("aB", "Ab", "aB ", " aB", "7", "07", "7.0", "Jos\u00e9", "Jose\u0301", "Jos")
 _COUNT = "Count a visit of a page in visits:{page}, once for each visit's ID; return the count"
 _DAY_MS = 86_400_000
+_REMEMBERED = "what else you keep in Redis has a TTL, of a day"
 _AGAIN = "Who got no reply calls again, with the same arguments"
 
 
@@ -33,9 +34,9 @@ class CountOnce(Contract):
         "told": _COUNT,
         "raised": _COUNT,
         "left": _COUNT,
-        "the life of what else*": "what else you keep in Redis has a TTL, of a day",
+        "the life of what else*": _REMEMBERED,
         "lives": "The count stays for ever",
-        "stays": "what else you keep in Redis has a TTL, of a day",
+        "stays": _REMEMBERED,
         "at once": "calls of the same visit come at once, too",
         "crash": "a caller may crash at any step",
         "reply that is lost": _AGAIN,
@@ -67,6 +68,7 @@ class CountOnce(Contract):
                     Call("count_once", ("home", "v2")),
                 )
             ),
+            about=_REMEMBERED,
         ),
     )
 
@@ -130,7 +132,8 @@ class TakeLock(Contract):
         return state
 
     starts = st.builds(_start, st.sampled_from([None, "ada", "ada", "cyd", "1", ""]))
-    rare = (  # tokens that differ late, or by little
+    rare = (  # another's that stays until it is given back; tokens that differ late, or by little
+        Case(State({"lock:till": "cyd"}), after=_asking("ada")),
         Case(_start(f"{_LONG}1"), after=_asking(f"{_LONG}2")),
         Case(_start("aB"), after=_asking("a", "B", "aBc", "Ab", "aB ", " aB", "")),
         Case(_start("7"), after=_asking("07", "7.0", "0x7", "+7", " 7")),

@@ -349,3 +349,24 @@ def minute_of_sixty_one_seconds():
 @wrong("16.2", situation="One call after the other", because="False is due", sequential=True)
 def minute_of_fifty_nine_seconds():
     return with_parts(admit=within(59))
+
+
+@wrong("16.2", situation="One call after the other", because="True is due", sequential=True)
+def whoever_is_refused_waits_for_a_minute_more():
+    def admit(redis, customer):
+        script = """
+        redis.call('SET', KEYS[1], 0, 'EX', 60, 'NX')
+        local calls = redis.call('INCR', KEYS[1])
+        if calls > 3 then redis.call('EXPIRE', KEYS[1], 60) end
+        return calls
+        """
+        return redis.eval(script, 1, f"calls:{customer}") <= 3
+
+    return with_parts(admit=admit)
+
+
+@wrong("16.2", because="session:t1 holds {'customer': '9'}", sequential=True)
+def tokens_in_small_letters():
+    return with_parts(
+        sign_in=lambda redis, token, customer: shop_solution()[0](redis, token.lower(), customer)
+    )

@@ -676,3 +676,59 @@ def moves_it_without_its_blanks(redis):
     return redis.eval(
         script.replace("2], job", "2], string.match(job, '^%s*(.-)%s*$')"), 2, "later", "jobs"
     )
+
+
+@wrong("10.1", because="a PrinterAwayError that reaches the caller is due", sequential=True)
+def tries_it_twice(redis, me, handle):
+    def twice(job):
+        try:
+            handle(job)
+        except Exception:
+            handle(job)
+
+    return work(redis, f"jobs:{me}", twice)
+
+
+DEAD_OR_BACK = """
+local moved = 0
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+while true do
+  local job = redis.call('RPOP', KEYS[1])
+  if not job then return moved end
+  if redis.call('HINCRBY', 'attempts', job, 1) < 3 then redis.call('RPUSH', 'jobs', job)
+  else %s end
+  moved = moved + 1
+end
+"""
+
+
+def reaped(redis, dead):
+    script = redis.register_script(DEAD_OR_BACK % dead)
+    names = sorted(redis.smembers("workers"))
+    return sum(script(keys=[f"jobs:{name}", f"lease:{name}"]) for name in names)
+
+
+@wrong("10.2", because="dead holds", sequential=True)
+def is_dead_once(redis):
+    return reaped(redis, "redis.call('LREM', 'dead', 0, job) redis.call('LPUSH', 'dead', job)")
+
+
+@wrong("10.2", because="dead holds", sequential=True)
+def remembers_a_hundred_dead(redis):
+    return reaped(redis, "redis.call('LPUSH', 'dead', job) redis.call('LTRIM', 'dead', 0, 99)")
+
+
+@wrong("10.3", because="jobs holds ['q']; ['q', 'q'] is due", sequential=True)
+def what_waits_already_is_not_put_again(redis):
+    script = """
+    local now = redis.call('TIME')
+    local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+    local due = redis.call('ZRANGE', KEYS[1], '-inf', string.format('%d', ms), 'BYSCORE')
+    for _, job in ipairs(due) do
+      redis.call('ZREM', KEYS[1], job)
+      redis.call('LREM', KEYS[2], 0, job)
+      redis.call('LPUSH', KEYS[2], job)
+    end
+    return #due
+    """
+    return redis.eval(script, 2, "later", "jobs")

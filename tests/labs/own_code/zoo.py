@@ -227,7 +227,7 @@ async def looks_at_no_count(engine, redis, product, customer):
     return True
 
 
-@wrong("15.3", situation="One after the other", because="ada was told True", sequential=True)
+@wrong("15.3", situation="One after the other", because="was told True", sequential=True)
 async def does_not_commit(engine, redis, product, customer):
     async with AsyncSession(engine) as session:
         if (await session.execute(one_less(product))).rowcount == 0:
@@ -397,3 +397,13 @@ def does_not_go_on_asking(shop):
     explore(calls(shop, "a"), invariant=ends, crashes=True).check()
     right = [True, True, False, True, True]
     explore({"a": a_minute_later}, invariant=lambda redis, db, told: told["a"] == right).check()
+
+
+@wrong("15.3", situation="One after the other", because="d'Arc was told True", sequential=True)
+async def customers_in_small_letters(engine, redis, product, customer):
+    async with engine.begin() as connection:
+        taken = (await connection.execute(one_less(product))).rowcount == 1
+        if taken:
+            order = {"product_id": product, "customer": customer.lower()}
+            await connection.execute(sa.insert(Order).values(order))
+    return taken

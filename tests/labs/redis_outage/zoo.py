@@ -479,3 +479,31 @@ def counts_by_hyperloglog(redis, page, visit):
     return tonumber(new == 1 and redis.call('INCR', KEYS[1]) or redis.call('GET', KEYS[1]))
     """
     return redis.eval(script, 2, f"visits:{page}", f"seen:{page}", visit)
+
+
+AWAY_ONCE = []
+
+
+@wrong("13.3", because="'cached by another' is due")
+def never_asks_again_once_it_was_away(redis, key, load, kept):
+    def read(key):
+        if AWAY_ONCE:
+            return None
+        try:
+            return redis.get(key)
+        except AWAY as error:
+            AWAY_ONCE.append(error)
+            raise
+
+    return _in_steps(redis, key, load, kept, read=read)
+
+
+@wrong("13.2", because="ada was given True; False is due", sequential=True)
+def a_lock_without_a_ttl_is_free(redis, name, token, ms):
+    script = """
+    local held = redis.call('GET', KEYS[1])
+    if held and held ~= ARGV[1] and redis.call('PTTL', KEYS[1]) ~= -1 then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return 1
+    """
+    return redis.eval(script, 1, f"lock:{name}", token, ms) == 1

@@ -479,3 +479,15 @@ def counts_by_hyperloglog(redis, entry, account, amount):
     """
     keys = f"credited:{account}", f"balance:{account}"
     return redis.eval(script, 2, *keys, amount, entry)
+
+
+@wrong("11.1", because="a PrinterAwayError that reaches the caller is due", sequential=True)
+def tries_it_twice(redis, me, handle, min_idle):
+    def twice(job):
+        try:
+            handle(job)
+        except Exception:
+            handle(job)
+
+    group(redis)
+    return done(redis, twice, idle(redis, me, min_idle) or new(redis, me))
