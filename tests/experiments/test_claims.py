@@ -97,7 +97,7 @@ CASES = {
     "LockRace, chaos": (
         LockRace(sell=print, chaos=True),
         LOCK,
-        [{"shared_holds": 1}, {"sold_twice": -1}, {"waiting_for_ever": 1}],
+        [{"shared_holds": 1}, {"waiting_for_ever": 1}],
     ),
     "TwoHolders": (
         TwoHolders(),
@@ -155,7 +155,7 @@ DISARMED = [
     ("LockRace", "killed_met", {3}),
     ("LockRace", "hit_a_holder", {4, 5}),
     ("LockRace", "sold", {5}),
-    ("LockRace, chaos", "hit_a_holder", {0, 1, 2}),
+    ("LockRace, chaos", "hit_a_holder", {0, 1}),
     ("TwoHolders", "met", {0, 1, 2}),
     ("TwoHolders", "sold", {1}),
     ("LostMessages", "over", {0, 1, 2, 3, 4, 5, 6}),

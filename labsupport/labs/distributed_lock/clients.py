@@ -18,7 +18,8 @@ LOCK = "lock:kettle"
 """The name of the lock."""
 
 _STOCK = "SELECT stock FROM products WHERE id = 1"
-_REST_SECONDS = 0.01
+_REST_SECONDS = 0.002
+_SALES_BY_CHANCE = 100  # under one lock, so that a stop at random may well hit its holder
 
 
 class _Asking(redis.Redis):
@@ -60,7 +61,7 @@ def buy(
     ttls: Sequence[float],
     step: str | None,
 ) -> None:
-    """Be a client: buy one kettle after the other, each under the lock.
+    """Be a client: buy one kettle after the other under the lock.
 
     Args:
         client: the worker's.
@@ -70,7 +71,7 @@ def buy(
         shop: a session on the shop.
         ttls: of the lock, from sale to sale; the last one for all that follow.
         step: a point's name: "read" after what was read first, "step" also after each answer of
-            Redis; None runs freely.
+            Redis; None runs freely, and sells some kettles under each lock.
     """
     server = connect_client(urls[0]) if step is None else _Asking(urls[0])
     turns, stock, reading = connect_client(urls[1]), shop.session(), _Reading()
@@ -88,7 +89,9 @@ def buy(
         if not client.running:
             return
         reading.given = partial(point, step or "read")
-        sold = _buy_one(client, turns, stock, partial(lock, server, LOCK, ttl), partial(sell, db))
+        held = partial(lock, server, LOCK, ttl)
+        sales = _SALES_BY_CHANCE if step is None else 1
+        sold = _buy(client, turns, stock, held, partial(sell, db), sales)
         if sold and reading.given is not None:
             raise InvalidSettingError(
                 "`sell` reads nothing: there is no moment between a read and a write to stop it in.",
@@ -98,22 +101,24 @@ def buy(
             client.rest(rests.uniform(0, 2 * _REST_SECONDS))
 
 
-def _buy_one(
+def _buy(
     client: Client,
     turns: redis.Redis,
     stock: Database,
     lock: Callable[[], Any],
     sell: Callable[[Any], Any],
+    sales: int,
 ) -> bool:
-    """Buy one kettle under the lock; whether it was sold."""
+    """Buy so many kettles under the lock; whether the last one was sold."""
     left = sold = False
     client.note("asks")
     try:
         with lock() as fence:
             _take_turn(client, turns, "in")
-            sold = bool(sell(fence))
-            if sold:
-                client.note("sold")
+            for _ in range(sales):
+                sold = bool(sell(fence))
+                if sold:
+                    client.note("sold")
             client.note("stock", (stock.fetch_one(_STOCK) or {})["stock"])
             _take_turn(client, turns, "out")
             left = True

@@ -49,14 +49,17 @@ def shared(holds: Sequence[Hold]) -> set[tuple[int, int]]:
 
 
 def stopped_holders(history: History, ttl_seconds: float) -> int:
-    """How many stops hit a client that had the lock, and lasted for longer than its TTL."""
-    held, found = held_spans(history), 0
+    """How many stops hit a client that had the lock, and left others half its TTL to come in."""
+    entered, left = history.select("in"), history.select("out")
     stops, resumes = history.select("stopped"), history.select("resumed")
+    found = 0
     for stop, resume in zip(stops, resumes, strict=False):
-        begin, end = (one["start_ns"] - history.origin_ns for one in (stop, resume))
-        theirs = held[held[:, 0] == stop["client"]]
-        inside = ((theirs[:, 1] < begin) & (end < theirs[:, 2])).any()
-        found += bool(inside) and end - begin > 1e9 * ttl_seconds
+        who, begin, end = stop["client"], stop["start_ns"], resume["start_ns"]
+        # from the end of the first turn: before, others who come in are only before them
+        starts = entered["end_ns"][entered["client"] == who]
+        ends = left["start_ns"][left["client"] == who][: len(starts)]
+        inside = ((starts[: len(ends)] < begin) & (end < ends)).any()
+        found += bool(inside) and end - begin > 1.5e9 * ttl_seconds
     return found
 
 

@@ -170,10 +170,11 @@ class TestChaos:
         """Stopped at random, everybody still gets a turn, and the fence keeps the ledger."""
         chaos = LockRace(sell=sell_claimed, chaos=True, seconds=0.4, ttl_seconds=0.05)
         found = chaos.run(fenced_lock, live=False)
-        assert len(found.verdict.claims) == 3
+        assert len(found.verdict.claims) == 2
         # chance may have spared every holder; then nothing was put to the test
         due = "holds" if found.numbers["hit_a_holder"] else "not exercised"
-        assert statuses(found)[1:] == [due, due]
+        assert statuses(found)[1] == due
+        assert found.numbers["sold_twice"] == 0
         assert found.numbers["stops"] > 0
 
     def test_without_a_lock(self):
@@ -191,22 +192,22 @@ class TestStops:
     @pytest.mark.parametrize(
         ("stop", "hit"),
         [
-            ((0, 20, 130), 1),
-            ((0, 20, 110), 0),  # no longer than the TTL
-            ((0, 5, 130), 0),  # before it had the lock
-            ((0, 20, 180), 0),  # until after it had freed it: it cannot have been stopped
-            ((1, 20, 130), 0),  # somebody who only waited
+            ((0, 20, 190), 1),
+            ((0, 20, 160), 0),  # hardly longer than the TTL: nobody need have come in
+            ((0, 5, 190), 0),  # before it had the lock
+            ((0, 20, 280), 0),  # until after it had freed it: it cannot have been stopped
+            ((1, 20, 190), 0),  # somebody who only waited
         ],
     )
     def test_only_a_stop_that_outlasts_the_ttl_of_a_holder_counts(self, tmp_path, stop, hit):
-        """Client 0 has the lock from 10 to 150 ms, with a TTL of 100 ms."""
+        """Client 0 has the lock from 10 to 250 ms, with a TTL of 100 ms."""
         recorder, history = Recorder(tmp_path / "ring", capacity=256), History()
         history.add(tmp_path / "ring", process=0, capacity=256)
         history.origin_ns = 1
         who, begin, end = stop
         for event, client, at in [
             ("in", 0, 10),
-            ("out", 0, 150),
+            ("out", 0, 250),
             ("stopped", who, begin),
             ("resumed", who, end),
         ]:
