@@ -29,7 +29,12 @@ from labsupport.explorer.operations import (
 )
 from labsupport.explorer.system import System
 
-__all__ = ["MOST_MOMENTS", "Adversary", "Powers"]
+__all__ = ["MOST_MOMENTS", "REMEMBERS_NOT", "Adversary", "Powers"]
+
+REMEMBERS_NOT = (
+    "Reset in `given` what the functions remember between runs, and decide nothing "
+    "by the clock or by chance."
+)
 
 MAX_IDLE = 1_000
 """A client that repeats a step so often in vain, with nobody else to move, would do so for ever."""
@@ -383,10 +388,15 @@ class Adversary:
             return move.kind if self._next_moment() is not None else "-"
         if move.kind == "expire":
             return move.kind if move.who in self._expirable() else "-"
-        actor = self._named[move.who]
-        operation = actor.at
+        actor = self._named.get(move.who)
+        if actor is None:
+            raise NotDeterministicError(
+                f"By the same schedule {owner(move.who)} began a task in one run, and not in the next.",
+                REMEMBERS_NOT,
+            )
         if not actor.live:
             return "-"
+        operation = actor.at
         if operation is None:
             return move.kind
         return operation.word

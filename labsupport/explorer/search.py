@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import Any
 
 from labsupport.errors import ImplementationError, NotDeterministicError, NotSteppableError
-from labsupport.explorer.adversary import Adversary
+from labsupport.explorer.adversary import REMEMBERS_NOT, Adversary
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken, owner
 from labsupport.explorer.system import System
@@ -352,8 +352,7 @@ class Search:
         elif choice.command != command:
             raise NotDeterministicError(
                 f"The same schedule gave {choice.command}, and {command} when it was replayed.",
-                "Reset in `given` what the functions remember between runs, and decide nothing "
-                "by the clock or by chance.",
+                REMEMBERS_NOT,
             )
         if self.adversary.make(chosen):
             if self.adversary.looks_after(chosen):

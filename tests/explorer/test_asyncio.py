@@ -15,7 +15,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import TimeoutError as LostReply
 
 from labsupport import explore
-from labsupport.errors import ImplementationError, InvalidSettingError, NotSteppableError
+from labsupport.errors import (
+    ImplementationError,
+    InvalidSettingError,
+    NotDeterministicError,
+    NotSteppableError,
+)
 from labsupport.explorer.own import event_loop
 
 MODULE = aredis.Redis.from_url("redis://cache.example:6379/0", decode_responses=True)
@@ -217,6 +222,23 @@ class TestTasks:
             report = explore({"a": client}, invariant=two)
             assert (report.interleavings, report.violations) == (6, 4)
             assert "GET n (task 2)" in report.schedule
+
+    def test_tasks_that_only_some_runs_begin(self):
+        """What a module remembers decides it: told as what it is, whatever task is missing."""
+        begun = []
+
+        async def ada(redis, db):
+            await redis.incr("n")
+            if len(begun) < 3:
+                begun.append(1)
+                await asyncio.gather(adder(redis), adder(redis))
+
+        async def bob(redis, db):
+            await redis.incr("n")
+            await redis.incr("n")
+
+        with pytest.raises(NotDeterministicError, match="Reset in `given`"):
+            explore({"ada": ada, "bob": bob}, invariant=two, delays=False)
 
     def test_locks_of_asyncio(self):
         """asyncio.Lock and Event order the tasks of one client."""
