@@ -109,6 +109,7 @@ class Adversary:
         actors: the clients, each followed by its tasks that have taken a step in this run.
         trace: the moves of this run, each with the step that was taken (or not, in a crash).
         moved: how many moves were made, in all runs.
+        foreseen: how often moments to come were looked for, in all runs.
         serial: True while one client after the other runs, and nothing else was done.
         oversleeps: who slept, while others stood still, for longer than something in Redis lives.
         may_wait: True when that one may have slept to wait for others.
@@ -124,6 +125,7 @@ class Adversary:
         self.powers = powers
         self.trace: list[Taken] = []
         self.moved = 0
+        self.foreseen = 0
         self.serial = False
         self.oversleeps, self.may_wait = "", False
         self.unmatched = list(powers.expires)
@@ -459,8 +461,13 @@ class Adversary:
         actor = self._named[who]
         return actor.may_lose and actor.pending is not None and actor.pending.kind == "redis"
 
+    def foresee(self) -> None:
+        """Look for moments to come, as the run did that a replay follows: what is seen is remembered."""
+        self._next_moment()
+
     def _next_moment(self, after: int | None = None) -> int | None:
         """The next moment at which anything may change, or the next one after that."""
+        self.foreseen += 1
         for actor in self.actors:
             if actor.live and actor.pending is not None and not actor.pending.noted:
                 actor.pending.noted = True

@@ -59,6 +59,7 @@ class Choice:
     void: set[Move] = field(default_factory=set)
     looked: set[Move] = field(default_factory=set)  # after these a client has looked at a clock
     resort: bool = False  # the environment has been asked for a way out
+    foresees: bool = False  # moments to come were looked for; what is seen then is remembered
 
 
 class Search:
@@ -289,11 +290,14 @@ class Search:
             and all(choice.chosen == choice.moves[0] for choice in self._choices)
         )
         for choice in self._choices:  # what the runs before have done, up to the new choice
+            if choice.foresees:
+                self.adversary.foresee()
             ending = self._take(choice)
             if ending is not None:
                 return ending
         asleep = self._asleep_after(self._choices[-1]) if self._choices else {}
         while True:
+            foreseen = self.adversary.foreseen
             moves = self.adversary.moves()
             if all(move.kind == "crash" for move in moves) and self.adversary.stuck:
                 resort = self.adversary.last_resort()
@@ -308,6 +312,7 @@ class Search:
             if not awake:
                 return Ending.EQUIVALENT
             choice = Choice(moves, asleep, awake[0], "", EVERYTHING)
+            choice.foresees = self.adversary.foreseen != foreseen
             self._choices.append(choice)
             ending = self._take(choice)
             if ending is not None:

@@ -345,6 +345,33 @@ class TestPassingTime:
             assert seen == {0, 1}
             assert report.exhausted
 
+    def test_attempts_with_sleeps_until_an_entry_is_idle(self):
+        """What moments a run has seen in passing, its replay sees, too: the orders are the same."""
+
+        def given(redis, db):
+            redis.xgroup_create("jobs", "g", id="0", mkstream=True)
+            redis.xadd("jobs", {"n": 1})
+            redis.xreadgroup("g", "dead", {"jobs": ">"})
+
+        def rescue(me):
+            def client(redis, db):
+                for _ in range(3):
+                    claimed = redis.xautoclaim("jobs", "g", me, 2000)[1]
+                    if claimed:
+                        return redis.xack("jobs", "g", claimed[0][0])
+                    time.sleep(1)
+                return 0
+
+            return client
+
+        report = explore(
+            {"a": rescue("a"), "b": rescue("b")},
+            given=given,
+            invariant=lambda redis, db, told: sum(told.values()) <= 1,
+            passes=True,
+        )
+        assert (report.interleavings, report.violations) == (258, 0)
+
     def test_an_idle_time_that_is_set(self):
         """XCLAIM … IDLE and … TIME say how long an entry is to be idle, in `given`, client and script."""
         by_script = "return redis.call('XCLAIM', KEYS[1], 'g', 'eve', 0, ARGV[1], 'IDLE', ARGV[2])"
