@@ -7,7 +7,8 @@
 // Names: ipywidgets tells a screen reader neither what a slider sets nor what the buttons of a Play do.
 // Arrow keys: inside a schedule's stepper, left and right are its buttons "back" and "on".
 // Predictions: under a question is a place to write one, and what comes out below is blurred until then, or
-// until it is clicked or run; so is what the text says of it, up to the next question or heading. What was written stays in this browser, and the notebook does not know of it.
+// until it is clicked or run; so is what the text says of it, up to the next question or heading. What was
+// written stays in this browser, and the notebook does not know of it.
 // Saved: JupyterLab writes the kernel's version into a notebook that it opens, and then calls it unsaved.
 (() => {
   const opened = new WeakSet();
