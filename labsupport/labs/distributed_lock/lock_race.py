@@ -113,7 +113,7 @@ class LockRace(Experiment):
     contrast = Contrast(
         text="{first} sells what has not left the stock, {other} does not",
         number=lambda n: abs(n["sold_twice"]),
-        met=("hit_a_holder", "sold"),
+        met=("forced", "hit_a_holder", "sold"),  # by chance a sale is lost or not
         title="Sold, but still in stock: {each}",
         each="{name} {sold_twice}",
     )
@@ -218,6 +218,7 @@ class LockRace(Experiment):
         sold = len(history.select("sold"))
         hit = stopped_holders(history, self.ttl_seconds) if self.chaos else int("stopped" in met)
         numbers = {
+            "forced": int(not self.chaos),
             "hit_a_holder": hit,
             "holds": len(holds),
             "shared_holds": len(not_alone),

@@ -175,6 +175,7 @@ class TestChaos:
         due = "holds" if found.numbers["hit_a_holder"] else "not exercised"
         assert statuses(found)[1] == due
         assert found.numbers["sold_twice"] == 0
+        assert statuses(chaos.compare(found, found, live=False)) == ["not exercised"]
         assert found.numbers["stops"] > 0
 
     def test_without_a_lock(self):
