@@ -16,9 +16,9 @@ from labsupport.charts.style import INK, style
 from labsupport.history import History
 from labsupport.processes import undisturbed
 
-_FRAMES_PER_SECOND = 12
+_FRAMES_PER_SECOND = 14
 _SHARE = 0.1  # of one core, at most, unless that would be less than
-_LONGEST_SECONDS = 0.2
+_LONGEST_SECONDS = 0.1  # ten frames a second, also where one has to draw the background
 _LONGER = 1.6
 _GROWTH = 2.0
 
