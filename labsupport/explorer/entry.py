@@ -153,7 +153,8 @@ def explore(
     def memory(late: bool, code: Mapping[str, Any]) -> tuple[list[str], bool, Locks]:
         """What is shared in it, for pruning, whether clients are to begin later for it, and its locks."""
         late |= bool(delays) and bool(shared_names(code, logs=False, reader=invariant))
-        return shared_names(code) if prune else [], late, shared_locks(code)
+        shared = shared_names(code, reader=invariant) if prune else []
+        return shared, late, shared_locks(code)
 
     shared, late, locks = memory(False, clients)
     functions = [*clients.values(), given or _nothing, invariant]

@@ -82,6 +82,7 @@ _GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
 _BY_NAME = frozenset({"eval", "exec", "globals", "vars"})  # what reaches any name of a module
 _BY_TEXT = frozenset({"__dict__", "delattr", "setattr", "vars"})  # what reaches any attribute
 _METHODS = frozenset({"LOAD_METHOD", "LOAD_ATTR"})
+_NOTES = frozenset({"append", "update"})  # a list's, a Counter's: nobody asks what is in it
 _OF_PYTHON = frozenset({"__annotations__", "__dataclass_fields__", "__dict__", "__weakref__"})
 _BINDS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
 
@@ -94,18 +95,20 @@ def shared_names(
 ) -> list[str]:
     """Names of what may change and what more than one client's function reaches, sorted.
 
+    A Counter that is only updated, and that neither a client nor the reader looks at, is left out: it
+    comes to the same in any order.
+
     Args:
         clients: the functions, or several of each, by name.
         logs: also lists that are only appended to, which neither a client nor the reader looks at.
         reader: the invariant.
     """
     reached = [_Reach(function) for function in clients.values()]
-    if not logs:
-        lookers = [*reached, _Reach(reader, counts=True)] if reader is not None else reached
-        looked_at = {at for one in lookers for at in one.looked_at}
-        for one in reached:
-            for at in one.lists - looked_at:
-                one.values.pop(at, None)
+    lookers = [*reached, _Reach(reader, counts=True)] if reader is not None else reached
+    looked_at = {at for one in lookers for at in one.looked_at}
+    for one in reached:
+        for at in (one.counters if logs else one.lists | one.counters) - looked_at:
+            one.values.pop(at, None)
     shared: set[str] = set()
     for one in reached:
         for other in reached:
@@ -184,7 +187,8 @@ class _Reach:
         bound: those that it binds anew, with their names.
         namespaces: global ones that it may change by name, with the word that it does so by.
         lists: identities of plain lists among the values.
-        looked_at: those of them that are used for more than to append to.
+        counters: identities of Counters among them.
+        looked_at: those of both that are used for more than to append to, or to update.
         libraries: names of the library's modules and classes that it sets attributes of, by identity.
         seen: all that it reaches, by identity.
     """
@@ -198,6 +202,7 @@ class _Reach:
         self.bound: dict[tuple[int, str], str] = {}
         self.namespaces: dict[int, str] = {}
         self.lists: set[int] = set()
+        self.counters: set[int] = set()
         self.looked_at: set[int] = set()
         self.libraries: dict[int, str] = {}
         self._words: set[str] = set()
@@ -236,12 +241,15 @@ class _Reach:
                 keepers.update(used if id(function) in keepers else {})
 
     def _lists(self, thing: Any, found: list[tuple[str, Any]]) -> None:
-        """Note the lists that a thing leads to, and whether it is a function that only appends."""
-        lists = [(name, one) for name, one in found if type(one) is list]
+        """Note the lists and Counters a thing leads to, and whether it is a function that only adds."""
+        if isinstance(thing, weakref.ref):
+            return  # seen where it is kept
+        found = [(name, one() if isinstance(one, weakref.ref) else one) for name, one in found]
+        lists = [(name, one) for name, one in found if type(one) in (list, Counter)]
         code = thing.__code__ if lists and isinstance(thing, FunctionType) else None
         logs = _appended(code, counts=self._counts) if code is not None else ()
         for name, one in lists:
-            self.lists.add(id(one))
+            (self.lists if type(one) is list else self.counters).add(id(one))
             if name not in logs:
                 self.looked_at.add(id(one))
 
@@ -501,11 +509,11 @@ def _bare(code: CodeType) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=4096)
 def _appended(code: CodeType, *, counts: bool = False) -> frozenset[str]:
-    """The names outside of it of which code does nothing but append, or also ask for the length."""
+    """The names outside of it of which code does nothing but append, update, or ask for the length."""
     appended, other, before = set[str](), set[str](), ""
     for one, following in itertools.pairwise(dis.get_instructions(code)):
         if one.opname in _LOADS | {"LOAD_DEREF"}:
-            logs = following.opname in _METHODS and following.argval == "append"
+            logs = following.opname in _METHODS and following.argval in _NOTES
             logs |= counts and before == "len" and following.opname in _CALLS
             (appended if logs else other).add(one.argval)
         before = one.argval if one.opname in _LOADS else ""

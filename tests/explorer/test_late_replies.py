@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+from collections import Counter
 from typing import Any, ClassVar
 
 import pytest
@@ -311,6 +312,37 @@ def test_a_list_that_nobody_looks_at_is_a_log():
     assert shared_names({"ada": notes, "bob": notes}, logs=False) == []
     assert shared_names({"ada": takes, "bob": takes}, logs=False) == ["queue"]
     assert shared_names({"ada": notes, "bob": lambda redis, db: len(log)}, logs=False) == ["log"]
+
+
+def test_a_counter_that_nobody_looks_at_is_a_metric():
+    """It comes to the same in any order; whoever reads it, a `+=` too, shares it."""
+    metrics: Counter[str] = Counter()
+
+    def counts(redis, db):
+        metrics.update(missed=redis.get("x") is None)
+
+    async def awaits(redis, db):
+        metrics.update(missed=await redis.get("x") is None)
+
+    def adds(redis, db):
+        metrics["missed"] += redis.get("x") is None
+
+    def asks(redis, db):
+        return metrics["missed"]
+
+    def passes_on(redis, db, kept={"it": metrics}):  # noqa: B006
+        kept["it"].update(missed=1)
+
+    for logs in (True, False):
+        assert shared_names({"ada": counts, "bob": awaits}, logs=logs) == []
+        assert shared_names({"ada": counts, "bob": counts}, logs=logs, reader=asks) == ["metrics"]
+        for other in (adds, asks, passes_on):
+            assert shared_names({"ada": counts, "bob": other}, logs=logs)
+
+    pair = {"ada": counts, "bob": counts}
+    assert explore(pair, invariant=lambda redis, db: True, prune=True).pruned
+    read = explore(pair, invariant=lambda redis, db: metrics["missed"] < 3, prune=True)
+    assert "Not pruned: the clients share metrics" in str(read)
 
 
 class TestMemoryBeforeTheFirstStep:
