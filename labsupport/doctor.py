@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
@@ -172,6 +171,7 @@ def _packages() -> Finding:
 def _server() -> Finding:
     from labsupport.errors import LabError
     from labsupport.servers import find_server
+    from labsupport.servers.product import product_of_program
 
     try:
         program = find_server()
@@ -180,9 +180,7 @@ def _server() -> Finding:
             raise
         found = f"{error.problem} Yours will do, but for the experiments that kill one."
         return Finding("note", found, error.remedy.partition(", or set REDIS_URL")[0])
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    version = re.search(r"v=(\S+)", said.stdout)
-    return Finding("ok", f"{version.group(1) if version else 'version unknown'}, {program}")
+    return Finding("ok", f"{product_of_program(program)}, {program}")
 
 
 def _redis() -> Finding:

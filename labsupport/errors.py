@@ -61,6 +61,10 @@ class ServerTooOldError(LabError):
     """The server is older than the oldest that the labs support."""
 
 
+class NotOnThisServerError(LabError):
+    """The server lacks what was asked for, or the client refuses it there; another one will do."""
+
+
 class ServerUnreachableError(LabError):
     """The server does not answer, or refuses the credentials."""
 
@@ -183,6 +187,7 @@ class ImplementationError(LabError):
 SURROUNDINGS = (
     ServerNotFoundError,
     ServerTooOldError,
+    NotOnThisServerError,
     ServerUnreachableError,
     ForeignKeysError,
     DatabaseUnreachableError,

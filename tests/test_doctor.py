@@ -24,7 +24,7 @@ def test_finds_everything_here(monkeypatch, capsys):
     monkeypatch.delenv("DATABASE_URL", raising=False)
     findings = doctor.examine()
     assert {one.status for one in findings.values()} <= {"ok", "note"}, findings
-    assert re.match(r"\d+\.\d+\.\d+, /", findings["Redis server"].found)
+    assert re.match(r"(Redis|Valkey) \d+\.\d+\.\d+, /", findings["Redis server"].found)
     assert doctor.main() == 0
     assert "30,000 orders" in capsys.readouterr().out
 

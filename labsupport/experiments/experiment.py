@@ -16,7 +16,7 @@ from labsupport.charts import (
     draw_comparison,
     show,
 )
-from labsupport.errors import Interrupted, InvalidSettingError, called_as
+from labsupport.errors import Interrupted, InvalidSettingError, NotOnThisServerError, called_as
 from labsupport.experiments.knobs import check_knobs, require_knobs
 from labsupport.experiments.parameters import check_parameters
 from labsupport.experiments.result import Comparison, Result
@@ -158,6 +158,8 @@ class Experiment(ABC):
         try:
             with Stage(chart, budget_seconds=self.budget_seconds, stopped=stopped) as stage:
                 self.conduct(stage, implementation, name)
+        except NotOnThisServerError as error:
+            return self._not_exercised(name, error.problem, stage.history, chart)
         except BaseException as error:
             if chart is not None:
                 asked = isinstance(error, KeyboardInterrupt | RunStopped)
@@ -177,12 +179,30 @@ class Experiment(ABC):
             stage.history,
             seconds,
             self.conditions,
-            functools.partial(self._draw, name, numbers, stage.history, seconds),
+            functools.partial(self._draw, name, self.find(numbers), stage.history, seconds),
             functools.partial(self._live_chart, name),
         )
         if chart is not None:
             chart.finish(result.figure)
         return result
+
+    def _not_exercised(
+        self, name: str, lacking: str, history: History, chart: LiveChart | None
+    ) -> Result:
+        """What is left of a run that the server does not allow: no claim was put to the test."""
+        if chart is not None:
+            chart.stop(f"{name} was not run: not on this server")
+        return Result(
+            name,
+            Verdict(Claim(rule.text, "not exercised", lacking) for rule in self.claims),
+            {},
+            history,
+            self.seconds,
+            self.conditions,
+            functools.partial(self._draw, name, "Not on this server", history, self.seconds),
+            functools.partial(self._live_chart, name),
+            lacking,
+        )
 
     @called_as("panel(naive=get_user, fixed=get_user_once), a name for each function")
     def panel(self, **implementations: Implementation) -> "ControlPanel":
@@ -250,10 +270,8 @@ class Experiment(ABC):
         plots, conditions = self.plots(), self.conditions
         return LiveChart(plots, seconds=self.seconds, title=title, subtitle=conditions, place=place)
 
-    def _draw(
-        self, name: str, numbers: dict[str, float], history: History, seconds: float
-    ) -> LabFigure:
-        plots, finding = self.plots(), self.find(numbers)
+    def _draw(self, name: str, finding: str, history: History, seconds: float) -> LabFigure:
+        plots = self.plots()
         chart = Chart(plots, seconds=seconds, title="", subtitle=f"{name}: {self.conditions}")
         chart.add(history.rows(), history)
         shown = "; ".join(plot.label for plot in plots)

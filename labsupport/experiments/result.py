@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -27,6 +28,7 @@ class Result:
         events: what happened, as the experiment's own charts read it.
         seconds: how long the run was.
         conditions: the knobs in words.
+        lacking: why the server allowed no run, and nothing was measured; "" if it did.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Result:
     conditions: str
     _draw: Callable[[], LabFigure]
     _chart: Callable[[Place], LiveChart]
+    lacking: str = ""
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
@@ -80,10 +83,14 @@ class Result:
             raise Interrupted from None
 
     def __repr__(self) -> str:
-        return f"{self.name}\n{self.verdict}"
+        said = f"{self.name}\n{self.verdict}"
+        return f"{said}\nNot on this server: {self.lacking}" if self.lacking else said
 
     def _repr_html_(self) -> str:
-        return self.verdict._repr_html_()
+        said = self.verdict._repr_html_()
+        return (
+            f"{said}<div>Not on this server: {escape(self.lacking)}</div>" if self.lacking else said
+        )
 
 
 @dataclass(frozen=True, eq=False)

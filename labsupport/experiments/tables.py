@@ -121,6 +121,10 @@ class Contrast:
         """The finding of a comparison, and a claim for each result but the first."""
         first, *others = results
         claims = [self._judge(first, other) for other in others]
+        results = [one for one in results if not one.lacking]
+        if len(results) < 2:
+            return "Nothing to compare: this server allows no run of the others", claims
+        first, *others = results
         chosen, each = (
             text if isinstance(text, str) else text(first.numbers)
             for text in (self.title, self.each)
@@ -144,12 +148,15 @@ class Contrast:
         return title, claims
 
     def _judge(self, first: "Result", other: "Result") -> Claim:
+        text = self.text.format(first=first.name, other=other.name)
+        if lacking := first.lacking or other.lacking:
+            return Claim(text, "not exercised", lacking)
         worse, better = self._number(first), self._number(other)
         met = all(all(_asked(self.met, one.numbers)) for one in (first, other))
         met = met and not math.isnan(worse) and not math.isnan(better)
         holds = worse > 0 and better <= worse / self.times
         return Claim(
-            self.text.format(first=first.name, other=other.name),
+            text,
             status_of(met, broken=met and not holds),
             f"{_Shown(better):,.4g} against {_Shown(worse):,.4g}",
         )

