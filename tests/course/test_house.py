@@ -156,7 +156,8 @@ def test_compose_and_ci_use_the_same_redis():
     images = ci["strategy"]["matrix"]["image"]
     assert images[0] == ""
     assert compose["redis"]["image"] in images
-    assert any(one.startswith("valkey/") for one in images)
+    valkeys = [one.partition("valkey/valkey:")[2] for one in images if "valkey/" in one]
+    assert {Version(one).major for one in valkeys} == {8, 9}
     version = re.fullmatch(r"redis:(\d+\.\d+\.\d+)", compose["redis"]["image"])
     assert version
     assert Version(version.group(1)) >= Version(_minimum())
