@@ -1,6 +1,6 @@
 #!/bin/sh
-# Put the notebooks and the learner's progress back to the start. Nothing is thrown away: notebooks
-# that were changed, and the progress, are kept in .lab/before-reset/<when>.
+# Put the notebooks, the learner's progress and predictions back to the start. Nothing is thrown away:
+# notebooks that were changed, and the others, are kept in .lab/before-reset/<when>.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -24,10 +24,12 @@ git diff --name-only --relative --no-renames --diff-filter=a HEAD -- 'notebooks/
     git checkout --quiet HEAD -- "$path"
     echo "reset: $path"
 done
-if [ -f notebooks/.progress.json ]; then
-    keep notebooks/.progress.json
-    rm notebooks/.progress.json
-    echo "reset: progress"
-fi
+for path in notebooks/.progress.json notebooks/predictions.json; do
+    if [ -f "$path" ]; then
+        keep "$path"
+        rm "$path"
+        echo "reset: $path"
+    fi
+done
 rm -rf notebooks/.ipynb_checkpoints notebooks/rise.css notebooks/course.md .lab/workspaces .lab/screenshots
 [ ! -d "$kept" ] || echo "reset: what was there is in $kept"

@@ -563,11 +563,21 @@ def test_asks_for_a_prediction_first(lab, page):
     assert hidden.count() == 2
     guess.press("Enter")
     _wait(lambda: hidden.count() + veiled.count() == 0, "what was predicted")
+    kept = notebook.parent / "predictions.json"
+    _wait(lambda: kept.exists() and "42" in kept.read_text(), "what is kept")
+    assert json.loads(kept.read_text()) == {"guess.ipynb": {"ask": "dd xab 42"}}
+    page.evaluate("localStorage.clear()")  # as in another browser
     page.reload()
     _wait(lambda: guess.count() and guess.input_value() == "dd xab 42", "what was written")
     assert hidden.count() == 0
     _wait(lambda: page.locator(".lm-TabBar-tab.jp-mod-dirty").count() == 0, "a notebook as saved")
     assert notebook.read_bytes() == before
+    told = page.locator(".jp-CodeCell .jp-Cell-outputArea").evaluate_all("all => all.map(one => one.dataset.guess)")
+    assert told == ["dd xab 42", "", ""]  # over the first result; the third is no answer
+    kept.write_text("damaged")
+    guess.fill("43")
+    guess.press("Enter")
+    _wait(lambda: '"43"' in kept.read_text(), "the next one, in a file that begins again")
 
 
 def test_charts_fill_their_column(lab, page):

@@ -58,6 +58,7 @@ def test_restores_and_keeps_what_was_there(course):
     (notebooks / "00_a.ipynb").write_text("00_a with answers")
     (notebooks / "01_b.ipynb").unlink()
     (notebooks / ".progress.json").write_text("some")
+    (notebooks / "predictions.json").write_text("all of them")
     (notebooks / ".ipynb_checkpoints").mkdir()
     (course / ".lab" / "workspaces").mkdir(parents=True)
     done = reset(course)
@@ -69,7 +70,11 @@ def test_restores_and_keeps_what_was_there(course):
     ]
     for path in notebooks.iterdir():
         assert path.read_text() == f"{path.stem} as it was"
-    assert copies(course) == {"00_a.ipynb": ["00_a with answers"], ".progress.json": ["some"]}
+    assert copies(course) == {
+        "00_a.ipynb": ["00_a with answers"],
+        ".progress.json": ["some"],
+        "predictions.json": ["all of them"],
+    }
     assert [path.name for path in (course / ".lab").iterdir()] == ["before-reset"]
     assert "what was there is in .lab/before-reset/" in done.stdout
 

@@ -8,7 +8,7 @@
 // Arrow keys: inside a schedule's stepper, left and right are its buttons "back" and "on".
 // Predictions: under a question is a place to write one, and what comes out below is blurred until then, or
 // until it is clicked or run; so is what the text says of it, up to the next question or heading. What was
-// written stays in this browser, and the notebook does not know of it.
+// written is kept beside the notebook and its progress, in predictions.json, and shown over what came out.
 // Saved: JupyterLab writes the kernel's version into a notebook that it opens, and then calls it unsaved.
 (() => {
   const opened = new WeakSet();
@@ -27,17 +27,46 @@
   const seen = new WeakSet(); // code cells
   const shown = new WeakSet(); // those that were run, or clicked
 
+  let files; // JupyterLab's
+  const FILE = "predictions.json"; // by the notebook's name and the cell's id
+  const kept = async folder => {
+    const { content } = await files.get(folder);
+    if (!content.some(one => one.name === FILE)) return {}; // asked for, the server would log an error
+    const saved = await files.get(`${folder}/${FILE}`, { type: "file", format: "text", content: true });
+    try {
+      return JSON.parse(saved.content);
+    } catch { // damaged: anew
+      return {};
+    }
+  };
+  const split = path => [path.slice(0, Math.max(0, path.lastIndexOf("/"))), path.slice(path.lastIndexOf("/") + 1)];
+  const keep = async (path, id, text) => {
+    const [folder, notebook] = split(path);
+    const all = await kept(folder);
+    (all[notebook] ??= {})[id] = text;
+    const content = JSON.stringify(all, null, 1);
+    await files.save(`${folder}/${FILE}`, { type: "file", format: "text", content });
+  };
+  let saving = Promise.resolve(); // one at a time, or two questions would write over each other
+
   const question = (panel, cell) => {
-    const key = `redis-patterns-lab:${panel.context?.path}:${cell.model.id}`;
+    const { path } = panel.context;
+    const [folder, notebook] = split(path);
     const label = document.createElement("label");
     label.className = "lab-guess";
     label.innerHTML = "<span>Your prediction</span><input maxlength='200' autocomplete='off'>";
     const input = label.lastChild;
     const said = text => { input.value = label.dataset.said = text; };
-    said(localStorage.getItem(key) ?? "");
+    said("");
+    (panel.predictions ??= kept(folder).catch(() => ({}))).then(all => {
+      if (input.value) return; // already being written
+      said(all[notebook]?.[cell.model.id] ?? "");
+      describe(panel);
+    });
     input.addEventListener("change", () => {
       said(input.value.trim());
-      localStorage.setItem(key, input.value);
+      const text = input.value;
+      saving = saving.then(() => keep(path, cell.model.id, text)).catch(() => {}); // a read-only folder
       describe(panel);
     });
     for (const name of ["mousedown", "click", "dblclick"]) {
@@ -58,13 +87,14 @@
   const predict = panel => {
     let asked = null;
     let hidden = false;
+    let answered = false;
     for (const cell of panel.content?.widgets ?? []) {
       if (cell.model.type === "markdown") {
         const asks = /\*\*predict/i.test(cell.model.sharedModel.source);
         const there = cell.node.querySelector(".lab-guess");
         if (!asks) there?.remove();
         veil(cell, hidden);
-        hidden = false;
+        hidden = answered = false;
         asked = asks ? there ?? question(panel, cell) : null;
       } else if (cell.model.type === "code" && cell.outputArea) {
         const node = cell.outputArea.node;
@@ -76,7 +106,10 @@
         }
         const hides = Boolean(asked && !asked.dataset.said && !shown.has(cell));
         node.classList.toggle("lab-hidden", hides);
-        hidden ||= hides && cell.model.outputs.length > 0;
+        const speaks = cell.model.outputs.length > 0;
+        hidden ||= hides && speaks;
+        node.dataset.guess = !answered && speaks && asked?.dataset.said || "";
+        answered ||= speaks;
       }
     }
   };
@@ -144,6 +177,10 @@
     .lab-hidden::after { content: "Write your prediction above, or click to see"; position: absolute;
       inset: 0; display: grid; place-items: center; font: bold var(--jp-content-font-size1)
       var(--jp-content-font-family); color: var(--jp-content-font-color0); }
+    .jp-OutputArea[data-guess]:not([data-guess=""])::before { content: "You predicted: " attr(data-guess);
+      display: block; padding: 0.4em var(--jp-code-padding); overflow-wrap: anywhere;
+      margin-left: var(--jp-cell-prompt-width); color: var(--jp-content-font-color1);
+      font: italic var(--jp-content-font-size1) var(--jp-content-font-family); }
     .lab-veiled { filter: blur(8px) opacity(0.7); user-select: none; }
     .jp-OutputArea-output.lab-lost { padding: var(--jp-code-padding); font-style: italic; height: auto;
       color: var(--jp-content-font-color1); font-size: var(--jp-content-font-size1); }
@@ -179,6 +216,7 @@
     id: "redis-patterns-lab:plugin",
     autoStart: true,
     activate: app => {
+      files = app.serviceManager.contents;
       const sheet = document.createElement("style");
       sheet.textContent = LOOK;
       document.head.append(sheet);
