@@ -73,11 +73,12 @@ def exercise_titles() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def overview(passed: Collection[str]) -> str:
+def overview(passed: Collection[str], notebooks: Path) -> str:
     """The course as a page of Markdown: its labs, what was passed, and what comes next.
 
     Args:
         passed: the numbers of the exercises.
+        notebooks: the folder of the notebooks, whose cards say the minutes.
     """
     exercises = exercise_titles()
     coming = next((number for number in exercises if number not in passed), None)
@@ -99,8 +100,19 @@ def overview(passed: Collection[str]) -> str:
             if number[:2] == title[:2]
         ]
         subject = _first_lines()[lab].partition(": ")[2]
-        lines.append(f"* [{title}]({title[:2]}_{lab}.ipynb): {subject} {' · '.join(marks)}")
-    return "\n".join([*lines, "", "✓ passed, ○ not yet. `make progress` says the same.", ""])
+        name = f"{title[:2]}_{lab}.ipynb"
+        minutes = _minutes(notebooks / name)
+        lines.append(f"* [{title}]({name}): {subject} {' · '.join([*minutes, *marks])}")
+    legend = "✓ passed, ○ not yet. The minutes are those of the core path, without the exercises."
+    return "\n".join([*lines, "", f"{legend} `make progress` says the same.", ""])
+
+
+def _minutes(notebook: Path) -> list[str]:
+    """The core path's, as its card has them; none where there is no card."""
+    with suppress(OSError), notebook.open(encoding="utf-8") as file:
+        if found := re.search(r"\*\*Time\*\* \| (\d+) minutes", file.read(4000)):
+            return [f"{found[1]} min"]
+    return []
 
 
 def exercise(number: str) -> "Exercise":
@@ -147,7 +159,7 @@ def check(number: str, answer: Callable[..., Any]) -> "Outcome":
         with suppress(OSError):  # a read-only folder
             page = Path(PAGE)
             if page.exists():
-                page.write_text(overview(Progress().passed), encoding="utf-8")
+                page.write_text(overview(Progress().passed, page.parent), encoding="utf-8")
     return found
 
 

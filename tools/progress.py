@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("LAB_PROGRESS", str(ROOT / "notebooks" / ".progress.json"))
     from labsupport.exercises import Progress
 
-    page = overview(Progress().passed)
+    page = overview(Progress().passed, ROOT / "notebooks")
     if arguments:
         Path(arguments[0]).write_text(page, encoding="utf-8")
         return 0

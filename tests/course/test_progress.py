@@ -9,7 +9,9 @@ from labsupport import check, course
 from labsupport.course import exercise, exercise_titles, exercises_of, overview, titles
 from labsupport.errors import UnknownNameError
 from labsupport.exercises import Outcome, Progress
-from tools.progress import main
+from tools.progress import ROOT, main
+
+NOTEBOOKS = ROOT / "notebooks"
 
 
 def test_it_knows_every_exercise():
@@ -28,26 +30,28 @@ def test_a_number_that_is_not_there():
 
 def test_a_beginner_is_sent_to_the_first_lab():
     """Every lab has its link and says what it is about, every exercise has an open circle."""
-    page = overview([])
+    page = overview([], NOTEBOOKS)
     assert f"0 of {len(exercise_titles())} exercises passed." in page
     assert "**Begin with [00 Start here](00_start_here.ipynb)**, exercise 00.1: " in page
     assert page.count(".ipynb)") == len(titles()) + 1
-    assert len(re.findall(r"(?m)^\* \[\d\d .*\.ipynb\): \w.{15,}\. ○ ", page)) == len(titles())
+    lines = re.findall(r"(?m)^\* \[\d\d .*\.ipynb\): \w.{15,}\. (\d\d) min · ○ ", page)
+    assert len(lines) == len(titles())
+    assert lines[0] == "45"  # as the card says
     assert page.count("○ ") == len(exercise_titles()) + 1  # the legend's
     assert page.count("✓ ") == 1
 
 
 def test_what_comes_next_is_the_first_that_is_missing():
     """Passes count wherever they are; strange numbers do not."""
-    page = overview(["00.1", "00.3", "99.9"])
+    page = overview(["00.1", "00.3", "99.9"], NOTEBOOKS.parent)  # there are no cards
     assert f"2 of {len(exercise_titles())} exercises passed." in page
     assert "**Next: [00 Start here](00_start_here.ipynb)**, exercise 00.2: " in page
-    assert "✓ 00.1 · ○ 00.2 · ✓ 00.3" in page
+    assert ". ✓ 00.1 · ○ 00.2 · ✓ 00.3" in page
 
 
 def test_all_is_done():
     """Nothing comes next."""
-    page = overview(exercise_titles())
+    page = overview(exercise_titles(), NOTEBOOKS)
     assert "That is all of them." in page
     assert "Next" not in page
 
@@ -93,4 +97,4 @@ def test_the_command(folder, capsys):
     assert "  ✓ 00.1 " in said
     assert "](" not in said
     assert main([str(folder / "course.md")]) == 0
-    assert (folder / "course.md").read_text() == overview(["00.1"])
+    assert (folder / "course.md").read_text() == overview(["00.1"], NOTEBOOKS)
