@@ -24,6 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Not the reader's own progress: what hint() shows depends on it.
     os.environ["LAB_PROGRESS"] = os.path.join(directory, "progress.json")
     if config.getoption("nbval", default=False):
+        # Nobody watches: two frames a second show that charts draw, and leave the cores to the runs.
+        os.environ.setdefault("LAB_FRAMES_PER_SECOND", "2")
         import nbval.kernel
 
         # Over TCP a kernel is told five ports that were free a moment ago: two that start at once

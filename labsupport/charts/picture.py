@@ -49,7 +49,7 @@ def png(figure: Figure, *, dpi: int = DPI * _SHARPER) -> bytes:
     # a chart has few colours: with a palette of them it takes a third of the room in the notebook
     small = io.BytesIO()
     few = picture.quantize(palette=_palette(picture), dither=Image.Dither.NONE)
-    few.save(small, "png", optimize=True)
+    few.save(small, "png", compress_level=7)  # a fifth of the time of 9, an eighth more bytes
     return small.getvalue()
 
 

@@ -154,7 +154,11 @@ class _Listener:
         return int(self._client.pubsub_numsub("invalidate")[0][1])
 
     def _until(
-        self, done: Callable[[], bool], *, seconds: float = _PATIENCE_SECONDS, told: int | None = None
+        self,
+        done: Callable[[], bool],
+        *,
+        seconds: float = _PATIENCE_SECONDS,
+        told: int | None = None,
     ) -> bool:
         """Wait for so long, or longer until the answer is done with more words than were told."""
         start = time.monotonic()
