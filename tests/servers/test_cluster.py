@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ClusterDownError, MovedError, RedisClusterException, RedisError
 
-from labsupport.errors import InvalidSettingError, ServerUnreachableError
+from labsupport.errors import InvalidSettingError, NotOnThisServerError, ServerUnreachableError
 from labsupport.processes import process_status
-from labsupport.servers.cluster import SLOTS, start_cluster
+from labsupport.servers.cluster import SLOTS, published_between, start_cluster
+from labsupport.servers.cluster.bus import _require_count
+from labsupport.servers.product import Product
 
 
 def wait_until(condition, what, seconds=30):
@@ -216,3 +218,22 @@ class TestBadInput:
                 cluster.cut_off(0)
             with pytest.raises((RedisError, RedisClusterException)), cluster.client() as redis:
                 redis.get("a")
+
+
+def test_what_is_not_counted_is_not_told_as_none(cluster):
+    """PUBLISH goes to all nodes, SPUBLISH to the slot's replica; a Valkey that counts neither is refused."""
+    clients = [node.client() for node in cluster.nodes]
+    home, sent = cluster.nodes[cluster.primary_of(cluster.client().keyslot("news"))].client(), []
+    for publish in (home.publish, home.spublish):
+        before = published_between(clients)
+        publish("news", "told")
+        sent.append(published_between(clients) - before)
+    assert sent == [5, 1]
+    for product in (
+        Product("Valkey", "8.0.2"),
+        Product("Valkey", "9.1.0"),
+        Product("Redis", "8.0.1"),
+    ):
+        _require_count(product)
+    with pytest.raises(NotOnThisServerError, match=r"Valkey 8\.0\.1 doesn't count"):
+        _require_count(Product("Valkey", "8.0.1"))
