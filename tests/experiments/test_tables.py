@@ -88,7 +88,7 @@ class TestFinding:
 
 def results(*numbers, met=1):
     return [
-        SimpleNamespace(name=f"v{place}", numbers={"bad": number, "met": met})
+        SimpleNamespace(name=f"v{place}", numbers={"bad": number, "met": met}, lacking="")
         for place, number in enumerate(numbers)
     ]
 
