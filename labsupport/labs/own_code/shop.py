@@ -3,6 +3,7 @@
 It knows nothing of the course, and runs outside it.
 """
 
+import functools
 import time
 from typing import Any
 
@@ -97,8 +98,9 @@ class Shop:
         await self.redis.delete(f"session:{token}")
 
 
+@functools.cache
 def app_of(shop: Shop) -> FastAPI:
-    """The routes."""
+    """The routes, made once for a shop."""
     app = FastAPI()
 
     @app.get("/products/{product}/price")
