@@ -10,6 +10,7 @@ import weakref
 from pathlib import Path
 
 import matplotlib
+import nbformat
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,6 +43,7 @@ from labsupport.charts import (
 from labsupport.charts.picture import FrameEncoder
 from labsupport.charts.style import legible
 from labsupport.history import History, Recorder, Rows
+from notebooks import clean
 
 MS = 1_000_000
 
@@ -463,3 +465,16 @@ def test_nothing_is_displayed_outside_a_notebook(
     """In a script or a test a live chart is silent."""
     live(run[1]).draw(run[1])
     assert capsys.readouterr().out == ""
+
+
+def test_a_saved_picture_takes_no_more_room_than_it_must():
+    """What is drawn in haste is packed once, when its notebook is saved; not a pixel changes."""
+    drawn, picture = io.BytesIO(), Image.effect_noise((90, 60), 40).quantize(8)
+    picture.save(drawn, "png", compress_level=0)
+    text = base64.b64encode(drawn.getvalue()).decode()
+    output = nbformat.v4.new_output("display_data", {"image/png": text})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
+    clean(notebook)
+    saved = base64.b64decode(notebook.cells[0].outputs[0].data["image/png"])
+    assert len(saved) < len(drawn.getvalue()) / 1.5
+    assert Image.open(io.BytesIO(saved)).tobytes() == picture.tobytes()

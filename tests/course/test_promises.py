@@ -144,6 +144,18 @@ def test_what_a_metric_asks_for_is_there(path, server):
             assert asked <= fields
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.name)
+def test_the_last_rung_counts_what_the_page_names(path):
+    """Never by a +=: with a call to Redis behind it, it loses what others count meanwhile."""
+    cells = nbformat.read(path, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    counted = set(re.findall(r"\bmetrics\.update\((\w+)=", code))
+    named = set(re.findall(r'`metrics\["(\w+)"\]', _page(path)))
+    assert counted
+    assert not re.search(r"\bmetrics\[", code)
+    assert named == counted or path not in PAGES
+
+
 def _inside(value):
     return value if isinstance(value, dict) else ()
 

@@ -3,6 +3,7 @@
 import random
 import secrets
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ _NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "16_flash_sale.ipynb"
 def _shown():
     """What the cells of the notebook define."""
     names = {"__name__": "__main__", "time": time, "random": random, "secrets": secrets}
-    names |= {"suppress": suppress, "ResponseError": ResponseError}
+    names |= {"suppress": suppress, "ResponseError": ResponseError, "metrics": Counter()}
     for cell in nbformat.read(_NOTEBOOK, as_version=4).cells:
         if cell.id.startswith(("naive-", "final-")) and cell.source.lstrip().startswith(
             ("def ", "ROW", "ADMIT", "RESERVE", "FREE")

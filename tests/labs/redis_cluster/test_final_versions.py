@@ -47,7 +47,8 @@ def is_definition(node):
     if isinstance(node, ast.Assign):
         calls = {ast.unparse(one.func) for one in ast.walk(node) if isinstance(one, ast.Call)}
         names = [ast.unparse(target) for target in node.targets]
-        return calls <= {"namedtuple"} and all(name[0].isupper() for name in names)
+        plain = all(name[0].isupper() or name == "metrics" for name in names)
+        return calls <= {"namedtuple", "Counter"} and plain
     return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
 
 

@@ -6,6 +6,7 @@ import re
 import tempfile
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +26,7 @@ KILLED, SURVIVES, COMPLETE, ONCE, FORWARD = range(5)
 
 def functions():
     """The notebook's imports, functions and constants, without what its cells do with them."""
-    found = {"__name__": "__main__"}
+    found = {"__name__": "__main__", "metrics": Counter()}
     for cell in json.loads(NOTEBOOK.read_text())["cells"]:
         if cell["cell_type"] == "code":
             tree = ast.parse(TransformerManager().transform_cell("".join(cell["source"])))
