@@ -256,6 +256,8 @@ def test_jupyterlab_starts_calm_and_on_the_loopback():
     assert "token" not in config["ServerApp"]  # a fresh one at every start
     assert config["LabApp"]["news_url"] is None
     assert config["LabApp"]["default_url"].endswith("notebooks/course.md")
+    # Not JupyterLab's alone: the slides of `make present` are an application of their own.
+    assert config["LabServerApp"]["extra_labextensions_path"] == ["jupyter/labextensions"]
 
 
 def test_a_lab_has_one_name_everywhere():

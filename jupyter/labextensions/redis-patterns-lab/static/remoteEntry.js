@@ -76,8 +76,13 @@
     return label;
   };
 
-  const veil = (cell, hides) => {
-    let open = !hides;
+  const veil = (panel, cell, hidden) => {
+    let open = !hidden.length;
+    cell.node.onclick = event => {
+      if (!event.target.closest(".lab-veiled")) return;
+      hidden.forEach(one => shown.add(one));
+      predict(panel);
+    };
     for (const part of cell.node.querySelector(".jp-RenderedMarkdown")?.children ?? []) {
       open ||= /^H[1-6]$/.test(part.tagName) || /\bpredict/i.test(part.querySelector("strong")?.textContent);
       part.classList.toggle("lab-veiled", !open);
@@ -86,15 +91,16 @@
 
   const predict = panel => {
     let asked = null;
-    let hidden = false;
+    let hidden = []; // what was asked for above, and is not to be seen yet
     let answered = false;
     for (const cell of panel.content?.widgets ?? []) {
       if (cell.model.type === "markdown") {
         const asks = /\*\*predict/i.test(cell.model.sharedModel.source);
         const there = cell.node.querySelector(".lab-guess");
         if (!asks) there?.remove();
-        veil(cell, hidden);
-        hidden = answered = false;
+        veil(panel, cell, hidden);
+        hidden = [];
+        answered = false;
         asked = asks ? there ?? question(panel, cell) : null;
       } else if (cell.model.type === "code" && cell.outputArea) {
         const node = cell.outputArea.node;
@@ -104,12 +110,13 @@
           node.addEventListener("click", show, true);
           cell.model.stateChanged.connect((_, change) => change.name === "executionCount" && show());
         }
-        const hides = Boolean(asked && !asked.dataset.said && !shown.has(cell));
-        node.classList.toggle("lab-hidden", hides);
         const speaks = cell.model.outputs.length > 0;
-        hidden ||= hides && speaks;
+        const hides = Boolean(speaks && asked && !asked.dataset.said && !shown.has(cell));
+        node.classList.toggle("lab-hidden", hides);
+        if (hides) hidden.push(cell);
         node.dataset.guess = !answered && speaks && asked?.dataset.said || "";
         answered ||= speaks;
+        asked?.classList.toggle("lab-over", answered && !hidden.length); // where there is little room
       }
     }
   };
@@ -181,7 +188,7 @@
       display: block; padding: 0.4em var(--jp-code-padding); overflow-wrap: anywhere;
       margin-left: var(--jp-cell-prompt-width); color: var(--jp-content-font-color1);
       font: italic var(--jp-content-font-size1) var(--jp-content-font-family); }
-    .lab-veiled { filter: blur(8px) opacity(0.7); user-select: none; }
+    .lab-veiled { cursor: pointer; filter: blur(8px) opacity(0.7); user-select: none; }
     .jp-OutputArea-output.lab-lost { padding: var(--jp-code-padding); font-style: italic; height: auto;
       color: var(--jp-content-font-color1); font-size: var(--jp-content-font-size1); }
     .lab-said { display: none; }
