@@ -79,6 +79,12 @@ class Messaging:
         self._stage.wait(received, seconds=PATIENCE_SECONDS)
 
 
+def kept_for(who: str, server: Server) -> int:
+    """The bytes that the server keeps for a subscriber who does not read them."""
+    with server.client() as admin:
+        return sum(int(one["omem"]) for one in admin.client_list() if one["name"] == who)
+
+
 def _client(url: str, retries: int, name: str) -> redis.Redis:
     """A client with redis-py's own time limit for a reply, which retries as it does, if at all."""
     retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=1), retries)

@@ -28,6 +28,7 @@ from labsupport.labs.pubsub.clients import (
     Messaging,
     counts_of,
     in_rows,
+    kept_for,
     probe,
     publish,
 )
@@ -146,7 +147,8 @@ class LostMessages(Experiment):
             while not len(stage.history.select("back")):
                 run.received_so_far("steady", "late")
                 publisher.until("part sent")
-            stage.facts["met"]["slow"] = self.missed
+            # Valkey 9.1 keeps a message of 16 kB once for all, and does not count it: no cut, no fault
+            stage.facts["met"]["slow"] = not kept_for("slow", server)
             subscribers["killed"] = run.subscribe("killed", later=True)
             subscribers["cut"].resume()
             subscribers["slow"].resume()
