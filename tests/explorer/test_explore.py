@@ -261,7 +261,8 @@ class TestSteps:
 
         with start_server() as server, pytest.raises(redis_py.ResponseError) as plain:
             fail(server.client(), None)
-        assert hashlib.sha1(text.encode()).hexdigest() in str(plain.value)
+        if server.product.name == "Redis":  # Valkey names no digest
+            assert hashlib.sha1(text.encode()).hexdigest() in str(plain.value)
         with pytest.raises(ImplementationError) as stepped:
             explore({"a": fail}, invariant=lambda r, d: True)
         assert plain_error(stepped.value.__cause__) == plain_error(plain.value)

@@ -109,7 +109,7 @@ class TestClaims:
         monkeypatch.setenv("REDIS_URL", base)
         with open_redis() as endpoint:
             assert endpoint.url == f"{base}/1"
-            assert endpoint.description == f"Redis {server.version} at {base}/1"
+            assert endpoint.description == f"{server.product} at {base}/1"
 
     def test_close_leaves_nothing(self, server, base):
         """No key, whatever its name or type, no mark, and no connection."""
@@ -525,7 +525,7 @@ class TestTls:
         with open_redis(url) as endpoint, endpoint.client() as client:
             client.set("name", "ada")
             assert keyspace(locked) == {"db1": 2}
-            expected = f"Redis {locked.version} at rediss://:***@127.0.0.1:{port}/1"
+            expected = f"{locked.product} at rediss://:***@127.0.0.1:{port}/1"
             assert endpoint.description == expected
         assert keyspace(locked) == {}
 

@@ -120,6 +120,8 @@ class TestVerdicts:
     def test_server_assisted_copies_hold(self, services):
         """redis-py's client-side cache is emptied with the connection that it depends on."""
         found = services.run(tracked, live=False)
+        if found.lacking:
+            pytest.skip(found.lacking)
         assert statuses(found) == ["holds", "holds", "holds"]
         assert found.numbers["stale_reads"] <= found.numbers["reads"] / 10
 
