@@ -33,6 +33,7 @@ WIDTH, HEIGHT = 1280, 720
 _BEGINS = ("slide", "subslide")
 _ROOM = HEIGHT - 40  # within the padding of `STYLE`
 _SHARE = 0.8  # of its own size a picture has at the least, or it gets a slide of its own
+_TALL = 800  # beside a verdict, such a picture is larger than above it; `STYLE` knows its tag
 _LITTLE = 60  # without so few pixels of text it would be hardly larger
 _CODE_LINE, _TEXT_LINE, _LETTERS, _BETWEEN = 21, 31, 105, 16  # pixels; letters in a line
 
@@ -90,6 +91,9 @@ def with_large_pictures(notebook: nbformat.NotebookNode) -> nbformat.NotebookNod
         small = small and (texts > _LITTLE or len(pictures) > 1)
         for cell in slide:
             cells += _apart(cell) if small and _picture_heights(cell) else [cell]
+    for cell in cells:
+        if any(high > _TALL for high in _picture_heights(cell)):  # its verdict costs it no height
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "tall"]
     made.cells = cells
     return made
 

@@ -602,6 +602,35 @@ def test_charts_fill_their_column(lab, page):
         assert abs(box["width"] / box["height"] - look["width"] / look["height"]) < 0.02
 
 
+def test_a_chart_and_its_verdict_are_in_one_view(lab, page):
+    """Of every run that the labs have saved, in a window of 1440 by 900."""
+    found = [
+        cell["outputs"]
+        for path in sorted(NOTEBOOK.parent.glob("[0-9]*.ipynb"))
+        for cell in _code(path)
+        if [list(one.get("data", ())) for one in cell["outputs"]]
+        == [["image/png", "text/plain"], ["text/html", "text/plain"]]
+    ]
+    code = [
+        nbformat.v4.new_code_cell("run", id=f"run-{at}", outputs=list(map(nbformat.from_dict, one)))
+        for at, one in enumerate(found)
+    ]
+    assert len(code) > 40
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    notebook = lab.directory / "notebooks" / "view.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=code, metadata={"kernelspec": kernel}), notebook)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    _open(page, lab.address("notebooks/view.ipynb"))
+    page.wait_for_function("() => [...document.images].every(one => one.complete)")
+    room = page.locator(".jp-WindowedPanel-outer").bounding_box()["height"]
+    areas = page.locator(".jp-Cell-outputArea").evaluate_all("all => all.map(one => one.offsetHeight)")
+    assert [(at, high) for at, high in enumerate(areas) if high > room] == []
+    least = page.locator(".jp-RenderedImage img").evaluate_all(
+        "all => Math.min(...all.map(one => one.offsetHeight / (one.naturalHeight / 2)))"
+    )
+    assert least > 0.55  # of its own size
+
+
 def _due(page):
     return min(1300, page.locator(".jp-RenderedImage").bounding_box()["width"])
 

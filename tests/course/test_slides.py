@@ -169,5 +169,10 @@ def test_a_picture_stays_large():
     assert [len(cell.outputs) for cell in found] == [0, 2, 2]
     kinds = [cell.metadata.slideshow.slide_type for cell in found]
     assert kinds == ["slide", "subslide", "slide"]
+    tall = re.compile('class="[^"]* celltag_tall')
+    assert not tall.search(slides(notebook, title="two"))
     page = slides(notebook, title="two")
     assert page.count("<img ") == page.count("jp-CodeMirrorEditor jp-Editor") == 2
+    for cell in notebook.cells:
+        cell.outputs[0].metadata["image/png"].height = 900
+    assert len(tall.findall(slides(notebook, title="two"))) == 2  # its verdict goes beside it

@@ -1,7 +1,7 @@
 // What JupyterLab does not do by itself. It is written as JupyterLab loads it, so nothing has to be built.
 //
 // Alt text: JupyterLab leaves `alt` empty, although the output's metadata has it; a panel's chart has it beside it.
-// Width: a chart fills its column up to 1,300 pixels; beyond, it would be higher than the window.
+// Size: a chart fills its column up to 1,300 pixels, unless it or its verdict would then be out of the window.
 // Tables: a cell that is only ✓, ✗ or ? looks as the badge of a claim that holds, is broken, or was not exercised.
 // Lost: of a widget without its kernel JupyterLab says "Error displaying widget"; here it says what helps.
 // Names: ipywidgets tells a screen reader neither what a slider sets nor what the buttons of a Play do.
@@ -199,7 +199,14 @@
     .jp-RenderedHTMLCommon td.lab-unknown { background: #e0e0e0; color: #111111; }
     .jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere; }
     .jp-RenderedImage img[width][height]:not(.reveal *, .rise-enabled *) {
-      width: min(100%, 1300px); height: auto; }
+      width: min(100%, 1300px); height: auto; max-height: max(480px, 100vh - 130px);
+      object-fit: contain; object-position: left top; }
+    .jp-OutputArea:has(.jp-RenderedHTML > div > span:first-child) .jp-RenderedImage
+      img[width][height]:not(.reveal *, .rise-enabled *) { max-height: max(480px, 100vh - 260px); }
+    .jp-OutputArea:has(.jp-RenderedHTML > div:nth-of-type(3) > span:first-child) .jp-RenderedImage
+      img[width][height]:not(.reveal *, .rise-enabled *) { max-height: max(480px, 100vh - 310px); }
+    .jp-OutputArea .jp-RenderedHTML:has(> div:nth-of-type(4) > span:first-child):not(.reveal *, .rise-enabled *) {
+      display: grid; grid-template-columns: repeat(auto-fit, minmax(26em, 1fr)); column-gap: 2em; }
     @media print { .lab-guess { display: none; } }
   `;
 
