@@ -572,7 +572,9 @@ def test_asks_for_a_prediction_first(lab, page):
     assert hidden.count() == 0
     _wait(lambda: page.locator(".lm-TabBar-tab.jp-mod-dirty").count() == 0, "a notebook as saved")
     assert notebook.read_bytes() == before
-    told = page.locator(".jp-CodeCell .jp-Cell-outputArea").evaluate_all("all => all.map(one => one.dataset.guess)")
+    told = page.locator(".jp-CodeCell .jp-Cell-outputArea").evaluate_all(
+        "all => all.map(one => one.dataset.guess)"
+    )
     assert told == ["dd xab 42", "", ""]  # over the first result; the third is no answer
     kept.write_text("damaged")
     guess.fill("43")
@@ -623,7 +625,9 @@ def test_a_chart_and_its_verdict_are_in_one_view(lab, page):
     _open(page, lab.address("notebooks/view.ipynb"))
     page.wait_for_function("() => [...document.images].every(one => one.complete)")
     room = page.locator(".jp-WindowedPanel-outer").bounding_box()["height"]
-    areas = page.locator(".jp-Cell-outputArea").evaluate_all("all => all.map(one => one.offsetHeight)")
+    areas = page.locator(".jp-Cell-outputArea").evaluate_all(
+        "all => all.map(one => one.offsetHeight)"
+    )
     assert [(at, high) for at, high in enumerate(areas) if high > room] == []
     least = page.locator(".jp-RenderedImage img").evaluate_all(
         "all => Math.min(...all.map(one => one.offsetHeight / (one.naturalHeight / 2)))"

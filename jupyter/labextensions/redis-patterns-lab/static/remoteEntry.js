@@ -176,6 +176,7 @@
     .lab-guess { display: flex; align-items: center; gap: 0.8em; padding: 0.4em 0 0.8em;
       margin-left: calc(var(--jp-cell-prompt-width) + 2 * var(--jp-code-padding) + 5px);
       color: var(--jp-content-font-color1); font: var(--jp-content-font-size1) var(--jp-content-font-family); }
+    .lab-guess span { flex: none; }
     .lab-guess input { flex: 0 1 36em; padding: 0.35em 0.6em; font: inherit; color: inherit;
       background: var(--jp-layout-color1); border: 1px solid var(--jp-border-color0); border-radius: 4px; }
     .lab-guess input:focus { outline: 2px solid var(--jp-brand-color1); outline-offset: 0; }
