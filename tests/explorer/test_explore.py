@@ -461,6 +461,7 @@ class TestMoves:
         moves = [(step.move, step.client, step.label) for step in unsafe.counterexample]
         assert ("expire", "redis", "lock") in moves
 
+    @pytest.mark.usefixtures("expiring_fields")
     def test_a_field_of_a_hash_expires_by_itself(self):
         """A session's field ends, and the hash stays; a key that may not expire keeps its fields."""
         seen = set()

@@ -479,6 +479,7 @@ class TestPassingTime:
         )
         assert report.verdict.status == "holds"
 
+    @pytest.mark.usefixtures("expiring_fields")
     def test_hash_fields_end_too(self):
         """The time to live of a hash's field ends as a key's does."""
 

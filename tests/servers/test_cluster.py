@@ -220,15 +220,22 @@ class TestBadInput:
                 redis.get("a")
 
 
-def test_what_is_not_counted_is_not_told_as_none(cluster):
-    """PUBLISH goes to all nodes, SPUBLISH to the slot's replica; a Valkey that counts neither is refused."""
+def test_what_is_published_is_counted(cluster):
+    """PUBLISH goes to all nodes, SPUBLISH to the slot's replica."""
     clients = [node.client() for node in cluster.nodes]
     home, sent = cluster.nodes[cluster.primary_of(cluster.client().keyslot("news"))].client(), []
     for publish in (home.publish, home.spublish):
-        before = published_between(clients)
+        try:
+            before = published_between(clients)
+        except NotOnThisServerError as error:
+            pytest.skip(error.problem)
         publish("news", "told")
         sent.append(published_between(clients) - before)
     assert sent == [5, 1]
+
+
+def test_what_is_not_counted_is_not_told_as_none():
+    """A Valkey that counts neither is refused by name."""
     for product in (
         Product("Valkey", "8.0.2"),
         Product("Valkey", "9.1.0"),
