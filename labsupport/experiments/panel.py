@@ -21,7 +21,7 @@ _NOTE = "A panel with sliders, Run and Stop stands here while the notebook has a
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _LOOK = """<style>
 .lab-panel { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 36px;
-  --jp-widgets-inline-label-width: 8em; padding: 4px 0; }
+  --jp-widgets-inline-label-width: 10em; padding: 4px 0; }
 .lab-panel .widget-slider { width: 96%; }
 .lab-panel .widget-toggle-buttons { width: auto; margin: 2px 2em 2px 0; }
 .lab-panel .widget-toggle-buttons .widget-toggle-button { margin-top: 0; margin-bottom: 0; }

@@ -378,6 +378,10 @@ def test_panel_runs_stops_and_compares(lab, page):
     assert cell.locator(".lab-panel button").evaluate_all(
         "all => all.every(one => one.scrollWidth <= one.clientWidth)"
     )
+    assert cell.locator(".widget-label").first.evaluate(
+        "(one, name) => { one.textContent = name; return one.scrollWidth <= one.clientWidth; }",
+        "absolute seconds",  # the longest name, lab 12's
+    )
     _stays_here(lab, page)
 
 
