@@ -27,8 +27,10 @@ _LOOK = """<style>
 .lab-panel .widget-toggle-buttons .widget-toggle-button { margin-top: 0; margin-bottom: 0; }
 .lab-panel button { flex-shrink: 0; font-weight: 600; }
 .lab-panel .widget-image { align-self: flex-start; height: auto; margin: 2px 0;
-  max-height: 52vh; width: auto; }
+  max-height: 46vh; width: auto; }
 .lab-panel .lab-panel-said, .lab-panel .lab-panel-said > div { height: auto; line-height: 1.5; }
+.lab-panel .lab-panel-said > div:has(> div:nth-of-type(4)) { display: grid; column-gap: 2em;
+  grid-template-columns: repeat(auto-fit, minmax(min(26em, 100%), 1fr)); }
 .lab-panel.jupyter-widgets-disconnected > * { opacity: .5; pointer-events: none; }
 .lab-panel .jupyter-widgets-disconnected::before { display: none; }
 .lab-panel.jupyter-widgets-disconnected::before { content: "The kernel of this panel has ended. Run\

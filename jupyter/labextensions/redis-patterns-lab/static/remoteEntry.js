@@ -207,7 +207,7 @@
     .jp-OutputArea:has(.jp-RenderedHTML > div:nth-of-type(3) > span:first-child) .jp-RenderedImage
       img[width][height]:not(.reveal *, .rise-enabled *) { max-height: max(480px, 100vh - 310px); }
     .jp-OutputArea .jp-RenderedHTML:has(> div:nth-of-type(4) > span:first-child):not(.reveal *, .rise-enabled *) {
-      display: grid; grid-template-columns: repeat(auto-fit, minmax(26em, 1fr)); column-gap: 2em; }
+      display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26em, 100%), 1fr)); column-gap: 2em; }
     @media print { .lab-guess { display: none; } }
   `;
 
