@@ -161,8 +161,8 @@ class TestVerdicts:
 class TestResult:
     def test_history(self, naive):
         """The history has each view, each look of the watcher, and the outage."""
-        frame = naive.history
-        assert {"view", "unanswered", "shown", "persisted", "outage"} <= set(frame["event"])
+        frame = naive.history  # and "unanswered", if one was on its way when the server was killed
+        assert {"view", "shown", "persisted", "outage"} <= set(frame["event"])
         assert (frame["event"] == "view").sum() == naive.numbers["acknowledged"]
         assert naive.numbers["acknowledged"] % 100 == 50
 
