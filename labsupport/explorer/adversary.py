@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labsupport.errors import ImplementationError, NotDeterministicError
+from labsupport.explorer.clients import loops
 from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import (
@@ -29,7 +30,7 @@ from labsupport.explorer.operations import (
 )
 from labsupport.explorer.system import System
 
-__all__ = ["MOST_MOMENTS", "REMEMBERS_NOT", "Adversary", "Powers"]
+__all__ = ["MAX_IDLE", "MOST_MOMENTS", "REMEMBERS_NOT", "Adversary", "Powers"]
 
 REMEMBERS_NOT = (
     "Reset in `given` what the functions remember between runs, and decide nothing "
@@ -45,6 +46,10 @@ MAX_PATIENCE = 300
 MOST_MOMENTS = 12
 """So many moments at which something changes are passed in one pause."""
 
+_MOST_VAIN = 100  # pauses in a row in which nothing came of anything: there are years among them
+_SEEN_VAIN = 24  # moves in a row like that, after which the same are not tried once more
+_FAULTS = frozenset({"crash", "expire", "lose", "late", "delay", "wait"})
+_COUNTED = 200  # of the attempts in vain, the last ones: does the client count in its loop?
 _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for ever
 # No real clock is asked at the very moment: a deadline is over for < and for <=.
 _JUST_AFTER_US = 10
@@ -117,6 +122,7 @@ class Adversary:
         passed_once: True once time has passed while somebody could move.
         cut_short: True once a pause has ended, though something changes later.
         tasks: the client that was seen to have several; empty when none was.
+        vain_since: how many moves there were before those in a row of which nothing came.
     """
 
     def __init__(self, system: System, actors: Sequence[Actor], powers: Powers) -> None:
@@ -140,6 +146,9 @@ class Adversary:
         self._timed_out: Counter[str] = Counter()  # how often whose wait has, in this run
         self._outwaited: Counter[str] = Counter()  # who has let days pass for all, in this run
         self._stirred: Counter[str] = Counter()  # who has let others try anew, in this run
+        self.vain_since = 0
+        self._vain = Counter[str]()  # pauses, and whose steps, since then
+        self._counting: set[int] = set()  # sites of loops that have not come to their end, and may
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         self._names = Names()
         self._keys: dict[str, list[str]] = {}  # what may expire, by the name in this run
@@ -184,6 +193,7 @@ class Adversary:
         self._timed_out.clear()
         self._outwaited.clear()
         self._caught_up.clear()
+        self._hope(0)
         if len(self.actors) > len(self.clients):
             self.actors = list(self.clients)
             self._named = {actor.name: actor for actor in self.clients}
@@ -215,10 +225,63 @@ class Adversary:
         """The clients that have not ended."""
         return [actor for actor in self.actors if actor.live and not actor.stands_back]
 
+    @property
+    def counting(self) -> str:
+        """Who makes very many attempts in vain, and counts them: it may come to an end; empty if none."""
+        live = [one for one in self.stuck if one.pending is not None]
+        return next((a.name for a in live if a.pending and a.pending.site in self._counting), "")
+
     # what can happen next
 
     def moves(self) -> list[Move]:
         """The moves that can be made now; when only waiting is left, those that end a wait."""
+        if self.hopeless:
+            return []
+        found = self._moves()
+        if self._vain.total() < _SEEN_VAIN or not self._all_in_vain:
+            return found
+        left_out = _FAULTS | ({"pass"} if any(move.kind == "step" for move in found) else set())
+        return [move for move in found if move.kind not in left_out]
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether time passes, and nothing has come of it for long: all repeat the same in vain."""
+        if self._vain[_PASS.who] < _MOST_VAIN:
+            return False
+        counts = any(loops.counting(one.whole.counted or {}) for one in self.actors if one.live)
+        return not counts and self._all_in_vain
+
+    @property
+    def _all_in_vain(self) -> bool:
+        """Whether all who can move, or sleep, have repeated something in vain."""
+        live = [one for one in self.actors if one.live]
+        moving = [one for one in live if one.ready or one.wake_us or one.until_us]
+        return all(self._vain[one.name] > 1 for one in moving)
+
+    def _hope(self, since: int) -> None:
+        """Something has come of a move, or may."""
+        self.vain_since = since
+        self._vain.clear()
+        for client in self.clients:
+            client.counted = None
+
+    def _note_vain(self, move: Move, operation: Operation | None, ends: int) -> None:
+        """Note that a move has changed nothing but the time, if it has not."""
+        idle = move in (_PASS, _WAIT) and ends == len(self._system.deadlines_us())
+        again = (
+            operation is not None
+            and operation.site
+            and move.kind in {"step", "timeout"}
+            and (self._named[move.who].waiting is not None or self._system.no_op(operation))
+        )
+        if not idle and not again:
+            self._hope(len(self.trace))
+        self._vain[move.who] += 1
+        if self._vain[_PASS.who] == _MOST_VAIN // 2:
+            for client in self.clients:
+                client.counted = {}
+
+    def _moves(self) -> list[Move]:
         if self.trace and self.trace[-1].move == _WAIT:
             return self._pauses()
         live = [actor for actor in self.actors if actor.live]
@@ -518,6 +581,14 @@ class Adversary:
 
     def make(self, move: Move) -> bool:
         """Make a move; False when it turns out that nothing can come of it."""
+        actor = self._named.get(move.who)
+        operation = actor.at if actor is not None else None
+        ends = len(self._system.deadlines_us()) if move in (_PASS, _WAIT) else 0
+        made = self._make(move)
+        self._note_vain(move, operation, ends)
+        return made
+
+    def _make(self, move: Move) -> bool:
         self.moved += 1
         if move.kind == "expire":
             self._expire(move)
@@ -670,6 +741,8 @@ class Adversary:
         attempts = self._attempt(actor, most, alone=not others)
         if attempts == most and actor.ready and actor.parked:
             self.trace.pop()
+            if most == MAX_IDLE and loops.counting(actor.whole.counted or {}):
+                self._counting.add(operation.site)
             sites = self._lasting if most == MAX_PATIENCE else self._endless
             sites[operation.site] = min(steps, sites.get(operation.site, steps))
             return False
@@ -762,6 +835,8 @@ class Adversary:
             for attempt in range(most):
                 if attempt > haste_after:
                     actor.haste = min(actor.haste * 2, 1 << 40)
+                if attempt == MAX_IDLE - _COUNTED:
+                    actor.whole.counted = {}
                 self._tried = actor.whole.monotonic()
                 self._catch_up(actor)
                 if actor.pending is not None:
@@ -820,12 +895,23 @@ class Adversary:
         chosen = any((one.ready and not one.parked) or one.standing for one in self.actors)
         self._passed += chosen and not self._paused
         self.passed_once = self.passed_once or chosen
+        if not chosen:
+            moment += self._more(moment)
         self._day_passed = moment - clock.now_us >= _DAY_US
         seconds = (moment - clock.now_us) / 1e6
         self.trace.append(Taken(move, None, _duration(seconds)))
         self._advance(moment + (_JUST_AFTER_US if chosen else 0), on=move == _PASS)
         self._tell(None)
         return True
+
+    def _more(self, moment: int) -> int:
+        """For how much longer time passes, if nothing has come of many pauses, and all repeat the same."""
+        now, haste = self._system.clock.now_us, self._vain[_PASS.who] - _HASTE_AFTER
+        if haste <= 0 or not self._all_in_vain:
+            return 0
+        longer = min((moment - now) << haste, _MOST_DAYS * _DAY_US)
+        known = self._system.clock.next_moment(self._system.moments_us())
+        return max(min(longer, known - now if known else longer) - (moment - now), 0)
 
     def _advance(self, moment: int, *, on: bool = True) -> None:
         """Let it be a later moment: sleeps are over, and waits; those who stood still go `on`."""

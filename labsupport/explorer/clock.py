@@ -126,8 +126,10 @@ class Clock:
         passing: True when each sleep lasts until time has passed; otherwise a sleep moves its client's
             clock, unless it outlasts something.
         any_day: True when time also passes where no moment is known at which anything changes.
-        alike: True when the server draws the same for all; otherwise for each client by itself.
+        alike: True when all draw the same of few values, and the server for all of them; otherwise each
+            client by itself.
         drew: the clients, and tasks, for which it has drawn.
+        drew_few: those that have drawn in Python, of so few values that two may draw the same.
         machine: the clock that decides nothing.
         database: True when a statement asked the database, where time does not pass with the others.
         idle_ms: how long, in any run, somebody has waited for another's entry to be idle.
@@ -148,6 +150,7 @@ class Clock:
         self.any_day = any_day
         self.alike = alike
         self.drew: set[str] = set()
+        self.drew_few: set[str] = set()
         self.database = False
         self.idle_ms: set[int] = set()
         self.outlasts: Callable[[str, float, float], bool] = lambda who, seconds, once: False

@@ -23,13 +23,13 @@ from labsupport.errors import (
 )
 from labsupport.explorer.adversary import MOST_MOMENTS, Adversary, Powers
 from labsupport.explorer.checker import Checker
-from labsupport.explorer.clients.actor import Actor, CoroutineFoundError
+from labsupport.explorer.clients.actor import Actor, CoroutineFoundError, SharedLock
 from labsupport.explorer.clients.captured import OwnLocals
 from labsupport.explorer.clients.guard import StepTimeout, foreign_use_noticed, watched
 from labsupport.explorer.clients.namespaces import Namespaces, installed
 from labsupport.explorer.clients.stand_ins import in_zone, standing_in
 from labsupport.explorer.clock import Clock
-from labsupport.explorer.operations import Move
+from labsupport.explorer.operations import Move, owner
 from labsupport.explorer.own.async_pools import async_pools_stepped, handed_out
 from labsupport.explorer.own.coroutines import CoroutineActor
 from labsupport.explorer.own.engines import engines_stepped
@@ -38,7 +38,7 @@ from labsupport.explorer.own.pools import pools_stepped
 from labsupport.explorer.report import Moment, Report, Rerun
 from labsupport.explorer.rerun import run_again, tables_of
 from labsupport.explorer.search import NoStepError, Search
-from labsupport.explorer.shared_memory import Locks, shared_locks, shared_names
+from labsupport.explorer.shared_memory import shared_locks, shared_names
 from labsupport.explorer.system import Replay, Seat, System
 from labsupport.verdict import Claim, Status, Verdict
 
@@ -58,6 +58,8 @@ _OTHER_CLOCK = (
 _DRAWN_ALIKE = "The server draws the same for all who ask it for any member."
 _DRAWN = "What the server draws is one of many: tried were the same for all, and for each another."
 _DRAWN_ONCE = "What the server draws is one of many: one was tried."
+_FEW_ALIKE = "Clients that draw one of a few (a code, a digit) draw the same here."
+_FEW = "Clients draw one of a few: tried were the same for all, and what each drew by itself."
 _FEW_LATE = "Replies came late in orders with few switches only, though {}; delays=True tries all."
 
 Function = Callable[..., Any]
@@ -150,7 +152,7 @@ def explore(
     )
     _check_clocks(clocks or {}, clients)
 
-    def memory(late: bool, code: Mapping[str, Any]) -> tuple[list[str], bool, Locks]:
+    def memory(late: bool, code: Mapping[str, Any]) -> tuple[list[str], bool, list[SharedLock]]:
         """What is shared in it, for pruning, whether clients are to begin later for it, and its locks."""
         late |= bool(delays) and bool(shared_names(code, logs=False, reader=invariant))
         shared = shared_names(code, reader=invariant) if prune else []
@@ -207,14 +209,15 @@ def explore(
             )
             search = run(_count(passes or 0, "passes"))
         notes = [_NOT_PRUNED.format(", ".join(shared))] if shared else []
-        drew = system.clock.drew
-        if not search.checker.violations and len(drew) > 1:
+        drew, few = system.clock.drew, system.clock.drew_few
+        if not search.checker.violations and max(len(drew), len(few)) > 1:
             alike = True
             other = run(_count(passes or 0, "passes"))
             alike = bool(other.checker.violations)
             search = other if alike else search
             search.given_up = search.given_up or other.given_up
-            notes.append(_DRAWN_ALIKE if alike else _DRAWN)
+            notes += [_DRAWN_ALIKE if alike else _DRAWN] if len(drew) > 1 else []
+            notes += [_FEW_ALIKE if alike else _FEW] if len(few) > 1 else []
         elif not search.checker.violations and drew:
             notes.append(_DRAWN_ONCE)
         if passes is None and not search.checker.violations:
@@ -379,6 +382,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self._search = search
         self._functions = functions
         self._chance = random.getstate()
+        self._in_the_way: SharedLock | None = None
 
     def __enter__(self) -> "_exploring":
         super().__enter__()
@@ -407,14 +411,34 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
             actor.locals = OwnLocals(kept.locals)
         adversary = search.adversary
         search.heed = self.enter_context(
-            watched(lambda: adversary.moved, lambda: any(one.running for one in adversary.actors))
+            watched(
+                lambda: adversary.moved,
+                lambda: any(one.running for one in adversary.actors),
+                self._is_locked,
+            )
         )
+
+    def _is_locked(self) -> bool:
+        """Whether a client that is not at work has a lock of the process."""
+        actors = self._search.adversary.clients
+        at_work = {owner(one.name) for one in self._search.adversary.actors if one.running}
+        for lock in actors[0].shared_locks:
+            if lock.holder not in {"", *at_work} and lock.held():
+                self._in_the_way = lock
+        return self._in_the_way is not None
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Literal[False]:
         super().__exit__(kind, error, trace)
         if isinstance(error, StepTimeout):
             from labsupport.explorer.clients import guard
 
+            if lock := self._in_the_way:
+                raise NotSteppableError(
+                    f"A client waits for {lock.name}, a lock of the process that {lock.holder!r} has while "
+                    f"it stands still{_place(trace)}.",
+                    "The explorer runs all clients in one thread: let each have a lock of its own, as "
+                    "processes do, keep it in Redis or in the database, or try it with blocking=False.",
+                ) from None
             raise NotSteppableError(
                 f"A function ran for more than {guard.PATIENCE_SECONDS:.0f} s without a command to Redis or "
                 f"the database{_place(trace)}.",

@@ -287,6 +287,11 @@ class Operation:
         return bool(self.replies) and all(map(_is_nothing, self.replies))
 
     @property
+    def only_reads(self) -> bool:
+        """True when it can change nothing: commands that read, a watch, an empty block."""
+        return self.word == "WATCH" or all(map(reads, self.commands))
+
+    @property
     def tells(self) -> bool:
         """True when its reply says whether it changed anything: a command that reads, or SET NX."""
         if self.kind != "redis" or len(self.commands) != 1:

@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import Any
 
 from labsupport.errors import ImplementationError, NotDeterministicError, NotSteppableError
-from labsupport.explorer.adversary import REMEMBERS_NOT, Adversary
+from labsupport.explorer.adversary import MAX_IDLE, REMEMBERS_NOT, Adversary
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken, owner
 from labsupport.explorer.system import System
@@ -266,9 +266,18 @@ class Search:
         if ending is Ending.COMPLETE:
             self.interleavings += 1
             self.checker.check(adversary.clients, adversary.trace, moves, adversary.serial)
+        elif ending is Ending.STUCK and adversary.counting:
+            self._endless += MAX_ENDLESS // 4
+            self.given_up = (
+                f"{owner(adversary.counting)} makes more than {MAX_IDLE:,} attempts in vain, and counts; "
+                "let it make fewer."
+            )
         elif ending is Ending.STUCK:
             self.interleavings += 1
-            self.checker.stuck(adversary.stuck, adversary.trace, moves, adversary.serial)
+            end = adversary.vain_since if adversary.hopeless else len(adversary.trace)
+            self.checker.stuck(
+                adversary.stuck, adversary.trace[:end], moves[:end], adversary.serial
+            )
         elif ending is Ending.ENDLESS:
             alone = len(moves) < MAX_STEPS
             whose = Counter(owner(move.who) for move in moves[-MAX_ALONE:] if move.who != "time")
@@ -276,7 +285,7 @@ class Search:
             one = times > 0.9 * whose.total()
             self._endless += MAX_ENDLESS // 4 if alone or one else 1  # there are many alike
             self._max_moves = min(self._max_moves, adversary.moved + MAX_ENDLESS * MAX_STEPS)
-            goes_on = f": {who} goes on without end" if one else ""
+            goes_on = f": {who} goes on without end; bound its loop" if one else ""
             self.given_up = f"an order took more than {MAX_STEPS:,} steps{goes_on}."
             if alone:
                 self.given_up = (

@@ -27,12 +27,10 @@ from types import (
 )
 from typing import Any
 
+from labsupport.explorer.clients.actor import SharedLock
 from labsupport.explorer.clients.namespaces import CACHED, installed, names_of
 
-__all__ = ["Locks", "shared_locks", "shared_names"]
-
-Locks = list[tuple[str, Callable[[], bool]]]
-"""Names of locks, and what says of each whether it is held."""
+__all__ = ["shared_locks", "shared_names"]
 
 _FIXED = (int, float, complex, str, bytes, bool, type(None), range, slice, enum.Enum)
 # Libraries whose objects are made once and used by all; what they hold is in the stores.
@@ -72,7 +70,7 @@ _PLAIN = int | float | complex | str | bytes | bool | None
 _CONTAINERS = frozenset({"builtins", "collections"})
 _DEPTH = 3  # from an object of a library's to what it keeps of one's own
 _MOST_INSIDE = 1000  # of the things in containers, or a few more, that are looked at
-_REENTRANT = type(threading.RLock())
+_REENTRANT, _PLAIN_LOCK = type(threading.RLock()), type(threading.Lock())
 _RECURSIVE = 0  # the kind of a SemLock of multiprocessing's
 _IMPORTS = frozenset({"import_module", "__import__", "importlib"})
 _CALLS = frozenset({"CALL", "PRECALL"})
@@ -81,6 +79,7 @@ _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
 _BY_NAME = frozenset({"eval", "exec", "globals", "vars"})  # what reaches any name of a module
 _BY_TEXT = frozenset({"__dict__", "delattr", "setattr", "vars"})  # what reaches any attribute
+_GET_BY_TEXT = frozenset({"attrgetter", "getattr"})
 _METHODS = frozenset({"LOAD_METHOD", "LOAD_ATTR"})
 _NOTES = frozenset({"append", "update"})  # a list's, a Counter's: nobody asks what is in it
 _OF_PYTHON = frozenset({"__annotations__", "__dataclass_fields__", "__dict__", "__weakref__"})
@@ -127,14 +126,13 @@ def shared_names(
                 if "setattr" in one.sets or any(_is_kept(owner, kept) for kept in one.sets):
                     shared.add(name)
             shared.update(_set_from_outside(one, other))
-            shared.update(word for at, word in one.libraries.items() if at in other.seen)
+            known = other.seen.keys() | other.owners.keys()
+            shared.update(word for at, word in one.libraries.items() if at in known)
     return sorted(shared)
 
 
-def shared_locks(clients: Mapping[str, Any]) -> Locks:
-    """Locks that whoever has them takes once more, and that more than one client's function reaches.
-
-    All clients are one thread to them.
+def shared_locks(clients: Mapping[str, Any]) -> list[SharedLock]:
+    """Locks that more than one client's function reaches; all clients are one thread to them.
 
     Args:
         clients: the functions, or several of each, by name.
@@ -144,21 +142,26 @@ def shared_locks(clients: Mapping[str, Any]) -> Locks:
     found = {}
     for one in reached:
         for at, name in one.values.items():
-            held = _held_twice(one.seen.get(at)) if times[at] > 1 else None
-            if held is not None:
-                found[id(held.__self__)] = name, held
+            lock = _lock(name, one.seen.get(at)) if times[at] > 1 else None
+            if lock is not None:
+                found[id(getattr(lock.held, "__self__", None))] = lock
     return list(found.values())
 
 
-def _held_twice(lock: Any) -> Any:
-    """What says whether a lock is held, if who has it may take it again; else None."""
+def _lock(name: str, lock: Any) -> SharedLock | None:
+    """What is known of a lock; None of anything else."""
     by_processes = type(lock).__module__ == "multiprocessing.synchronize"
     if by_processes or issubclass(type(lock), threading.Condition):
         lock = vars(lock).get("_lock", lock)  # a condition's
     if by_processes:
         inner = vars(lock)["_semlock"]
-        return inner._is_mine if inner.kind == _RECURSIVE else None
-    return lock._is_owned if issubclass(type(lock), _REENTRANT) else None
+        again = inner.kind == _RECURSIVE
+        return SharedLock(name, inner._is_mine if again else inner._is_zero, again)
+    if issubclass(type(lock), _REENTRANT):
+        return SharedLock(name, lock._is_owned, again=True)
+    return (
+        SharedLock(name, lock.locked, again=False) if issubclass(type(lock), _PLAIN_LOCK) else None
+    )
 
 
 def _set_from_outside(one: "_Reach", other: "_Reach") -> Iterator[str]:
@@ -189,7 +192,8 @@ class _Reach:
         lists: identities of plain lists among the values.
         counters: identities of Counters among them.
         looked_at: those of both that are used for more than to append to, or to update.
-        libraries: names of the library's modules and classes that it sets attributes of, by identity.
+        libraries: names of the library's modules and classes that it sets attributes of, by identity; and
+            of one's own modules whose names it may change by text.
         seen: all that it reaches, by identity.
     """
 
@@ -242,9 +246,11 @@ class _Reach:
 
     def _lists(self, thing: Any, found: list[tuple[str, Any]]) -> None:
         """Note the lists and Counters a thing leads to, and whether it is a function that only adds."""
-        if isinstance(thing, weakref.ref):
+        if issubclass(type(thing), weakref.ref):
             return  # seen where it is kept
-        found = [(name, one() if isinstance(one, weakref.ref) else one) for name, one in found]
+        found = [
+            (name, one() if issubclass(type(one), weakref.ref) else one) for name, one in found
+        ]
         lists = [(name, one) for name, one in found if type(one) in (list, Counter)]
         code = thing.__code__ if lists and isinstance(thing, FunctionType) else None
         logs = _appended(code, counts=self._counts) if code is not None else ()
@@ -317,7 +323,7 @@ class _Reach:
             return
         self.owners[id(function)] = name, function
         names = set(names_of(function.__code__))
-        if "getattr" in names:
+        if names & _GET_BY_TEXT:
             names |= _texts(function.__code__)
         self._words |= names
         self._bindings(function, names)
@@ -379,14 +385,18 @@ class _Reach:
 
     def _bindings(self, function: FunctionType, names: set[str]) -> None:
         sets, binds = _changes(function.__code__)
-        self.sets |= sets | (names & {"setattr", "delattr"})
+        by_text = names & {"setattr", "delattr"} or names >= {"type", "__setattr__"}
+        self.sets |= sets | ({"setattr"} if by_text else set())
         here = id(function.__globals__)
         bare = _bare(function.__code__)
+        enclosed = dict(_enclosed(function))
         for word, attribute in _of_names(function.__code__):
-            owner = function.__globals__.get(word, sys.modules.get(word))
-            if word in names and attribute in sets | _BY_TEXT:
-                of_library = isinstance(owner, type) and installed(owner.__module__)
-                if of_library or isinstance(owner, ModuleType):
+            owner = enclosed.get(word, function.__globals__.get(word, sys.modules.get(word)))
+            if word in names | enclosed.keys() and attribute in sets | _BY_TEXT:
+                known = isinstance(owner, type) and installed(owner.__module__)
+                if isinstance(owner, ModuleType):
+                    known = attribute in _BY_TEXT or installed(owner.__name__, owner)
+                if known:
                     self.libraries[id(owner)] = word
         if called := bare & _BY_NAME:
             self.namespaces[here] = f"{min(called)}()"

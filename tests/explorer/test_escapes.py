@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import cProfile
+import fcntl
 import functools
 import gc
 import hashlib
@@ -25,6 +26,7 @@ import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from signal import alarm as early_alarm
 
 import psycopg
@@ -1010,6 +1012,61 @@ def test_a_lock_of_the_process_that_all_clients_would_own(lock):
     with pytest.raises(NotSteppableError, match="while it has lock, a lock of the process"):
         explore({"ada": counts, "bob": counts}, invariant=lambda redis, db: redis.get("n") == "2")
     explore({"ada": guards, "bob": guards}, invariant=lambda redis, db: True).check()
+
+
+THREADS, PROCESSES = threading.Lock(), multiprocessing.Lock()
+
+
+@contextlib.contextmanager
+def locked_file():
+    with Path(__file__).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def patiently():
+    if not THREADS.acquire(timeout=5):
+        raise TimeoutError
+    try:
+        yield
+    finally:
+        THREADS.release()
+
+
+@pytest.mark.parametrize(
+    ("taken", "told"),
+    [
+        (lambda: THREADS, "waits for THREADS, a lock of the process that 'ada' has"),
+        (lambda: PROCESSES, "waits for PROCESSES, a lock of the process that 'ada' has"),
+        (patiently, "waits for THREADS, a lock of the process that 'ada' has"),
+        (locked_file, "waits for the lock of a file, which another client has"),
+    ],
+    ids=["thread", "process", "patient", "file"],
+)
+def test_a_wait_for_a_lock_that_another_client_has(taken, told, monkeypatch):
+    """It is told as soon as it is seen, long before a function that takes no step is given up."""
+    monkeypatch.setattr(guard, "PATIENCE_SECONDS", 3600.0)
+    monkeypatch.setattr(guard, "_LOOKS", 36_000)
+
+    def counts(redis, db):
+        with taken():
+            redis.incr("n")
+            redis.incr("n")
+
+    with pytest.raises(NotSteppableError, match=told):
+        explore({"ada": counts, "bob": counts}, invariant=always)
+
+
+def test_a_lock_that_is_tried_is_no_wait():
+    def counts(redis, db):
+        if THREADS.acquire(blocking=False):
+            try:
+                redis.incr("n")
+            finally:
+                THREADS.release()
+
+    explore({"ada": counts, "bob": counts}, invariant=lambda r, d: r.get("n") in "12").check()
 
 
 def test_what_is_set_on_the_client_ends_with_the_run():

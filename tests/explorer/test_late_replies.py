@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import operator
 import threading
+import types
 from collections import Counter
 from typing import Any, ClassVar
 
@@ -480,3 +482,35 @@ def test_who_keeps_its_variables_keeps_them():
         {"ada": counts, "bob": counts},
         invariant=lambda redis, db, told: set(told.values()) == {"n"},
     ).check()
+
+
+class Latest:
+    number = 0
+
+
+def test_what_is_set_by_text():
+    """On a class, by the method of its type; on a module, in its dict; on what attrgetter finds."""
+    module = types.ModuleType("latest_of_all")
+    module.__file__, module.Latest = __file__, Latest
+    find = operator.attrgetter("Latest")
+
+    def by_type(number):
+        type.__setattr__(Latest, "number", number)
+
+    def by_attrgetter(number):
+        operator.attrgetter("Latest")(module).number = number
+
+    def by_dict(number):
+        module.__dict__["number"] = number
+
+    assert find(module) is Latest
+    for sets, where in ((by_type, Latest), (by_attrgetter, Latest), (by_dict, module)):
+
+        def client(redis, db, sets=sets):
+            number = redis.incr("n")
+            sets(number)
+
+        report = explore(
+            {"ada": client, "bob": client}, invariant=lambda r, d, where=where: where.number == 2
+        )
+        assert report.verdict.status == "broken", sets

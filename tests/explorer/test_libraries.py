@@ -404,3 +404,16 @@ def test_stand_ins_that_are_not_set_up():
         explore(
             {"ada": count, "bob": count}, invariant=lambda r, d: r.get("n") == "2", prune=prune
         ).check()
+
+
+def test_kombu_sends():
+    """Its transport makes a poller, and waits on it only to receive."""
+    needs("kombu")
+    import kombu
+
+    def sends(redis, db):
+        with kombu.Connection("redis://127.0.0.1:6379/0") as connection:
+            kombu.Producer(connection).publish({"n": 1}, routing_key="jobs")
+
+    report = explore({"ada": sends, "bob": sends}, invariant=lambda r, d: not r.exists("unacked"))
+    assert (report.verdict.status, report.interleavings) == ("holds", 6)

@@ -1055,3 +1055,54 @@ def test_now_is_also_what_is_asked_for_by_none(clock):
         return clock(None) == clock()
 
     explore({"ada": tells}, invariant=lambda redis, db, told: told["ada"]).check()
+
+
+DRAWS = {
+    "randint": lambda: random.randint(0, 99),
+    "randbelow": lambda: secrets.randbelow(1000),
+    "choice": lambda: secrets.choice("abcdef"),
+    "choices": lambda: "".join(random.choices("0123456789", k=4)),
+    "sample": lambda: "".join(random.sample("abcdef", 2)),
+    "getrandbits": lambda: random.getrandbits(16),
+    "token_hex": lambda: secrets.token_hex(2),
+    "urandom": lambda: os.urandom(1).hex(),
+    "six digits": lambda: random.randint(100_000, 999_999),
+}
+TOKENS = {
+    "uuid4": uuid.uuid4,
+    "uuid1": uuid.uuid1,
+    "token_hex": lambda: secrets.token_hex(8),
+    "getrandbits": lambda: random.getrandbits(64),
+    "choices": lambda: "".join(random.choices("0123456789", k=16)),
+    "one by one": lambda: "".join(secrets.choice("0123456789abcdef") for _ in range(16)),
+    "random": random.random,
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_two_clients_draw_the_same_code(draw):
+    """Of few values each is drawn by both some time; who looks whether it is taken draws another."""
+
+    def takes(redis, db):
+        redis.set(f"code:{draw()}", 1)
+
+    def takes_what_is_free(redis, db):
+        while not redis.set(f"code:{draw()}", 1, nx=True):
+            pass
+
+    def both_have_one(redis, db):
+        return len(redis.keys("code:*")) == 2
+
+    report = explore({"ada": takes, "bob": takes}, invariant=both_have_one)
+    assert report.verdict.status == "broken"
+    report = explore(
+        {"ada": takes_what_is_free, "bob": takes_what_is_free}, invariant=both_have_one
+    )
+    report.check()
+    assert "Clients draw one of a few" in str(report)
+
+
+@pytest.mark.parametrize("draw", TOKENS.values(), ids=TOKENS)
+def test_no_two_clients_draw_the_same_token(draw):
+    clients = dict.fromkeys(["ada", "bob"], lambda redis, db: redis.set(f"token:{draw()}", 1))
+    explore(clients, invariant=lambda redis, db: len(redis.keys("token:*")) == 2).check()

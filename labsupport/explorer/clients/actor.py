@@ -7,6 +7,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from inspect import CO_OPTIMIZED
 from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any, Protocol
@@ -26,12 +27,14 @@ __all__ = [
     "CoroutineFoundError",
     "DatabaseSeat",
     "RedisSeat",
+    "SharedLock",
     "StepTimeout",
     "actor_here",
     "refusal",
 ]
 
 _MAX_REFUSALS = 100
+_FEW_BITS = 20  # of chance, in a run: one in a million draws the same as another
 
 
 class RedisSeat(Protocol):
@@ -62,6 +65,23 @@ class DatabaseSeat(Protocol):
 
     def rollback(self) -> None:
         """Undo what was begun."""
+
+
+@dataclass(slots=True)
+class SharedLock:
+    """A lock of the process that clients share.
+
+    Attributes:
+        name: what the code calls it.
+        held: says whether anybody has it.
+        again: whoever has it takes it once more.
+        holder: the client that was seen to have it; empty when none was.
+    """
+
+    name: str
+    held: Callable[[], bool]
+    again: bool
+    holder: str = field(default="", compare=False)
 
 
 def refusal(problem: str, remedy: str) -> NotSteppableError:
@@ -124,6 +144,7 @@ class Actor:
         on_its_way: a reply is.
         haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
         others: what ends the work of connections of its own, by their identity.
+        counted: what it counts in its loop, by the place, while that is looked at.
         asked: True once it has asked what time it is.
         asked_process: True once it has asked for the number of its process.
         read_twice: True once it has asked, taken a step, and asked again.
@@ -160,11 +181,12 @@ class Actor:
         self._resting = False  # the greenlet waits for the next run
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = self.waits_to_begin = False
-        self.shared_locks: Sequence[tuple[str, Callable[[], bool]]] = ()
+        self.shared_locks: Sequence[SharedLock] = ()
         self.asked_at_first: Counter[str] = Counter()
         self.at_first = True
         self.waits_for: set[str] = set()
         self.ran: dict[tuple[CodeType, tuple[int, ...]], FunctionType] = {}
+        self.counted: dict[int, list[Any]] | None = None
         self.asked = self.asked_process = False
         self.looked_anew = False
         self.read_twice = False
@@ -207,6 +229,8 @@ class Actor:
         self._refused = 0
         self._loops = Loops(self.whole, self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
+        self._common: dict[str, random.Random] = {}
+        self._few_bits = Counter[str]()  # that it, or a task of it, has drawn
         self.thread: threading.Thread | None = None
         self.locals.restart()
         self._drop_others()
@@ -358,12 +382,13 @@ class Actor:
             frame = frame.f_back
 
     def no_shared_lock(self) -> None:
-        """Refuse to stop with a lock that another client would get as well."""
-        for name, is_held in self.whole.shared_locks:
-            if is_held():
+        """Note who stops with a lock; one that another client would get as well is refused."""
+        for lock in self.whole.shared_locks:
+            lock.holder = (lock.holder or self.whole.name) if lock.held() else ""
+            if lock.holder and lock.again:
                 self.whole.fault = self.whole.fault or NotSteppableError(
-                    f"The client {self.whole.name!r} lets others move while it has {name}, a lock of the "
-                    "process that its owner may take again.",
+                    f"The client {self.whole.name!r} lets others move while it has {lock.name}, a lock of "
+                    "the process that its owner may take again.",
                     "The explorer runs all clients in one thread, which would own it: let each have one of "
                     "its own, as processes do, or keep the lock in Redis or in the database.",
                 )
@@ -444,8 +469,18 @@ class Actor:
         """What the client draws from: the same draws in each run."""
         self.looks = self.looks[0] + 1, *self.looks[1:]
         if self._chance is None:  # to seed takes as long as a step
-            self._chance = random.Random(self.name)
+            self._chance = _Chance(self)
         return self._chance
+
+    def few(self, bits: int) -> random.Random | None:
+        """What all draw alike from; None if they don't, or so many bits are no small draw any more."""
+        self.looks = self.looks[0] + 1, *self.looks[1:]
+        who = self.running_as
+        if self._few_bits[who] + bits > _FEW_BITS:
+            return None
+        self._few_bits[who] += bits
+        self.clock.drew_few.add(who)
+        return self._common.setdefault(who, random.Random(0)) if self.clock.alike else None
 
     def time(self, *, asked: bool = True) -> float:
         """The client's own clock, in seconds since 1970."""
@@ -591,6 +626,19 @@ class Actor:
         finally:
             self.pending = None
             self.done = True
+
+
+class _Chance(random.Random):
+    """What a client draws from, by its name; where all draw alike, what is drawn of few is the same."""
+
+    def __init__(self, actor: Actor) -> None:
+        super().__init__(actor.name)
+        self._few = actor.few
+
+    def getrandbits(self, k: int, /) -> int:
+        common = self._few(k)
+        # half of the values: none is drawn once more for being too large
+        return super().getrandbits(k) if common is None else common.getrandbits(max(k - 1, 0))
 
 
 _SHOWS = frozenset({"eval", "exec", "locals", "vars"})  # to code that calls these it is its own

@@ -31,7 +31,8 @@ PATIENCE_SECONDS = 10.0
 """A step that takes longer has no command in it: it loops, or waits for something outside."""
 
 _OUTSIDE = 6  # times as long for `given` and the invariant, which may have much to work out
-_LOOKS = 10  # in that time
+_LOOKS = 50  # in that time
+_WORKS = 0.1  # of the time between two looks, or more, has a thread that waits for no lock
 # modules in which a thread stands at a breakpoint
 _DEBUGGERS = frozenset({"IPython.core.debugger", "bdb", "ipdb.__main__", "pdb", "pydevd"})
 
@@ -306,7 +307,7 @@ def _audit() -> None:
 
 @contextmanager
 def watched(
-    progress: Callable[[], int], inside: Callable[[], bool]
+    progress: Callable[[], int], inside: Callable[[], bool], locked: Callable[[], bool]
 ) -> Iterator[Callable[[], None]]:
     """Raise `StepTimeout` in this thread when `progress` stands still for too long.
 
@@ -320,12 +321,13 @@ def watched(
     Args:
         progress: a number that changes with each step.
         inside: whether a client's function is running.
+        locked: whether another client has a lock of the process; who stands still then waits for it.
 
     Returns:
         What to call between two steps: it raises KeyboardInterrupt if there was an interrupt.
     """
     in_main = threading.current_thread() is threading.main_thread()
-    patience = _Patience(progress, inside)
+    patience = _Patience(progress, inside, locked)
     with _by_signal(patience) if in_main else _by_thread(patience) as heed:
         yield heed
 
@@ -333,9 +335,15 @@ def watched(
 class _Patience:
     """How long a thread has made no progress, in time of its own; made in that thread."""
 
-    def __init__(self, progress: Callable[[], int], inside: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        progress: Callable[[], int],
+        inside: Callable[[], bool],
+        locked: Callable[[], bool],
+    ) -> None:
         self.every = PATIENCE_SECONDS / _LOOKS
-        self.progress, self._inside = progress, inside
+        self.progress, self._inside, self._locked = progress, inside, locked
+        self._place: Any = None
         self._thread = threading.get_ident()
         self._times = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._begin(progress())
@@ -355,8 +363,19 @@ class _Patience:
             return False
         self._looks += 1
         ran, waited = (now - then for now, then in zip(self._spent(), self._since, strict=True))
+        if self._stands(here, ran) and self._inside() and self._locked():
+            return True
         own = max(ran, self._looks * self.every - waited)
         return own >= PATIENCE_SECONDS * (1 if self._inside() else _OUTSIDE)
+
+    def _stands(self, frame: FrameType | None, ran: float) -> bool:
+        """Whether the thread has hardly run since the look before, and is at the same place."""
+        while frame is not None and frame.f_globals is globals():  # what looks, in a signal
+            frame = frame.f_back
+        before, self._place = self._place, (ran, id(frame), frame and frame.f_lasti)
+        if before is None or before[1:] != self._place[1:]:
+            return False
+        return bool(ran - before[0] < self.every * _WORKS)
 
     def _spent(self) -> tuple[float, float]:
         """How long the thread has run, and how long it has waited for a core (Linux; else 0)."""

@@ -1,15 +1,20 @@
 """Noticing a client that goes round a loop in vain, so that a retry is not tried for ever."""
 
+import dis
+import functools
 import random
 import sys
-from collections import Counter
-from collections.abc import Callable
-from types import CodeType
-from typing import Protocol
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any, Protocol
 
 from labsupport.explorer.operations import Operation
 
-__all__ = ["Loops"]
+__all__ = ["Loops", "counting"]
+
+_OF_STEPS = frozenset({"asyncio", "labsupport", "redis", "sqlalchemy"})  # they count their own work
+_MOST_COUNTED = 1e6  # more is a moment, or was drawn
 
 # commands to the same key in vain, after which another argument is another attempt; or twice as many as
 # the first order had
@@ -31,12 +36,14 @@ class Looper(Protocol):
         waits_for: what it repeats for ever, in the first order.
         asked_at_first: how often it has asked for what in the first order.
         at_first: this is the first order.
+        counted: what the client counts whenever it begins again, by the place; None while nobody asks.
     """
 
     looks: tuple[int, int, int]
     waits_for: set[str]
     asked_at_first: Counter[str]
     at_first: bool
+    counted: dict[int, list[Any]] | None
 
 
 class Loops:
@@ -91,6 +98,8 @@ class Loops:
         if not length:
             return False
         coming.site = self._site()
+        if who.counted is not None:
+            who.counted.setdefault(coming.site, []).append(tuple(self._counts()))
         latest, before = taken[-length:], taken[-2 * length : -length]
         repeated = (
             alone >= length
@@ -142,12 +151,66 @@ class Loops:
 
     def _site(self) -> int:
         """Where in the client's code the step stands: each frame's code and instruction."""
-        frame = sys._getframe(3)
-        places = []
+        return hash(tuple((id(frame.f_code), frame.f_lasti) for frame in self._frames()))
+
+    def _frames(self) -> Iterator[FrameType]:
+        frame: FrameType | None = sys._getframe(4)
         while frame is not None and frame.f_code is not self._outermost:
-            places.append((id(frame.f_code), frame.f_lasti))
-            frame = frame.f_back  # type: ignore[assignment]
-        return hash(tuple(places))
+            yield frame
+            frame = frame.f_back
+
+    def _counts(self) -> Iterator[Any]:
+        """Numbers and sizes in the variables of the client's code, by which a loop may come to its end."""
+        own = [
+            frame
+            for frame in self._frames()
+            if str(frame.f_globals.get("__name__")).partition(".")[0] not in _OF_STEPS
+        ]
+        around = {_loop_around(frame.f_code, frame.f_lasti) for frame in own} - {""}
+        if around == {"for"}:  # what it goes through is not seen, and has an end
+            yield object()
+        for frame in own:
+            used = {name: frame.f_globals.get(name) for name in frame.f_code.co_names}
+            yield from (_sizes(one) for one in (*frame.f_locals.values(), *used.values()))
+
+
+def counting(counted: Mapping[int, Sequence[Any]]) -> bool:
+    """Whether what a client counts has not come round again at any place: its loop may have an end."""
+    return any(len(seen) > 1 and seen[-1] not in seen[:-1] for seen in counted.values())
+
+
+def _sizes(thing: Any, depth: int = 2) -> Any:
+    """A small number, how much is in a container, or that of an object's attributes; else None."""
+    kind = type(thing)
+    if kind in (int, float):
+        return thing if abs(thing) < _MOST_COUNTED else None
+    if kind in (list, dict, set, deque):
+        return len(thing)
+    inside = getattr(thing, "__dict__", None) if depth and not _is_code(thing) else None
+    if type(inside) is not dict:
+        return None
+    return tuple(_sizes(one, depth - 1) for one in list(inside.values()))
+
+
+@functools.lru_cache(maxsize=4096)
+def _loop_around(code: CodeType, at: int) -> str:
+    """Whether a place in code is in the body of a `while`, or else of a `for`; empty if in none."""
+    jumps = [
+        one
+        for one in dis.get_instructions(code)
+        if one.opcode in dis.hasjrel or one.opcode in dis.hasjabs
+    ]
+    iterating = {one.offset: one.argval for one in jumps if one.opname == "FOR_ITER"}
+    back = [(one.argval, one.offset) for one in jumps if one.argval <= one.offset]
+    if any(first <= at <= last for first, last in back if first not in iterating):
+        return "while"
+    return "for" if any(first < at < end for first, end in iterating.items()) else ""
+
+
+def _is_code(thing: Any) -> bool:
+    kind = type(thing)
+    module = str(kind.__module__).partition(".")[0]
+    return issubclass(kind, FunctionType | ModuleType | type) or module in _OF_STEPS
 
 
 def _of_others(step: Operation, before: Operation) -> bool:

@@ -10,6 +10,7 @@ import base64
 import builtins
 import ctypes
 import datetime
+import fcntl
 import gc
 import importlib
 import operator
@@ -261,9 +262,39 @@ def _uuid1(
     ticks = max(now, vars(chance).get("ticks", 0) + 1)  # no two are alike
     vars(chance)["ticks"] = ticks
     node = _MACHINE if node is None else node
-    sequence = (chance.getrandbits(14) if clock_seq is None else clock_seq) & 0x3FFF | 0x8000
+    sequence = (
+        random.Random.getrandbits(chance, 14) if clock_seq is None else clock_seq
+    ) & 0x3FFF | 0x8000
     low, middle, high = ticks & 0xFFFFFFFF, ticks >> 32 & 0xFFFF, ticks >> 48 & 0x0FFF
     return uuid.UUID(fields=(low, middle, high, sequence >> 8, sequence & 0xFF, node), version=1)
+
+
+_DRAWER: Any = random.randint.__self__  # type: ignore[attr-defined]
+
+
+def _few(bits: int) -> random.Random | None:
+    """What all clients draw alike from, if they do, and a draw is of so few values that they may."""
+    few: Callable[[int], random.Random | None] | None = getattr(timekeeper_here(), "few", None)
+    return few(bits) if few is not None else None
+
+
+def _bits(usual: Callable[[int], int]) -> Callable[[int], int]:
+    def getrandbits(k: int, /) -> int:
+        common = _few(k)
+        return usual(k) if common is None else common.getrandbits(max(k - 1, 0))
+
+    return getrandbits
+
+
+def _choosing(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def choices(
+        population: Any, weights: Any = None, *, cum_weights: Any = None, k: int = 1
+    ) -> Any:
+        common = _few(k * max(len(population) - 1, 1).bit_length())
+        draw = usual if common is None else common.choices
+        return draw(population, weights, cum_weights=cum_weights, k=k)
+
+    return choices
 
 
 class _SystemRandom(random.SystemRandom):
@@ -307,6 +338,21 @@ def _leaving(usual: Callable[[int], Any]) -> Callable[[int], Any]:
     return leave
 
 
+def _locking(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def lock(file: Any, operation: int, *args: Any) -> Any:
+        if timekeeper_here() is None or operation & (fcntl.LOCK_UN | fcntl.LOCK_NB):
+            return usual(file, operation, *args)
+        try:
+            return usual(file, operation | fcntl.LOCK_NB, *args)
+        except BlockingIOError:
+            raise refusal(
+                "A client waits for the lock of a file, which another client has while it stands still.",
+                "Keep the lock in Redis or in the database, or try it with fcntl.LOCK_NB.",
+            ) from None
+
+    return lock
+
+
 def _selecting(usual: Callable[..., Any]) -> Callable[..., Any]:
     def select(*args: Any) -> Any:
         keeper = timekeeper_here()
@@ -316,6 +362,25 @@ def _selecting(usual: Callable[..., Any]) -> Callable[..., Any]:
         return [], [], []
 
     return select
+
+
+class _Poller:
+    """Made by who may never wait for a file, as kombu does to send: only the wait is refused."""
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._made, name)
+        return refusing(found, "waits for files") if name in {"control", "poll"} else found
+
+
+def _polling(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def make(*args: Any, **options: Any) -> Any:
+        made = usual(*args, **options)
+        return made if timekeeper_here() is None else _Poller(made)
+
+    return make
 
 
 def _importing_by_name(usual: Callable[..., Any]) -> Callable[..., Any]:
@@ -443,11 +508,20 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
             "randbits": _SYSTEM_RANDOM.getrandbits,
         },
     ),
+    (
+        random,
+        {"choices": _choosing(random.choices), "getrandbits": _bits(random.getrandbits)},
+    ),
     (os, {"urandom": _drawn(os.urandom, _urandom), "_exit": _leaving(os._exit)}),
+    (fcntl, {name: _locking(getattr(fcntl, name)) for name in ("flock", "lockf")}),
     (importlib, {"import_module": _importing_by_name(importlib.import_module)}),
     (queue, {"time": _CLOCKS["monotonic"]}),
     (threading, {"_time": _CLOCKS["monotonic"]}),
-    (select, {"select": _selecting(select.select)} | _refused(select, _POLLS, "waits for files")),
+    (
+        select,
+        {"select": _selecting(select.select)}
+        | {name: _polling(getattr(select, name)) for name in _POLLS if hasattr(select, name)},
+    ),
     (signal, _refused(signal, _SIGNALS, "has a signal interrupt it")),
 ]
 if hasattr(os, "getrandom"):  # Linux
@@ -536,6 +610,9 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
         undo.enter_context(_datetime_held())
         undo.enter_context(in_zone("UTC"))
         found = undo.enter_context(Captured(functions, _OF_ITS_OWN))
+        drawer = vars(_DRAWER)  # randint() and its like ask it for bits
+        drawer["getrandbits"] = _bits(random.getrandbits)
+        undo.callback(drawer.pop, "getrandbits")
         init = sched.scheduler.__init__
         undo.callback(setattr, init, "__defaults__", init.__defaults__)
         init.__defaults__ = tuple(

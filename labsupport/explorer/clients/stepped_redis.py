@@ -235,6 +235,7 @@ class SteppedPipeline(DirectPipeline):
         self._stepped = client
         self._watched: tuple[Any, ...] = ()
         self._asked: tuple[Any, ...] = ()
+        self._version: int | None = None  # before a command was prepared that is not sent yet
 
     def execute(self, raise_on_error: bool = True) -> Any:
         with self._connecting():
@@ -245,7 +246,7 @@ class SteppedPipeline(DirectPipeline):
             self._watched += args[1:]
         elif _blocks(args):
             return self._block(args, options)
-        self._asked = args
+        self._asked, self._version = args, self._stepped.wiring.version
         with self._connecting():
             return super().immediate_execute_command(*args, **options)
 
@@ -318,9 +319,15 @@ class SteppedPipeline(DirectPipeline):
     ) -> Any:
         """Take a step; `seen` makes of its reply what the client is told."""
         actor = self._stepped.actor
-        actor.gate(operation)
         watching, wiring = self.watching, self._stepped.wiring
-        before = wiring.changes() if actor.repeated(operation) and not operation.tells else None
+        prepared, self._version = self._version, None
+        if prepared is not None:
+            wiring.is_as_at(prepared)
+        actor.gate(operation)
+        version, quiet = wiring.version, operation.only_reads
+        wiring.touch()
+        asks = not quiet and not operation.tells and actor.repeated(operation)
+        before = wiring.changes_at(version) if asks else None
         try:
             reply = execute(*args, **options)
         except Exception as error:
@@ -328,6 +335,8 @@ class SteppedPipeline(DirectPipeline):
             raise
         actor.took(operation, seen(reply))
         operation.changed = before is not None and wiring.changed(before)
+        if quiet or (asks and not operation.changed):
+            wiring.is_as_at(version)
         if actor.losing and actor.loses():
             self.watching = watching  # the reply of EXEC, which would have ended the watch, is lost
             if self.connection is not None:

@@ -118,10 +118,12 @@ class Exchange:
         if name == "TIME":
             turn.note_present()
         again, before = turn.repeated(operation), None
+        wiring, version = direct.wiring, direct.wiring.version
         try:
             prepared = direct.prepare(args)  # which may change what the server knows
-            if again and not operation.tells:
-                before = direct.wiring.changes()
+            touched = wiring.version
+            if again and not operation.tells and not operation.only_reads:
+                before = wiring.changes_at(version)
             reply = await self._take(turn, operation, prepared, name, raw)
         except Exception as error:
             turn.took(operation, error)
@@ -132,10 +134,14 @@ class Exchange:
             raise
         turn.took(operation, self._shown(name, reply))
         if before is not None:
-            operation.changed = direct.wiring.changed(before)
+            operation.changed = wiring.changed(before)
             operation.unchanged = not operation.changed
         else:
-            operation.unchanged = again and operation.told_that_nothing_changed(reply)
+            operation.unchanged = again and (
+                name == "WATCH" or operation.told_that_nothing_changed(reply)
+            )
+        if wiring.version == touched and (operation.unchanged or operation.only_reads):
+            wiring.is_as_at(version)  # nobody has moved while it blocked
         self._lose(turn)
         await turn.arrival()
         return reply

@@ -1,0 +1,164 @@
+"""Loops of attempts in vain: which end, which do not, and of which the explorer can't tell."""
+
+import itertools
+import time
+
+import pytest
+
+from labsupport.exploration import explore
+
+
+def always(redis, db):
+    return True
+
+
+def sets(redis, db):
+    redis.set("other", 1)
+
+
+def polls(redis, db):
+    while not redis.get("go"):
+        time.sleep(1)
+
+
+def polls_two(redis, db):
+    while not (redis.get("go") or redis.get("stop")):
+        time.sleep(1)
+
+
+def waits(redis, db):
+    while not redis.blpop("jobs", timeout=1):
+        pass
+
+
+def takes_turns(redis, db):
+    """It counts, and comes round: no loop ends by that."""
+    turns = itertools.cycle([1, 2, 3])
+    turn = 0
+    while not redis.blpop("jobs", timeout=1):
+        turn = next(turns)
+    return turn
+
+
+@pytest.mark.parametrize("passes", [None, True])
+@pytest.mark.parametrize("loop", [polls, polls_two, waits, takes_turns])
+def test_a_wait_for_what_nobody_does(loop, passes):
+    """It is a finding, also where each sleep takes time; its schedule is short, and can be run again."""
+    report = explore(
+        {"ada": loop, "bob": sets}, invariant=always, passes=passes, stop="first", delays=False
+    )
+    assert [finding.kind for finding in report.findings] == ["stuck"]
+    assert "ada" in report.findings[0].reason
+    assert "for ever" in report.findings[0].reason
+    assert len(report.findings[0].schedule) < 12
+    assert list(report.replay())[-1].redis == {"other": "1"}
+
+
+class Counter:
+    tries = 0
+
+
+def counts_in_range(redis, db):
+    for _ in range(1500):
+        if redis.blpop("jobs", timeout=1):
+            break
+
+
+def counts_in_an_object(redis, db):
+    counter = Counter()
+    while counter.tries < 1500 and not redis.get("go"):
+        counter.tries += 1
+        time.sleep(0.01)
+
+
+def counts_seconds(redis, db):
+    waited = 0.0
+    while waited < 150 and not redis.get("go"):
+        waited += 0.1
+        time.sleep(0.1)
+
+
+def keeps_errors(redis, db):
+    errors = []
+    while len(errors) < 1500 and not redis.get("go"):
+        errors.append("not yet")
+
+
+def is_counted_for(redis, db):
+    for _ in (number for number in range(1500)):
+        if redis.get("go"):
+            break
+
+
+def repeats(redis, db):
+    for _ in itertools.repeat(None, 1500):
+        if redis.get("go"):
+            break
+
+
+def takes_a_slice(redis, db):
+    for _ in zip(itertools.islice(itertools.count(), 1500), itertools.cycle("ab"), strict=False):
+        if redis.get("go"):
+            break
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        counts_in_range,
+        counts_in_an_object,
+        counts_seconds,
+        keeps_errors,
+        is_counted_for,
+        repeats,
+        takes_a_slice,
+    ],
+)
+def test_a_loop_that_ends_after_very_many_attempts(loop):
+    """That it goes on for ever would be false, and so would be that all orders were run."""
+    report = explore({"ada": loop, "bob": sets}, invariant=always, delays=False)
+    assert report.verdict.status == "not exercised"
+    assert "ada makes more than 1,000 attempts in vain, and counts" in report.given_up
+
+
+def hour(redis, db):
+    end = time.monotonic() + 3600
+    while time.monotonic() < end and not redis.blpop("jobs", timeout=1):
+        pass
+
+
+def year(redis, db):
+    end = time.time() + 365 * 86_400
+    while time.time() < end and not redis.get("go"):
+        time.sleep(1)
+
+
+@pytest.mark.parametrize(("loop", "passes"), [(hour, None), (hour, True), (year, None)])
+def test_a_loop_that_ends_by_the_clock(loop, passes):
+    """An hour, a year: while nothing comes of anything, time passes faster and faster."""
+    clients = {"ada": loop, "bob": sets}
+    explore(clients, invariant=always, passes=passes, delays=False).check()
+
+
+def test_years_pass_where_a_loop_ends_by_the_clock():
+    """In pauses, too: when nobody else can move, each lasts longer than the one before."""
+    explore({"ada": year}, invariant=always, passes=True).check()
+
+
+def test_what_ends_during_a_long_wait_is_met():
+    """However fast time passes, it stops where a time to live ends."""
+
+    def holds_on(redis, db):
+        while redis.exists("lease"):
+            time.sleep(1)
+        redis.set("took", 1)
+
+    report = explore(
+        {"ada": holds_on, "bob": polls},
+        given=lambda redis, db: redis.set("lease", 1, ex=5000),
+        invariant=always,
+        passes=True,
+        stop="first",
+    )
+    assert [finding.kind for finding in report.findings] == ["stuck"]
+    assert "took" in list(report.replay())[-1].redis
