@@ -98,7 +98,7 @@ class Search:
         self._max_runs, self._max_moves = 20_000, math.inf
         self._stop_first = False
         self._steps: Counter[str] = Counter()  # of each client, in the first order
-        self._endless = 0
+        self._endless = 0.0
         self._choices: list[Choice] = []
 
     def limit(self, *, max_runs: int, max_moves: float, stop_first: bool) -> None:
@@ -274,7 +274,12 @@ class Search:
             )
         elif ending is Ending.STUCK:
             self.interleavings += 1
-            end = adversary.vain_since if adversary.hopeless else len(adversary.trace)
+            end = len(adversary.trace)
+            if adversary.hopeless:  # such a run is long
+                end = adversary.vain_since
+                self._endless += 0.2
+                if self._endless >= MAX_ENDLESS:
+                    self.given_up = "in very many orders nobody can move on."
             self.checker.stuck(
                 adversary.stuck, adversary.trace[:end], moves[:end], adversary.serial
             )
