@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -1032,6 +1033,22 @@ def patiently():
         yield
     finally:
         THREADS.release()
+
+
+def test_a_look_at_a_client_keeps_nothing_alive():
+    """What its functions held is gone when they have returned: a cursor would keep its lock."""
+
+    def looked_at():
+        held = threading.Event()
+        signal.raise_signal(signal.SIGALRM)
+        return weakref.ref(held)
+
+    gc.disable()
+    try:
+        with guard.watched(lambda: 0, lambda: True, lambda: False):
+            assert looked_at()() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -344,20 +344,22 @@ class _Patience:
         self.every = PATIENCE_SECONDS / _LOOKS
         self.progress, self._inside, self._locked = progress, inside, locked
         self._place: Any = None
-        self._thread = threading.get_ident()
         self._times = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._begin(progress())
 
     def _begin(self, seen: int) -> None:
         self._seen, self._looks, self._since = seen, 0, self._spent()
 
-    def over(self) -> bool:
+    def over(self, here: FrameType | None) -> bool:
         """To be asked `every` so many seconds; True when there was no progress for too long.
 
         The looks are the clock: that of `time` is not real here, and while the process is stopped
         nobody looks.
+
+        Args:
+            here: where the thread is. A frame that kept itself, in a variable of its own, would keep
+                all that the frames below it hold, until the collector comes: a cursor, and its lock.
         """
-        here = sys._current_frames().get(self._thread)
         if (seen := self.progress()) != self._seen or _debugged(here):
             self._begin(seen)
             return False
@@ -370,8 +372,6 @@ class _Patience:
 
     def _stands(self, frame: FrameType | None, ran: float) -> bool:
         """Whether the thread has hardly run since the look before, and is at the same place."""
-        while frame is not None and frame.f_globals is globals():  # what looks, in a signal
-            frame = frame.f_back
         before, self._place = self._place, (ran, id(frame), frame and frame.f_lasti)
         if before is None or before[1:] != self._place[1:]:
             return False
@@ -395,7 +395,7 @@ def _by_signal(patience: _Patience) -> Iterator[Callable[[], None]]:
         if interrupted and patience.progress() == seen:
             raise KeyboardInterrupt
         seen = patience.progress()
-        if patience.over():
+        if patience.over(frame):
             raise StepTimeout
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -431,7 +431,7 @@ def _by_thread(patience: _Patience) -> Iterator[Callable[[], None]]:
 
     def watch() -> None:
         while not over.wait(patience.every):
-            if patience.over():
+            if patience.over(sys._current_frames().get(thread)):
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread), ctypes.py_object(StepTimeout)
                 )
