@@ -246,7 +246,7 @@ class Adversary:
     @property
     def hopeless(self) -> bool:
         """Whether time passes, and nothing has come of it for long: all repeat the same in vain."""
-        if self._vain[_PASS.who] < _MOST_VAIN:
+        if self._vain[_PASS.who] < _MOST_VAIN or any(one.punctual for one in self.clients):
             return False
         counts = any(loops.counting(one.whole.counted or {}) for one in self.actors if one.live)
         return not counts and self._all_in_vain
@@ -907,7 +907,7 @@ class Adversary:
     def _more(self, moment: int) -> int:
         """For how much longer time passes, if nothing has come of many pauses, and all repeat the same."""
         now, haste = self._system.clock.now_us, self._vain[_PASS.who] - _HASTE_AFTER
-        if haste <= 0 or not self._all_in_vain:
+        if haste <= 0 or not self._all_in_vain or any(one.punctual for one in self.clients):
             return 0
         longer = min((moment - now) << haste, _MOST_DAYS * _DAY_US)
         known = self._system.clock.next_moment(self._system.moments_us())

@@ -145,6 +145,7 @@ class Actor:
         haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
         others: what ends the work of connections of its own, by their identity.
         counted: what it counts in its loop, by the place, while that is looked at.
+        punctual: its sleeps take as long as they say, however many there are.
         asked: True once it has asked what time it is.
         asked_process: True once it has asked for the number of its process.
         read_twice: True once it has asked, taken a step, and asked again.
@@ -187,6 +188,7 @@ class Actor:
         self.waits_for: set[str] = set()
         self.ran: dict[tuple[CodeType, tuple[int, ...]], FunctionType] = {}
         self.counted: dict[int, list[Any]] | None = None
+        self.punctual = False
         self.asked = self.asked_process = False
         self.looked_anew = False
         self.read_twice = False

@@ -489,7 +489,7 @@ def leaves_the_end_of_the_token(db, token, compute):
     return claimed_as(token[1:], db, compute)
 
 
-@wrong("08.1", situation="800 locks, one after the other", because="a token that no other has")
+@wrong("08.1", situation="Two clients and 3 nodes", because="keeps its majority")
 def four_digits_for_a_token():
     return redlock(token=lambda: secrets.token_hex(2))
 
