@@ -102,6 +102,8 @@ def _once(path: Path, counts: Counter[str]) -> None:
     try:
         now = run(path)
     except (CellExecutionError, RuntimeError, TimeoutError) as error:
+        if getattr(error, "ename", "") == "KeyboardInterrupt":  # somebody ends the soak, not a cell
+            raise KeyboardInterrupt from None
         counts["hung" if isinstance(error, TimeoutError) else "raised"] += 1
         print(f"✗ {path.stem}: {str(error).strip().splitlines()[-1]}", flush=True)
         return
