@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import weakref
 
 import pytest
 
@@ -162,3 +163,41 @@ def test_what_ends_during_a_long_wait_is_met():
     )
     assert [finding.kind for finding in report.findings] == ["stuck"]
     assert "took" in list(report.replay())[-1].redis
+
+
+class Lazy:
+    @property
+    def __dict__(self):
+        raise RuntimeError("there is nothing yet")
+
+
+LAZY = Lazy()
+
+
+@pytest.mark.parametrize("passes", [None, True])
+def test_a_loop_beside_what_is_made_when_it_is_needed(passes):
+    """Whoever looks whether it counts does not make it, nor raise what it raises."""
+
+    def loop(redis, db):
+        while not redis.get("go"):
+            assert LAZY is not None
+            time.sleep(1)
+
+    report = explore({"ada": loop, "bob": sets}, invariant=always, passes=passes, stop="first")
+    assert [finding.kind for finding in report.findings] == ["stuck"]
+
+
+def test_what_a_loop_holds_is_gone_when_it_holds_another():
+    """A cursor, say, and its lock: who looks at a loop's variables keeps none of them."""
+    held = []
+
+    def loop(redis, db):
+        for _ in range(1000):
+            thing = Lazy()
+            held.append(weakref.ref(thing))
+            if redis.get("go"):
+                break
+            del thing
+            assert held[-1]() is None
+
+    explore({"ada": loop, "bob": sets}, invariant=always, delays=False, stop="first").check()

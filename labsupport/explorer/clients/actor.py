@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from inspect import CO_OPTIMIZED
 from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients.captured import OwnLocals
-from labsupport.explorer.clients.loops import Loops
+from labsupport.explorer.clients.loops import Loops, forget_shown
 from labsupport.explorer.clients.namespaces import installed
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Operation
@@ -375,12 +374,7 @@ class Actor:
                 if at not in ran:
                     cells = tuple(_cell(held, name) for name in code.co_freevars)
                     ran[at] = FunctionType(code, space, code.co_name, None, cells)
-                if (
-                    type(held) is dict
-                    and code.co_flags & CO_OPTIMIZED
-                    and not _SHOWS & {*code.co_names}
-                ):
-                    held.clear()  # up to Python 3.12 the frame keeps what it has shown
+                forget_shown(frame, held)
             frame = frame.f_back
 
     def no_shared_lock(self) -> None:
@@ -641,9 +635,6 @@ class _Chance(random.Random):
         common = self._few(k)
         # half of the values: none is drawn once more for being too large
         return super().getrandbits(k) if common is None else common.getrandbits(max(k - 1, 0))
-
-
-_SHOWS = frozenset({"eval", "exec", "locals", "vars"})  # to code that calls these it is its own
 
 
 def _cell(held: Mapping[str, Any], name: str) -> CellType:

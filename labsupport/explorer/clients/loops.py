@@ -6,14 +6,17 @@ import random
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from inspect import CO_OPTIMIZED
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, Protocol
 
 from labsupport.explorer.operations import Operation
 
-__all__ = ["Loops", "counting"]
+__all__ = ["Loops", "counting", "forget_shown"]
 
 _OF_STEPS = frozenset({"asyncio", "labsupport", "redis", "sqlalchemy"})  # they count their own work
+_SHOWS = frozenset({"eval", "exec", "locals", "vars"})  # to code that calls these it is its own
 _MOST_COUNTED = 1e6  # more is a moment, or was drawn
 
 # commands to the same key in vain, after which another argument is another attempt; or twice as many as
@@ -171,12 +174,26 @@ class Loops:
             yield object()
         for frame in own:
             used = {name: frame.f_globals.get(name) for name in frame.f_code.co_names}
-            yield from (_sizes(one) for one in (*frame.f_locals.values(), *used.values()))
+            yield from (_sizes(one) for one in (*_locals(frame), *used.values()))
 
 
 def counting(counted: Mapping[int, Sequence[Any]]) -> bool:
     """Whether what a client counts has not come round again at any place: its loop may have an end."""
     return any(len(seen) > 1 and seen[-1] not in seen[:-1] for seen in counted.values())
+
+
+def forget_shown(frame: FrameType, shown: Mapping[str, Any]) -> None:
+    """Up to Python 3.12 a frame keeps what it has shown (`f_locals`), after its names hold another."""
+    code = frame.f_code
+    if code.co_flags & CO_OPTIMIZED and type(shown) is dict and not _SHOWS & {*code.co_names}:
+        shown.clear()
+
+
+def _locals(frame: FrameType) -> tuple[Any, ...]:
+    shown = frame.f_locals
+    held = tuple(shown.values())
+    forget_shown(frame, shown)
+    return held
 
 
 def _sizes(thing: Any, depth: int = 2) -> Any:
@@ -186,7 +203,10 @@ def _sizes(thing: Any, depth: int = 2) -> Any:
         return thing if abs(thing) < _MOST_COUNTED else None
     if kind in (list, dict, set, deque):
         return len(thing)
-    inside = getattr(thing, "__dict__", None) if depth and not _is_code(thing) else None
+    inside = None
+    if depth and not _is_code(thing):
+        with suppress(Exception):  # what is made when it is needed may not be there yet
+            inside = thing.__dict__
     if type(inside) is not dict:
         return None
     return tuple(_sizes(one, depth - 1) for one in list(inside.values()))
