@@ -96,7 +96,8 @@ class Strike:
                 to=target,
                 halfway=partial(self._until, partial(self._redirected, "ASK", start)),
             )
-            self._until(partial(self._redirected, "MOVED", start))
+            # who reads the slots after an ASK may know where it went, and never hear MOVED
+            self._until(partial(self._has_heard, start, self._tried() + _SOME))
             # all nodes know; else the next move begins where some do not
             self._cluster.heal(idle=self._stage.pool.idle)
             end = self._cluster.redirections()
@@ -155,6 +156,9 @@ class Strike:
 
     def _redirected(self, kind: str, start: dict[str, int]) -> bool:
         return self._cluster.redirections()[kind] > start[kind]
+
+    def _has_heard(self, start: dict[str, int], tried: int) -> bool:
+        return self._redirected("MOVED", start) or self._tried() >= tried
 
     def _has_tried(self, client: int) -> bool:
         return self._tried(client) >= _SOME
