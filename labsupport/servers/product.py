@@ -29,7 +29,7 @@ class Product(NamedTuple):
     @property
     def numbers(self) -> tuple[int, ...]:
         """The version as numbers, to be compared."""
-        return tuple(map(int, re.findall(r"\d+", self.version)))
+        return numbers_of(self.version)
 
     def check(self, what: str, remedy: str) -> None:
         """Refuse one that is older than `MINIMUM_VERSION`.
@@ -41,6 +41,11 @@ class Product(NamedTuple):
             raise ServerTooOldError(
                 f"{what} is version {self.version}; the labs need {NEEDED} or newer.", remedy
             )
+
+
+def numbers_of(text: str) -> tuple[int, ...]:
+    """A version's numbers, e.g. (7, 2) for "7.2"."""
+    return tuple(map(int, re.findall(r"\d+", text)))
 
 
 def product_of(client: redis.Redis) -> Product:

@@ -14,6 +14,7 @@ import redis
 
 from labsupport.errors import (
     InvalidSettingError,
+    NotOnThisServerError,
     ServerNotFoundError,
     ServerTooOldError,
     ServerUnreachableError,
@@ -51,6 +52,11 @@ def wait_until(condition, what, seconds=30):
 
 
 class TestStart:
+    def test_an_older_one_than_is_needed(self):
+        """It is told by name, and none is left running."""
+        with pytest.raises(NotOnThisServerError, match=r"needs Redis 99\.1 or newer.* is Redis \d"):
+            start_server(since="99.1")
+
     def test_it_is_a_real_redis_and_ready(self, shared):
         """The first command is answered, by a server that is new enough."""
         with shared.client() as client:
