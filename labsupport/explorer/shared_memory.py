@@ -28,7 +28,7 @@ from types import (
 from typing import Any
 
 from labsupport.explorer.clients.actor import SharedLock
-from labsupport.explorer.clients.namespaces import CACHED, installed, names_of
+from labsupport.explorer.clients.namespaces import CACHED, installed, names_of, stands_in
 
 __all__ = ["shared_locks", "shared_names"]
 
@@ -75,10 +75,14 @@ _RECURSIVE = 0  # the kind of a SemLock of multiprocessing's
 _IMPORTS = frozenset({"import_module", "__import__", "importlib"})
 _CALLS = frozenset({"CALL", "PRECALL"})
 _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
+_STORES = frozenset({"STORE_FAST", "STORE_DEREF", "STORE_NAME"})
+_BASES = frozenset({"__base__", "__bases__", "__mro__", "mro"})
+_KINDS = frozenset({"__class__", "type"})
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
 _BY_NAME = frozenset({"eval", "exec", "globals", "vars"})  # what reaches any name of a module
-_BY_TEXT = frozenset({"__dict__", "delattr", "setattr", "vars"})  # what reaches any attribute
+# what reaches any attribute
+_BY_TEXT = frozenset({"__dict__", "__setattr__", "delattr", "setattr", "vars"})
 _GET_BY_TEXT = frozenset({"attrgetter", "getattr"})
 _METHODS = frozenset({"LOAD_METHOD", "LOAD_ATTR"})
 _NOTES = frozenset({"append", "update"})  # a list's, a Counter's: nobody asks what is in it
@@ -126,8 +130,7 @@ def shared_names(
                 if "setattr" in one.sets or any(_is_kept(owner, kept) for kept in one.sets):
                     shared.add(name)
             shared.update(_set_from_outside(one, other))
-            known = other.seen.keys() | other.owners.keys()
-            shared.update(word for at, word in one.libraries.items() if at in known)
+            shared.update(_set_in_libraries(one, other))
     return sorted(shared)
 
 
@@ -173,6 +176,18 @@ def _set_from_outside(one: "_Reach", other: "_Reach") -> Iterator[str]:
                 yield name
 
 
+def _set_in_libraries(one: "_Reach", other: "_Reach") -> Iterator[str]:
+    """What one sets attributes of in libraries, and another reaches, or asks for by their names."""
+    known = other.seen.keys() | other.owners.keys() | other.theirs.keys()
+    for (at, attribute), word in one.libraries.items():
+        if at in known or attribute in other.words:
+            yield word
+    wanted = one.sets_elsewhere & other.words
+    for name, kind in one.theirs.values():
+        if any(_is_kept(kind, word) and not _is_theirs(vars(kind)[word]) for word in wanted):
+            yield name
+
+
 class _Reach:
     """What a function, and those that it calls, may touch in the process's memory.
 
@@ -192,8 +207,11 @@ class _Reach:
         lists: identities of plain lists among the values.
         counters: identities of Counters among them.
         looked_at: those of both that are used for more than to append to, or to update.
-        libraries: names of the library's modules and classes that it sets attributes of, by identity; and
-            of one's own modules whose names it may change by text.
+        libraries: names of the libraries' modules, classes and functions that it sets attributes of, by
+            identity and attribute; and of one's own modules whose names it may change by text.
+        theirs: classes and functions of libraries that it may come by, with their names.
+        words: the names that the code uses, of attributes too.
+        sets_elsewhere: names of the attributes that it sets on more than its own `self`.
         seen: all that it reaches, by identity.
     """
 
@@ -208,8 +226,10 @@ class _Reach:
         self.lists: set[int] = set()
         self.counters: set[int] = set()
         self.looked_at: set[int] = set()
-        self.libraries: dict[int, str] = {}
-        self._words: set[str] = set()
+        self.libraries: dict[tuple[int, str], str] = {}
+        self.theirs: dict[int, tuple[str, Any]] = {}
+        self.words: set[str] = set()
+        self.sets_elsewhere: set[str] = set()
         self._room = _MOST_INSIDE
         self._counts = counts
         self.seen: dict[int, Any] = {}
@@ -217,6 +237,7 @@ class _Reach:
         self._walk([("function", function)])
         self._walk(self._dunders())
         self._use_attributes()
+        self._libraries()
 
     def _walk(self, queue: list[tuple[str, Any]]) -> None:
         while queue:
@@ -234,15 +255,33 @@ class _Reach:
     def _dunders(self) -> list[tuple[str, Any]]:
         """What classes of one's own keep under such names, where the code uses these."""
         kinds = [kind for _, kind in self.owners.values() if isinstance(kind, type)]
-        used = {name for name in self._words - _OF_PYTHON if name[0] == "_" == name[-1]}
+        used = {name for name in self.words - _OF_PYTHON if name[0] == "_" == name[-1]}
         return [(name, vars(kind)[name]) for kind in kinds for name in used & vars(kind).keys()]
 
     def _use_attributes(self) -> None:
         """What a library's decorator keeps is also changed by what it hangs on the function: its clear()."""
         for name, function in self._decorated:
-            used = {id(vars(function)[word]): name for word in self._words & vars(function).keys()}
+            used = {id(vars(function)[word]): name for word in self.words & vars(function).keys()}
             for keepers in self.inside.values():
                 keepers.update(used if id(function) in keepers else {})
+
+    def _libraries(self) -> None:
+        """Note the classes and functions of libraries that the code may find by what it names."""
+        queue, seen = list(self.seen.values()), set[int]()
+        while queue:
+            thing = queue.pop()
+            kind = type(thing)
+            if id(thing) in seen or stands_in(thing) or not installed(_module_of(thing)):
+                continue
+            seen.add(id(thing))
+            if issubclass(kind, FunctionType | type):
+                self.theirs[id(thing)] = thing.__name__, thing
+            if issubclass(kind, type):
+                queue += thing.__mro__[1:] if self.words & _BASES else ()
+            elif self.words & _KINDS:
+                queue.append(kind)
+            if issubclass(kind, type | ModuleType):
+                queue += (vars(thing)[word] for word in self.words & vars(thing).keys())
 
     def _lists(self, thing: Any, found: list[tuple[str, Any]]) -> None:
         """Note the lists and Counters a thing leads to, and whether it is a function that only adds."""
@@ -325,7 +364,7 @@ class _Reach:
         names = set(names_of(function.__code__))
         if names & _GET_BY_TEXT:
             names |= _texts(function.__code__)
-        self._words |= names
+        self.words |= names
         self._bindings(function, names)
         if names & _FILES:
             self.values[id(open)] = "files"
@@ -349,6 +388,10 @@ class _Reach:
                 for word, one in list(sys.modules.items()):
                     if isinstance(one, ModuleType) and not installed(word, one):
                         yield from self._named(word, one, names)
+                for word in _texts(function.__code__) & sys.modules.keys():
+                    self.libraries.update(
+                        {(id(sys.modules[word]), name): word for name in self.sets_elsewhere}
+                    )
             yield from self._named(used, value, names)
 
     def _own_code_in(self, thing: Any, keeper: dict[int, str]) -> Iterator[Any]:
@@ -384,20 +427,23 @@ class _Reach:
                 yield from self._named(one, vars(value)[one], names, of)
 
     def _bindings(self, function: FunctionType, names: set[str]) -> None:
-        sets, binds = _changes(function.__code__)
+        sets, binds, elsewhere = _changes(function.__code__)
+        self.sets_elsewhere |= elsewhere
         by_text = names & {"setattr", "delattr"} or names >= {"type", "__setattr__"}
         self.sets |= sets | ({"setattr"} if by_text else set())
         here = id(function.__globals__)
         bare = _bare(function.__code__)
         enclosed = dict(_enclosed(function))
-        for word, attribute in _of_names(function.__code__):
-            owner = enclosed.get(word, function.__globals__.get(word, sys.modules.get(word)))
-            if word in names | enclosed.keys() and attribute in sets | _BY_TEXT:
-                known = isinstance(owner, type) and installed(owner.__module__)
-                if isinstance(owner, ModuleType):
-                    known = attribute in _BY_TEXT or installed(owner.__name__, owner)
-                if known:
-                    self.libraries[id(owner)] = word
+        for path, attribute in _of_paths(function.__code__):
+            root = function.__globals__.get(path[0], sys.modules.get(path[0]))
+            owner = functools.reduce(_part, path[1:], enclosed.get(path[0], root))
+            known = isinstance(owner, FunctionType | type) and installed(owner.__module__ or "")
+            if isinstance(owner, ModuleType):
+                known = attribute in _BY_TEXT or installed(owner.__name__, owner)
+            for text in _texts(function.__code__) if known and attribute in _BY_TEXT else ():
+                self.libraries[id(owner), text] = path[-1]
+            if known:
+                self.libraries[id(owner), attribute] = path[-1]
         if called := bare & _BY_NAME:
             self.namespaces[here] = f"{min(called)}()"
         self.variables.update((here, name) for name in names & bare)
@@ -475,31 +521,77 @@ def _enclosed(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _changes(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The attributes that code sets, and the names outside of it that it binds anew."""
-    sets, binds = set(), set()
-    for one in dis.get_instructions(code):
+def _changes(code: CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """What code sets: attributes, names outside of it, and attributes of other things than `self`."""
+    sets, binds, elsewhere = set(), set(), set()
+    used = [one for one in dis.get_instructions(code) if one.opname != "COPY"]
+    pairs = {(_last(of), one.argval) for of, one in itertools.pairwise(used)}
+    for before, one in itertools.pairwise(used):
         if one.opname in _SETS:
             sets.add(one.argval)
+            mine = before.opname == "SWAP" and ("self", one.argval) in pairs  # self.n += 1
+            if not mine and _last(before) != "self":
+                elsewhere.add(one.argval)
         elif one.opname in _BINDS and one.argval not in code.co_cellvars:
             binds.add(one.argval)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            more, outer = _changes(inner)
+            more, outer, others = _changes(inner)
             sets |= more
             binds |= outer - set(code.co_cellvars)
-    return frozenset(sets), frozenset(binds)
+            elsewhere |= others
+    return frozenset(sets), frozenset(binds), frozenset(elsewhere)
+
+
+def _last(one: dis.Instruction) -> Any:
+    """The name that is on the stack after an instruction that loads one, or two."""
+    return one.argval[-1] if isinstance(one.argval, tuple) and one.argval else one.argval
 
 
 @functools.lru_cache(maxsize=4096)
-def _of_names(code: CodeType) -> frozenset[tuple[str, str]]:
-    """The attributes that code uses of what has a name: (`os`, `environ`), (`math`, `setattr`)."""
-    used = [one for one in dis.get_instructions(code) if one.opname not in {"COPY", "PUSH_NULL"}]
-    loads = [one for one in itertools.pairwise(used) if one[0].opname.startswith("LOAD_")]
-    found = {(of.argval, one.argval) for of, one in loads if one.opname in _SETS | _METHODS}
-    found |= {(one.argval, of.argval) for of, one in loads if of.argval in _BY_TEXT}
-    inner = (_of_names(one) for one in code.co_consts if isinstance(one, CodeType))
+def _of_paths(code: CodeType) -> frozenset[tuple[tuple[str, ...], str]]:
+    """The attributes that code sets of what has a name, or how it does: `cache` of (redis, Redis).
+
+    A local variable stands for what it was assigned last.
+    """
+    found, local = set[tuple[tuple[str, ...], str]](), dict[str, tuple[str, ...]]()
+    path: tuple[str, ...] = ()
+    module, by_text, text, listed, copied = path, "", "", None, False
+    for one in dis.get_instructions(code):
+        name = _last(one)
+        if one.opname in {"COPY", "PUSH_NULL"}:
+            copied = one.opname == "COPY"  # x.n += 1
+            continue
+        if one.opname == "IMPORT_NAME":
+            path = module = (name if listed else name.partition(".")[0],)
+        elif one.opname == "IMPORT_FROM":
+            path = (*module, name)
+        elif one.opname in _STORES:
+            local[name], path = path, ()
+        elif one.opname in _SETS | _METHODS and path:
+            sets = copied or one.opname in _SETS or name in _BY_TEXT
+            found |= {(path, name)} if sets else set()
+            path = (*path, name)
+            by_text = name if name in _BY_TEXT else by_text
+        elif one.opname.startswith("LOAD_"):
+            listed, text, by_text = one.argval, by_text, name if name in _BY_TEXT else ""
+            known = local.get(name, ()) if one.opname.startswith("LOAD_FAST") else (name,)
+            path = local.get(name, known) if isinstance(name, str) else ()
+        else:
+            path = ()
+        found |= {(path, text)} if path and text else set()
+        copied = False
+    inner = (_of_paths(one) for one in code.co_consts if isinstance(one, CodeType))
     return frozenset(found.union(*inner))
+
+
+def _part(owner: Any, name: str) -> Any:
+    """What a module or a class has by a name, or the class of an object; None of anything else."""
+    if name == "__class__":
+        return type(owner)
+    spaces = owner.__mro__ if isinstance(owner, type) else [owner]
+    known = (vars(one) for one in spaces if isinstance(one, type | ModuleType))
+    return next((space[name] for space in known if name in space), None)
 
 
 def _texts(code: CodeType) -> set[str]:
@@ -538,6 +630,12 @@ def _appended(code: CodeType, *, counts: bool = False) -> frozenset[str]:
 def _is_kept(owner: Any, name: str) -> bool:
     """Whether a class, module or function itself keeps an attribute; a descriptor's are its objects'."""
     return name in vars(owner) and not hasattr(vars(owner)[name], "__set__")
+
+
+def _is_theirs(value: Any) -> bool:
+    """Whether it is code of a library, as that has put it into its class."""
+    code = callable(value) or isinstance(value, ModuleType) or hasattr(type(value), "__get__")
+    return code and installed(_module_of(value))
 
 
 def _is_inner(name: str, value: Any) -> bool:

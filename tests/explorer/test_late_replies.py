@@ -2,13 +2,17 @@
 
 import asyncio
 import functools
+import json
 import operator
+import os
 import threading
+import time
 import types
 from collections import Counter
 from typing import Any, ClassVar
 
 import pytest
+import redis as redis_py
 import sqlalchemy as sa
 from redis import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -514,3 +518,75 @@ def test_what_is_set_by_text():
             {"ada": client, "bob": client}, invariant=lambda r, d, where=where: where.number == 2
         )
         assert report.verdict.status == "broken", sets
+
+
+class Kept(redis_py.Redis):
+    encoder = json.JSONEncoder()
+
+
+def set_on(kind, number):
+    kind.latest = number
+
+
+LATEST = {
+    "a class in a module": lambda number: setattr(redis_py.client.Redis, "latest", number),
+    "what a function was handed": lambda number: set_on(redis_py.Redis, number),
+    "a base": lambda number: set_on(Kept.__bases__[0], number),
+    "the class of an object": lambda number: set_on(type(Kept.encoder), number),
+    "a function, by another name": lambda number: set_on_a_function(number),
+    "a module in a module": lambda number: set_on_a_module(number),
+}
+
+
+def set_on_a_function(number):
+    from json import dumps as function
+
+    function.latest = number
+
+
+def set_on_a_module(number):
+    json.decoder.scanner.latest = number
+
+
+@pytest.mark.parametrize("name", LATEST)
+def test_what_is_set_in_a_library(name):
+    """An attribute of its class, function or module."""
+    where = (
+        redis_py.Redis,
+        redis_py.Redis,
+        redis_py.Redis,
+        json.JSONEncoder,
+        json.dumps,
+        json.decoder.scanner,
+    )
+    place, sets = dict(zip(LATEST, where, strict=True))[name], LATEST[name]
+
+    def client(redis, db):
+        number = redis.incr("n")
+        sets(number)
+
+    try:
+        report = explore(
+            {"ada": client, "bob": client}, invariant=lambda redis, db: place.latest == 2
+        )
+        assert report.verdict.status == "broken"
+        pruned = explore({"ada": client, "bob": client}, invariant=lambda *_: True, prune=True)
+        assert "Not pruned" in pruned.notes[0]
+        assert shared_names({"ada": client, "bob": lambda redis, db: redis.latest})
+    finally:
+        del place.latest
+
+
+def test_an_objects_own_attribute_is_no_librarys():
+    """Of the same name as what a module of a library's has."""
+
+    class Job:
+        def __init__(self):
+            self.time = time.time()
+
+    def client(redis, db):
+        job = Job()
+        job.time, job.name = time.time(), os.name
+        redis.set("job", json.dumps([job.time, job.name]))
+
+    assert shared_names({"ada": client, "bob": client}) == []
