@@ -130,6 +130,7 @@ class Clock:
             client by itself.
         drew: the clients, and tasks, for which it has drawn.
         drew_few: those that have drawn in Python, of so few values that two may draw the same.
+        drew_by_numpy: one has, and no other draw than that is tried.
         machine: the clock that decides nothing.
         database: True when a statement asked the database, where time does not pass with the others.
         idle_ms: how long, in any run, somebody has waited for another's entry to be idle.
@@ -151,6 +152,7 @@ class Clock:
         self.alike = alike
         self.drew: set[str] = set()
         self.drew_few: set[str] = set()
+        self.drew_by_numpy = False
         self.database = False
         self.idle_ms: set[int] = set()
         self.outlasts: Callable[[str, float, float], bool] = lambda who, seconds, once: False

@@ -60,6 +60,7 @@ _DRAWN = "What the server draws is one of many: tried were the same for all, and
 _DRAWN_ONCE = "What the server draws is one of many: one was tried."
 _FEW_ALIKE = "Clients that draw one of a few (a code, a digit) draw the same here."
 _FEW = "Clients draw one of a few: tried were the same for all, and what each drew by itself."
+_DRAWN_BY_NUMPY = "What numpy draws is one of many: one was tried."
 _FEW_LATE = "Replies came late in orders with few switches only, though {}; delays=True tries all."
 
 Function = Callable[..., Any]
@@ -220,6 +221,8 @@ def explore(
             notes += [_FEW_ALIKE if alike else _FEW] if len(few) > 1 else []
         elif not search.checker.violations and drew:
             notes.append(_DRAWN_ONCE)
+        if not search.checker.violations and system.clock.drew_by_numpy:
+            notes.append(_DRAWN_BY_NUMPY)
         if passes is None and not search.checker.violations:
             search, note = _in_time(search, run, max_runs)
             notes += [note] if note else []
@@ -404,7 +407,13 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.enter_context(pools_stepped(search.system.wires))
         self.enter_context(async_pools_stepped(search.system.wires))
         kept = self.enter_context(standing_in(self._functions))
-        search.restart = kept.restart
+
+        def restart() -> None:
+            search.system.clock.drew_by_numpy |= kept.drew_by_numpy
+            kept.restart()
+
+        search.restart = restart
+        self.callback(restart)
         for connection in kept.connections:
             watch(connection)
         for actor in search.adversary.clients:

@@ -19,6 +19,7 @@ import time
 import types
 import uuid
 
+import numpy
 import pydantic
 import pytest
 import redis as redis_py
@@ -1057,6 +1058,8 @@ def test_now_is_also_what_is_asked_for_by_none(clock):
     explore({"ada": tells}, invariant=lambda redis, db, told: told["ada"]).check()
 
 
+RANDOM, SYSTEM = random.Random(), random.SystemRandom()
+NUMPYS, OLDER = numpy.random.default_rng(), numpy.random.RandomState()
 DRAWS = {
     "randint": lambda: random.randint(0, 99),
     "randbelow": lambda: secrets.randbelow(1000),
@@ -1067,6 +1070,11 @@ DRAWS = {
     "token_hex": lambda: secrets.token_hex(2),
     "urandom": lambda: os.urandom(1).hex(),
     "six digits": lambda: random.randint(100_000, 999_999),
+    "a generator": lambda: RANDOM.randint(0, 99),
+    "choices of a generator": lambda: "".join(RANDOM.choices("0123456789", k=4)),
+    "the system's generator": lambda: SYSTEM.randint(0, 99),
+    "choices of the system's": lambda: "".join(SYSTEM.choices("0123456789", k=4)),
+    "a generator of its own": lambda: random.Random().randint(0, 99),
 }
 TOKENS = {
     "uuid4": uuid.uuid4,
@@ -1076,6 +1084,8 @@ TOKENS = {
     "choices": lambda: "".join(random.choices("0123456789", k=16)),
     "one by one": lambda: "".join(secrets.choice("0123456789abcdef") for _ in range(16)),
     "random": random.random,
+    "a generator": lambda: RANDOM.getrandbits(64),
+    "the system's generator": lambda: SYSTEM.randbytes(8).hex(),
 }
 
 
@@ -1100,6 +1110,56 @@ def test_two_clients_draw_the_same_code(draw):
     )
     report.check()
     assert "Clients draw one of a few" in str(report)
+
+
+def test_tasks_draw_the_same_code():
+    """Also those that draw before their first step."""
+
+    async def takes(redis):
+        return await redis.set(f"code:{random.randint(0, 99)}", 1, nx=True)
+
+    async def both_take(redis, db):
+        return await asyncio.gather(takes(redis), takes(redis))
+
+    report = explore({"ada": both_take}, invariant=lambda r, d, told: all(told["ada"]))
+    assert report.verdict.status == "broken"
+
+
+def test_a_seed_says_what_is_drawn():
+    def shard(redis, db):
+        RANDOM.seed("ada")
+        mine = RANDOM.randint(0, 99), random.Random("ada").randint(0, 99)
+        return redis.echo(mine[0]), mine
+
+    def same(redis, db, told):
+        drawn = random.Random("ada").randint(0, 99)
+        return all(one == (str(drawn), (drawn, drawn)) for one in told.values())
+
+    explore({"ada": shard, "bob": shard}, invariant=same).check()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: numpy.random.default_rng().integers(10**6),
+        lambda: NUMPYS.integers(10**6),
+        lambda: OLDER.randint(10**6),
+        lambda: numpy.random.randint(10**6),
+    ],
+)
+def test_one_draw_of_numpys_is_tried(draw):
+    """It is the same in each run, and the report says so."""
+    drawn = []
+
+    def takes(redis, db):
+        drawn.append(draw())
+        redis.incr(f"code:{drawn[-1]}")
+
+    for _ in range(2):
+        report = explore({"ada": takes, "bob": takes}, invariant=lambda redis, db: True)
+        assert report.notes == ("What numpy draws is one of many: one was tried.",)
+    assert len(drawn) > 8
+    assert len(set(drawn)) == 2
 
 
 @pytest.mark.parametrize("draw", TOKENS.values(), ids=TOKENS)

@@ -299,6 +299,11 @@ class Actor:
         return self.name
 
     @property
+    def draws_as(self) -> str:
+        """Whose draws they are: a task's that has not taken a step yet, too."""
+        return self.name
+
+    @property
     def whole(self) -> "Actor":
         """The client, of which this is all or one task."""
         return self
@@ -471,7 +476,7 @@ class Actor:
     def few(self, bits: int) -> random.Random | None:
         """What all draw alike from; None if they don't, or so many bits are no small draw any more."""
         self.looks = self.looks[0] + 1, *self.looks[1:]
-        who = self.running_as
+        who = self.draws_as
         if self._few_bits[who] + bits > _FEW_BITS:
             return None
         self._few_bits[who] += bits

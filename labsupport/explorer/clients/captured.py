@@ -3,6 +3,7 @@
 import datetime
 import functools
 import gc
+import pickle
 import random
 import sqlite3
 import sys
@@ -37,6 +38,8 @@ class Captured(ExitStack):
     Attributes:
         connections: those to SQLite that were found.
         locals: those of threads.
+        generators: of random numbers, of Python's.
+        drew_by_numpy: one of numpy's was drawn from.
 
     Raises:
         NotSteppableError: a tuple keeps one, and cannot be changed.
@@ -49,6 +52,8 @@ class Captured(ExitStack):
         self._stand_ins = stand_ins
         self.connections: list[sqlite3.Connection] = []
         self.locals: list[threading.local] = []
+        self.generators: list[random.Random] = []
+        self._of_numpy: list[tuple[Callable[[], Any], bytes]] = []
         self._chance: list[
             tuple[Callable[[Any], object], Any]
         ] = []  # how to set a state, and which
@@ -74,6 +79,14 @@ class Captured(ExitStack):
         for put_back, state in self._chance:
             put_back(state)
 
+    @property
+    def drew_by_numpy(self) -> bool:
+        return any(pickle.dumps(state()) != begin for state, begin in self._of_numpy)
+
+    def each_run(self, put_back: Callable[[Any], object], state: Any) -> None:
+        """Have a state set at the beginning of each run."""
+        self._chance.append((put_back, state))
+
     def _look(self, thing: Any) -> Iterable[Any]:
         """Replace what a thing keeps, and say what else to look at."""
         if isinstance(thing, FunctionType):
@@ -91,7 +104,7 @@ class Captured(ExitStack):
         if isinstance(thing, ModuleType):
             if thing.__name__ in {"numpy", "numpy.random"}:
                 numpy = sys.modules["numpy"]
-                self._draws(numpy.random.set_state, numpy.random.get_state())
+                self._numpy_draws(numpy.random.set_state, numpy.random.get_state)
             return [] if installed(thing.__name__, thing) else list(vars(thing).values())
         if isinstance(thing, dict):
             made = getattr(thing, "default_factory", None)
@@ -186,11 +199,16 @@ class Captured(ExitStack):
         kind = type(thing)
         module = str(kind.__module__)  # a class of Cython's has a descriptor there
         library = module.partition(".")[0]
-        if isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom):
-            self._draws(thing.setstate, thing.getstate())
+        if isinstance(thing, random.Random):
+            self.generators.append(thing)
+            if not isinstance(thing, random.SystemRandom):
+                self._draws(thing.setstate, thing.getstate())
         elif module == "numpy.random._generator":
             bits = thing.bit_generator
-            self._draws(functools.partial(setattr, bits, "state"), bits.state)
+            set_state = functools.partial(setattr, bits, "state")
+            self._numpy_draws(set_state, functools.partial(getattr, bits, "state"))
+        elif module == "numpy.random.mtrand":
+            self._numpy_draws(thing.set_state, thing.get_state)
         elif isinstance(thing, sqlite3.Connection):
             self.connections.append(thing)
         elif isinstance(thing, sqlite3.Cursor):
@@ -243,8 +261,12 @@ class Captured(ExitStack):
             found.append(value)
         return [*found, kind]
 
+    def _numpy_draws(self, put_back: Callable[[Any], object], state: Callable[[], Any]) -> None:
+        self._of_numpy.append((state, pickle.dumps(state())))
+        self._draws(put_back, state())
+
     def _draws(self, put_back: Callable[[Any], object], state: Any) -> None:
-        self._chance.append((put_back, state))
+        self.each_run(put_back, state)
         self.callback(put_back, state)  # the next exploration begins where this one did
 
     def _has(self, value: Any) -> bool:

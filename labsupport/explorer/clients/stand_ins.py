@@ -306,11 +306,50 @@ class _SystemRandom(random.SystemRandom):
         keeper = timekeeper_here()
         return super().getrandbits(k) if keeper is None else keeper.chance.getrandbits(k)
 
+    def randbytes(self, n: int) -> bytes:
+        keeper = timekeeper_here()
+        return super().randbytes(n) if keeper is None else keeper.chance.randbytes(n)
+
+    def choices(
+        self, population: Any, weights: Any = None, *, cum_weights: Any = None, k: int = 1
+    ) -> Any:
+        draw = _choosing(super().choices)
+        return draw(population, weights, cum_weights=cum_weights, k=k)
+
 
 class _Random(random.Random, metaclass=_Kind):
     def __init__(self, seed: Any = None) -> None:
         keeper = timekeeper_here()
         super().__init__(keeper.chance.random() if seed is None and keeper else seed)
+        if seed is None and keeper:
+            vars(self).update(_drawing(self))
+
+
+def _drawing(generator: random.Random) -> dict[str, Any]:
+    """The methods of a generator, which may draw alike until it is given a seed: that says what it draws."""
+    if isinstance(generator, random.SystemRandom):
+        names = ("choices", "getrandbits", "randbytes", "random")
+        return {name: getattr(_SYSTEM_RANDOM, name) for name in names}
+    kind = type(generator)
+
+    def seed(*args: Any, **options: Any) -> None:
+        for name in methods:
+            vars(generator).pop(name, None)
+        kind.seed(generator, *args, **options)
+
+    methods = {
+        "choices": _choosing(generator.choices),
+        "getrandbits": _bits(generator.getrandbits),
+        "seed": seed,
+    }
+    return methods
+
+
+def _seeding(chance: random.Random, bits: int) -> int:
+    clock = getattr(timekeeper_here(), "clock", None)
+    if clock is not None:
+        clock.drew_by_numpy = True
+    return chance.getrandbits(bits)
 
 
 def _token_bytes(chance: random.Random, nbytes: int | None = None) -> bytes:
@@ -613,6 +652,10 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
         drawer = vars(_DRAWER)  # randint() and its like ask it for bits
         drawer["getrandbits"] = _bits(random.getrandbits)
         undo.callback(drawer.pop, "getrandbits")
+        for generator in found.generators:
+            methods = _drawing(generator)
+            found.each_run(vars(generator).update, methods)
+            undo.callback(_forget, vars(generator), methods)
         init = sched.scheduler.__init__
         undo.callback(setattr, init, "__defaults__", init.__defaults__)
         init.__defaults__ = tuple(
@@ -626,6 +669,9 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
             for name, value in names.items()
         ]
         sites.append((vars(builtins), "__import__", builtins.__import__, _importing()))
+        if numpy := sys.modules.get("numpy.random.bit_generator"):  # where a seed comes from
+            bits = vars(numpy)["randbits"]
+            sites.append((vars(numpy), "randbits", bits, _drawn(bits, _seeding)))
         if process := sys.modules.get("multiprocessing.process"):  # where current_process() asks
             sites.append((vars(process), "os", os, _MODULES["os"]))
         placed: list[_Site] = []
@@ -635,6 +681,11 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
                 namespace[name] = stand_in
                 placed.append((namespace, name, value, stand_in))
         yield found
+
+
+def _forget(space: dict[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        space.pop(name, None)
 
 
 def _put_back(placed: Sequence[_Site]) -> None:

@@ -7,6 +7,7 @@ of one client as among the clients.
 
 import asyncio
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -45,6 +46,7 @@ class CoroutineActor(Actor):
         super().reset()
         self.loop: ClientLoop | None = None
         self._strands: dict[Any, Strand] = {}
+        self._numbers = weakref.WeakKeyDictionary[Any, int]()  # of tasks that have drawn
         self._next: Strand | None = None
         self._stops = False  # a synchronous step is pending
         self._fired = 0  # sleeps that ended since a task took a step
@@ -76,6 +78,12 @@ class CoroutineActor(Actor):
     def running_as(self) -> str:
         found = None if self._stops else self._strands.get(_task())
         return found.name if found is not None else self.name
+
+    @property
+    def draws_as(self) -> str:
+        if (task := _task()) is None:
+            return self.name
+        return f"{self.name} {self._numbers.setdefault(task, len(self._numbers))}"
 
     @property
     def divided(self) -> bool:
