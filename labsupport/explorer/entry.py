@@ -25,7 +25,12 @@ from labsupport.explorer.adversary import MOST_MOMENTS, Adversary, Powers
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor, CoroutineFoundError, SharedLock
 from labsupport.explorer.clients.captured import OwnLocals
-from labsupport.explorer.clients.guard import StepTimeout, foreign_use_noticed, watched
+from labsupport.explorer.clients.guard import (
+    StepTimeout,
+    foreign_use_noticed,
+    unordered,
+    watched,
+)
 from labsupport.explorer.clients.namespaces import Namespaces, installed
 from labsupport.explorer.clients.stand_ins import in_zone, standing_in
 from labsupport.explorer.clock import Clock
@@ -178,6 +183,7 @@ def explore(
         )
         for actor in search.adversary.clients:
             actor.shared_locks = locks
+            actor.unordered = unordered
         search.prune = prune and not shared and not search.adversary.powers.delays
         search.limit(max_runs=most, max_moves=moves, stop_first=stop == "first")
         try:

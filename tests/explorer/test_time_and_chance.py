@@ -1166,3 +1166,47 @@ def test_one_draw_of_numpys_is_tried(draw):
 def test_no_two_clients_draw_the_same_token(draw):
     clients = dict.fromkeys(["ada", "bob"], lambda redis, db: redis.set(f"token:{draw()}", 1))
     explore(clients, invariant=lambda redis, db: len(redis.keys("token:*")) == 2).check()
+
+
+class Job:
+    def __init__(self, name):
+        self.name = name
+
+
+class Jobs:
+    """Their order is that of their addresses."""
+
+    def __init__(self):
+        self.todo = {Job(name) for name in "abc"}
+
+
+def test_no_order_of_addresses():
+    """A set of plain objects has another order in each process; what is sorted, or counted, has none."""
+
+    def in_turn(redis, db):
+        todo = {Job(name) for name in "abc"}
+        for one in todo:
+            redis.rpush("log", one.name)
+
+    def as_a_list(redis, db):
+        jobs = Jobs()
+        for at, one in enumerate(list(jobs.todo)):
+            redis.rpush("log", f"{at} {one.name}")
+
+    def until_there_are_none(redis, db):
+        jobs = Jobs()
+        while jobs.todo:
+            redis.rpush("log", jobs.todo.pop().name)
+
+    def by_name(redis, db):
+        jobs = Jobs()
+        for one in sorted(jobs.todo, key=lambda one: one.name):
+            redis.rpush("log", one.name)
+        for one in jobs.todo:
+            one.done = True
+        redis.set("done", sum(one.done for one in jobs.todo))
+
+    for client in (in_turn, as_a_list, until_there_are_none):
+        with pytest.raises(NotSteppableError, match="a set of objects in the order of"):
+            explore({"ada": client}, invariant=lambda redis, db: True)
+    explore({"ada": by_name}, invariant=lambda redis, db: redis.get("done") == "3").check()

@@ -155,6 +155,7 @@ class Actor:
         looks: how often it has drawn by chance, looked at a clock, and slept.
         waits_for: what it repeats for ever, in the first order.
         at_first: in the first order; False in all others.
+        unordered: names what a frame goes through in an order that is no process's but this one's.
         ran: the functions of one's own that have led to its steps in that, by code and what it encloses.
         thread: what it is told that it runs in, once it has asked.
         asked_at_first: how often it has asked for what in that.
@@ -182,6 +183,7 @@ class Actor:
         self._skew = clock.skews.get(name, 0.0)
         self.may_lose = self.waits_to_begin = False
         self.shared_locks: Sequence[SharedLock] = ()
+        self.unordered: Callable[[FrameType], str] = lambda frame: ""
         self.asked_at_first: Counter[str] = Counter()
         self.at_first = True
         self.waits_for: set[str] = set()
@@ -374,6 +376,7 @@ class Actor:
         while frame is not None and frame.f_code is not _BOTTOM:
             code, space = frame.f_code, frame.f_globals
             if not installed(str(space.get("__name__"))):
+                self.no_addresses(frame)
                 held = frame.f_locals if code.co_freevars else {}
                 at = code, tuple(id(held.get(name)) for name in code.co_freevars)
                 if at not in ran:
@@ -381,6 +384,16 @@ class Actor:
                     ran[at] = FunctionType(code, space, code.co_name, None, cells)
                 forget_shown(frame, held)
             frame = frame.f_back
+
+    def no_addresses(self, frame: FrameType) -> None:
+        """Refuse a step within a loop over a set whose order no two processes have in common."""
+        if name := self.whole.unordered(frame):
+            self.whole.fault = self.whole.fault or NotSteppableError(
+                f"The client {self.whole.name!r} goes through {name}, a set of objects in the order of "
+                "their addresses: each process has another.",
+                "Sort them, or keep them in a list or a dict.",
+            )
+            raise self.whole.fault
 
     def no_shared_lock(self) -> None:
         """Note who stops with a lock; one that another client would get as well is refused."""

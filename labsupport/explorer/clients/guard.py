@@ -1,7 +1,9 @@
 """Watching for what the explorer cannot control, and for a step that never ends."""
 
 import ctypes
+import dis
 import functools
+import inspect
 import selectors
 import signal
 import sys
@@ -9,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import StepTimeout, actor_here
+from labsupport.explorer.clients.loops import forget_shown
 from labsupport.explorer.clients.namespaces import UNSEEN, installed
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "foreign_use_noticed",
     "note_statement",
     "refusing",
+    "unordered",
     "watched",
 ]
 
@@ -40,6 +44,9 @@ _GRACE_SECONDS = 0.5  # so long an interrupt waits for the end of a step
 
 
 _INSTEAD = "Use redis-py's clients, the db of the function or an SQLAlchemy engine, in one thread."
+_BY_ADDRESS: Any = object.__hash__
+_TO_ITS_END = sys.maxsize
+_KEEPING = frozenset((name,) for name in ("enumerate", "iter", "list", "tuple"))  # … an order
 _setitimer = signal.setitimer  # its own, whatever a client is refused
 
 
@@ -303,6 +310,46 @@ def _audit() -> None:
         raise actor.fault
 
     sys.addaudithook(hook)
+
+
+def unordered(frame: FrameType) -> str:
+    """The name of a set of plain objects that a frame's code goes through; empty if there is none.
+
+    These are in the order of their addresses, which is another in each process, and in each run.
+    """
+    known, at = _goes_through(frame.f_code), frame.f_lasti
+    for path, first, end in known if any(first < at < end for _, first, end in known) else ():
+        shown = frame.f_locals
+        value: Any = shown.get(path[0], frame.f_globals.get(path[0]))
+        forget_shown(frame, shown)
+        for name in path[1:]:
+            value = inspect.getattr_static(value, name, None)
+        most = 1 if end == _TO_ITS_END else 2  # what is taken out of it is no longer there
+        a_set = first < at < end and type(value) in (set, frozenset) and len(value) >= most
+        if a_set and any(type(one).__hash__ is _BY_ADDRESS for one in value):
+            return ".".join(path)
+    return ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _goes_through(code: CodeType) -> tuple[tuple[tuple[str, ...], int, int], ...]:
+    """What has a name and a `for` goes through, or pop() takes from; and between which instructions."""
+    found: list[tuple[tuple[str, ...], int, int]] = []
+    path, source, ordered = tuple[str, ...](), tuple[str, ...](), ""
+    for one in dis.get_instructions(code):
+        if one.opname == "FOR_ITER" and source:
+            found.append((source, one.offset, one.argval))
+        source = path if one.opname == "GET_ITER" else ()
+        if one.opname in {"LOAD_ATTR", "LOAD_METHOD"} and path:
+            if one.argval == "pop":
+                found.append((path, one.offset, _TO_ITS_END))
+            path = (*path, one.argval)
+        elif one.opname.startswith("LOAD_"):
+            ordered = path[0] if path in _KEEPING else ""
+            path = (one.argval,) if isinstance(one.argval, str) else ()
+        elif one.opname not in {"PRECALL", "CALL", "PUSH_NULL"} or not ordered:
+            path = ()
+    return tuple(found)
 
 
 @contextmanager
