@@ -10,9 +10,10 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from linecache import getline
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Literal
 
 from labsupport.errors import (
@@ -27,6 +28,7 @@ from labsupport.explorer.clients.actor import Actor, CoroutineFoundError, Shared
 from labsupport.explorer.clients.captured import OwnLocals
 from labsupport.explorer.clients.guard import (
     StepTimeout,
+    acquiring,
     foreign_use_noticed,
     unordered,
     watched,
@@ -433,13 +435,19 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
             )
         )
 
-    def _is_locked(self) -> bool:
-        """Whether a client that is not at work has a lock of the process."""
+    def _is_locked(self, frame: FrameType | None) -> bool:
+        """Whether a client that is not at work has a lock of the process, perhaps one made in the run."""
         actors = self._search.adversary.clients
         at_work = {owner(one.name) for one in self._search.adversary.actors if one.running}
         for lock in actors[0].shared_locks:
             if lock.holder not in {"", *at_work} and lock.held():
-                self._in_the_way = lock
+                self._in_the_way = replace(lock, holder=repr(lock.holder))
+        if self._in_the_way is None and acquiring(frame):
+            known = {lock.name for lock in actors[0].shared_locks}
+            for lock in shared_locks(_code_of(self._search)):
+                if lock.name not in known and lock.held():
+                    lock.holder = "another client"
+                    self._in_the_way = lock
         return self._in_the_way is not None
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Literal[False]:
@@ -449,7 +457,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
 
             if lock := self._in_the_way:
                 raise NotSteppableError(
-                    f"A client waits for {lock.name}, a lock of the process that {lock.holder!r} has while "
+                    f"A client waits for {lock.name}, a lock of the process that {lock.holder} has while "
                     f"it stands still{_place(trace)}.",
                     "The explorer runs all clients in one thread: let each have a lock of its own, as "
                     "processes do, keep it in Redis or in the database, or try it with blocking=False.",

@@ -1035,6 +1035,22 @@ def patiently():
         THREADS.release()
 
 
+LOCKS = {}
+
+
+def made_in_the_run():
+    return LOCKS.setdefault("jobs", threading.Lock())
+
+
+class Kept:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+def made_for_an_object():
+    return LOCKS.setdefault("object", Kept()).lock
+
+
 def test_a_look_at_a_client_keeps_nothing_alive():
     """What its functions held is gone when they have returned: a cursor would keep its lock."""
 
@@ -1045,7 +1061,7 @@ def test_a_look_at_a_client_keeps_nothing_alive():
 
     gc.disable()
     try:
-        with guard.watched(lambda: 0, lambda: True, lambda: False):
+        with guard.watched(lambda: 0, lambda: True, lambda frame: False):
             assert looked_at()() is None
     finally:
         gc.enable()
@@ -1058,8 +1074,10 @@ def test_a_look_at_a_client_keeps_nothing_alive():
         (lambda: PROCESSES, "waits for PROCESSES, a lock of the process that 'ada' has"),
         (patiently, "waits for THREADS, a lock of the process that 'ada' has"),
         (locked_file, "waits for the lock of a file, which another client has"),
+        (made_in_the_run, "waits for LOCKS, a lock of the process that another client has"),
+        (made_for_an_object, "waits for lock, a lock of the process that another client has"),
     ],
-    ids=["thread", "process", "patient", "file"],
+    ids=["thread", "process", "patient", "file", "made in the run", "of an object made in the run"],
 )
 def test_a_wait_for_a_lock_that_another_client_has(taken, told, monkeypatch):
     """It is told as soon as it is seen, long before a function that takes no step is given up."""
@@ -1072,7 +1090,9 @@ def test_a_wait_for_a_lock_that_another_client_has(taken, told, monkeypatch):
             redis.incr("n")
 
     with pytest.raises(NotSteppableError, match=told):
-        explore({"ada": counts, "bob": counts}, invariant=always)
+        explore(
+            {"ada": counts, "bob": counts}, given=lambda redis, db: LOCKS.clear(), invariant=always
+        )
 
 
 def test_a_lock_that_is_tried_is_no_wait():

@@ -23,6 +23,7 @@ __all__ = [
     "OF_DRIVERS",
     "PATIENCE_SECONDS",
     "StepTimeout",
+    "acquiring",
     "driver_imported",
     "foreign_use_noticed",
     "note_statement",
@@ -312,6 +313,18 @@ def _audit() -> None:
     sys.addaudithook(hook)
 
 
+def acquiring(frame: FrameType | None) -> bool:
+    """Whether a frame stands where it takes a lock."""
+    if frame is None:
+        return False
+    called = ""
+    for one in dis.get_instructions(frame.f_code):
+        if one.offset == frame.f_lasti:
+            return one.opname == "BEFORE_WITH" or called in {"__enter__", "acquire"}
+        called = one.argval if one.opname in {"LOAD_ATTR", "LOAD_METHOD"} else called
+    return False
+
+
 def unordered(frame: FrameType) -> str:
     """The name of a set of plain objects that a frame's code goes through; empty if there is none.
 
@@ -354,7 +367,9 @@ def _goes_through(code: CodeType) -> tuple[tuple[tuple[str, ...], int, int], ...
 
 @contextmanager
 def watched(
-    progress: Callable[[], int], inside: Callable[[], bool], locked: Callable[[], bool]
+    progress: Callable[[], int],
+    inside: Callable[[], bool],
+    locked: Callable[[FrameType | None], bool],
 ) -> Iterator[Callable[[], None]]:
     """Raise `StepTimeout` in this thread when `progress` stands still for too long.
 
@@ -368,7 +383,8 @@ def watched(
     Args:
         progress: a number that changes with each step.
         inside: whether a client's function is running.
-        locked: whether another client has a lock of the process; who stands still then waits for it.
+        locked: whether another client has a lock of the process; who stands still then waits for it,
+            at the frame that it is called with.
 
     Returns:
         What to call between two steps: it raises KeyboardInterrupt if there was an interrupt.
@@ -386,7 +402,7 @@ class _Patience:
         self,
         progress: Callable[[], int],
         inside: Callable[[], bool],
-        locked: Callable[[], bool],
+        locked: Callable[[FrameType | None], bool],
     ) -> None:
         self.every = PATIENCE_SECONDS / _LOOKS
         self.progress, self._inside, self._locked = progress, inside, locked
@@ -412,7 +428,7 @@ class _Patience:
             return False
         self._looks += 1
         ran, waited = (now - then for now, then in zip(self._spent(), self._since, strict=True))
-        if self._stands(here, ran) and self._inside() and self._locked():
+        if self._stands(here, ran) and self._inside() and self._locked(here):
             return True
         own = max(ran, self._looks * self.every - waited)
         return own >= PATIENCE_SECONDS * (1 if self._inside() else _OUTSIDE)
