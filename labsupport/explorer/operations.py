@@ -3,7 +3,7 @@
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -255,6 +255,8 @@ class Operation:
     noted: bool = False
     waited: bool = False
     looks: tuple[int, int, int] = (0, 0, 0)
+    _target: tuple[Arguments, ...] | None = field(default=None, init=False, compare=False)
+    _asked: str = field(default="", init=False, compare=False)
 
     @property
     def word(self) -> str:
@@ -309,7 +311,15 @@ class Operation:
     @property
     def target(self) -> tuple[Arguments, ...]:
         """The commands and their keys; of SQL nothing."""
-        return tuple(map(_target, self.commands)) if self.kind == "redis" else ()
+        if self._target is None:  # it is asked for with each attempt that comes after
+            self._target = tuple(map(_target, self.commands)) if self.kind == "redis" else ()
+        return self._target
+
+    @property
+    def asked(self) -> str:
+        """The same, as text."""
+        self._asked = self._asked or repr(self.target)
+        return self._asked
 
     def answered_alike(self, other: "Operation") -> bool:
         """True when both were answered with the same."""
@@ -323,15 +333,17 @@ class Operation:
         """
         if self.commands == other.commands:
             return True
+        if not self.retries(other):
+            return False
         drawn, timed = self.looks[0] != other.looks[0], self.looks[1] != other.looks[1]
         alike = partial(_attempts, drawn=drawn, timed=timed)
-        return self.retries(other) and all(map(alike, self.commands, other.commands))
+        return all(map(alike, self.commands, other.commands))
 
     def retries(self, other: "Operation") -> bool:
         """True when this is `other` once more, or the same command after a reply of nothing."""
         if self.commands == other.commands:
             return True
-        return other.refused and self.same_target(other)
+        return self.same_target(other) and other.refused
 
 
 class Taken(NamedTuple):

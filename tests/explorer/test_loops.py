@@ -7,6 +7,7 @@ import weakref
 import pytest
 
 from labsupport.exploration import explore
+from labsupport.explorer.operations import Operation
 
 
 def always(redis, db):
@@ -141,9 +142,16 @@ def test_a_loop_that_ends_by_the_clock(loop, passes):
     explore(clients, invariant=always, passes=passes, delays=False).check()
 
 
-def test_years_pass_where_a_loop_ends_by_the_clock():
+def half_a_day(redis, db):
+    end = time.time() + 43_200
+    while time.time() < end and not redis.get("go"):
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("loop", [half_a_day, pytest.param(year, marks=pytest.mark.long)])
+def test_years_pass_where_a_loop_ends_by_the_clock(loop):
     """In pauses, too: when nobody else can move, each lasts longer than the one before."""
-    explore({"ada": year}, invariant=always, passes=True).check()
+    explore({"ada": loop}, invariant=always, passes=True).check()
 
 
 def test_what_ends_during_a_long_wait_is_met():
@@ -201,3 +209,10 @@ def test_what_a_loop_holds_is_gone_when_it_holds_another():
             assert held[-1]() is None
 
     explore({"ada": loop, "bob": sets}, invariant=always, delays=False, stop="first").check()
+
+
+def test_what_a_step_asks_for_is_reckoned_once():
+    """Each attempt is compared with many before it."""
+    step = Operation("redis", [("GET", "go"), ("EVALSHA", "f0", 1, b"key", "more")])
+    assert step.target == (("GET", "go"), ("EVALSHA", "f0", "1", "key"))
+    assert step.target is step.target

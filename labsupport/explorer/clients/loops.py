@@ -88,13 +88,13 @@ class Loops:
         if last is not None and not (taken and taken[-1] is last):
             taken.append(last)
             self._words.add(last.word)
-            self._vain[repr(last.target)] += last.refused
-            who.asked_at_first[repr(last.target)] += who.at_first
+            self._vain[last.asked] += last.refused
+            who.asked_at_first[last.asked] += who.at_first
         if coming.word not in self._words:  # most steps are no repetition: a quick way out
             return False
         if sum(map(len, coming.commands)) > 2:  # it may also draw with `random`
             coming.looks = who.looks[0] + hash(random.getstate()), *who.looks[1:]
-        target = repr(coming.target)
+        target = coming.asked
         few = self._vain[target] < _MANY or coming.word in _OF_MEMBERS or self._goes_through(coming)
         repeats = Operation.repeats if few else Operation.retries
         length = next((i for i, step in enumerate(reversed(taken), 1) if repeats(coming, step)), 0)
@@ -126,7 +126,7 @@ class Loops:
         It did not sleep in between, and came to the end in the first order.
         """
         before = next((one for one in reversed(self._taken) if coming.same_target(one)), None)
-        target, who = repr(coming.target), self._who
+        target, who = coming.asked, self._who
         if before is None or before.looks[2] != coming.looks[2] or target in who.waits_for:
             return False
         if who.at_first and self._vain[target] >= _MANY_AT_FIRST:
