@@ -9,6 +9,7 @@
 // Predictions: under a question is a place to write one, and what comes out below is blurred until then, or
 // until it is clicked or run; so is what the text says of it, up to the next question or heading. What was
 // written is kept beside the notebook and its progress, in predictions.json, and shown over what came out.
+// Until it is there the browser keeps it: a page that is loaded again waits for nothing that is under way.
 // Saved: JupyterLab writes the kernel's version into a notebook that it opens, and then calls it unsaved.
 (() => {
   const opened = new WeakSet();
@@ -48,6 +49,7 @@
     await files.save(`${folder}/${FILE}`, { type: "file", format: "text", content });
   };
   let saving = Promise.resolve(); // one at a time, or two questions would write over each other
+  const unsaved = key => JSON.parse(localStorage.getItem(key) ?? "[]"); // the text, and whether it is finished
 
   const question = (panel, cell) => {
     const { path } = panel.context;
@@ -58,17 +60,25 @@
     const input = label.lastChild;
     const said = text => { input.value = label.dataset.said = text; };
     said("");
+    const key = `redis-patterns-lab ${files.serverSettings.baseUrl}${path} ${cell.model.id}`;
+    const typed = finished => localStorage.setItem(key, JSON.stringify([input.value, finished]));
+    const save = () => {
+      said(input.value.trim());
+      typed(true);
+      const text = input.value;
+      const saved = () => unsaved(key)[0] === text && localStorage.removeItem(key);
+      saving = saving.then(() => keep(path, cell.model.id, text)).then(saved).catch(() => {}); // a read-only folder
+      describe(panel);
+    };
     (panel.predictions ??= kept(folder).catch(() => ({}))).then(all => {
       if (input.value) return; // already being written
       said(all[notebook]?.[cell.model.id] ?? "");
-      describe(panel);
+      const [text, finished] = unsaved(key);
+      input.value = text ?? input.value;
+      finished ? save() : describe(panel);
     });
-    input.addEventListener("change", () => {
-      said(input.value.trim());
-      const text = input.value;
-      saving = saving.then(() => keep(path, cell.model.id, text)).catch(() => {}); // a read-only folder
-      describe(panel);
-    });
+    input.addEventListener("input", () => typed(false));
+    input.addEventListener("change", save);
     for (const name of ["mousedown", "click", "dblclick"]) {
       label.addEventListener(name, event => event.stopPropagation());
     }
@@ -216,6 +226,8 @@
     event.preventDefault();
     event.stopPropagation();
     event.target.blur();
+    const label = event.target.closest(".lab-guess"); // what the last page left in it is no change
+    if (event.target.value !== label.dataset.said) event.target.dispatchEvent(new Event("change"));
   };
 
   const step = event => {
