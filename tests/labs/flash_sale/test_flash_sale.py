@@ -37,6 +37,18 @@ UNTESTED = {
 }
 
 
+MOVED = {
+    "customers": 160,
+    "stock": 42,
+    "seed": 7,
+    "without": "an eviction",
+    "pace_seconds": 0.05,
+    "seconds": 2.0,
+    "clients": 5,
+    "processes": 2,
+}
+
+
 def run(shop, **knobs):
     settings = {"pace_seconds": 0.0, "customers": 120, "stock": 36, **knobs}
     return FlashSale(**settings).run(shop, live=False, name="shop")
@@ -89,6 +101,61 @@ class TestFinal:
     @pytest.mark.long
     def test_another_plan(self):
         assert signs(run(FINAL, seed=7, customers=200, stock=60, clients=5, processes=2)) == "+" * 8
+
+
+class TestPanel:
+    """Sliders, Run, Stop and Compare over the sale; `said` is what stands below the chart."""
+
+    @pytest.fixture
+    def panel(self, monkeypatch):
+        panel = FlashSale(customers=120, stock=36).panel(naive=NAIVE, final=FINAL)
+        panel.said = []
+        monkeypatch.setattr(panel, "_say", panel.said.append)
+        return panel
+
+    @staticmethod
+    def move(panel, **values):
+        for name, value in values.items():
+            panel._knobs[name].value = value
+            assert panel._knobs[name].value == value, "beyond its slider"
+
+    def test_every_knob_counts_and_two_runs_compare(self, panel):
+        assert list(panel._knobs) == list(MOVED)
+        self.move(panel, **MOVED)
+        for name in ("final", "naive"):
+            panel._choice.value = name
+            panel._run.click()
+            panel._thread.join()
+        assert list(panel.results) == ["naive", "final"]
+        assert signs(panel.results["final"]) == UNTESTED["an eviction"]
+        assert panel.results["final"].numbers["sold"] == 42
+        assert panel._ran == FlashSale(**MOVED)
+        panel._both.click()
+        assert panel.said[-2] == "Drawing …"
+        assert "naive breaks claims, final breaks none" in panel.said[-1]
+        assert panel._place.alt.value.startswith("Claims broken: ")
+
+    def test_stop_in_the_middle(self, panel, monkeypatch):
+        drawn = threading.Event()
+        put = panel._place.put
+        monkeypatch.setattr(panel._place, "put", lambda picture: (put(picture), drawn.set()))
+        self.move(panel, pace_seconds=0.25)
+        panel._run.click()
+        drawn.wait()
+        panel._halt.click()
+        panel._thread.join()
+        assert panel.said[-1] == "Stopped."
+        assert panel._place.alt.value == "naive was stopped."
+        assert panel.results == {}
+        assert panel._halt.disabled
+
+    def test_too_large_a_stock_is_refused(self, panel):
+        """Two sliders that do not go together: it says so, and Run stays."""
+        self.move(panel, stock=90)
+        panel._run.click()
+        assert not panel.running
+        assert "Make customers at least twice the stock." in panel.said[-1]
+        assert not panel._run.disabled
 
 
 @pytest.mark.long
