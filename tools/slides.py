@@ -3,10 +3,10 @@
     python tools/slides.py [DIRECTORY]
 
 They show what the notebooks hold; a picture that would get small below its code has a slide of its
-own, and what answers a question comes with the next key. To run a cell inside a slide, present from
-JupyterLab (`make present`), where answers are blurred as they are without slides. Without a directory
-they go to .lab/slides. reveal.js lies beside the pages, so that they ask nothing of the net; where it
-is not there yet, it comes from a package.
+own, its verdict stands where it leaves the picture larger, and what answers a question comes with the
+next key. To run a cell inside a slide, present from JupyterLab (`make present`), where answers are
+blurred as they are without slides. Without a directory they go to .lab/slides. reveal.js lies beside
+the pages, so that they ask nothing of the net; where it is not there yet, it comes from a package.
 """
 
 import copy
@@ -31,9 +31,14 @@ WIDTH, HEIGHT = 1280, 720
 """Of a slide, in pixels of CSS; reveal.js makes it as large as the window allows."""
 
 _BEGINS = ("slide", "subslide")
-_ROOM = HEIGHT - 40  # within the padding of `STYLE`
+_ROOM, _ACROSS = HEIGHT - 40, WIDTH - 80  # within the padding of `STYLE`
 _SHARE = 0.8  # of its own size a picture has at the least, or it gets a slide of its own
-_TALL = 800  # beside a verdict, such a picture is larger than above it; `STYLE` knows its tag
+_BESIDE, _MANY_BESIDE, _CLAIM = (
+    304,
+    424,
+    29,
+)  # a verdict beside a picture, a claim below it: `STYLE`
+_MANY = 5  # claims
 _LITTLE = 60  # without so few pixels of text it would be hardly larger
 _CODE_LINE, _TEXT_LINE, _LETTERS, _BETWEEN = 21, 31, 105, 16  # pixels; letters in a line
 
@@ -85,15 +90,19 @@ def with_large_pictures(notebook: nbformat.NotebookNode) -> nbformat.NotebookNod
     made = copy.deepcopy(notebook)
     cells: list[nbformat.NotebookNode] = []
     for slide in _slides_of(made.cells):
-        texts = sum(map(_text_height, slide))
-        pictures = [high for cell in slide for high in _picture_heights(cell)]
-        small = texts + _SHARE * sum(pictures) > _ROOM
-        small = small and (texts > _LITTLE or len(pictures) > 1)
+        text = sum(map(_text_height, slide[: _end(slide)]))
+        alone = text <= _LITTLE and sum(len(_pictures(cell)) for cell in slide) == 1
+        small = not alone and _share(slide)[0] < _SHARE
         for cell in slide:
-            cells += _apart(cell) if small and _picture_heights(cell) else [cell]
-    for cell in cells:
-        if any(high > _TALL for high in _picture_heights(cell)):  # its verdict costs it no height
-            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "tall"]
+            cells += _apart(cell) if small and _pictures(cell) else [cell]
+    for slide in _slides_of(cells):
+        end = _end(slide)
+        if _share(slide)[0] < _SHARE and end < len(slide):  # what is said of it comes behind it
+            slide[end].metadata["slideshow"] = nbformat.from_dict({"slide_type": "subslide"})
+    for slide in _slides_of(cells):
+        tag = "beside" if _share(slide)[1] else "below"
+        for cell in filter(_pictures, slide):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), tag]
     made.cells = cells
     return made
 
@@ -107,18 +116,44 @@ def _slides_of(cells: list[nbformat.NotebookNode]) -> list[list[nbformat.Noteboo
     return found
 
 
+def _end(slide: list[nbformat.NotebookNode]) -> int:
+    """Where the last of its cells with a picture ends."""
+    return max((place for place, cell in enumerate(slide, 1) if _pictures(cell)), default=0)
+
+
+def _share(slide: list[nbformat.NotebookNode]) -> tuple[float, bool]:
+    """How large its pictures get, of their own size, and whether that is with their verdict beside them."""
+    pictures = [picture for cell in slide for picture in _pictures(cell)]
+    if not pictures:
+        return 1.0, False
+    wide, high = max(wide for wide, _ in pictures), sum(high for _, high in pictures)
+    room, claims = _ROOM - sum(map(_text_height, slide)), sum(map(_claims, slide))
+    below = min(1.0, _ACROSS / wide, (room - _CLAIM * claims) / high)
+    aside = _MANY_BESIDE if claims >= _MANY else _BESIDE
+    beside = min(1.0, (_ACROSS - aside) / wide, room / high)
+    return max(below, beside), beside > below
+
+
 def _text_height(cell: nbformat.NotebookNode) -> int:
     """About how many pixels its source takes, and what it prints."""
     lines = cell.source.splitlines()
     if cell.cell_type == "code":
+        hidden = cell.metadata.get("transient", {}).get("remove_source")
+        lines = [] if hidden else lines
         printed = "".join(one.get("text", "") for one in cell.get("outputs", []))
-        return _BETWEEN + _CODE_LINE * (len(lines) + len(printed.splitlines()))
+        return _BETWEEN * (not hidden) + _CODE_LINE * (len(lines) + len(printed.splitlines()))
     return _BETWEEN + _TEXT_LINE * sum(1 + len(line) // _LETTERS for line in lines if line)
 
 
-def _picture_heights(cell: nbformat.NotebookNode) -> list[int]:
+def _pictures(cell: nbformat.NotebookNode) -> list[tuple[int, int]]:
+    """Width and height of each."""
     looks = [one.get("metadata", {}).get("image/png", {}) for one in cell.get("outputs", [])]
-    return [look["height"] for look in looks if "height" in look]
+    return [(look["width"], look["height"]) for look in looks if "height" in look]
+
+
+def _claims(cell: nbformat.NotebookNode) -> int:
+    pages = [one.get("data", {}).get("text/html", "") for one in cell.get("outputs", [])]
+    return sum(page.count("</span></div>") for page in pages if page.startswith("<div"))
 
 
 def _apart(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -21,12 +21,16 @@ from labsupport.history import History, Rows
 _RIGHT, _TOP, _BOTTOM = 1.35, 1.25, 0.62
 _WIDE = 11.0  # a comparison of two columns: at 1,008 pixels its smallest letters have 14
 _NARROWEST = 2.6  # the axes of such a column
+_LETTER_INCHES = 0.108  # of the name of a run
 _LOWER = 0.85  # its axes, as a part of those of a run alone
+_MOST_INCHES = 4.08  # of all axes below one another: a slide is not as high as a page
 _NAME = 0.34  # of a run, above its axes
-_BAND = 0.85  # more room for the time below one band and the label of the next
+_BAND = 0.3  # more room for the label of the next band
 _APART = 0.06  # what a column shows, from what stands below it
 _GUTTER = 0.2  # between the keys of two columns
 _TIME = "seconds since the start"
+
+_Band: TypeAlias = list[list[tuple[int, int]]]  # lines of axes, each of a run and one of its plots
 
 
 class Chart:
@@ -46,7 +50,7 @@ class Chart:
         right = max(_RIGHT, *(max(plot.right_inches, plot.key_inches) for plot in plots))
         with style():
             self.sheet = Sheet(
-                [plot.inches for plot in plots],
+                _heights([[plot] for plot in plots], share=1.0),
                 [(left, right)],
                 title=title,
                 subtitle=subtitle,
@@ -115,13 +119,13 @@ def draw_comparison(
         subtitle: under which conditions.
         alt: what the figure shows, in a full sentence.
     """
-    plots = runs[0].plots
-    bands = _bands(plots)
-    margins = _margins([[plots[place] for place in band] for band in bands])
-    rows = [_LOWER * max(plots[place].inches for place in band) for band in bands]
+    bands = _bands(runs[0].plots, [run.name for run in runs])
+    margins = _margins(runs[0].plots, bands)
+    lines = [line for band in bands for line in band]
+    plots = [[runs[run].plots[place] for run, place in line] for line in lines]
     with style():
         sheet = Sheet(
-            [row for row in rows for _ in runs],
+            _heights(plots, share=_LOWER),
             margins,
             title=title,
             subtitle=subtitle,
@@ -129,61 +133,80 @@ def draw_comparison(
             top=_TOP + _NAME,
             bottom=_BOTTOM,
             between=0.42,
-            alike=len(runs),
-            across=sum(len(band) < len(margins) for band in bands) * len(runs),
         )
-        for place, band in enumerate(bands):
-            lines = sheet.grid[place * len(runs) :][: len(runs)]
-            for run, line in zip(runs, lines, strict=True):
-                _draw_row([run.plots[one] for one in band], line, run, seconds, runs)
+        rows = iter(sheet.grid)
+        for band in bands:
+            _draw_band(runs, band, [next(rows) for _ in band])
+        for column in range(len(margins)):
+            below = [row[column] for row in sheet.grid if column < len(row)]
+            for axes in below:
+                _set_time(axes, seconds, named=axes is below[-1])
         sheet.figure.alt = alt
         _draw_keys(sheet, runs, bands)
         return sheet.fit()
 
 
-def _bands(plots: Sequence[Plot]) -> list[list[int]]:
-    """The plots by their places, in pairs; one that is left over is the first, on its own.
+def _heights(rows: Sequence[Sequence[Plot]], *, share: float) -> list[float]:
+    """How high the axes of each row are: such a share of what they would like, or less where many are."""
+    inches = [max(plot.inches for plot in row) for row in rows]
+    share = min(share, _MOST_INCHES / sum(inches))
+    least = [max(plot.least_inches for plot in row) for row in rows]
+    return [max(share * one, other) for one, other in zip(inches, least, strict=True)]
 
-    All are on their own where two beside each other would have no room.
+
+def _bands(plots: Sequence[Plot], names: Sequence[str]) -> list[_Band]:
+    """The plots in pairs, a line for each run; one that is left over is the first, two runs in a line.
+
+    All is below one another where two beside each other would have no room, or little is gained.
     """
     alone = len(plots) % 2
-    pairs = [[place, place + 1] for place in range(alone, len(plots), 2)]
-    bands = [[0]] * alone + pairs
-    margins = _margins([[plots[place] for place in band] for band in bands])
-    if sum(map(sum, margins)) + _NARROWEST * len(margins) > _WIDE:
-        return [[place] for place in range(len(plots))]
-    return bands
+    kinds = [[0]] * alone + [[place, place + 1] for place in range(alone, len(plots), 2)]
+    bands = [_folded(kind, len(names), 2) for kind in kinds]
+    room = _WIDE - sum(map(sum, _margins(plots, bands)))
+    wide = max(_NARROWEST, alone * _LETTER_INCHES * max(map(len, names)))
+    if len(plots) * len(names) > 2 and room >= 2 * wide:
+        return bands
+    return [_folded([place], len(names), 1) for place in range(len(plots))]
 
 
-def _margins(bands: Sequence[Sequence[Plot]]) -> list[tuple[float, float]]:
-    """Left and right of each column; what is on its own reaches across all of them."""
-    columns = max(map(len, bands))
-    lefts, rights = [0.0] * columns, [0.0] * columns
-    for band in bands:
-        for place, plot in enumerate(band):
-            last = place if len(band) > 1 else columns - 1
-            lefts[place] = max(lefts[place], plot.left_inches)
-            rights[last] = max(rights[last], plot.right_inches)
-    return list(zip(lefts, rights, strict=True))
+def _folded(kind: Sequence[int], runs: int, columns: int) -> _Band:
+    cells = [(run, place) for run in range(runs) for place in kind]
+    return [cells[at : at + columns] for at in range(0, len(cells), columns)]
 
 
-def _draw_row(
-    plots: Sequence[Plot], line: Sequence[Axes], run: Run, seconds: float, runs: Sequence[Run]
-) -> None:
-    """A run in a band of a comparison; the name of the run stands above it."""
-    for plot, axes in zip(plots, line, strict=True):
-        _set_time(axes, seconds, named=run is runs[-1])
-        if run is runs[0]:
-            plot.dress(axes)
-        axes.tick_params(length=0, axis="y")
-        plot.prepare(axes)
-    line[0].set_title(run.name, loc="left", fontsize=Size.LABEL, fontweight="bold")
-    for plot in plots:
-        plot.add(run.history.rows(), run.history)
-        plot.show()
+def _margins(plots: Sequence[Plot], bands: Sequence[_Band]) -> list[tuple[float, float]]:
+    """Left and right of each column."""
+    lines = [[plots[place] for _, place in line] for band in bands for line in band]
+    columns = [[line[at] for line in lines if at < len(line)] for at in range(max(map(len, lines)))]
+    return [
+        (max(plot.left_inches for plot in one), max(plot.right_inches for plot in one))
+        for one in columns
+    ]
 
 
-def _draw_keys(sheet: Sheet, runs: Sequence[Run], bands: Sequence[Sequence[int]]) -> None:
+def _draw_band(runs: Sequence[Run], band: _Band, grid: Sequence[list[Axes]]) -> None:
+    """The lines of a band on the same axes for each kind; the name of a run stands above its first."""
+    first: dict[int, Axes] = {}
+    for line, row in zip(band, grid, strict=True):
+        for empty in row[len(line) :]:
+            empty.remove()
+        del row[len(line) :]
+        for (run, place), axes in zip(line, row, strict=True):
+            plot = runs[run].plots[place]
+            if place in first:
+                axes.sharex(first[place])
+                axes.sharey(first[place])
+            if first.setdefault(place, axes) is axes:
+                plot.dress(axes)
+            axes.tick_params(length=0, axis="y")
+            plot.prepare(axes)
+            if place == band[0][0][1]:
+                axes.set_title(runs[run].name, loc="left", fontsize=Size.LABEL, fontweight="bold")
+            plot.add(runs[run].history.rows(), runs[run].history)
+            plot.show()
+
+
+def _draw_keys(sheet: Sheet, runs: Sequence[Run], bands: Sequence[_Band]) -> None:
     """Write the labels; above each band what it shows and, once for all runs, what its colours are."""
     for run in runs:
         for plot in run.plots:
@@ -191,9 +214,10 @@ def _draw_keys(sheet: Sheet, runs: Sequence[Run], bands: Sequence[Sequence[int]]
     renderer: Any = FigureCanvasAgg(sheet.figure).get_renderer()  # type: ignore[no-untyped-call]
     sheet.widen(renderer)
     wide, dpi = sheet.figure.get_size_inches()[0], sheet.figure.dpi
-    for place, band in enumerate(bands):
-        row = place * len(runs)
-        line = sheet.grid[row]
+    row = 0
+    for band in bands:
+        kinds = list(dict.fromkeys(place for _, place in band[0]))
+        line = sheet.grid[row][: len(kinds)]
         boxes = [axes.get_window_extent(renderer) for axes in line]
         ends = [box.x0 / dpi for box in boxes[1:]] + [wide]
         rooms = [end - box.x0 / dpi - _GUTTER for box, end in zip(boxes, ends, strict=True)]
@@ -201,7 +225,7 @@ def _draw_keys(sheet: Sheet, runs: Sequence[Run], bands: Sequence[Sequence[int]]
             in_lines(
                 axes, union(run.plots[one].key() for run in runs), room=room, renderer=renderer
             )
-            for one, axes, room in zip(band, line, rooms, strict=True)
+            for one, axes, room in zip(kinds, line, rooms, strict=True)
         ]
         high = max(inches for _, inches in keys)  # the labels of a band stand beside each other
         more = [0.0]
@@ -210,6 +234,7 @@ def _draw_keys(sheet: Sheet, runs: Sequence[Run], bands: Sequence[Sequence[int]]
             axes.yaxis.set_label_coords(0.0, 1 + (_NAME + high + _APART) * dpi / box.height)
             more.append(_fold(axes.yaxis.label, room * dpi, renderer) / dpi)
         sheet.lift(row, high + max(more) + (_BAND if row else 0.0))
+        row += len(band)
 
 
 def _fold(text: Text, room: float, renderer: Any) -> float:

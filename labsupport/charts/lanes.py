@@ -21,6 +21,7 @@ Points = NDArray[np.int64]
 
 _ROW_INCHES = 0.36
 _LINE_INCHES = 0.26  # of a name
+_TEXT_INCHES = 0.2  # of its letters alone
 _KEY_INCHES = 0.28  # of a line of the key; in a comparison the axes are lower
 _LEAST_INCHES = 0.9
 _MOST_INCHES = 3.2
@@ -95,6 +96,7 @@ class Lanes(Plot):
         key = _KEY_INCHES * sum(name.count("\n") + 1 for name in names)
         inches = max(max(_ROW_INCHES, _LINE_INCHES * lines) * len(rows), key)
         self.inches = float(np.clip(inches, _LEAST_INCHES, _MOST_INCHES))
+        self.least_inches = min(self.inches, _TEXT_INCHES * lines * len(rows))
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:
         self._axes = axes

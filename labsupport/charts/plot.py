@@ -32,6 +32,7 @@ class Plot(ABC):
         growth: by how much a limit that has become too low is raised beyond what is needed; more
             than 1 while the chart is live, since each new limit costs a new background.
         inches: how high the axes are.
+        least_inches: how high at the least, below or beside many others.
         left_inches: the room for what stands at their left.
         right_inches: the room for the names at their right.
         key_inches: the room for the key at their right; 0 if it is above them.
@@ -39,6 +40,7 @@ class Plot(ABC):
 
     growth: float = 1.0
     inches: float = 1.6
+    least_inches: float = 0.8
     left_inches: float = 0.75
     right_inches: float = 0.35
     key_inches: float = 0.0

@@ -31,8 +31,6 @@ class Sheet:
         top: above the first row.
         bottom: below the last one.
         between: two rows.
-        alike: how many rows, one after the other, have the same limits in each column.
-        across: how many rows, from the top, have one axes for all columns.
 
     Attributes:
         figure: what is laid out.
@@ -50,26 +48,19 @@ class Sheet:
         top: float = 0.75,
         bottom: float = 0.75,
         between: float = 0.5,
-        alike: int = 1,
-        across: int = 0,
     ) -> None:
         self.figure = LabFigure(figsize=(width, 1), facecolor="white")
         self._heights = heights
         self._margins = list(margins)
         self._width, self._bottom = width, bottom
         self._above = [top, *[between] * (len(heights) - 1)]
-        self.grid: list[list[Axes]] = []
-        for row in range(len(heights)):
-            wanted: list[Axes | None] = [None] * (1 if row < across else len(margins))
-            above = self.grid[row // alike * alike] if row % alike else wanted
-            self.grid.append(
-                [
-                    self.figure.add_axes(
-                        (0, 0, 1, 1), label=f"{row}, {column}", sharex=one, sharey=one
-                    )
-                    for column, one in enumerate(above)
-                ]
-            )
+        self.grid = [
+            [
+                self.figure.add_axes((0, 0, 1, 1), label=f"{row}, {column}")
+                for column in range(len(margins))
+            ]
+            for row in range(len(heights))
+        ]
         self._title = self._write(title, Size.TITLE, INK, "bold")
         self._subtitle = self._write(subtitle, Size.LABEL, MUTED, "normal") if subtitle else None
         self._more = [0]  # lines of the title, and of the subtitle, beyond the first
@@ -100,10 +91,10 @@ class Sheet:
         """Give each column the margins that its labels need."""
         lefts, rights = (list(side) for side in zip(*self._margins, strict=True))
         for line in self.grid:
-            for first, last, axes in self._places(line):
+            for column, axes in enumerate(line):
                 before, after = _needs(axes, renderer)
-                lefts[first] = max(lefts[first], before / self.figure.dpi + _PAD)
-                rights[last] = max(rights[last], after / self.figure.dpi + _PAD)
+                lefts[column] = max(lefts[column], before / self.figure.dpi + _PAD)
+                rights[column] = max(rights[column], after / self.figure.dpi + _PAD)
         self._margins = list(zip(lefts, rights, strict=True))
         self._arrange()
 
@@ -120,22 +111,10 @@ class Sheet:
         low = height - more
         for line, inches, above in zip(self.grid, self._heights, self._above, strict=True):
             low -= above + inches
-            for first, last, axes in self._places(line):
-                start = ends[first] - self._margins[first][1] - wide
-                end = ends[last] - self._margins[last][1]
-                axes.set_position(
-                    (
-                        start / self._width,
-                        low / height,
-                        (end - start) / self._width,
-                        inches / height,
-                    )
-                )
-
-    def _places(self, line: Sequence[Axes]) -> Iterable[tuple[int, int, Axes]]:
-        """The axes of a row, with the first and the last column of each."""
-        last = len(self._margins) - 1
-        return ((place, place if len(line) > 1 else last, axes) for place, axes in enumerate(line))
+            for end, (_, right), axes in zip(ends, self._margins, line, strict=False):
+                start = end - right - wide
+                box = start / self._width, low / height, wide / self._width, inches / height
+                axes.set_position(box)
 
     def _all(self) -> Iterable[Axes]:
         return (axes for line in self.grid for axes in line)

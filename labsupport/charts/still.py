@@ -17,6 +17,7 @@ from labsupport.charts.style import FIXED, INK, MUTED, ROLES, Size, number, styl
 _BINS = 70  # of values that are not whole numbers, or too many
 _MOST_WHOLE = 200
 _STUB = 0.006  # of the longest bar: what is more than nothing is seen
+_MOST_INCHES = 6.4  # of all rows: a slide is not as high as a page
 _HIGHEST = 0.84  # of a bar, as a part of its row
 _EDGE: dict[str, Any] = {"edgecolor": "white", "linewidth": 0}
 _BESIDE: dict[str, Any] = {
@@ -49,7 +50,7 @@ def bar_chart(
     """
     names = _in_groups([name for name, _, _ in bars])
     lines = max((wrapped(name).count("\n") + 1 for name, _ in names), default=1)
-    row = max(0.5, 0.27 * lines)
+    row = max(min(0.5, _MOST_INCHES / len(names)), 0.27 * lines)
     places = [place for place, (_, heading) in enumerate(names) if not heading]
     least = _STUB * max((value for _, value, _ in bars), default=0.0)
     with style():

@@ -26,7 +26,8 @@ _MARGIN = 0.3
 _ACROSS = WIDTH - 2 * _MARGIN
 _FIRST_LANE = 0.75  # room for the numbers of the steps
 _LINE = 0.2  # of a label
-_ROW = 0.26  # of a step, without its label
+_ROW, _CLOSE_ROW = 0.26, 0.17  # of a step, without its label; of many, for a slide's sake
+_MOST_INCHES = 7.4
 _PAD = 0.14  # between a lifeline and a label
 _HEAD_PAD = 0.12
 _LEAST = 1.5  # of a label's width, however near the next lane is
@@ -62,6 +63,7 @@ class _Row:
     colour: str
     marker: str
     top: float = 0.0
+    room: float = _ROW
     label: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -77,7 +79,7 @@ class _Row:
 
     @property
     def height(self) -> float:
-        return _LINE * self.lines + _ROW + (0.12 if self.step.move == "lose" else 0.0)
+        return _LINE * self.lines + self.room + (0.12 if self.step.move == "lose" else 0.0)
 
 
 def draw(
@@ -101,8 +103,8 @@ def draw(
     heads = [*clients, *(_STORES[store] for store in stores)]
     lanes, names = _lanes(heads, len(clients))
     head = _LINE * max(name.count("\n") + 1 for name in names) + 2 * _HEAD_PAD
-    rows = _rows(steps, list(clients), [*clients, *stores], lanes, head + 0.14, held)
-    height = rows[-1].top + rows[-1].height + 0.1
+    rows = _rows(steps, list(clients), [*clients, *stores], lanes, held)
+    height = _stack(rows, head + 0.14) + 0.1
     with style():
         sheet = Sheet(
             [height],
@@ -191,7 +193,6 @@ def _rows(
     clients: list[str],
     owners: list[str],
     lanes: Sequence[float],
-    top: float,
     held: bool,
 ) -> list[_Row]:
     fatal = {row for row, step in enumerate(steps) if step.move not in {"step", "timeout"}}
@@ -203,11 +204,19 @@ def _rows(
         at = clients.index(step.client) if step.client in clients else to
         colour, marker = CLIENTS[at % len(CLIENTS)] if step.client in clients else (INK, "D")
         alarm = number in fatal
-        row = _Row(step, alarm, "", lanes[at], lanes[to], ALARM if alarm else colour, marker, top)
+        row = _Row(step, alarm, "", lanes[at], lanes[to], ALARM if alarm else colour, marker)
         _place_label(row, lanes)
-        top += row.height
         rows.append(row)
     return rows
+
+
+def _stack(rows: Sequence[_Row], top: float) -> float:
+    """Put the steps below one another, closer where they are many; returns where the last one ends."""
+    close = top + sum(row.height for row in rows) > _MOST_INCHES
+    for row in rows:
+        row.top, row.room = top, _CLOSE_ROW if close else _ROW
+        top += row.height
+    return top
 
 
 def _place_label(row: _Row, lanes: Sequence[float]) -> None:

@@ -243,7 +243,8 @@ def test_a_comparison_is_narrow(run: tuple[Recorder, History], columns: int) -> 
     titled = [axes for axes in figure.axes if axes.get_ylabel()]
     labels = [axes.yaxis.label.get_window_extent() for axes in titled]
     times = [axes.xaxis.label.get_window_extent() for axes in figure.axes if axes.get_xlabel()]
-    assert len(labels) == len(times) == columns
+    assert len(labels) == columns
+    assert len(times) == min(columns, 2)  # at the bottom only
     heights = {round(label.y0) for label in labels}
     assert len(heights) == columns // 2 + columns % 2  # those of a band stand beside each other
     for one, other in itertools.combinations([*labels, *times], 2):

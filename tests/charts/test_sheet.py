@@ -40,6 +40,8 @@ NAMES = [("made", "counted"), (LONG, f"{LONG} twice")]
 ROLES = ("work", "alarm")
 TITLE = "The counter says less than what was counted, since two clients read it before either wrote"
 S = 1_000_000_000
+SLIDE = 6.84
+"""Inches; a slide has no more room."""
 
 
 def history(seconds: float = 2.0) -> History:
@@ -74,6 +76,11 @@ def lanes(value: float, names: tuple[str, str]) -> Plot:
     mark = Mark(names[1], "alarm", lambda history: np.array([[0, S]]))
     rows = [f"{names[0]} {number(value)}", names[1]]
     return Lanes("who holds the lock", rows, bars=[bar], marks=[mark], gap=f"neither {names[0]}")
+
+
+def nodes(value: float, names: tuple[str, str]) -> Plot:
+    bar = Bar(names[0], "work", lambda history: np.array([[0, 0, S]]))
+    return Lanes("what each is", [f"node {at}" for at in range(6)], bars=[bar])
 
 
 class Durations(Quantiles):
@@ -161,6 +168,40 @@ def _is_outside_its_axes(text: Text) -> bool:
                 return not min(limits) <= text.get_position()[axis] <= max(limits)
     minor = [label for axes in text.figure.axes for label in axes.get_yticklabels(minor=True)]  # type: ignore[union-attr]
     return text in minor
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [[nodes], [nodes, bars(("load", "loads")), bars(("load", "loads"))], [PLOTS[1], quantiles]],
+    ids=["lanes", "lanes and two", "two"],
+)
+@pytest.mark.parametrize("runs", [2, 3, 4])
+def test_runs_fit_a_slide(kinds: list[Callable[[float, tuple[str, str]], Plot]], runs: int) -> None:
+    """However many are compared, the figure keeps four fifths of its size; each kind has the same axes."""
+    made = [
+        Run(f"{run} of {runs}", history(), [kind(10_000 / (run + 1), NAMES[0]) for kind in kinds])
+        for run in range(runs)
+    ]
+    figure = draw_comparison(made, seconds=2, title="Lost: 3", subtitle="s", alt="An alt text.")
+    check(figure)
+    assert len(figure.axes) == runs * len(kinds)
+    assert figure.get_size_inches()[1] * 0.8 <= SLIDE or runs * len(kinds) > 8
+    limits = {(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes}
+    assert len(limits) <= len(kinds)
+
+
+def test_one_run_fits_a_slide() -> None:
+    """So does a chart of three kinds, and one of many bars."""
+    plots = [nodes(1, NAMES[0]), *(bars(("load", "loads"))(9, NAMES[0]) for _ in range(2))]
+    made = Chart(plots, seconds=2, title="", subtitle="naive: 40 clients")
+    made.add(history().rows(), history())
+    bars_of = [(f"policy {at // 5}: key {at % 5}", 9.0, "work") for at in range(15)]
+    for figure in (
+        made.finish("Nothing is lost", "An alt text."),
+        bar_chart(bars_of, title="The first", label="evicted", alt="An alt text."),
+    ):
+        check(figure)
+        assert figure.get_size_inches()[1] * 0.8 <= SLIDE
 
 
 @pytest.mark.parametrize("names", NAMES, ids=["short", "long"])

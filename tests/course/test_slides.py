@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from labsupport.verdict import row
 from tests.course.test_browser import CHROMIUM
 from tools.slides import (
     HEIGHT,
@@ -23,6 +24,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 LEAST = 0.5
 """The share of its own size below which a picture is not readable any more; drawn for two pixels
 in one of CSS."""
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 # Stands in for reveal.js, which comes from the net: it shows one slide at a time, in this frame.
 FRAME = f"""<style>
@@ -153,26 +156,32 @@ def test_an_answer_comes_after_its_question():
     assert re.findall(r'class="fragment jp-Cell-?(\w*)', page) == ["outputWrapper", ""]
 
 
-def test_a_picture_stays_large():
-    """Below long code it gets a slide of its own, without the code; below short code it stays."""
-    look = {"image/png": {"width": 960, "height": 550}}
-    drawn = nbformat.v4.new_output("display_data", {"image/png": "AAAA"}, metadata=look)
-    said = nbformat.v4.new_output("stream", text="held")
+def test_a_picture_stays_large(measure):
+    """Below long code it gets a slide without it; a tall one has its verdict beside it, its text behind."""
+    look = {"image/png": {"width": 960, "height": 450}}
+    drawn = nbformat.v4.new_output("display_data", {"image/png": PIXEL}, metadata=look)
+    html = row("holds", "holds", "No piece is sold twice") * 2
+    said = nbformat.v4.new_output("display_data", {"text/html": html})
     cells = [
         nbformat.v4.new_code_cell(source, outputs=[drawn, said])
-        for source in ("x = 1\n" * 12, "x = 1")
+        for source in ("x = 1\n" * 16, "x = 1")
     ]
     for cell in cells:
         cell.metadata["slideshow"] = {"slide_type": "slide"}
+    cells.append(nbformat.v4.new_markdown_cell("What it means. " * 20))
     notebook = nbformat.v4.new_notebook(cells=cells)
     found = with_large_pictures(notebook).cells
-    assert [len(cell.outputs) for cell in found] == [0, 2, 2]
-    kinds = [cell.metadata.slideshow.slide_type for cell in found]
-    assert kinds == ["slide", "subslide", "slide"]
-    tall = re.compile('class="[^"]* celltag_tall')
-    assert not tall.search(slides(notebook, title="two"))
+    assert [len(cell.get("outputs", [])) for cell in found] == [0, 2, 2, 0]
+    kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in found]
+    assert kinds == ["slide", "subslide", "slide", None]
     page = slides(notebook, title="two")
     assert page.count("<img ") == page.count("jp-CodeMirrorEditor jp-Editor") == 2
-    for cell in notebook.cells:
-        cell.outputs[0].metadata["image/png"].height = 900
-    assert len(tall.findall(slides(notebook, title="two"))) == 2  # its verdict goes beside it
+    beside = re.compile('class="[^"]* celltag_beside')
+    assert not beside.search(page)
+    for cell in notebook.cells[:2]:
+        cell.outputs[0].metadata["image/png"].height = 790
+    tall = slides(notebook, title="two")
+    assert len(beside.findall(tall)) == 2
+    shown = measure(tall)
+    assert [len(slide["pictures"]) for slide in shown] == [0, 1, 1, 0]
+    assert all(height >= 0.8 * 790 for slide in shown for height, _ in slide["pictures"])

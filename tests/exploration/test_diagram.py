@@ -8,7 +8,7 @@ from labsupport.charts import ALARM, CLIENTS, INK, MUTED
 from labsupport.charts.style import legible, legible_on, luminance, number
 from labsupport.exploration.diagram import Diagram, draw
 from labsupport.explorer import Step
-from tests.charts.test_sheet import LONG, VALUES, check
+from tests.charts.test_sheet import LONG, SLIDE, VALUES, check
 
 CLAUSE = "AND fence_of_the_last_writer <= 7"
 UPDATE = f"UPDATE products SET stock = stock - 1, price_cents = price_cents WHERE id = 1 {CLAUSE}"
@@ -50,6 +50,15 @@ def texts(found: Diagram) -> list[Text]:
 def test_nothing_is_cut_and_nothing_overlaps(names: str, value: int) -> None:
     """All texts lie in the figure, apart from one another."""
     check(diagram(NAMES[names], value, f"{LONG}; {LONG}; {LONG}").figure)
+
+
+def test_many_steps_stand_closer() -> None:
+    """Fifteen and more keep four fifths of their size on a slide; those with a sign are apart, too."""
+    steps = [Step(NAMES["two"][at % 2], "step", f"GET visits:{at}", "1") for at in range(17)]
+    figure = draw(steps, NAMES["two"], "Two pay", "145 interleavings").figure
+    assert figure.get_size_inches()[1] * 0.8 <= SLIDE
+    check(figure)
+    check(draw(3 * schedule(NAMES["two"], 1), NAMES["two"], LONG, "145 interleavings").figure)
 
 
 @pytest.mark.parametrize("names", ["one", "two"])
