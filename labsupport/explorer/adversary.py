@@ -148,6 +148,7 @@ class Adversary:
         self._stirred: Counter[str] = Counter()  # who has let others try anew, in this run
         self.vain_since = 0
         self._vain = Counter[str]()  # pauses, and whose steps, since then
+        self._vain_at = set[int]()  # where in their code these stand
         self._counting: set[int] = set()  # sites of loops that have not come to their end, and may
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         self._names = Names()
@@ -238,7 +239,7 @@ class Adversary:
         if self.hopeless:
             return []
         found = self._moves()
-        if self._vain.total() < _SEEN_VAIN or not self._all_in_vain:
+        if self._vain.total() < _SEEN_VAIN or not self._all_in_vain or not self._all_repeat:
             return found
         left_out = _FAULTS | ({"pass"} if any(move.kind == "step" for move in found) else set())
         return [move for move in found if move.kind not in left_out]
@@ -258,10 +259,17 @@ class Adversary:
         moving = [one for one in live if one.ready or one.wake_us or one.until_us]
         return all(self._vain[one.name] > 1 for one in moving)
 
+    @property
+    def _all_repeat(self) -> bool:
+        """Whether nobody who can move is about to do what was not done in vain: a loop may be over."""
+        coming = (one.pending for one in self.actors if one.live and one.ready)
+        return all(one is None or one.site in self._vain_at for one in coming)
+
     def _hope(self, since: int) -> None:
         """Something has come of a move, or may."""
         self.vain_since = since
         self._vain.clear()
+        self._vain_at.clear()
         for client in self.clients:
             client.counted = None
 
@@ -272,11 +280,14 @@ class Adversary:
             operation is not None
             and operation.site
             and move.kind in {"step", "timeout"}
+            and self._named[move.who].live
             and (self._named[move.who].waiting is not None or self._system.no_op(operation))
         )
         if not idle and not again:
             self._hope(len(self.trace))
         self._vain[move.who] += 1
+        if operation is not None and again:
+            self._vain_at.add(operation.site)
         if self._vain[_PASS.who] == _MOST_VAIN // 2:
             for client in self.clients:
                 client.counted = {}

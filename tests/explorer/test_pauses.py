@@ -1260,3 +1260,23 @@ def test_windows_by_the_calendar_however_they_are_named(form):
 
     report = explore({"a": counts}, invariant=lambda redis, db, told: told["a"], passes=True)
     assert report.violations
+
+
+def test_a_fault_after_many_attempts_in_vain():
+    """All have repeated the same for long; who comes to the end of its loop may meet a fault there."""
+
+    def is_patient(redis, db):
+        for _ in range(14):
+            if redis.get("lock") is None:
+                return "early"
+            redis.blpop("jobs", timeout=1)
+        return redis.get("lock") or "late"
+
+    report = explore(
+        {"ada": is_patient},
+        given=lambda redis, db: redis.set("lock", "held", ex=10**6),
+        invariant=lambda redis, db, told: told["ada"] != "late",
+        expires="lock",
+        passes=True,
+    )
+    assert report.verdict.status == "broken"
