@@ -1,5 +1,6 @@
 """What a session of tests needs, those of nbval among them."""
 
+import functools
 import itertools
 import os
 import shutil
@@ -24,16 +25,21 @@ def pytest_configure(config: pytest.Config) -> None:
     # Not the reader's own progress: what hint() shows depends on it.
     os.environ["LAB_PROGRESS"] = os.path.join(directory, "progress.json")
     if config.getoption("nbval", default=False):
-        # Nobody watches: two frames a second show that charts draw, and leave the cores to the runs.
-        os.environ.setdefault("LAB_FRAMES_PER_SECOND", "2")
+        # Nobody watches: a frame in two seconds shows that charts draw, and leaves the cores to the runs.
+        os.environ.setdefault("LAB_FRAMES_PER_SECOND", "0.5")
+        plain = {"LAB_SHARPER": "1"}  # of kernels: no projector shows their pictures
         import nbval.kernel
 
         # Over TCP a kernel is told five ports that were free a moment ago: two that start at once
         # may be told the same one, and then one of them never answers.
         start, number = nbval.kernel.KernelManager, itertools.count()
-        nbval.kernel.KernelManager = lambda **options: start(
-            transport="ipc", ip=f"{directory}/kernel-{next(number)}", **options
-        )
+
+        def with_own_sockets(**options: Any) -> Any:
+            manager = start(transport="ipc", ip=f"{directory}/kernel-{next(number)}", **options)
+            manager.start_kernel = functools.partial(manager.start_kernel, env=plain | os.environ)
+            return manager
+
+        nbval.kernel.KernelManager = with_own_sockets
 
 
 @pytest.hookimpl(wrapper=True)
