@@ -458,7 +458,7 @@ class TestRefused:
             (lambda: asyncio.open_unix_connection("/nowhere"), "opens a connection"),
             (lambda: asyncio.create_subprocess_exec("true"), "starts a process"),
             (lambda: asyncio.start_server(None, "127.0.0.1", 0), "opens a server"),
-            (lambda: MODULE.pubsub().subscribe("c"), "SUBSCRIBE reaches beyond"),
+            (lambda: MODULE.pubsub().subscribe("c"), "SUBSCRIBE waits for messages"),
             (lambda: MODULE.flushall(), "FLUSHALL reaches beyond"),
         ],
         ids=["thread", "connection", "unix", "process", "server", "Pub/Sub", "FLUSHALL"],

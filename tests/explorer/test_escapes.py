@@ -195,7 +195,7 @@ ESCAPES = {
     monitors: "MONITOR",
     runs_a_loop: "event loop of its own",
     joins_a_cluster: "CLUSTER reaches beyond|COMMAND|opens a connection",
-    subscribes_by_itself: "SUBSCRIBE reaches beyond",
+    subscribes_by_itself: "SUBSCRIBE waits for messages",
     other_greenlet: "used outside its function",
     psycopg_by_itself: "psycopg by itself",
     thread_of_a_loop: "starts a thread",

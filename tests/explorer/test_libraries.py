@@ -417,3 +417,38 @@ def test_kombu_sends():
 
     report = explore({"ada": sends, "bob": sends}, invariant=lambda r, d: not r.exists("unacked"))
     assert (report.verdict.status, report.interleavings) == ("holds", 6)
+
+    def waits(redis, db):
+        with kombu.Connection("redis://127.0.0.1:6379/0") as connection:
+            connection.SimpleQueue("jobs").get(timeout=1)
+
+    with pytest.raises(NotSteppableError, match="waits on the socket of a Redis connection"):
+        explore({"ada": waits}, invariant=lambda r, d: True)
+
+
+def _count(text):
+    return len(text)
+
+
+def test_celery_sends():
+    """It connects once in a process; who keeps results is refused, as it subscribes to them."""
+    needs("celery")
+    import celery
+
+    url = "redis://127.0.0.1:6379/0"
+
+    def sender(**options):
+        task = celery.Celery(broker=url, **options).task(_count, shared=False)
+
+        def given(redis, db):
+            task.delay("jobs")
+            redis.delete("celery")
+
+        return {
+            "given": given,
+            "clients": dict.fromkeys(["ada", "bob"], lambda *_: task.delay("j")),
+        }
+
+    explore(**sender(), invariant=lambda redis, db: redis.llen("celery") == 2).check()
+    with pytest.raises(NotSteppableError, match="SUBSCRIBE waits for messages"):
+        explore(**sender(backend=url), invariant=lambda redis, db: True)

@@ -303,8 +303,8 @@ class TestRefused:
         [
             (lambda: MODULE.flushall(), "FLUSHALL reaches beyond"),
             (lambda: MODULE.pipeline().config_set("a", "b").execute(), "CONFIG SET reaches"),
-            (lambda: MODULE.pubsub().subscribe("c"), "SUBSCRIBE reaches beyond"),
-            (lambda: next(MODULE.monitor().__enter__().listen()), "MONITOR reaches beyond"),
+            (lambda: MODULE.pubsub().subscribe("c"), "SUBSCRIBE waits for messages"),
+            (lambda: next(MODULE.monitor().__enter__().listen()), "MONITOR waits for messages"),
             (lambda: MODULE.client().execute_command("MULTI"), "MULTI was sent by itself"),
             (lambda: redis_py.RedisCluster("cache.example"), "opens a connection|CLUSTER reaches"),
             (

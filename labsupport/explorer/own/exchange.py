@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from labsupport.errors import LabError, NotSteppableError
-from labsupport.explorer.clients.direct_redis import refused
+from labsupport.explorer.clients.actor import refusal
 from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.clients.stepped_redis import BLOCKING, without_timeout
 from labsupport.explorer.operations import Operation
@@ -62,7 +62,11 @@ class Exchange:
         """
         for args in commands:
             if word(args[0]) in _ENDLESS:
-                raise refused(word(args[0]))
+                raise refusal(
+                    f"{word(args[0])} waits for messages, whose coming the explorer cannot order.",
+                    "Leave Pub/Sub and MONITOR to an experiment. Celery subscribes to results: let its "
+                    "tasks ignore theirs (ignore_result=True).",
+                )
             self._asked.append(args)
 
     async def answer(self, turn: Turn, *, raw: bool = False) -> Any:

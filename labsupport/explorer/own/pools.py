@@ -15,7 +15,7 @@ from greenlet import getcurrent
 from redis.connection import AbstractConnection, BlockingConnectionPool, ConnectionPool
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.actor import actor_here
+from labsupport.explorer.clients.actor import actor_here, refusal
 from labsupport.explorer.clients.stand_ins import timekeeper_here
 from labsupport.explorer.own.exchange import Exchange
 from labsupport.explorer.own.turns import ActorTurn, HostTurn, Turn
@@ -74,6 +74,20 @@ class Unpacked:
         return list(commands)
 
 
+class _NoSocket:
+    """What a library finds that would wait on the connection's socket by itself, as kombu does."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        raise refusal(
+            "The code waits on the socket of a Redis connection by itself; the explorer's has none.",
+            "Take from the queue with a command (kombu: get(block=False)); test a consumer that waits in "
+            "an experiment.",
+        )
+
+
 class SteppedConnection(Unpacked, AbstractConnection):
     """A connection of the code's own, each of whose commands is a step on the exploration's server.
 
@@ -84,6 +98,7 @@ class SteppedConnection(Unpacked, AbstractConnection):
 
     def __init__(self, exchange: Exchange, options: dict[str, Any]) -> None:
         super().__init__(**kept_options(options))
+        self._sock: Any = _NoSocket()
         self.exchange = exchange
         self.db = options.get("db") or 0
         self._host = options.get("host") or ""
