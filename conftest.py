@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 _LACKS = "Not on this server: "
+_LONGEST = frozenset({"15_own_code.ipynb"})
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Not the reader's own progress: what hint() shows depends on it.
     os.environ["LAB_PROGRESS"] = os.path.join(directory, "progress.json")
     if config.getoption("nbval", default=False):
+        config.option.loadscopereorder = False  # the most cells first is not the longest first
         # Nobody watches: a frame in two seconds shows that charts draw, and leaves the cores to the runs.
         os.environ.setdefault("LAB_FRAMES_PER_SECOND", "0.5")
         plain = {"LAB_SHARPER": "1"}  # of kernels: no projector shows their pictures
@@ -40,6 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
             return manager
 
         nbval.kernel.KernelManager = with_own_sockets
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: at the end it would be alone, and a core idle."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.hookimpl(wrapper=True)
