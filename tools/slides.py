@@ -5,7 +5,7 @@
 They show what the notebooks hold; a picture that would get small below its code has a slide of its
 own, its verdict stands where it leaves the picture larger, and what answers a question comes with the
 next key. To run a cell inside a slide, present from JupyterLab (`make present`), where answers are
-blurred as they are without slides. Without a directory they go to .lab/slides. reveal.js lies beside
+hidden as they are without slides. Without a directory they go to .lab/slides. reveal.js lies beside
 the pages, so that they ask nothing of the net; where it is not there yet, it comes from a package.
 """
 

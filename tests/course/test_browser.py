@@ -530,7 +530,7 @@ def test_axe_finds_nothing_in_what_is_ours(lab, page):
 
 
 def test_asks_for_a_prediction_first(lab, page):
-    """What comes out, and what is said of it, is blurred until a prediction, a click or a run."""
+    """What comes out is hidden, and what is said of it blurred, until a prediction, a click or a run."""
     notebook = lab.directory / "notebooks" / "guess.ipynb"
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     code = [
@@ -551,24 +551,27 @@ def test_asks_for_a_prediction_first(lab, page):
     _open(page, address)
     hidden = page.locator(".lab-hidden")
     veiled = page.locator(".lab-veiled")
-    _wait(lambda: hidden.count() == 2, "two outputs that are blurred")
+    _wait(lambda: hidden.count() == 2, "two outputs that are hidden")
+    answer = page.get_by_text("the answer is 0")
+    assert not answer.is_visible()
     _wait(lambda: veiled.all_inner_texts() == ["So it is."], "the answer, blurred")
     _screenshot(page, "prediction")
     hidden.first.click()
     _wait(lambda: hidden.count() == 1, "one that is shown, as it was clicked")
+    assert answer.is_visible()
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     cells.nth(1).locator(".jp-InputPrompt").click()
     page.keyboard.press("Control+Enter")
     _wait(lambda: hidden.count() == 0, "one that is shown, as it was run")
     _wait(lambda: veiled.count() == 0, "the answer")
     page.reload()
-    _wait(lambda: hidden.count() == 2, "two outputs that are blurred again")
+    _wait(lambda: hidden.count() == 2, "two outputs that are hidden again")
     guess = page.get_by_label("Your prediction")
     guess.press_sequentially("dd xab 42")  # in a notebook, d and d delete a cell
     assert page.locator(".jp-Notebook .jp-Cell").count() == 5
     page.reload()  # at once: what was typed is there all the same, and finished by nobody
     _wait(lambda: guess.count() and guess.input_value() == "dd xab 42", "what was typed")
-    _wait(lambda: hidden.count() == 2, "two outputs that are blurred still")
+    _wait(lambda: hidden.count() == 2, "two outputs that are hidden still")
     guess.press("Enter")
     page.reload()
     _wait(lambda: guess.count() and guess.input_value() == "dd xab 42", "what was finished")

@@ -6,9 +6,9 @@
 // Lost: of a widget without its kernel JupyterLab says "Error displaying widget"; here it says what helps.
 // Names: ipywidgets tells a screen reader neither what a slider sets nor what the buttons of a Play do.
 // Arrow keys: inside a schedule's stepper, left and right are its buttons "back" and "on".
-// Predictions: under a question is a place to write one, and what comes out below is blurred until then, or
-// until it is clicked or run; so is what the text says of it, up to the next question or heading. What was
-// written is kept beside the notebook and its progress, in predictions.json, and shown over what came out.
+// Predictions: under a question is a place to write one, and what comes out below is hidden until then, or
+// until it is clicked or run (even blurred, colours would tell the verdict); what the text says of it, up to
+// the next question or heading, is blurred. What was written is kept beside the notebook and its progress, in predictions.json, and shown over what came out.
 // Until it is there the browser keeps it: a page that is loaded again waits for nothing that is under way.
 // Saved: JupyterLab writes the kernel's version into a notebook that it opens, and then calls it unsaved.
 (() => {
@@ -190,8 +190,9 @@
     .lab-guess input { flex: 0 1 36em; padding: 0.35em 0.6em; font: inherit; color: inherit;
       background: var(--jp-layout-color1); border: 1px solid var(--jp-border-color0); border-radius: 4px; }
     .lab-guess input:focus { outline: 2px solid var(--jp-brand-color1); outline-offset: 0; }
-    .lab-hidden { position: relative; cursor: pointer; min-height: 2.4em; max-height: 12em; overflow: hidden; }
-    .lab-hidden > * { filter: blur(16px) opacity(0.6); pointer-events: none; user-select: none; }
+    .lab-hidden { position: relative; cursor: pointer; min-height: 2.4em; max-height: 12em; overflow: hidden;
+      background: var(--jp-layout-color2); border-radius: 4px; }
+    .lab-hidden > * { visibility: hidden; }
     .lab-hidden::after { content: "Write your prediction above, or click to see"; position: absolute;
       inset: 0; display: grid; place-items: center; font: bold var(--jp-content-font-size1)
       var(--jp-content-font-family); color: var(--jp-content-font-color0); }
