@@ -87,8 +87,9 @@ class FetchOnce(Contract):
         "count_the_locks": lambda redis, *keys: redis.exists(*(f"{key}:lock" for key in keys)),
     }
     _keys = st.sampled_from(["product:1", "product:1", "d'Arc"])
+    _values: ClassVar = [{"id": 1}, None, 0, "", [], False, "null", ["é", 2.5]]
     _loads = st.one_of(
-        st.builds(_Load, st.sampled_from([{"id": 1}, None, 0, "", [], False, "null", ["é", 2.5]])),
+        st.builds(_Load, st.sampled_from(_values)),
         st.just(_Load(how="fails")),
     )
     _fetch = st.builds(
@@ -98,6 +99,20 @@ class FetchOnce(Contract):
     _expire = st.builds(Call, st.just("expire"), st.tuples(_keys))
     calls = st.one_of(_fetch, _fetch, _fetch, _expire, st.just(Call(WAIT, (100,))))
     starts = st.just(State())
+    rare = (  # each value, kept for a part of a second and found
+        Case(
+            State(),
+            after=tuple(
+                turn
+                for value in _values
+                for turn in (
+                    ("ada", Call("fetch_once", ("product:1", _Load(value), 0.4))),
+                    ("bob", Call("fetch_once", ("product:1", _Load("another"), 60))),
+                    ("bob", Call("expire", ("product:1",))),
+                )
+            ),
+        ),
+    )
 
     def __init__(self) -> None:
         self._left = 0

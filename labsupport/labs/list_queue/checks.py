@@ -10,16 +10,22 @@ from labsupport.servers import start_server
 __all__ = ["reap_many", "release_many"]
 
 _MANY = 10_000
+_OTHERS = [f"worker {number}" for number in range(1_000)]
 
 
 def reap_many(answer: Answer) -> Outcome:
-    """Does it give back more jobs than a Lua call can take as arguments?"""
+    """Does it give back more jobs than a Lua call can take as arguments, and all workers'?"""
     with start_server() as server, server.client() as redis:
-        redis.sadd("workers", "ada")
-        redis.rpush("jobs:ada", *map(str, range(_MANY)))
+        with redis.pipeline() as pipe:
+            pipe.sadd("workers", "ada", *_OTHERS)
+            pipe.rpush("jobs:ada", *map(str, range(len(_OTHERS), _MANY)))
+            for number, name in enumerate(_OTHERS):
+                pipe.rpush(f"jobs:{name}", str(number))
+            pipe.execute()
         told = _called(answer, redis)
-        found = {"jobs": redis.llen("jobs"), "jobs:ada": redis.llen("jobs:ada")}
-    return _many(told, found, {"jobs": _MANY, "jobs:ada": 0})
+        left = sum(redis.llen(key) for key in redis.keys("jobs:*"))
+        found = {"jobs": redis.llen("jobs"), "jobs:*": left}
+    return _many(told, found, {"jobs": _MANY, "jobs:*": 0})
 
 
 def release_many(answer: Answer) -> Outcome:

@@ -193,6 +193,13 @@ class Reap(Contract):
     _alive.lives["lease:ada"] = KEPT
     rare = (
         Case(_alive, after=(("ada", _reaps),)),  # a lease, though it has no TTL
+        *(  # a name is no pattern, and not the beginning of another
+            Case(
+                State({"workers": {name}, f"jobs:{name}": ["a"], "lease:ada": "1"}),
+                after=(("ada", Call("reap")),),
+            )
+            for name in ("a*", "ad", "da")
+        ),
         Case(  # who puts it back from the list dead gives it no more attempts
             State({"workers": {"ada"}, "jobs:ada": ["a"], "attempts": {"a": 3}}),
             after=(("ada", _reaps),),

@@ -12,6 +12,7 @@ __all__ = ["check_trim"]
 
 _SAMPLE = 1_000  # enough for what asks the server a dozen questions; longer answers are right, too
 _NAMES = ("ada", "bob")
+_DONE = ("ada", "cyd", "dan")
 # of one millisecond, as when many are sold at once; or not
 _ENTRIES = "5-8", "5-9", "5-10", "5-11", "5-12"
 _APART = "9-11", "10-3", "10-20", "100-0"
@@ -24,24 +25,24 @@ def check_trim(answer: Answer) -> Outcome:
 
 
 def _many(answer: Answer, few: Outcome) -> Outcome:
-    """Does it look at more entries than one reply should hold, and at more that are pending?"""
+    """Does it look at more entries than one reply should hold, or are pending; at all names?"""
     for handled, oldest in ((_MANY, None), (_MANY - 1_500, _MANY - 1_499)):
         with start_server() as server, server.client() as redis:
             with redis.pipeline() as pipe:
                 for number in range(1, _MANY + 1):
                     pipe.xadd("orders", {"text": ""}, id=f"{number}-0")
-                for name in _NAMES:
+                for name, done in (*((other, _MANY) for other in _DONE), ("bob", handled)):
                     pipe.xgroup_create("orders", name, id="0")
                     pipe.xreadgroup(name, name, {"orders": ">"})
-                pipe.xack("orders", "ada", *(f"{number}-0" for number in range(1, _MANY + 1)))
-                pipe.xack("orders", "bob", *(f"{number}-0" for number in range(1, handled + 1)))
+                    pipe.xack("orders", name, *(f"{number}-0" for number in range(1, done + 1)))
                 pipe.execute()
-            answer(redis, _NAMES)
+            answer(redis, (*_DONE, "bob"))
             left = redis.xrange("orders", count=1)
         first, due = (left[0][0] if left else None), (f"{oldest}-0" if oldest else None)
         if first != due:
             reason = (
-                f"{_MANY:,} orders, and ada has handled all, bob {handled:,} of them: the oldest "
+                f"{_MANY:,} orders, and bob, the last of {len(_DONE) + 1} names, has handled "
+                f"{handled:,} of them, the others all: the oldest "
             )
             return Outcome(False, f"{reason}entry is {first} afterwards; {due} is due.", first)
     return few

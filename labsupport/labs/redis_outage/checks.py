@@ -22,6 +22,7 @@ _KEY, _OTHER = "page:7", "page:d'Arc"
 _AS_IT_IS = " <p>\u00c9t\u00e9</p>\n"
 _SILENCE_SECONDS = 0.1  # of a client that asks a stopped server
 _TTL_SECONDS = 60
+_MANY = 1_000
 
 
 def check_many_visits(answer: Answer) -> Outcome:
@@ -118,6 +119,7 @@ def check_page(answer: Answer) -> Outcome:
 
 def _situations() -> Iterator[tuple[str, Situation]]:
     yield "Redis is there", _there
+    yield f"{_MANY:,} pages", _many
     yield "A caller that crashes", _crash
     yield "A key of another type", _bug
     yield "A user who may not write", _may_not_write
@@ -162,6 +164,12 @@ def _there(server: Server, admin: redis.Redis, shop: _Shop) -> None:
     for error in _ERRORS_OF_LOAD:
         shop.raises = error
         shop.is_raised(type(error), loads=1)
+
+
+def _many(server: Server, admin: redis.Redis, shop: _Shop) -> None:
+    for number in range(_MANY):
+        shop.page(f"page:{number}")
+    require(len(shop.kept) == _MANY, f"of {_MANY:,} pages, {len(shop.kept):,} are kept.")
 
 
 def _cached_by_another(admin: redis.Redis, shop: _Shop, page: str) -> None:

@@ -38,6 +38,9 @@ class CountVisit(Contract):
     starts = st.dictionaries(
         st.sampled_from(["visits:home", "visits:0", "visits:7"]), st.sampled_from([9, 41, 99])
     ).map(State)
+    rare = (  # more than a float holds to the one
+        Case(State({"visits:home": 2**53}), after=(("ada", Call("count_visit", ("home",))),)),
+    )
 
     def race_starts(self) -> Any:
         return st.sampled_from([State(), State({"visits:home": 9})])

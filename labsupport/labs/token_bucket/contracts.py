@@ -70,15 +70,15 @@ class Take(_Bucket):
         [(1, 1 / 128), (3, 1 / 64), (2, 0.02), (2, 1 / 60), (100, 1 / 60), (3, 1 / 512), (3, 0.4)]
     )
 
-    # who asks all the time gains less than a thousandth of a token between two calls; and a smaller
-    # bucket holds no more than it can
+    # who asks all the time gains less than a thousandth of a token between two calls; a smaller
+    # bucket holds no more than it can; and one that gains a token a day is not full after two hours
     rare = (
         Case(
             State(),
             after=in_time(
                 [
                     (at, Call("take", ("bucket:7", 1, 1, START + at)))
-                    for at in (0, *(n * 0.0004 for n in range(1, 60)), 1)
+                    for at in (0, *(n * 0.0004 for n in range(1, 60)), 0.9995, 1)
                 ]
             ),
         ),
@@ -89,6 +89,12 @@ class Take(_Bucket):
                     (at, Call("take", ("bucket:7", capacity, 1 / 60, START + at)))
                     for at, capacity in ((0, 10), (1, 5))
                 ]
+            ),
+        ),
+        Case(
+            State(),
+            after=in_time(
+                [(at, Call("take", ("bucket:7", 1, 1 / 86_400, START + at))) for at in (0, 7_200)]
             ),
         ),
     )
@@ -190,8 +196,8 @@ class TakeMany(_Bucket):
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
         """A small cost after a great one, and two great ones: how long the key has to live.
 
-        Or the microseconds have few digits, or it is full after whole seconds and a part of one,
-        after days, or within a millisecond.
+        Or a hair is missing, or the microseconds have few digits, or it is full after whole seconds
+        and a part of one, after days, or within a millisecond.
         """
 
         def timed(costs: list[tuple[float, int]], capacity: int = 5, rate: float = 0.5) -> Case:
@@ -204,6 +210,7 @@ class TakeMany(_Bucket):
             timed([(0, 4), (0, 1), (5, 5)]),
             timed([(0, 5), (8, 4), (13, 5)]),
             timed([(0.05, 5), (2.1, 1)]),
+            timed([(0, 5), (1.999, 1)]),
             timed([(0, 1), (1.1, 3)], 3, 0.7),
             timed([(0, 5), (345_600, 5)], 5, 1 / 86_400),
             timed([(0, 4), (0, 4)], 5, 4_096),

@@ -1,15 +1,19 @@
-"""What an answer to 03.2 makes of one crash after the other: what they leave adds up."""
+"""What an answer to 03.2 makes of very many pages, and of one crash after the other."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from labsupport.database import open_shop
 from labsupport.exercises import Outcome
 from labsupport.exercises.trials import Answer, require
 from labsupport.exploration import explore
 from labsupport.explorer.operations import Move
+from labsupport.servers import start_server
 
-__all__ = ["flush_after_crashes"]
+__all__ = ["flush_of_many"]
+
+_PAGES = 1_500  # more than a page of HSCAN
 
 _CRASHES = 6
 _MOST_STEPS = 40
@@ -17,7 +21,29 @@ _VISITOR = "visitor"
 _FLUSHERS = [f"flusher {number}" for number in range(1, _CRASHES + 1)]
 
 
-def flush_after_crashes(answer: Answer) -> Outcome:
+def flush_of_many(answer: Answer) -> Outcome:
+    """Does it add the views of many pages in three calls; and when some have crashed?"""
+    with start_server() as server, server.client() as redis, open_shop("") as db:
+        db.execute("CREATE TABLE flushes (batch TEXT PRIMARY KEY)")
+        db.execute("DELETE FROM page_stats")
+        with db.transaction():
+            for page in range(1, _PAGES + 1):
+                db.execute("INSERT INTO page_stats (id, views) VALUES (:page, 2)", page=page)
+        redis.hset("deltas", mapping=dict.fromkeys(range(1, _PAGES + 1), 1))
+        try:
+            for _ in range(3):
+                answer(redis, db)
+        except Exception as error:
+            reason = f"{_PAGES:,} pages, and three calls: the caller was given an error ({error})."
+            return Outcome(False, reason, error)
+        found = db.fetch_one("SELECT COUNT(*) AS pages FROM page_stats WHERE views = 3")
+    if (added := found["pages"] if found else 0) != _PAGES:
+        reason = f"{_PAGES:,} pages, and three calls: the view of {added:,} was added once."
+        return Outcome(False, reason, added)
+    return _after_crashes(answer)
+
+
+def _after_crashes(answer: Answer) -> Outcome:
     """Each of many flushers finds a new view, and crashes at the same step; three calls, at once or late."""
 
     server: list[Any] = []

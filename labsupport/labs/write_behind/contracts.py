@@ -93,6 +93,9 @@ class FlushPage(_Views):
     starts = st.dictionaries(
         st.sampled_from(["views:1", "views:2"]), st.sampled_from([1, 3, 41])
     ).map(State)
+    rare = (  # more views than a call may take
+        Case(State({"views:1": 12_345}), after=(("ada", Call("flush_page", (1,))),)),
+    )
 
     def __init__(self) -> None:
         super().__init__()

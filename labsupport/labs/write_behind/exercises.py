@@ -7,7 +7,7 @@ import secrets
 
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
-from labsupport.labs.write_behind.checks import flush_after_crashes
+from labsupport.labs.write_behind.checks import flush_of_many
 from labsupport.labs.write_behind.contracts import FlushDeltas, FlushPage, ViewPage
 
 __all__ = ["EXERCISES"]
@@ -133,7 +133,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "NOTHING`. A script that deletes the batch only if it still has that name: a second "
             "flusher may have opened the next one.",
         ),
-        check=judged_by(FlushDeltas(), also=flush_after_crashes),
+        check=judged_by(FlushDeltas(), also=flush_of_many),
     ),
     Exercise(
         number="03.3",

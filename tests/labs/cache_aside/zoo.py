@@ -1046,3 +1046,14 @@ def takes_an_error_for_nothing(redis, db, product_id):
         row = db.fetch_one(PRODUCT, id=product_id)
     redis.set(key, json.dumps(row), ex=3600 if row else 60)
     return row
+
+
+@wrong("01.2", because="lives for 1 s; 0.4 s is due", sequential=True)
+def keeps_it_for_a_second_at_least(redis, key, load, ttl):
+    return locked(take, free)(redis, key, load, max(1, ttl))
+
+
+@wrong("01.2", situation="One call after the other", because="ValueError", sequential=True)
+def knows_whole_numbers_only(redis, key, load, ttl):
+    locked(take, free)(redis, key, load, ttl)
+    return json.loads(redis.get(key), parse_float=int)

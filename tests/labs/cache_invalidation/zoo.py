@@ -328,6 +328,16 @@ def ends_when_it_is_quiet(subscriber, local):
             local.clear()
 
 
+@wrong("04.2", situation="A second lost connection", because="were still there")
+def takes_quiet_for_a_gap(subscriber, local):
+    while True:
+        message = subscriber.get_message(timeout=0.9)
+        if message is None:
+            local.clear()
+        elif message["type"] == "message":
+            local.pop(message["data"], None)
+
+
 @wrong(
     "04.2",
     situation="A message about a key without a copy",

@@ -732,3 +732,38 @@ def what_waits_already_is_not_put_again(redis):
     return #due
     """
     return redis.eval(script, 2, "later", "jobs")
+
+
+@wrong("10.2", because="10,000 jobs at once", sequential=True)
+def looks_at_some_workers(redis):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+    local jobs = redis.call('LRANGE', KEYS[2], 0, -1)
+    redis.call('DEL', KEYS[2])
+    for _, job in ipairs(jobs) do
+      local again = redis.call('HINCRBY', KEYS[5], job, 1) < 3
+      redis.call('RPUSH', again and KEYS[3] or KEYS[4], job)
+    end
+    return #jobs
+    """
+    names = redis.sscan("workers", count=100)[1]
+    ends = "jobs", "dead", "attempts"
+    return sum(redis.eval(script, 5, f"lease:{name}", f"jobs:{name}", *ends) for name in names)
+
+
+@wrong("10.2", because="ada was given 0; 1 is due", sequential=True)
+def takes_a_name_for_a_pattern(redis):
+    script = """
+    local found = 0
+    for _, name in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+      local dead = #redis.call('KEYS', 'lease:' .. name) == 0
+      local job = dead and redis.call('LPOP', 'jobs:' .. name)
+      while job do
+        local again = redis.call('HINCRBY', KEYS[3], job, 1) < 3
+        redis.call('RPUSH', again and KEYS[1] or KEYS[4], job)
+        found, job = found + 1, redis.call('LPOP', 'jobs:' .. name)
+      end
+    end
+    return found
+    """
+    return redis.eval(script, 4, "jobs", "workers", "attempts", "dead")

@@ -507,3 +507,11 @@ def a_lock_without_a_ttl_is_free(redis, name, token, ms):
     return 1
     """
     return redis.eval(script, 1, f"lock:{name}", token, ms) == 1
+
+
+@wrong("13.3", situation="1,000 pages", because="of 1,000 pages, 100 are kept", sequential=True)
+def keeps_a_hundred_pages(redis, key, load, kept):
+    page = _in_steps(redis, key, load, kept)
+    if len(kept) > 100:
+        del kept[next(iter(kept))]
+    return page

@@ -516,3 +516,10 @@ def frees_what_does_not_hang(urls):
                 give_back([node], key, token)
 
     return take, free
+
+
+@wrong(
+    "08.1", situation="One call after the other", because="(tuple); None is due", sequential=True
+)
+def three_votes_are_always_enough():
+    return redlock(quorum=lambda count: min(3, count // 2 + 1))

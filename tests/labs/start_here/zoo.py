@@ -598,3 +598,13 @@ def the_last_piece_takes_the_stock_away(redis, product, customer):
     """
     keys = f"stock:{product}", f"buyers:{product}"
     return redis.eval(script, 2, *keys, customer) > 0
+
+
+@wrong(
+    "00.1",
+    situation="One call after the other",
+    because="ada was given 9007199254740992; 9007199254740993 is due",
+    sequential=True,
+)
+def counts_in_floating_point(redis, page):
+    return int(redis.incrbyfloat(f"visits:{page}", 1))

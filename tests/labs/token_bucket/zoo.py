@@ -487,3 +487,21 @@ def lives_for_whole_milliseconds(redis, key, capacity, rate, cost):
 def keeps_the_turn_for_whole_milliseconds(redis, key, rate, longest, now):
     script = RESERVE.replace("math.ceil", "math.floor")
     return reserve(redis, key, rate, longest, now, script)
+
+
+@wrong("06.1", situation=ALONE, because="ada was given (True, -1, 0); (False, 0", sequential=True)
+def takes_nearly_one_for_one(redis, key, capacity, rate, now):
+    return take(but("tokens >= 1", "tokens >= 0.999"), redis, key, capacity, rate, now)
+
+
+@wrong("06.2", situation=ALONE, because="ada was given (True, -1, 0.0); (False, 0", sequential=True)
+def takes_nearly_enough_for_enough(redis, key, capacity, rate, cost):
+    script = MANY.replace("if tokens < cost", "if tokens < cost - 0.001")
+    allowed, left, wait = redis.eval(script, 1, key, capacity, rate, cost)
+    return allowed == 1, left, float(wait) if cost <= capacity else math.inf
+
+
+@wrong("06.1", situation=ALONE, because="the life of the key, in s holds 3600.0", sequential=True)
+def lives_for_an_hour_at_the_most(redis, key, capacity, rate, now):
+    life = "math.ceil((capacity - tokens) / rate * 1000)"
+    return take(but(life, f"math.min(3600000, {life})"), redis, key, capacity, rate, now)

@@ -123,6 +123,29 @@ def adds_nothing_as_well(redis, db, page):
     return views
 
 
+@wrong(
+    "03.1",
+    situation="One call after the other",
+    because="ada was given 10000; 12345 is due",
+    sequential=True,
+)
+def takes_no_more_than_so_many(redis, db, page):
+    key = f"views:{page}"
+    with redis.pipeline() as pipe:
+        while True:
+            try:
+                pipe.watch(key)
+                views = min(10_000, int(pipe.get(key) or 0))
+                pipe.multi()
+                pipe.decrby(key, views).execute()
+                break
+            except WatchError:
+                continue
+    if views:
+        db.execute(ADD, views=views, page=page)
+    return views
+
+
 @wrong("03.1", situation="Several clients at once", because="views:1 is not there; '1' is due")
 def deletes_what_was_not_there(redis, db, page):
     views = int(redis.set(f"views:{page}", 0, get=True) or 0)
@@ -567,3 +590,20 @@ def keeps_a_batch_for_an_hour(redis, db):
         if db.execute(NOTE, name=name):
             add_all(db, batch)
     redis.eval(DROP, 1, "batch", name)
+
+
+@wrong("03.2", because="1,500 pages, and three calls: the view of", sequential=True)
+def adds_the_first_page_of_a_scan(redis, db):
+    name = secrets.token_hex(8)
+    found = redis.eval(
+        TAKE.replace("'HGETALL', KEYS[2]", "'HGET', KEYS[2], 'name'"), 2, "deltas", "batch", name
+    )
+    if found is None:
+        return
+    _, batch = redis.hscan("batch", count=500)
+    with db.transaction():
+        if db.execute(NOTE, name=found):
+            for page, views in batch.items():
+                if page != "name":
+                    db.execute(ADD, views=int(views), page=int(page))
+    redis.eval(DROP, 1, "batch", found)
