@@ -48,7 +48,6 @@ class LiveChart:
         self._alt = f"{title}."
         self._place = place
         self._encoder = FrameEncoder()
-        self._due = 0.0
         self._seen = 0
         self._held = False
         with style():
@@ -62,6 +61,7 @@ class LiveChart:
                 artist.set_animated(True)
         self._draw_background()
         self._put()
+        self._due = time.monotonic() + 0.5 / _FRAMES_PER_SECOND  # at once there is nothing new
 
     def tick(self, history: History) -> None:
         """Draw a frame if one is due; call it often, with a history that was `read`."""
