@@ -134,13 +134,16 @@ def draw_comparison(
             bottom=_BOTTOM,
             between=0.42,
         )
-        rows = iter(sheet.grid)
-        for band in bands:
-            _draw_band(runs, band, [next(rows) for _ in band])
+        for line, row in zip(lines, sheet.grid, strict=True):
+            while len(row) > len(line):
+                row.pop().remove()
         for column in range(len(margins)):
             below = [row[column] for row in sheet.grid if column < len(row)]
             for axes in below:
                 _set_time(axes, seconds, named=axes is below[-1])
+        rows = iter(sheet.grid)
+        for band in bands:
+            _draw_band(runs, band, [next(rows) for _ in band])
         sheet.figure.alt = alt
         _draw_keys(sheet, runs, bands)
         return sheet.fit()
@@ -188,9 +191,6 @@ def _draw_band(runs: Sequence[Run], band: _Band, grid: Sequence[list[Axes]]) -> 
     """The lines of a band on the same axes for each kind; the name of a run stands above its first."""
     first: dict[int, Axes] = {}
     for line, row in zip(band, grid, strict=True):
-        for empty in row[len(line) :]:
-            empty.remove()
-        del row[len(line) :]
         for (run, place), axes in zip(line, row, strict=True):
             plot = runs[run].plots[place]
             if place in first:

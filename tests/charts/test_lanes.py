@@ -67,7 +67,7 @@ def lanes() -> Lanes:
             Bar("two holders", "alarm", lambda history: overlaps(held)),
             Bar("paused", "gone", lambda history: spans()),
         ],
-        marks=[Mark("killed", "alarm", lambda history: np.array([[2, S]]))],
+        marks=[Mark("killed", "alarm", lambda history: np.array([[2, S * 7 // 5]]))],
         gap="does not want it",
     )
 
@@ -121,6 +121,8 @@ class TestLanes:
             chart.add(history.rows(), history)
             figure = chart.finish("Two hold it", "Two processes hold the lock.")
         figure.draw_without_rendering()
+        drawn = [line for axes in figure.axes for line in axes.lines if line.get_marker() != "None"]
+        assert {len(line.get_xdata()) for line in drawn} == {1}  # compared, too, no mark is missing
         width, _ = figure.get_size_inches() * figure.dpi
         assert width <= 1100
         texts = [label for axes in figure.axes for label in axes.get_yticklabels()]
