@@ -16,6 +16,13 @@ from labsupport.servers import start_server
 __all__ = ["Checkout", "Parts", "check_checkout", "check_reserve"]
 
 _CUSTOMERS = st.sampled_from(["7", "7", "8", "d'Arc o"])
+_ALIKE = (
+    "ada@example.com",
+    "Ada@example.com",
+    " ada@example.com",
+    "ada@example.com ",
+    "ada@example.org",
+)
 _MINUTE_MS, _HALF_HOUR_MS = 60_000, 1_800_000
 _LIMIT = 3
 _ADMIT = Call("admit", ("7",))
@@ -82,13 +89,15 @@ class Checkout(Contract):
         st.sampled_from([0, 1, 1, 2, 9, None]),
         st.lists(st.sampled_from(["7", "x"]), max_size=2),
     )
-    # after a great many; the first of them asks again, too; and where more were sold than there were
+    # after a great many; the first of them asks again, too; where more were sold than there were; and
+    # customers who are much alike
     rare = (
         Case(
             _start(9, [f"n{n}" for n in range(10_050)]),  # more than the usual MAXLEN
             after=tuple(("ada", Call("checkout", (who,))) for who in ("7", "n0", "n10049")),
         ),
         Case(_start(-1, ["7"]), after=(("ada", Call("checkout", ("8",))),)),
+        Case(_start(9, []), after=tuple(("ada", Call("checkout", (who,))) for who in _ALIKE)),
     )
 
     def race_starts(self) -> Any:
@@ -178,10 +187,18 @@ class Parts(Contract):
             ),
         ),
     )
-    # more were sold than there were; or it is a minute, and no second less or more,
-    # whoever knocks meanwhile
+    # more were sold than there were; or customers are much alike; or it is a minute, and no second
+    # less or more, whoever knocks meanwhile
     rare = (
         Case(_stocked(-1, ["7"]), after=(("ada", Call("reserve", ("8",))),)),
+        Case(
+            _stocked(9, []),
+            after=tuple(
+                ("ada", Call(call, (who,)))
+                for call in ("admit", "admit", "admit", "reserve")
+                for who in _ALIKE
+            ),
+        ),
         *(
             Case(
                 _stocked(1, []),

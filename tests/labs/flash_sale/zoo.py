@@ -370,3 +370,17 @@ def tokens_in_small_letters():
     return with_parts(
         sign_in=lambda redis, token, customer: shop_solution()[0](redis, token.lower(), customer)
     )
+
+
+@wrong("16.1", because="buyers holds", sequential=True)
+def strips_the_customer(redis, customer):
+    return sell(redis, customer.strip(), f"{SEEN}{LEFT}{TAKE}{ORDER}return 1")
+
+
+@wrong("16.2", because="ada was given False; True is due", sequential=True)
+def one_door_for_those_who_begin_alike():
+    def admit(redis, customer):
+        script = "redis.call('SET', KEYS[1], 0, 'EX', 60, 'NX') return redis.call('INCR', KEYS[1])"
+        return redis.eval(script, 1, f"calls:{customer[:8]}") <= 3
+
+    return with_parts(admit=admit)
