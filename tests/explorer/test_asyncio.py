@@ -678,3 +678,31 @@ def test_a_set_of_tasks_has_the_same_order_in_each_run():
         given=lambda redis, db: redis.mset({"east": 1, "west": 2, "north": 3}),
         invariant=in_order,
     ).check()
+
+
+def test_tasks_end_with_a_client_that_fails(capfd):
+    """As `asyncio.run` ends them, when the client has failed; and nobody hears of them later."""
+    ended = []
+
+    async def bad():
+        await MODULE.get("n")
+        raise ValueError
+
+    async def good():
+        try:
+            await MODULE.incr("n")
+            await MODULE.incr("n")
+        finally:
+            ended.append("good")
+
+    async def both(redis, db):
+        await asyncio.gather(good(), bad())
+
+    explore(
+        {"ada": both},
+        given=lambda redis, db: ended.clear(),
+        invariant=lambda redis, db: ended == ["good"],
+        raises=ValueError,
+    ).check()
+    gc.collect()
+    assert capfd.readouterr().err == ""

@@ -157,12 +157,16 @@ class CoroutineActor(Actor):
         )
         try:
             main = loop.create_task(_awaited(coroutine))
-            loop.run_until_complete(main)
-            self._cancel_the_rest(loop)
+            try:
+                loop.run_until_complete(main)
+            except (Exception, asyncio.CancelledError):
+                if self.fault is not None or not main.done():
+                    raise
+            self._cancel_the_rest(loop)  # also of one that has failed
             self._look_at_lost_errors(loop, main)
             return main.result()
         finally:
-            if self.crashed:
+            if self.crashed or not all(task.done() for task in loop.tasks):
                 loop.abandon()
             loop.close()
 
