@@ -256,7 +256,9 @@ class _Reach:
         """What classes of one's own keep under such names, where the code uses these."""
         kinds = [kind for _, kind in self.owners.values() if isinstance(kind, type)]
         used = {name for name in self.words - _OF_PYTHON if name[0] == "_" == name[-1]}
-        return [(name, vars(kind)[name]) for kind in kinds for name in used & vars(kind).keys()]
+        return [
+            (name, vars(kind)[name]) for kind in kinds for name in sorted(used & vars(kind).keys())
+        ]
 
     def _use_attributes(self) -> None:
         """What a library's decorator keeps is also changed by what it hangs on the function: its clear()."""
@@ -377,7 +379,7 @@ class _Reach:
         if any(_leads_to_files(one, names) for _, one in held):
             self.values[id(open)] = "files"
         used_bare = _bare(function.__code__)  # `loads` is not json.loads
-        for used in names:
+        for used in sorted(names):  # what has several names is called the same in each process
             known = function.__globals__ if used in used_bare else {}
             value = known.get(used, sys.modules.get(used))
             if _leads_to_files(value, names):
@@ -423,7 +425,7 @@ class _Reach:
         elif id(value) not in of:
             of.add(id(value))
             self.owners[id(value)] = name, value
-            for one in names & vars(value).keys():
+            for one in sorted(names & vars(value).keys()):
                 yield from self._named(one, vars(value)[one], names, of)
 
     def _bindings(self, function: FunctionType, names: set[str]) -> None:
@@ -434,7 +436,7 @@ class _Reach:
         here = id(function.__globals__)
         bare = _bare(function.__code__)
         enclosed = dict(_enclosed(function))
-        for path, attribute in _of_paths(function.__code__):
+        for path, attribute in sorted(_of_paths(function.__code__)):
             root = function.__globals__.get(path[0], sys.modules.get(path[0]))
             owner = functools.reduce(_part, path[1:], enclosed.get(path[0], root))
             known = isinstance(owner, FunctionType | type) and installed(owner.__module__ or "")

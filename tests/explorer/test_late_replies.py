@@ -320,6 +320,14 @@ def test_a_list_that_nobody_looks_at_is_a_log():
     assert shared_names({"ada": notes, "bob": lambda redis, db: len(log)}, logs=False) == ["log"]
 
 
+def test_what_has_many_names_has_one_in_each_process():
+    """Whatever PYTHONHASHSEED makes of the order of a set."""
+    names, held = [f"name_{n}" for n in range(10)], [1]
+    module = dict.fromkeys(names, held) | {"__name__": __name__}
+    exec(f"def uses(redis, db):\n    return {names}".replace("'", ""), module)
+    assert shared_names({"ada": module["uses"], "bob": module["uses"]}) == ["name_9"]
+
+
 def test_a_counter_that_nobody_looks_at_is_a_metric():
     """It comes to the same in any order; whoever reads it, a `+=` too, shares it."""
     metrics: Counter[str] = Counter()
