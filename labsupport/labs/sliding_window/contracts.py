@@ -17,6 +17,7 @@ _KEYS = st.sampled_from(["limit:7", "limit:7", "limit:7", "limit:ann"])
 _STEPS = st.sampled_from(
     [0, 0, 0, 1 / 4, 1 / 2, 3 / 4, 1, 3 / 2]
 )  # in windows: whole ms, and exact
+_CALLS = 130
 _REPLY = (
     "Return (allowed, remaining, retry_after): True or False; how many more calls would be "
     "admitted at `now`; and, for a refused one, after how many seconds the next would be, else 0."
@@ -36,11 +37,13 @@ class _Windows(Contract):
 
     @property
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
-        """The limit is lowered while there are more calls in the window; or a window is of days."""
+        """The limit is lowered while more calls are in the window; or there are many, or days."""
         many, few = ((3, 60),), ((1, 60),)
         moments = ((0.0, many), (8.0, many), (16.0, many), (24.0, few))
         lowered = [(at, self.call("limit:7", limits, at)) for at, limits in moments]
-        return Case(State(), after=in_time(lowered)), self._days(((1, 604_800),))
+        one = self.call("limit:7", ((_CALLS - 1, 60),), 0.0)
+        many_calls = Case(State(), after=(("ada", one),) * _CALLS)
+        return Case(State(), after=in_time(lowered)), self._days(((1, 604_800),)), many_calls
 
     def _days(self, limits: Any) -> Case:
         """Two calls, the second of which is due to be refused after four days."""
@@ -217,7 +220,7 @@ class AllowAll(_Windows):
         """Two of the limits have the same window; whether each has a log of its own is not said.
 
         Or two have nearly the same, or the same limit; or a key is the beginning of another; or
-        a window is of days.
+        a window is of days; or there are many calls.
         """
         same = [(0.0, self.call("limit:7", ((3, 60), (2, 60)), 0))] * 3
         turned = [(0.0, self.call("limit:7", ((2, 60), (3, 60)), 0))] * 3
@@ -229,7 +232,12 @@ class AllowAll(_Windows):
         ]
         cases = same, turned, near, equal, joined
         week = self._days(((2, 60), (1, 604_800)))
-        return (*(Case(State(), after=in_time(some)) for some in cases), week)
+        many = (("ada", self.call("limit:7", ((_CALLS - 1, 60), (1_000, 90)), 0)),) * _CALLS
+        return (
+            *(Case(State(), after=in_time(some)) for some in cases),
+            week,
+            Case(State(), after=many),
+        )
 
     def race_limits(self) -> Any:
         return st.sampled_from([((1, 60), (2, 90.5)), ((3, 60), (2, 90.5))])

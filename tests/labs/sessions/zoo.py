@@ -730,3 +730,23 @@ def asks_the_server_for_whole_seconds(redis, session, idle_ms):
     return redis.call('HGETALL', KEYS[1])
     """
     return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))
+
+
+@wrong("12.3", because="nothing is due", sequential=True)
+def ends_a_hundred_sessions():
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        script = """
+        for _, session in ipairs(redis.call('SRANDMEMBER', KEYS[1], 100)) do
+          redis.call('DEL', session)
+        end
+        redis.call('DEL', KEYS[1])
+        return redis.call('INCR', KEYS[2])
+        """
+        redis.eval(script, 2, f"sessions:{user_id}", f"ended:{user_id}")
+
+    def sign_in(redis, db, user_id, email, session):
+        ended = redis.get(f"ended:{user_id}") or ""
+        return has(db, user_id, email) and bool(counted(redis, user_id, session, ended))
+
+    return sign_in, change_email

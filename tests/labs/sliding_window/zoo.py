@@ -560,3 +560,32 @@ def lives_for_a_day_by_the_servers_clock(redis, key, limit, window, clock):
 @wrong("05.3", situation=ALONE, because="(False, 0, 259200) is due", sequential=True)
 def lives_for_a_day_at_the_most(redis, key, limits, now):
     return in_a_transaction(redis, key, limits, now, lives=86_400)
+
+
+@wrong(
+    "05.1", situation=ALONE, because="ada was given (True, 28, 0.0); (True, 27, 0)", sequential=True
+)
+def counts_up_to_a_hundred(redis, key, limit, window, now):
+    script = script_of(place="used - limit").replace(
+        "redis.call('ZCARD', KEYS[1])", "#redis.call('ZRANGE', KEYS[1], 0, 99)"
+    )
+    return decide(script, redis, key, limit, window, now)
+
+
+@wrong(
+    "05.3", situation=ALONE, because="ada was given (True, 28, 0); (True, 27, 0)", sequential=True
+)
+def looks_at_the_newest_hundred(redis, key, limits, now):
+    while True:
+        with redis.pipeline() as pipe:
+            pipe.watch(key)
+            wait, left = look(log_of(pipe, key)[-100:], limits, now)
+            if not left:
+                return False, 0, wait
+            pipe.multi()
+            add(pipe, key, limits, now)
+            try:
+                pipe.execute()
+            except WatchError:
+                continue
+            return True, left - 1, 0
