@@ -992,9 +992,9 @@ class Adversary:
                 raise one.fault
         client = actor.whole
         error = client.error
-        chosen = (
-            any(taken.move in (_PASS, _WAIT) for taken in self.trace) or self._system.clock.alike
-        )
+        clock = self._system.clock
+        chosen = any(taken.move in (_PASS, _WAIT) for taken in self.trace)
+        chosen = chosen or clock.alike or bool(clock.fractions)
         mistake = self.serial and not chosen and not isinstance(error, self.powers.raises)
         if error is not None and mistake:
             raise ImplementationError(f"The client {client.name!r}", error) from error

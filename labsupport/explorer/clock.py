@@ -127,9 +127,11 @@ class Clock:
             clock, unless it outlasts something.
         any_day: True when time also passes where no moment is known at which anything changes.
         alike: True when all draw the same of few values, and the server for all of them; otherwise each
-            client by itself.
-        drew: the clients, and tasks, for which it has drawn.
+            draws another, as far as there are so many.
+        drew: the clients, and tasks, for which it has drawn, each with its place among them.
         drew_few: those that have drawn in Python, of so few values that two may draw the same.
+        drew_fraction: code of one's own has called `random.random()`.
+        fractions: where those fractions are, "small" or "large"; empty where they fall as they may.
         drew_by_numpy: one has, and no other draw than that is tried.
         machine: the clock that decides nothing.
         database: True when a statement asked the database, where time does not pass with the others.
@@ -145,14 +147,16 @@ class Clock:
         passing: bool = False,
         any_day: bool = False,
         alike: bool = False,
+        fractions: str = "",
     ) -> None:
         self.skews = dict(skews or {})
         self.passing = passing
         self.any_day = any_day
         self.alike = alike
-        self.drew: set[str] = set()
-        self.drew_few: set[str] = set()
-        self.drew_by_numpy = False
+        self.drew: dict[str, int] = {}
+        self.drew_few: dict[str, int] = {}
+        self.drew_by_numpy = self.drew_fraction = False
+        self.fractions = fractions
         self.database = False
         self.idle_ms: set[int] = set()
         self.outlasts: Callable[[str, float, float], bool] = lambda who, seconds, once: False
@@ -180,6 +184,11 @@ class Clock:
         self._stamps.clear()
         self._before.clear()
         self._spans = set(self._learned)
+
+    def shift(self, drew: dict[str, int], who: str) -> int:
+        """By how much another one's draw differs from the first one's, of 2**32: half of it, a quarter ..."""
+        place = drew.setdefault(who, len(drew))
+        return 0 if self.alike else int(f"{place:032b}"[::-1], 2)
 
     def learn(self) -> None:
         """Know from the first moment on how long what lasts; a client may begin when that is over."""

@@ -67,6 +67,11 @@ _DRAWN = "What the server draws is one of many: tried were the same for all, and
 _DRAWN_ONCE = "What the server draws is one of many: one was tried."
 _FEW_ALIKE = "Clients that draw one of a few (a code, a digit) draw the same here."
 _FEW = "Clients draw one of a few: tried were the same for all, and what each drew by itself."
+_FRACTIONS = (
+    "Clients draw fractions (random.random()): tried were some, very small and very large ones."
+)
+_FRACTIONS_FOUND = "All fractions that clients draw (random.random()) are very {} here."
+_FEW_ONCE = "A client draws one of a few (a code, a digit): one was tried."
 _DRAWN_BY_NUMPY = "What numpy draws is one of many: one was tried."
 _FEW_LATE = "Replies came late in orders with few switches only, though {}; delays=True tries all."
 
@@ -173,8 +178,15 @@ def explore(
 
     alike = False
 
-    def run(times: int, most: int = max_runs, moves: float = math.inf, **other: Any) -> Search:
-        system.begin(Clock(clocks, passing=bool(times), any_day=bool(passes), alike=alike))
+    def run(
+        times: int,
+        most: int = max_runs,
+        moves: float = math.inf,
+        fractions: str = "",
+        **other: Any,
+    ) -> Search:
+        chance: dict[str, Any] = {"alike": alike, "fractions": fractions}
+        system.begin(Clock(clocks, passing=bool(times), any_day=bool(passes), **chance))
         search = _search(
             system,
             clients,
@@ -195,7 +207,7 @@ def explore(
             if found <= awaited:
                 raise
             awaited.update(found)
-            return run(times, most, moves, **other)
+            return run(times, most, moves, fractions, **other)
         except KeyboardInterrupt:
             raise Interrupted from None
         return search
@@ -227,8 +239,11 @@ def explore(
             search.given_up = search.given_up or other.given_up
             notes += [_DRAWN_ALIKE if alike else _DRAWN] if len(drew) > 1 else []
             notes += [_FEW_ALIKE if alike else _FEW] if len(few) > 1 else []
-        elif not search.checker.violations and drew:
-            notes.append(_DRAWN_ONCE)
+        elif not search.checker.violations:
+            notes += [_DRAWN_ONCE] * bool(drew) + [_FEW_ONCE] * bool(few)
+        if not search.checker.violations and system.clock.drew_fraction:
+            search, note = _in_fractions(search, partial(run, passes or 0))
+            notes.append(note)
         if not search.checker.violations and system.clock.drew_by_numpy:
             notes.append(_DRAWN_BY_NUMPY)
         if passes is None and not search.checker.violations:
@@ -244,6 +259,16 @@ def explore(
     if asked := [actor.name for actor in search.adversary.clients if actor.asked_process]:
         notes.append(_OWN_PROCESS.format(asked[0]))
     return _report(search, tuple(clients), notes, functions, time.perf_counter() - begin)
+
+
+def _in_fractions(search: Search, run: Callable[..., Search]) -> tuple[Search, str]:
+    """The same once more, with very small fractions and with very large ones; and a note of it."""
+    for fractions in ("small", "large"):
+        other = run(fractions=fractions)
+        search.given_up = search.given_up or other.given_up
+        if other.checker.violations:
+            return other, _FRACTIONS_FOUND.format(fractions)
+    return search, _FRACTIONS
 
 
 def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Search, str]:

@@ -316,6 +316,69 @@ class TestTime:
             assert "draws" in report.notes[0]
             assert sure or len([*report.replay()][-1].redis["free"]) == 1
 
+    @pytest.mark.parametrize(
+        "draw",
+        [
+            lambda redis: redis.srandmember("free"),
+            lambda redis: redis.eval("return math.random(2)", 1, "free"),
+            lambda redis: redis.exists("free") and random.choice("xy"),
+            lambda redis: redis.exists("free") and random.choices("xy")[0],
+            lambda redis: redis.exists("free") and random.sample("xy", 2)[0],
+        ],
+        ids=["server", "script", "choice", "choices", "sample"],
+    )
+    @pytest.mark.parametrize("names", ["ab", "xy", "pq"])
+    def test_two_draw_the_same_and_another(self, draw, names):
+        """Both are tried even of two values, whatever the clients are called."""
+        seen = set()
+
+        def note(redis, db, told):
+            seen.add(len(set(told.values())))
+            return True
+
+        explore(
+            {name: lambda redis, db: draw(redis) for name in names},
+            given=lambda redis, db: redis.sadd("free", "x", "y"),
+            invariant=note,
+        )
+        assert seen == {1, 2}
+        alone = {"alone": lambda redis, db: draw(redis)}
+        report = explore(alone, given=lambda redis, db: redis.sadd("free", "x"), invariant=note)
+        assert report.notes[0].endswith("one was tried.")
+
+    @pytest.mark.parametrize(
+        "seldom",
+        [
+            lambda: random.random() < 0.01,
+            lambda: random.random() > 0.99,
+            lambda: RANDOM.random() < 0.01,
+            lambda: SYSTEM.random() < 0.01,
+            lambda: random.Random().random() < 0.01,
+        ],
+    )
+    def test_what_one_in_a_hundred_does(self, seldom):
+        """A branch that few draws take is taken; a token that is a fraction is still nobody else's."""
+
+        def cleans(redis, db):
+            redis.set(f"live:{random.random()}", 1)
+            if seldom():
+                redis.delete(*redis.keys("live:*"))
+
+        clients = {"a": cleans, "b": cleans}
+        report = explore(clients, invariant=lambda redis, db: redis.dbsize() == 2)
+        assert report.violations == report.interleavings
+        assert "fractions" in report.notes[0]
+        assert [*report.replay()][-1].redis == {}
+
+        def only_names(redis, db):
+            redis.set(f"live:{random.random()}", 1)
+
+        report = explore(
+            {"a": only_names, "b": only_names}, invariant=lambda redis, db: redis.dbsize() == 2
+        )
+        assert (report.violations, report.exhausted) == (0, True)
+        assert "very small and very large" in report.notes[0]
+
     def test_tasks_and_later_draws_are_alike_too(self):
         """Each may draw what another task does, whatever it has drawn from elsewhere before."""
 
@@ -758,7 +821,7 @@ class TestKept:
         drawn = []
 
         def client(redis, db):
-            drawn.append((GENERATOR.random(), os.getrandom(4)))
+            drawn.append((GENERATOR.uniform(0, 1), os.getrandom(4)))
             redis.set("at", pickle.dumps(datetime.datetime.now()).hex())
 
         explore({"a": client, "b": lambda r, d: r.ping()}, invariant=lambda r, d: True)

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _MAX_REFUSALS = 100
+_LITTLE = 2**-20
 _FEW_BITS = 20  # of chance, in a run: one in a million draws the same as another
 
 
@@ -487,14 +488,22 @@ class Actor:
         return self._chance
 
     def few(self, bits: int) -> random.Random | None:
-        """What all draw alike from; None if they don't, or so many bits are no small draw any more."""
+        """What it draws few values from; None if so many bits are no small draw any more."""
         self.looks = self.looks[0] + 1, *self.looks[1:]
         who = self.draws_as
         if self._few_bits[who] + bits > _FEW_BITS:
             return None
         self._few_bits[who] += bits
-        self.clock.drew_few.add(who)
-        return self._common.setdefault(who, random.Random(0)) if self.clock.alike else None
+        if who not in self._common:
+            self._common[who] = _Few(self.clock.shift(self.clock.drew_few, who))
+        return self._common[who]
+
+    def fraction(self, drawn: float) -> float:
+        """What `random.random()` draws: no two clients the same, but all very little, or nearly 1."""
+        self.clock.drew_fraction = True
+        if not self.clock.fractions:
+            return drawn
+        return drawn * _LITTLE if self.clock.fractions == "small" else 1 - drawn * _LITTLE
 
     def time(self, *, asked: bool = True) -> float:
         """The client's own clock, in seconds since 1970."""
@@ -643,7 +652,7 @@ class Actor:
 
 
 class _Chance(random.Random):
-    """What a client draws from, by its name; where all draw alike, what is drawn of few is the same."""
+    """What a client draws from, by its name, unless it draws one of a few."""
 
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor.name)
@@ -653,6 +662,20 @@ class _Chance(random.Random):
         common = self._few(k)
         # half of the values: none is drawn once more for being too large
         return super().getrandbits(k) if common is None else common.getrandbits(max(k - 1, 0))
+
+
+class _Few(random.Random):
+    """What few values are drawn from: by all, or by each what is so much of 2**32 away from another's."""
+
+    def __init__(self, shift: int) -> None:
+        super().__init__(0)
+        self._shift = shift
+
+    def random(self) -> float:
+        return (super().random() + self._shift / 2**32) % 1
+
+    def getrandbits(self, k: int, /) -> int:
+        return (super().getrandbits(k) + (self._shift << k >> 32)) % (1 << k)
 
 
 def _cell(held: Mapping[str, Any], name: str) -> CellType:

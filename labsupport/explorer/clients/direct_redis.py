@@ -82,8 +82,7 @@ class Wiring:
         state: a digest of its data.
         libraries: those of functions that the run has loaded, by name.
         has_library: whether the server has one.
-        draws: how often each client has let the server draw, by its name; or where all draw alike, each
-            task from what.
+        draws: how often each client, or task, has let the server draw from what.
         version: another one whenever something in Redis may have changed, and none that was there before.
         counted: the version at which the changes were counted last, and what was told.
     """
@@ -134,13 +133,10 @@ class Wiring:
             return self.clock.now_ms
         actor = actor_here()
         who = actor.running_as if actor is not None else ""
-        if actor is not None:
-            self.clock.drew.add(who)
-        name = actor.name if actor is not None else ""
-        one = (who, *asked) if self.clock.alike else name
-        self.draws[one] = count = self.draws.get(one, 0) + 1
-        seed = f"{'' if self.clock.alike else name}:{count}"
-        return f"{self.clock.now_ms}:{zlib.crc32(seed.encode())}"
+        # who draws from a seed that is half of all away draws what is half of all away, time and again
+        shift = self.clock.shift(self.clock.drew, who) if actor is not None else 0
+        self.draws[who, *asked] = count = self.draws.get((who, *asked), 0) + 1
+        return f"{self.clock.now_ms}:{(zlib.crc32(f':{count}'.encode()) + shift) % 2**32}"
 
     def own(self, library: str) -> bool:
         """Take a library for the run's own; False if it was there before."""

@@ -297,6 +297,19 @@ def _choosing(usual: Callable[..., Any]) -> Callable[..., Any]:
     return choices
 
 
+def _fraction(usual: Callable[[], float]) -> Callable[[], float]:
+    """`random.random()`, by which code decides; a library's, or `uniform()`, is how long it waits."""
+
+    def fraction() -> float:
+        drawn = usual()
+        held: Callable[[float], float] | None = getattr(timekeeper_here(), "fraction", None)
+        if held is None or installed(sys._getframe(1).f_globals.get("__name__", "")):
+            return drawn
+        return held(drawn)
+
+    return fraction
+
+
 class _SystemRandom(random.SystemRandom):
     def random(self) -> float:
         keeper = timekeeper_here()
@@ -328,8 +341,9 @@ class _Random(random.Random, metaclass=_Kind):
 def _drawing(generator: random.Random) -> dict[str, Any]:
     """The methods of a generator, which may draw alike until it is given a seed: that says what it draws."""
     if isinstance(generator, random.SystemRandom):
-        names = ("choices", "getrandbits", "randbytes", "random")
-        return {name: getattr(_SYSTEM_RANDOM, name) for name in names}
+        names = ("choices", "getrandbits", "randbytes")
+        methods = {name: getattr(_SYSTEM_RANDOM, name) for name in names}
+        return methods | {"random": _fraction(_SYSTEM_RANDOM.random)}
     kind = type(generator)
 
     def seed(*args: Any, **options: Any) -> None:
@@ -340,6 +354,7 @@ def _drawing(generator: random.Random) -> dict[str, Any]:
     methods = {
         "choices": _choosing(generator.choices),
         "getrandbits": _bits(generator.getrandbits),
+        "random": _fraction(generator.random),
         "seed": seed,
     }
     return methods
@@ -549,7 +564,11 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
     ),
     (
         random,
-        {"choices": _choosing(random.choices), "getrandbits": _bits(random.getrandbits)},
+        {
+            "choices": _choosing(random.choices),
+            "getrandbits": _bits(random.getrandbits),
+            "random": _fraction(random.random),
+        },
     ),
     (os, {"urandom": _drawn(os.urandom, _urandom), "_exit": _leaving(os._exit)}),
     (fcntl, {name: _locking(getattr(fcntl, name)) for name in ("flock", "lockf")}),
