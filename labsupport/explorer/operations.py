@@ -256,7 +256,6 @@ class Operation:
     waited: bool = False
     looks: tuple[int, int, int] = (0, 0, 0)
     _target: tuple[Arguments, ...] | None = field(default=None, init=False, compare=False)
-    _asked: str = field(default="", init=False, compare=False)
 
     @property
     def word(self) -> str:
@@ -271,6 +270,8 @@ class Operation:
             if self.transaction:
                 return EVERYTHING
             return sql_effects(self.commands[0][0])
+        if len(self.commands) == 1 and not self.watched:
+            return command_effects(self.commands[0], get_keys)
         total = Effects(reads=_keys(self.watched))
         for args in self.commands:
             total |= command_effects(args, get_keys)
@@ -314,12 +315,6 @@ class Operation:
         if self._target is None:  # it is asked for with each attempt that comes after
             self._target = tuple(map(_target, self.commands)) if self.kind == "redis" else ()
         return self._target
-
-    @property
-    def asked(self) -> str:
-        """The same, as text."""
-        self._asked = self._asked or repr(self.target)
-        return self._asked
 
     def answered_alike(self, other: "Operation") -> bool:
         """True when both were answered with the same."""

@@ -31,6 +31,10 @@ _OF_MEMBERS = frozenset(
 )
 
 
+# `id` raises an audit event each time, and to those the explorer listens.
+_identity = object.__hash__
+
+
 class Looper(Protocol):
     """Who may repeat its steps.
 
@@ -43,8 +47,8 @@ class Looper(Protocol):
     """
 
     looks: tuple[int, int, int]
-    waits_for: set[str]
-    asked_at_first: Counter[str]
+    waits_for: set[Any]
+    asked_at_first: Counter[Any]
     at_first: bool
     counted: dict[int, list[Any]] | None
 
@@ -73,7 +77,7 @@ class Loops:
         self._outermost = outermost
         self._taken: list[Operation] = []
         self._words: set[str] = set()
-        self._vain: Counter[str] = Counter()  # how often what was asked for in vain
+        self._vain: Counter[Any] = Counter()  # how often what was asked for in vain
 
     def spins(self, coming: Operation, last: Operation | None, alone: int) -> bool:
         """True when the client went twice round a loop in vain, and begins again.
@@ -88,13 +92,13 @@ class Loops:
         if last is not None and not (taken and taken[-1] is last):
             taken.append(last)
             self._words.add(last.word)
-            self._vain[last.asked] += last.refused
-            who.asked_at_first[last.asked] += who.at_first
+            self._vain[last.target] += last.refused
+            who.asked_at_first[last.target] += who.at_first
         if coming.word not in self._words:  # most steps are no repetition: a quick way out
             return False
         if sum(map(len, coming.commands)) > 2:  # it may also draw with `random`
-            coming.looks = who.looks[0] + hash(random.getstate()), *who.looks[1:]
-        target = coming.asked
+            coming.looks = who.looks[0] + _drawn(), *who.looks[1:]
+        target = coming.target
         few = self._vain[target] < _MANY or coming.word in _OF_MEMBERS or self._goes_through(coming)
         repeats = Operation.repeats if few else Operation.retries
         length = next((i for i, step in enumerate(reversed(taken), 1) if repeats(coming, step)), 0)
@@ -126,7 +130,7 @@ class Loops:
         It did not sleep in between, and came to the end in the first order.
         """
         before = next((one for one in reversed(self._taken) if coming.same_target(one)), None)
-        target, who = coming.asked, self._who
+        target, who = coming.target, self._who
         if before is None or before.looks[2] != coming.looks[2] or target in who.waits_for:
             return False
         if who.at_first and self._vain[target] >= _MANY_AT_FIRST:
@@ -154,7 +158,12 @@ class Loops:
 
     def _site(self) -> int:
         """Where in the client's code the step stands: each frame's code and instruction."""
-        return hash(tuple((id(frame.f_code), frame.f_lasti) for frame in self._frames()))
+        frame: FrameType | None = sys._getframe(2)
+        at: list[int] = []
+        while frame is not None and (code := frame.f_code) is not self._outermost:
+            at += _identity(code), frame.f_lasti
+            frame = frame.f_back
+        return hash(tuple(at))
 
     def _frames(self) -> Iterator[FrameType]:
         frame: FrameType | None = sys._getframe(4)
@@ -175,6 +184,12 @@ class Loops:
         for frame in own:
             used = {name: frame.f_globals.get(name) for name in frame.f_code.co_names}
             yield from (_sizes(one) for one in (*_locals(frame), *used.values()))
+
+
+def _drawn() -> int:
+    """Another number once something was drawn with `random`: of its 624 words, few change each time."""
+    _, words, gauss = random.getstate()
+    return hash((words[0], words[1], words[-1], gauss))
 
 
 def counting(counted: Mapping[int, Sequence[Any]]) -> bool:
