@@ -21,9 +21,8 @@ from tools.slides import (
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-LEAST = 0.5
-"""The share of its own size below which a picture is not readable any more; drawn for two pixels
-in one of CSS."""
+LEAST = 0.77
+"""The share of its own size that a picture keeps, at the least; drawn for two pixels in one of CSS."""
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
