@@ -29,7 +29,7 @@ class Names:
     def of(self, value: Any) -> str:
         """`value` as text, with tokens and times named."""
         sent = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
-        text = sent.decode(errors="replace")
+        text = sent.decode(errors="backslashreplace")
         text = _LINE_ENDS.sub(lambda end: repr(end[0])[1:-1], text)
         return RANDOM.sub(self._token, without_times(text))
 
