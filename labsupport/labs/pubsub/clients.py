@@ -21,6 +21,8 @@ SUBSCRIBERS = ("steady", "killed", "cut", "slow", "late")
 """Their names, each after its fault."""
 BUFFER_BYTES = 262_144
 """What the server keeps for a subscriber that does not read."""
+BLOCK_BYTES = 24_000
+"""More than the one block in which Redis keeps a short rest, once it has shrunk the buffer before it."""
 PATIENCE_SECONDS = 10.0
 """How long to wait for what always comes, unless the function under study breaks it."""
 
