@@ -21,12 +21,12 @@ from labsupport.errors import InvalidSettingError, WorkerError
 if TYPE_CHECKING:
     import pandas as pd
 
-# The file: how many names there are, the names, then the slots. A slot: start, end, value, client,
-# name, and last, since it is what makes the slot valid, its sequence number + 1.
+# The file: the names, then the slots. A slot: start, end, value, client, name, and last, since it is
+# what makes the slot valid, its sequence number + 1. A name is there before the first slot that has it;
+# a count of them would be 0 for a moment whenever it changes, as struct clears what it writes to.
 _NAME_BYTES = 32
 _MOST_NAMES = 127
-_HEADER_BYTES = _NAME_BYTES * (_MOST_NAMES + 1)
-_COUNT = struct.Struct("=q")
+_HEADER_BYTES = _NAME_BYTES * _MOST_NAMES
 _PACKING = struct.Struct("=qqdiiq")  # it writes one field after the other
 _SLOT_BYTES = _PACKING.size
 _SLOT = np.dtype(
@@ -95,9 +95,8 @@ class Recorder:
                     f"The event {event!r} has too long a name, or is one too many.",
                     f"Use at most {_MOST_NAMES} names of at most {_NAME_BYTES} bytes.",
                 )
-            at = _NAME_BYTES * (number + 1)
+            at = _NAME_BYTES * number
             self._map[at : at + len(text)] = text
-            _COUNT.pack_into(self._map, 0, number + 1)
             self._names[event] = number
             return number
 
@@ -236,7 +235,8 @@ class _Ring:
             for name in _COMMON:
                 rows[name] = body[name]
             rows["process"] = self._process
-            rows["event"] = np.array(self._translation(numbers))[body["event"]]
+            names = self._translation(numbers, int(body["event"].max()) + 1)
+            rows["event"] = np.array(names)[body["event"]]
         return rows
 
     def _take(self, wanted: NDArray[np.int64]) -> Rows:
@@ -244,8 +244,9 @@ class _Ring:
         places = wanted % len(self._slots)
         valid = self._sequences[places] == wanted + 1
         taken: Rows = self._slots[places[valid]]
-        # a slot that was overwritten, even while it was copied, has a higher number now
-        if (self._sequences[places] > wanted + 1).any():
+        # a slot that was overwritten, even while it was copied, has another number now
+        now = self._sequences[places]
+        if (now > wanted + 1).any() or (now[valid] != wanted[valid] + 1).any():
             raise WorkerError(
                 "The workers recorded more than the lab could read; events are missing.",
                 "Run it again with fewer clients.",
@@ -257,11 +258,10 @@ class _Ring:
         self._holes += [int(hole) for hole in wanted[~valid] if hole < self._next]
         return taken
 
-    def _translation(self, numbers: dict[str, int]) -> list[int]:
-        """For each name in the file, the number that it has for all processes."""
-        count: int = _COUNT.unpack_from(self._map)[0]
+    def _translation(self, numbers: dict[str, int], count: int) -> list[int]:
+        """For each of that many names in the file, the number that it has for all processes."""
         for place in range(len(self._codes), count):
-            at = _NAME_BYTES * (place + 1)
+            at = _NAME_BYTES * place
             name = self._map[at : at + _NAME_BYTES].rstrip(b"\0").decode()
             self._codes.append(numbers.setdefault(name, len(numbers)))
         return self._codes
