@@ -33,11 +33,7 @@ WIDTH, HEIGHT = 1280, 720
 _BEGINS = ("slide", "subslide")
 _ROOM, _ACROSS = HEIGHT - 40, WIDTH - 80  # within the padding of `STYLE`
 _SHARE = 0.8  # of its own size a picture has at the least, or it gets a slide of its own
-_BESIDE, _MANY_BESIDE, _CLAIM = (
-    304,
-    424,
-    29,
-)  # a verdict beside a picture, a claim below it: `STYLE`
+_BESIDE, _MANY_BESIDE, _CLAIM = 304, 424, 29  # a verdict beside a picture; a claim below
 _MANY = 5  # claims
 _LITTLE = 60  # without so few pixels of text it would be hardly larger
 _CODE_LINE, _TEXT_LINE, _LETTERS, _BETWEEN = 21, 31, 105, 16  # pixels; letters in a line

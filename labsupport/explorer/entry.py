@@ -66,7 +66,7 @@ _DRAWN_ALIKE = "The server draws the same for all who ask it for any member."
 _DRAWN = "What the server draws is one of many: tried were the same for all, and for each another."
 _DRAWN_ONCE = "What the server draws is one of many: one was tried."
 _FEW_ALIKE = "Clients that draw one of a few (a code, a digit) draw the same here."
-_FEW = "Clients draw one of a few: tried were the same for all, and what each drew by itself."
+_FEW = "Clients draw one of a few: tried were the same for all, and for each another."
 _FRACTIONS = (
     "Clients draw fractions (random.random()): tried were some, very small and very large ones."
 )

@@ -84,17 +84,16 @@ class Majority(Contract):
         )
     )
 
-    rare = (
-        tuple(  # many nodes; or they are slow: their time is no longer there, or all of it is over
-            Case(start, after=(("ada", Call("acquire", (_Nodes(count, seconds), _KEY, ttl))),))
-            for start, count, seconds, ttl in (
-                (State(), 3, 1.0, 10),
-                (State(), 3, 4.0, 10),
-                (State(), 3, 3.3, 10),  # the votes are still there, and good for nothing
-                (State({f"node2:{_KEY}": "bob's"}, {f"node2:{_KEY}": 50_000}), 4, 0.5, 2.5),
-                (State(), 5, 0.5, 2.5),
-                (_BOBS_FOUR, 7, 0.0, 10),  # three are no majority of seven
-            )
+    # many nodes; or they are slow: their time is no longer there, or all of it is over
+    rare = tuple(
+        Case(start, after=(("ada", Call("acquire", (_Nodes(count, seconds), _KEY, ttl))),))
+        for start, count, seconds, ttl in (
+            (State(), 3, 1.0, 10),
+            (State(), 3, 4.0, 10),
+            (State(), 3, 3.3, 10),  # the votes are still there, and good for nothing
+            (State({f"node2:{_KEY}": "bob's"}, {f"node2:{_KEY}": 50_000}), 4, 0.5, 2.5),
+            (State(), 5, 0.5, 2.5),
+            (_BOBS_FOUR, 7, 0.0, 10),  # three are no majority of seven
         )
     )
 

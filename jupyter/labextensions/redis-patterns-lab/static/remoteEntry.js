@@ -8,7 +8,8 @@
 // Arrow keys: inside a schedule's stepper, left and right are its buttons "back" and "on".
 // Predictions: under a question is a place to write one, and what comes out below is hidden until then, or
 // until it is clicked or run (even blurred, colours would tell the verdict); what the text says of it, up to
-// the next question or heading, is blurred. What was written is kept beside the notebook and its progress, in predictions.json, and shown over what came out.
+// the next question or heading, is blurred. What was written is kept beside the notebook and its progress, in
+// predictions.json, and shown over what came out.
 // Until it is there the browser keeps it: a page that is loaded again waits for nothing that is under way.
 // Saved: JupyterLab writes the kernel's version into a notebook that it opens, and then calls it unsaved.
 (() => {
