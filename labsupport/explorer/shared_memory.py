@@ -27,6 +27,8 @@ from types import (
 )
 from typing import Any
 
+import redis.asyncio
+
 from labsupport.explorer.clients.actor import SharedLock
 from labsupport.explorer.clients.namespaces import CACHED, installed, names_of, stands_in
 
@@ -78,6 +80,9 @@ _SETS = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _STORES = frozenset({"STORE_FAST", "STORE_DEREF", "STORE_NAME"})
 _BASES = frozenset({"__base__", "__bases__", "__mro__", "mro"})
 _KINDS = frozenset({"__class__", "type"})
+# classes of what a client is handed, or of what it comes by with that
+_HANDED: tuple[type, ...] = (redis.Redis, redis.client.Pipeline, redis.lock.Lock)
+_HANDED += (redis.asyncio.Redis, redis.asyncio.client.Pipeline, redis.asyncio.lock.Lock)
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
 _BY_NAME = frozenset({"eval", "exec", "globals", "vars"})  # what reaches any name of a module
@@ -183,8 +188,8 @@ def _set_in_libraries(one: "_Reach", other: "_Reach") -> Iterator[str]:
         if at in known or attribute in other.words:
             yield word
     wanted = one.sets_elsewhere & other.words
-    for name, kind in one.theirs.values():
-        if any(_is_kept(kind, word) and not _is_theirs(vars(kind)[word]) for word in wanted):
+    for name, owner in one.theirs.values():
+        if any(_may_be_set(owner, word, one.handed) for word in wanted):
             yield name
 
 
@@ -209,9 +214,10 @@ class _Reach:
         looked_at: those of both that are used for more than to append to, or to update.
         libraries: names of the libraries' modules, classes and functions that it sets attributes of, by
             identity and attribute; and of one's own modules whose names it may change by text.
-        theirs: classes and functions of libraries that it may come by, with their names.
+        theirs: classes, modules and functions of libraries that it may come by, with their names.
         words: the names that the code uses, of attributes too.
         sets_elsewhere: names of the attributes that it sets on more than its own `self`.
+        handed: those that it sets on what a function was handed.
         seen: all that it reaches, by identity.
     """
 
@@ -230,6 +236,7 @@ class _Reach:
         self.theirs: dict[int, tuple[str, Any]] = {}
         self.words: set[str] = set()
         self.sets_elsewhere: set[str] = set()
+        self.handed: set[str] = set()
         self._room = _MOST_INSIDE
         self._counts = counts
         self.seen: dict[int, Any] = {}
@@ -270,13 +277,14 @@ class _Reach:
     def _libraries(self) -> None:
         """Note the classes and functions of libraries that the code may find by what it names."""
         queue, seen = list(self.seen.values()), set[int]()
+        queue += _HANDED if self.words & _KINDS else ()
         while queue:
             thing = queue.pop()
             kind = type(thing)
             if id(thing) in seen or stands_in(thing) or not installed(_module_of(thing)):
                 continue
             seen.add(id(thing))
-            if issubclass(kind, FunctionType | type):
+            if issubclass(kind, FunctionType | type | ModuleType):
                 self.theirs[id(thing)] = thing.__name__, thing
             if issubclass(kind, type):
                 queue += thing.__mro__[1:] if self.words & _BASES else ()
@@ -364,7 +372,7 @@ class _Reach:
             return
         self.owners[id(function)] = name, function
         names = set(names_of(function.__code__))
-        if names & _GET_BY_TEXT:
+        if names & (_GET_BY_TEXT | _BY_TEXT):
             names |= _texts(function.__code__)
         self.words |= names
         self._bindings(function, names)
@@ -429,8 +437,10 @@ class _Reach:
                 yield from self._named(one, vars(value)[one], names, of)
 
     def _bindings(self, function: FunctionType, names: set[str]) -> None:
-        sets, binds, elsewhere = _changes(function.__code__)
-        self.sets_elsewhere |= elsewhere
+        sets, binds, elsewhere, handed = _changes(function.__code__)
+        by_name = _texts(function.__code__) if names & _BY_TEXT else set[str]()
+        self.sets_elsewhere |= elsewhere | by_name
+        self.handed |= handed | by_name
         by_text = names & {"setattr", "delattr"} or names >= {"type", "__setattr__"}
         self.sets |= sets | ({"setattr"} if by_text else set())
         here = id(function.__globals__)
@@ -523,9 +533,10 @@ def _enclosed(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _changes(code: CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """What code sets: attributes, names outside of it, and attributes of other things than `self`."""
-    sets, binds, elsewhere = set(), set(), set()
+def _changes(code: CodeType) -> tuple[frozenset[str], ...]:
+    """What code sets: attributes, names outside of it, attributes of others than `self`, of arguments."""
+    sets, binds, elsewhere, handed = set(), set(), set(), set()
+    given = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) - {"self"}
     used = [one for one in dis.get_instructions(code) if one.opname != "COPY"]
     pairs = {(_last(of), one.argval) for of, one in itertools.pairwise(used)}
     for before, one in itertools.pairwise(used):
@@ -534,15 +545,18 @@ def _changes(code: CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[
             mine = before.opname == "SWAP" and ("self", one.argval) in pairs  # self.n += 1
             if not mine and _last(before) != "self":
                 elsewhere.add(one.argval)
+            if any((argument, one.argval) in pairs for argument in given):
+                handed.add(one.argval)
         elif one.opname in _BINDS and one.argval not in code.co_cellvars:
             binds.add(one.argval)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            more, outer, others = _changes(inner)
+            more, outer, others, inner_handed = _changes(inner)
             sets |= more
             binds |= outer - set(code.co_cellvars)
             elsewhere |= others
-    return frozenset(sets), frozenset(binds), frozenset(elsewhere)
+            handed |= inner_handed
+    return frozenset(sets), frozenset(binds), frozenset(elsewhere), frozenset(handed)
 
 
 def _last(one: dis.Instruction) -> Any:
@@ -632,6 +646,20 @@ def _appended(code: CodeType, *, counts: bool = False) -> frozenset[str]:
 def _is_kept(owner: Any, name: str) -> bool:
     """Whether a class, module or function itself keeps an attribute; a descriptor's are its objects'."""
     return name in vars(owner) and not hasattr(vars(owner)[name], "__set__")
+
+
+def _may_be_set(owner: Any, name: str, handed: set[str]) -> bool:
+    """Whether a library's class, module or function keeps what code of one's own may have set there."""
+    if not _is_kept(owner, name) or _is_theirs(vars(owner)[name]):
+        return False
+    return not isinstance(owner, ModuleType) or name in handed or name not in _written(owner)
+
+
+def _written(module: ModuleType) -> frozenset[str]:
+    """The names that a module's own code uses; none if it is written in C."""
+    get_code = getattr(getattr(module.__spec__, "loader", None), "get_code", None)
+    code = get_code(module.__name__) if get_code is not None else None
+    return frozenset(code.co_names if code is not None else ())
 
 
 def _is_theirs(value: Any) -> bool:

@@ -585,6 +585,54 @@ def test_what_is_set_in_a_library(name):
         del place.latest
 
 
+def set_in_dict(module, number):
+    module.__dict__["latest"] = number
+
+
+def set_in_turn(number):
+    for module in (redis_py,):
+        module.latest = number
+
+
+def set_on_its_class(redis, number):
+    kind = type(redis)
+    kind.latest = number
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        lambda redis, number: set_on(redis_py, number),
+        lambda redis, number: set_in_dict(redis_py, number),
+        lambda redis, number: set_in_turn(number),
+        lambda redis, number: set_on(type(redis), number),
+        lambda redis, number: setattr(redis.__class__, "latest", number),
+        set_on_its_class,
+    ],
+)
+def test_what_is_set_on_a_library_that_was_handed_over(sets):
+    """A module, or the class of the client that a function gets; `given` and the invariant find it, too."""
+
+    def latest(redis):
+        return getattr(redis_py, "latest", None) or type(redis).latest
+
+    def client(redis, db):
+        sets(redis, redis.incr("n"))
+        return latest(redis)
+
+    clients = {"ada": client, "bob": client}
+    try:
+        report = explore(clients, invariant=lambda redis, db: latest(redis) == 2)
+        assert report.verdict.status == "broken"
+        assert not report.serial
+        report = explore(clients, invariant=lambda *_: True, prune=True)
+        assert "Not pruned" in report.notes[0]
+    finally:
+        for owner in (redis_py, Redis):
+            if "latest" in vars(owner):
+                del owner.latest
+
+
 def test_an_objects_own_attribute_is_no_librarys():
     """Of the same name as what a module of a library's has."""
 

@@ -152,7 +152,16 @@ def plain(name: Any) -> bool:
     return word(name).partition(" ")[0] not in _SPECIAL
 
 
-class DirectRedis(redis.Redis):
+class _Passing(type(redis.Redis)):  # type: ignore[misc]
+    """Passes on what is set on a class to the one that it stands for, where all find it."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        of_python = name.startswith("__") or name in {"_abc_impl", "_is_protocol"}
+        stood_for = next(one for one in cls.__mro__ if not isinstance(one, _Passing))
+        type.__setattr__(cls if of_python else stood_for, name, value)
+
+
+class DirectRedis(redis.Redis, metaclass=_Passing):
     """A client with one connection, past redis-py's retries and metrics.
 
     These cost about as much as a command's round trip, and nothing is retried here. Subscriptions are
@@ -287,7 +296,7 @@ class DirectRedis(redis.Redis):
         self.connection_pool.disconnect()
 
 
-class DirectPipeline(Pipeline):
+class DirectPipeline(Pipeline, metaclass=_Passing):
     """A pipeline under the explorer's clock.
 
     Attributes:
