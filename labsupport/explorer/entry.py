@@ -68,11 +68,14 @@ _DRAWN_ONCE = "What the server draws is one of many: one was tried."
 _FEW_ALIKE = "Clients that draw one of a few (a code, a digit) draw the same here."
 _FEW = "Clients draw one of a few: tried were the same for all, and for each another."
 _FRACTIONS = (
-    "Clients draw fractions (random.random()): tried were some, very small and very large ones."
+    "Clients draw fractions (random.random() and its like): tried were some, very small and very large "
+    "ones."
 )
-_FRACTIONS_FOUND = "All fractions that clients draw (random.random()) are very {} here."
+_FRACTIONS_FOUND = (
+    "All fractions that clients draw (random.random() and its like) are very {} here."
+)
 _FEW_ONCE = "A client draws one of a few (a code, a digit): one was tried."
-_DRAWN_BY_NUMPY = "What numpy draws is one of many: one was tried."
+_DRAWN_BY_NUMPY = "What numpy, or gauss() and its like, draws is one of many: one was tried."
 _FEW_LATE = "Replies came late in orders with few switches only, though {}; delays=True tries all."
 
 Function = Callable[..., Any]
@@ -258,6 +261,8 @@ def explore(
         notes.append(_OTHER_CLOCK)
     if asked := [actor.name for actor in search.adversary.clients if actor.asked_process]:
         notes.append(_OWN_PROCESS.format(asked[0]))
+    if seeded := [actor.name for actor in search.adversary.clients if actor.gave_seed]:
+        notes.append(_OWN_SEED.format(seeded[0]))
     return _report(search, tuple(clients), notes, functions, time.perf_counter() - begin)
 
 
@@ -571,6 +576,10 @@ def _resumed(search: Search, functions: list[Function]) -> Iterator[None]:
 
 _OWN_PROCESS = (
     "{} asks os.getpid(): each client is a process of its own; to threads it is the same."
+)
+_OWN_SEED = (
+    "{} calls random.seed(): each client draws from a generator of its own then, as processes do; threads "
+    "share one."
 )
 _NOT_PRUNED = "Not pruned: the clients share {} in the process's memory, which pruning cannot see."
 

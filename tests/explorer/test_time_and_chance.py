@@ -18,6 +18,7 @@ import threading
 import time
 import types
 import uuid
+from random import uniform
 
 import numpy
 import pydantic
@@ -354,6 +355,13 @@ class TestTime:
             lambda: RANDOM.random() < 0.01,
             lambda: SYSTEM.random() < 0.01,
             lambda: random.Random().random() < 0.01,
+            lambda: random.uniform(0, 100) < 1,
+            lambda: uniform(0, 100) > 99,
+            lambda: SYSTEM.uniform(0, 100) < 1,
+            lambda: percent() > 99,
+            lambda: random.expovariate(1) > 6,
+            lambda: random.choices([True, False], [1, 200])[0],
+            lambda: RANDOM.choices([False, True], cum_weights=[200, 201])[0],
         ],
     )
     def test_what_one_in_a_hundred_does(self, seldom):
@@ -367,7 +375,7 @@ class TestTime:
         clients = {"a": cleans, "b": cleans}
         report = explore(clients, invariant=lambda redis, db: redis.dbsize() == 2)
         assert report.violations == report.interleavings
-        assert "fractions" in report.notes[0]
+        assert "fractions" in report.notes[-1]
         assert [*report.replay()][-1].redis == {}
 
         def only_names(redis, db):
@@ -378,6 +386,23 @@ class TestTime:
         )
         assert (report.violations, report.exhausted) == (0, True)
         assert "very small and very large" in report.notes[0]
+
+    def test_what_only_waits_is_no_decision(self):
+        """A pause of any length is drawn once; of a normal deviate one is tried, as the report says."""
+
+        def pauses(redis, db):
+            redis.incr("n")
+            time.sleep(random.uniform(0.01, 0.02))
+
+        def is_late(redis, db):
+            redis.incr("n")
+            delay = random.gauss(0, 1)
+            return delay > 3
+
+        for client, told in ((pauses, []), (is_late, ["gauss()"])):
+            report = explore({"ada": client}, invariant=lambda redis, db: True)
+            assert report.verdict.status == "holds"
+            assert [told[0] in note for note in report.notes] == [True] * len(told)
 
     def test_tasks_and_later_draws_are_alike_too(self):
         """Each may draw what another task does, whatever it has drawn from elsewhere before."""
@@ -1122,6 +1147,12 @@ def test_now_is_also_what_is_asked_for_by_none(clock):
 
 
 RANDOM, SYSTEM = random.Random(), random.SystemRandom()
+
+
+def percent():
+    return uniform(0, 100)
+
+
 NUMPYS, OLDER = numpy.random.default_rng(), numpy.random.RandomState()
 DRAWS = {
     "randint": lambda: random.randint(0, 99),
@@ -1188,6 +1219,36 @@ def test_tasks_draw_the_same_code():
     assert report.verdict.status == "broken"
 
 
+def test_a_seed_of_the_module_s_generator():
+    """Then each client draws what Python gives a process that does so, and two of them the same."""
+
+    def drawn(random):
+        numbers = list(range(9))
+        random.shuffle(numbers)
+        some = random.random(), random.randint(0, 9), random.choices("abc", k=3), random.gauss(0, 1)
+        return numbers, some, random.getrandbits(64), random.gauss(0, 1)
+
+    def draws(redis, db):
+        random.seed("ada")
+        redis.incr("n")
+        return drawn(random)
+
+    def by_chance(redis, db):
+        random.seed(1)
+        random.seed()
+        return redis.echo(random.getrandbits(64))
+
+    same = drawn(random.Random("ada"))
+    clients = {"ada": draws, "bob": draws}
+    report = explore(
+        clients, invariant=lambda r, d, told: set(map(str, told.values())) == {str(same)}
+    )
+    report.check()
+    assert "ada calls random.seed()" in report.notes[0]
+    clients = {"ada": by_chance, "bob": by_chance}
+    explore(clients, invariant=lambda r, d, told: len(set(told.values())) == 2).check()
+
+
 def test_a_seed_says_what_is_drawn():
     def shard(redis, db):
         RANDOM.seed("ada")
@@ -1220,7 +1281,9 @@ def test_one_draw_of_numpys_is_tried(draw):
 
     for _ in range(2):
         report = explore({"ada": takes, "bob": takes}, invariant=lambda redis, db: True)
-        assert report.notes == ("What numpy draws is one of many: one was tried.",)
+        assert report.notes == (
+            "What numpy, or gauss() and its like, draws is one of many: one was tried.",
+        )
     assert len(drawn) > 8
     assert len(set(drawn)) == 2
 

@@ -148,6 +148,8 @@ class Actor:
         punctual: its sleeps take as long as they say, however many there are.
         asked: True once it has asked what time it is.
         asked_process: True once it has asked for the number of its process.
+        gave_seed: True once it has called random.seed(…).
+        seeded: what it draws from with the functions of `random` since then, in this run.
         read_twice: True once it has asked, taken a step, and asked again.
         looked_anew: True once a statement that waited was run with a view that is too new.
         trusted: above 0 while the explorer's own code opens a connection for it.
@@ -191,7 +193,7 @@ class Actor:
         self.ran: dict[tuple[CodeType, tuple[int, ...]], FunctionType] = {}
         self.counted: dict[int, list[Any]] | None = None
         self.punctual = False
-        self.asked = self.asked_process = False
+        self.asked = self.asked_process = self.gave_seed = False
         self.looked_anew = False
         self.read_twice = False
         self.fault: LabError | None = None
@@ -233,6 +235,7 @@ class Actor:
         self._refused = 0
         self._loops = Loops(self.whole, self._no_op, _BOTTOM, self.redis.state)
         self._chance: random.Random | None = None
+        self.seeded: random.Random | None = None
         self._common: dict[str, random.Random] = {}
         self._few_bits = Counter[str]()  # that it, or a task of it, has drawn
         self.thread: threading.Thread | None = None
@@ -499,7 +502,7 @@ class Actor:
         return self._common[who]
 
     def fraction(self, drawn: float) -> float:
-        """What `random.random()` draws: no two clients the same, but all very little, or nearly 1."""
+        """What a fraction is that it draws: no two clients the same, but all very little, or nearly 1."""
         self.clock.drew_fraction = True
         if not self.clock.fractions:
             return drawn

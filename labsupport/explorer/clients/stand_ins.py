@@ -10,9 +10,12 @@ import base64
 import builtins
 import ctypes
 import datetime
+import dis
 import fcntl
+import functools
 import gc
 import importlib
+import itertools
 import operator
 import os
 import queue
@@ -28,7 +31,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import BuiltinFunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, ModuleType, SimpleNamespace
 from typing import Any, Protocol
 
 from greenlet import getcurrent
@@ -270,12 +273,39 @@ def _uuid1(
 
 
 _DRAWER: Any = random.randint.__self__  # type: ignore[attr-defined]
+_GENERATOR, _USUAL_SEED = random.Random, random.seed
+# what they draw goes back and forth: of very small fractions they would ask for ever more
+_TRIED_ONCE = frozenset({"betavariate", "binomialvariate", "gammavariate", "gauss"})
+_TRIED_ONCE |= {"lognormvariate", "normalvariate", "vonmisesvariate"}
+_ENDS = ("COMPARE_OP", "JUMP_IF", "POP_JUMP", "POP_TOP", "RETURN_", "STORE_")
 
 
 def _few(bits: int) -> random.Random | None:
     """What all clients draw alike from, if they do, and a draw is of so few values that they may."""
     few: Callable[[int], random.Random | None] | None = getattr(timekeeper_here(), "few", None)
     return few(bits) if few is not None else None
+
+
+def _unless_seeded(name: str, usual: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of the module's generator; of the client's own, once it has given that a seed."""
+
+    def draw(*args: Any, **options: Any) -> Any:
+        own = getattr(getattr(timekeeper_here(), "whole", None), "seeded", None)
+        return (usual if own is None else getattr(own, name))(*args, **options)
+
+    return draw
+
+
+def _seed(*args: Any, **options: Any) -> None:
+    keeper = timekeeper_here()
+    client: Any = getattr(keeper, "whole", None)
+    by_chance = args[:1] in ((), (None,)) and options.get("a") is None
+    if client is not None:
+        client.seeded = None if by_chance else _GENERATOR(0)
+        client.gave_seed = client.gave_seed or not by_chance
+        _DRAWER.gauss_next = None
+    if keeper is None or not by_chance:
+        (_USUAL_SEED if client is None else client.seeded.seed)(*args, **options)
 
 
 def _bits(usual: Callable[[int], int]) -> Callable[[int], int]:
@@ -291,29 +321,66 @@ def _choosing(usual: Callable[..., Any]) -> Callable[..., Any]:
         population: Any, weights: Any = None, *, cum_weights: Any = None, k: int = 1
     ) -> Any:
         common = _few(k * max(len(population) - 1, 1).bit_length())
+        held = None if weights is cum_weights else _held()
         draw = usual if common is None else common.choices
+        if held is not None:  # what has little weight is drawn, too, if it is the first or the last
+            drawn = (common or timekeeper_here().chance).random  # type: ignore[union-attr]
+            source: Any = SimpleNamespace(random=lambda: held(drawn()))
+            draw = functools.partial(_GENERATOR.choices, source)
         return draw(population, weights, cum_weights=cum_weights, k=k)
 
     return choices
 
 
 def _fraction(usual: Callable[[], float]) -> Callable[[], float]:
-    """`random.random()`, by which code decides; a library's, or `uniform()`, is how long it waits."""
+    """`random.random()` and what is made of it, where code of one's own may decide by that."""
 
     def fraction() -> float:
-        drawn = usual()
-        held: Callable[[float], float] | None = getattr(timekeeper_here(), "fraction", None)
-        if held is None or installed(sys._getframe(1).f_globals.get("__name__", "")):
-            return drawn
-        return held(drawn)
+        drawn, held = usual(), _held()
+        return drawn if held is None else held(drawn)
 
     return fraction
+
+
+def _held() -> Callable[[float], float] | None:
+    """What makes a fraction very small, or very large; None where nothing does."""
+    keeper: Any = timekeeper_here()
+    held: Callable[[float], float] | None = getattr(keeper, "fraction", None)
+    frame: Any = sys._getframe(1)
+    made = ""  # by which function of `random`
+    while held is not None and (name := frame.f_globals.get("__name__", "")) in {
+        "random",
+        __name__,
+    }:
+        made = frame.f_code.co_name if name == "random" else made
+        frame = frame.f_back
+    if held is None or made == "choices" or installed(frame.f_globals.get("__name__", "")):
+        return None
+    if made and not _decides(frame.f_code, frame.f_lasti):
+        return None
+    keeper.clock.drew_by_numpy |= made in _TRIED_ONCE
+    return None if made in _TRIED_ONCE else held
+
+
+@functools.lru_cache(maxsize=1024)
+def _decides(code: CodeType, at: int) -> bool:
+    """Whether what a call at that place gives is compared, or returned; else it is how long one waits."""
+    used = list(dis.get_instructions(code))
+    ends = next((o for o in used if o.offset > at and o.opname.startswith(_ENDS)), None)
+    if ends is None or not ends.opname.startswith("STORE_"):
+        return ends is not None and ends.opname != "POP_TOP"
+    kept = ends.argval[0] if isinstance(ends.argval, tuple) else ends.argval
+    compared = (place for place, one in enumerate(used) if one.opname == "COMPARE_OP")
+    near = itertools.chain.from_iterable(used[max(place - 3, 0) : place] for place in compared)
+    return any(
+        kept in (one.argval if isinstance(one.argval, tuple) else (one.argval,)) for one in near
+    )
 
 
 class _SystemRandom(random.SystemRandom):
     def random(self) -> float:
         keeper = timekeeper_here()
-        return super().random() if keeper is None else keeper.chance.random()
+        return super().random() if keeper is None else _fraction(keeper.chance.random)()
 
     def getrandbits(self, k: int) -> int:
         keeper = timekeeper_here()
@@ -341,9 +408,8 @@ class _Random(random.Random, metaclass=_Kind):
 def _drawing(generator: random.Random) -> dict[str, Any]:
     """The methods of a generator, which may draw alike until it is given a seed: that says what it draws."""
     if isinstance(generator, random.SystemRandom):
-        names = ("choices", "getrandbits", "randbytes")
-        methods = {name: getattr(_SYSTEM_RANDOM, name) for name in names}
-        return methods | {"random": _fraction(_SYSTEM_RANDOM.random)}
+        names = ("choices", "getrandbits", "randbytes", "random")
+        return {name: getattr(_SYSTEM_RANDOM, name) for name in names}
     kind = type(generator)
 
     def seed(*args: Any, **options: Any) -> None:
@@ -548,6 +614,12 @@ _NUMBERS = {name: _number(getattr(threading, name)) for name in ("get_ident", "g
 
 
 _SYSTEM_RANDOM = _SystemRandom()
+_OF_RANDOM: dict[str, Any] = {
+    "choices": _unless_seeded("choices", _choosing(random.choices)),
+    "getrandbits": _unless_seeded("getrandbits", _bits(random.getrandbits)),
+    "random": _unless_seeded("random", _fraction(random.random)),
+    "seed": _seed,
+}
 _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
     (time, _CLOCKS),
     (uuid, {"uuid1": _drawn(uuid.uuid1, _uuid1), "uuid4": _drawn(uuid.uuid4, _uuid4)}),
@@ -562,14 +634,7 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
             "randbits": _SYSTEM_RANDOM.getrandbits,
         },
     ),
-    (
-        random,
-        {
-            "choices": _choosing(random.choices),
-            "getrandbits": _bits(random.getrandbits),
-            "random": _fraction(random.random),
-        },
-    ),
+    (random, _OF_RANDOM),
     (os, {"urandom": _drawn(os.urandom, _urandom), "_exit": _leaving(os._exit)}),
     (fcntl, {name: _locking(getattr(fcntl, name)) for name in ("flock", "lockf")}),
     (importlib, {"import_module": _importing_by_name(importlib.import_module)}),
@@ -668,10 +733,12 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
         undo.enter_context(_datetime_held())
         undo.enter_context(in_zone("UTC"))
         found = undo.enter_context(Captured(functions, _OF_ITS_OWN))
-        drawer = vars(_DRAWER)  # randint() and its like ask it for bits
-        drawer["getrandbits"] = _bits(random.getrandbits)
-        undo.callback(drawer.pop, "getrandbits")
+        asked = ("getrandbits", "random")  # by randint(), uniform() and their like
+        vars(_DRAWER).update((name, _OF_RANDOM[name]) for name in asked)
+        undo.callback(_forget, vars(_DRAWER), asked)
         for generator in found.generators:
+            if generator is _DRAWER:  # code has imported one of its methods by name
+                continue
             methods = _drawing(generator)
             found.each_run(vars(generator).update, methods)
             undo.callback(_forget, vars(generator), methods)
