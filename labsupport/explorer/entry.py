@@ -356,6 +356,8 @@ def _limits_of(search: Search) -> list[str]:
         notes.append(
             f"A pause passed {MOST_MOMENTS} moments at which something changes; there were more."
         )
+    if left := [actor.name for actor in search.adversary.clients if actor.left_tasks]:
+        notes.append(_LEFT_TASKS.format(left[0]))
     anew = [actor.name for actor in search.adversary.clients if actor.looked_anew]
     if anew and not search.given_up:
         search.given_up = (
@@ -413,6 +415,7 @@ def _run(search: Search, functions: list[Function]) -> None:
     with _exploring(search, functions):
         if search.first():
             search.rest()
+        search.look_for_steps()
 
 
 class _exploring(ExitStack):  # noqa: N801 (used as a function is)
@@ -576,6 +579,10 @@ def _resumed(search: Search, functions: list[Function]) -> Iterator[None]:
 
 _OWN_PROCESS = (
     "{} asks os.getpid(): each client is a process of its own; to threads it is the same."
+)
+_LEFT_TASKS = (
+    "When {} ended, a task of its own was still at work, and was cancelled, as asyncio.run does; await it to "
+    "have all of it explored."
 )
 _OWN_SEED = (
     "{} calls random.seed(): each client draws from a generator of its own then, as processes do; threads "

@@ -18,6 +18,7 @@ from typing import Any
 from labsupport.errors import ImplementationError, NotDeterministicError, NotSteppableError
 from labsupport.explorer.adversary import MAX_IDLE, REMEMBERS_NOT, Adversary
 from labsupport.explorer.checker import Checker
+from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken, owner
 from labsupport.explorer.system import System
 
@@ -116,12 +117,14 @@ class Search:
             if actor.fault is not None:
                 raise actor.fault
             if actor.done and actor.last is None and not actor.crashed:
-                raise NoStepError(
-                    f"The client {actor.name!r} took no step: no command reached the redis or db "
-                    "that it was handed.",
-                    "Use the function's own arguments, and await each command if it is a coroutine.",
-                )
+                raise _no_step(actor)
         return more
+
+    def look_for_steps(self) -> None:
+        """Raise where all that a client did in any order was to begin, and to leave tasks behind."""
+        for actor in self.adversary.clients:
+            if actor.left_tasks and not (actor.stepped or self.given_up):
+                raise _no_step(actor)
 
     def _rehearse(self) -> None:
         """Learn in an order that does not count how long what lasts."""
@@ -421,3 +424,16 @@ class Search:
                     return True
             self._choices.pop()
         return False
+
+
+def _no_step(client: Actor) -> NoStepError:
+    if client.left_tasks:
+        return NoStepError(
+            f"The client {client.name!r} took no step: when it ended, its tasks were cancelled, as "
+            "asyncio.run does.",
+            "Let the function await them at its end, if they would go on in your service.",
+        )
+    return NoStepError(
+        f"The client {client.name!r} took no step: no command reached the redis or db that it was handed.",
+        "Use the function's own arguments, and await each command if it is a coroutine.",
+    )

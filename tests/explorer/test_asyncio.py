@@ -526,6 +526,32 @@ class TestRefused:
         with pytest.raises(NotSteppableError, match="await each command"):
             explore({"a": client}, invariant=always)
 
+    def test_a_task_that_nobody_awaits(self):
+        """It is cancelled when its client ends; what it would have done is no part of a proof."""
+        running = set()
+
+        async def forgets(redis, db):
+            task = asyncio.create_task(redis.incr("n"))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        async def forgets_later(redis, db):
+            await redis.incr("n")
+            await forgets(redis, db)
+
+        for clients in ({"a": forgets}, {"a": forgets, "b": forgets}):
+            with pytest.raises(NotSteppableError, match="its tasks were cancelled"):
+                explore(clients, invariant=always)
+        report = explore({"a": forgets_later, "b": acount}, invariant=always)
+        assert "When a ended, a task of its own" in report.notes[0]
+
+        async def renews(redis, db):
+            task = asyncio.create_task(asyncio.sleep(60))
+            await redis.incr("n")
+            task.cancel()
+
+        assert explore({"a": renews}, invariant=always).notes == ()
+
     def test_given_that_never_ends(self):
         """Nobody else is there who could wake it."""
 

@@ -151,6 +151,8 @@ class Actor:
         gave_seed: True once it has called random.seed(…).
         seeded: what it draws from with the functions of `random` since then, in this run.
         read_twice: True once it has asked, taken a step, and asked again.
+        stepped: True once it has done more than begin.
+        left_tasks: True once it has ended while a task of its own was at work.
         looked_anew: True once a statement that waited was run with a view that is too new.
         trusted: above 0 while the explorer's own code opens a connection for it.
         connecting: True while SQLAlchemy makes a connection ready for it, which is no step.
@@ -194,7 +196,7 @@ class Actor:
         self.counted: dict[int, list[Any]] | None = None
         self.punctual = False
         self.asked = self.asked_process = self.gave_seed = False
-        self.looked_anew = False
+        self.looked_anew = self.stepped = self.left_tasks = False
         self.read_twice = False
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
@@ -429,6 +431,7 @@ class Actor:
         self.last = operation
         self.alone += 1
         self.steps += 1
+        self.whole.stepped = self.whole.stepped or operation.kind != "begin"
 
     def repeated(self, operation: Operation) -> bool:
         """True when it is another attempt at a step that was taken before."""

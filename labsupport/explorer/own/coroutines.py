@@ -173,6 +173,7 @@ class CoroutineActor(Actor):
     def _cancel_the_rest(self, loop: ClientLoop) -> None:
         rest = [task for task in loop.tasks if not task.done()]
         if rest:
+            self.left_tasks = self.left_tasks or not all(task.cancelling() for task in rest)
             for task in rest:
                 task.cancel()
             loop.run_until_complete(asyncio.wait(rest))
