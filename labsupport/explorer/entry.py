@@ -30,6 +30,7 @@ from labsupport.explorer.clients.guard import (
     StepTimeout,
     acquiring,
     foreign_use_noticed,
+    going_through,
     unordered,
     watched,
 )
@@ -177,7 +178,7 @@ def explore(
     shared, late, locks = memory(False, clients)
     functions = [*clients.values(), given or _nothing, invariant]
     awaited = {name for name, function in clients.items() if _awaits(function)}
-    begin = time.perf_counter()
+    begin, begun = time.perf_counter(), going_through()
 
     alike = False
 
@@ -200,7 +201,7 @@ def explore(
         )
         for actor in search.adversary.clients:
             actor.shared_locks = locks
-            actor.unordered = unordered
+            actor.unordered = partial(unordered, before=begun)
         search.prune = prune and not shared and not search.adversary.powers.delays
         search.limit(max_runs=most, max_moves=moves, stop_first=stop == "first")
         try:

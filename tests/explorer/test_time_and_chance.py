@@ -18,6 +18,7 @@ import threading
 import time
 import types
 import uuid
+import weakref
 from random import uniform
 
 import numpy
@@ -1332,7 +1333,24 @@ def test_no_order_of_addresses():
             one.done = True
         redis.set("done", sum(one.done for one in jobs.todo))
 
-    for client in (in_turn, as_a_list, until_there_are_none):
+    def without_a_name(redis, db):
+        for at, one in enumerate({Job(name) for name in "abc"}):
+            redis.rpush("log", f"{at} {one.name}")
+
+    def from_a_generator(redis, db):
+        for name in (one.name for one in Jobs().todo):
+            redis.rpush("log", name)
+
+    waiting = [Job(name) for name in "abc"]
+    weak = weakref.WeakSet(waiting)
+
+    def of_weak_ones(redis, db):
+        for one in weak:
+            redis.rpush("log", one.name)
+
+    named = (in_turn, as_a_list, until_there_are_none, of_weak_ones)
+    for client in (*named, without_a_name, from_a_generator):
         with pytest.raises(NotSteppableError, match="a set of objects in the order of"):
             explore({"ada": client}, invariant=lambda redis, db: True)
-    explore({"ada": by_name}, invariant=lambda redis, db: redis.get("done") == "3").check()
+    for _ in {Job("a"), Job("b")}:  # of somebody who explores
+        explore({"ada": by_name}, invariant=lambda redis, db: redis.get("done") == "3").check()

@@ -3,12 +3,14 @@
 import ctypes
 import dis
 import functools
+import gc
 import inspect
 import selectors
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
@@ -26,6 +28,7 @@ __all__ = [
     "acquiring",
     "driver_imported",
     "foreign_use_noticed",
+    "going_through",
     "note_statement",
     "refusing",
     "unordered",
@@ -46,6 +49,7 @@ _GRACE_SECONDS = 0.5  # so long an interrupt waits for the end of a step
 
 _INSTEAD = "Use redis-py's clients, the db of the function or an SQLAlchemy engine, in one thread."
 _BY_ADDRESS: Any = object.__hash__
+_SET_ITERATOR = type(iter(set()))
 _TO_ITS_END = sys.maxsize
 _KEEPING = frozenset((name,) for name in ("enumerate", "iter", "list", "tuple"))  # … an order
 _setitimer = signal.setitimer  # its own, whatever a client is refused
@@ -325,32 +329,56 @@ def acquiring(frame: FrameType | None) -> bool:
     return False
 
 
-def unordered(frame: FrameType) -> str:
+def unordered(frame: FrameType, before: Collection[Any] = ()) -> str:
     """The name of a set of plain objects that a frame's code goes through; empty if there is none.
 
     These are in the order of their addresses, which is another in each process, and in each run.
+
+    Args:
+        frame: of code of one's own.
+        before: what `going_through` gave before the clients began.
     """
-    known, at = _goes_through(frame.f_code), frame.f_lasti
-    for path, first, end in known if any(first < at < end for _, first, end in known) else ():
+    at = frame.f_lasti
+    known = [one for one in _goes_through(frame.f_code) if one[1] < at < one[2]]
+    for path, _, end in known:
+        if not path:
+            continue
         shown = frame.f_locals
         value: Any = shown.get(path[0], frame.f_globals.get(path[0]))
         forget_shown(frame, shown)
         for name in path[1:]:
             value = inspect.getattr_static(value, name, None)
         most = 1 if end == _TO_ITS_END else 2  # what is taken out of it is no longer there
-        a_set = first < at < end and type(value) in (set, frozenset) and len(value) >= most
-        if a_set and any(type(one).__hash__ is _BY_ADDRESS for one in value):
+        value = vars(value)["data"] if type(value) is weakref.WeakSet else value
+        a_set = type(value) in (set, frozenset) and len(value) >= most
+        if a_set and any(map(_by_address, value)):
             return ".".join(path)
+    for one in going_through() if any(end != _TO_ITS_END for _, _, end in known) else ():
+        for some in () if any(one is other for other in before) else gc.get_referents(one):
+            mine = [each for each in some if not installed(type(each).__module__)]
+            if len(some) > 1 and any(map(_by_address, mine)):
+                return "{…}"
     return ""
+
+
+def going_through() -> list[Any]:
+    """The iterators of sets that were made not long ago: a frame does not tell of one without a name."""
+    young = [one for age in (0, 1) for one in gc.get_objects(age)] if gc.isenabled() else []
+    return [one for one in young if type(one) is _SET_ITERATOR]
+
+
+def _by_address(thing: Any) -> bool:
+    one = thing() if issubclass(type(thing), weakref.ref) else thing
+    return type(one).__hash__ is _BY_ADDRESS
 
 
 @functools.lru_cache(maxsize=4096)
 def _goes_through(code: CodeType) -> tuple[tuple[tuple[str, ...], int, int], ...]:
-    """What has a name and a `for` goes through, or pop() takes from; and between which instructions."""
+    """What a `for` goes through, or pop() takes from, by its name; and between which instructions."""
     found: list[tuple[tuple[str, ...], int, int]] = []
     path, source, ordered = tuple[str, ...](), tuple[str, ...](), ""
     for one in dis.get_instructions(code):
-        if one.opname == "FOR_ITER" and source:
+        if one.opname == "FOR_ITER":
             found.append((source, one.offset, one.argval))
         source = path if one.opname == "GET_ITER" else ()
         if one.opname in {"LOAD_ATTR", "LOAD_METHOD"} and path:
