@@ -547,8 +547,7 @@ def test_asks_for_a_prediction_first(lab, page):
     cells = [ask, code[0], code[1], told, code[2]]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), notebook)
     before = notebook.read_bytes()
-    address = lab.address("notebooks/guess.ipynb")
-    _open(page, address)
+    _open(page, lab.address("notebooks/guess.ipynb"))
     hidden = page.locator(".lab-hidden")
     veiled = page.locator(".lab-veiled")
     _wait(lambda: hidden.count() == 2, "two outputs that are hidden")
@@ -567,7 +566,15 @@ def test_asks_for_a_prediction_first(lab, page):
     page.reload()
     _wait(lambda: hidden.count() == 2, "two outputs that are hidden again")
     guess = page.get_by_label("Your prediction")
-    guess.press_sequentially("dd xab 42")  # in a notebook, d and d delete a cell
+    guess.press_sequentially("dd xab")  # in a notebook, d and d delete a cell
+    page.route("**/guess.ipynb?*", lambda route: route.abort())
+    page.keyboard.press("Control+s")
+    page.locator(".jp-Dialog").wait_for()  # it takes the focus, and gives it back
+    page.unroute_all()
+    page.keyboard.press("Escape")
+    _wait(lambda: guess.evaluate("one => one === document.activeElement"), "the focus")
+    assert hidden.count() == 2
+    page.keyboard.type(" 42")
     assert page.locator(".jp-Notebook .jp-Cell").count() == 5
     page.reload()  # at once: what was typed is there all the same, and finished by nobody
     _wait(lambda: guess.count() and guess.input_value() == "dd xab 42", "what was typed")

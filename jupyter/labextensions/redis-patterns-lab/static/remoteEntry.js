@@ -79,7 +79,10 @@
       finished ? save() : describe(panel);
     });
     input.addEventListener("input", () => typed(false));
-    input.addEventListener("change", save);
+    input.addEventListener("blur", event => { // from a dialog, or another window, one comes back
+      const away = event.relatedTarget?.closest(".jp-Dialog") || !document.hasFocus();
+      if (!away && input.value !== label.dataset.said) save();
+    });
     for (const name of ["mousedown", "click", "dblclick"]) {
       label.addEventListener(name, event => event.stopPropagation());
     }
@@ -228,8 +231,6 @@
     event.preventDefault();
     event.stopPropagation();
     event.target.blur();
-    const label = event.target.closest(".lab-guess"); // what the last page left in it is no change
-    if (event.target.value !== label.dataset.said) event.target.dispatchEvent(new Event("change"));
   };
 
   const step = event => {
