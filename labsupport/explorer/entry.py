@@ -477,9 +477,9 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
             if lock.holder not in {"", *at_work} and lock.held():
                 self._in_the_way = replace(lock, holder=repr(lock.holder))
         if self._in_the_way is None and acquiring(frame):
-            known = {lock.name for lock in actors[0].shared_locks}
+            known = [lock.held for lock in actors[0].shared_locks]
             for lock in shared_locks(_code_of(self._search)):
-                if lock.name not in known and lock.held():
+                if lock.held not in known and lock.held():
                     lock.holder = "another client"
                     self._in_the_way = lock
         return self._in_the_way is not None

@@ -30,6 +30,7 @@ from typing import Any
 import redis.asyncio
 
 from labsupport.explorer.clients.actor import SharedLock
+from labsupport.explorer.clients.captured import hidden
 from labsupport.explorer.clients.namespaces import CACHED, installed, names_of, stands_in
 
 __all__ = ["shared_locks", "shared_names"]
@@ -474,6 +475,7 @@ def _held(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
     """What is in a thing that may not change, or that hides it."""
     if isinstance(thing, CACHED):
         yield name, thing.__wrapped__
+        yield from ((name, one) for one in itertools.islice(hidden(thing), _MOST_INSIDE))
     elif isinstance(thing, enum.Enum):
         yield thing.name, thing.value
     elif isinstance(thing, MappingProxyType):

@@ -1047,6 +1047,14 @@ class Kept:
         self.lock = threading.Lock()
 
 
+@functools.cache
+def cached_lock(name=""):
+    return threading.Lock()
+
+
+cached_lock("of somebody else")
+
+
 def made_for_an_object():
     return LOCKS.setdefault("object", Kept()).lock
 
@@ -1075,9 +1083,18 @@ def test_a_look_at_a_client_keeps_nothing_alive():
         (patiently, "waits for THREADS, a lock of the process that 'ada' has"),
         (locked_file, "waits for the lock of a file, which another client has"),
         (made_in_the_run, "waits for LOCKS, a lock of the process that another client has"),
+        (cached_lock, "waits for taken, a lock of the process that another client has"),
         (made_for_an_object, "waits for lock, a lock of the process that another client has"),
     ],
-    ids=["thread", "process", "patient", "file", "made in the run", "of an object made in the run"],
+    ids=[
+        "thread",
+        "process",
+        "patient",
+        "file",
+        "made in the run",
+        "cached",
+        "of an object made in the run",
+    ],
 )
 def test_a_wait_for_a_lock_that_another_client_has(taken, told, monkeypatch):
     """It is told as soon as it is seen, long before a function that takes no step is given up."""

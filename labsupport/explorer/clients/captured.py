@@ -19,7 +19,7 @@ from typing import Any
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.namespaces import CACHED, UNSEEN, installed, names_of, stands_in
 
-__all__ = ["Captured", "OwnLocals", "stand_in_for"]
+__all__ = ["Captured", "OwnLocals", "hidden", "stand_in_for"]
 
 _PRESENT = frozenset({"now", "today", "utcnow"})
 _WHO = frozenset({"current_thread", "get_ident", "get_native_id", "getpid"})  # and no clocks
@@ -233,7 +233,7 @@ class Captured(ExitStack):
         if isinstance(thing, MappingProxyType):
             return gc.get_referents(thing)
         if isinstance(thing, _HIDING):
-            return self._fixed(list(_hidden(thing)), thing)
+            return self._fixed(list(hidden(thing)), thing)
         if module == "builtins":
             return []
         try:
@@ -331,7 +331,7 @@ def stand_in_for(value: Any, stand_ins: dict[int, Any]) -> Any:
     return stand_ins.get(id(value), value)
 
 
-def _hidden(thing: Any) -> Iterator[Any]:
+def hidden(thing: Any) -> Iterator[Any]:
     """What an iterator, a context variable or a cached function has kept, as far as it can be seen."""
     if isinstance(thing, ContextVar):
         with suppress(LookupError):  # it has no default; what is set, no client sees

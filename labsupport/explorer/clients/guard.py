@@ -49,7 +49,7 @@ _GRACE_SECONDS = 0.5  # so long an interrupt waits for the end of a step
 
 _INSTEAD = "Use redis-py's clients, the db of the function or an SQLAlchemy engine, in one thread."
 _BY_ADDRESS: Any = object.__hash__
-_SET_ITERATOR = type(iter(set()))
+_SET_ITERATOR: type = type(iter(set()))
 _TO_ITS_END = sys.maxsize
 _KEEPING = frozenset((name,) for name in ("enumerate", "iter", "list", "tuple"))  # … an order
 _setitimer = signal.setitimer  # its own, whatever a client is refused
