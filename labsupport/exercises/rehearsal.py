@@ -79,8 +79,9 @@ class _Notes:
     wrote_at: float = 0.0
     waited: str = ""  # who waited for somebody else
 
-    def begin(self, contract: Contract, case: Case, redis: Any, db: Any) -> None:
+    def begin(self, contract: Contract, case: Case, redis: Any, db: Any, attack: str = "") -> None:
         """A run begins with the case's start."""
+        _draw_anew(case, attack)
         self.told = {who: [] for who in case.programs}
         self.waited = ""
         self.wrote_at = _now(redis)
@@ -134,7 +135,7 @@ def play_at_once(
     runs = 0
 
     def given(redis: Any, db: Any) -> None:
-        notes.begin(contract, case, redis, db)
+        notes.begin(contract, case, redis, db, attack)
 
     if clocks:
         moves["clocks"] = clocks
@@ -398,6 +399,7 @@ def play_after(
         nonlocal direct, runs
         direct = redis, db
         runs += 1
+        _draw_anew(case, attack)
         notes.told = {"": []}
         notes.wrote_at = _now(redis)
         contract.write(case.start, redis, db)
@@ -507,6 +509,11 @@ def _keeper(who: str, case: Case) -> Timekeeper:
     assert keeper is not None
     keeper.chance.seed(f"{who} {case.start.shown()}")
     return keeper
+
+
+def _draw_anew(case: Case, attack: str) -> None:
+    """Have the module random draw other values than before a fault, and the same in each run."""
+    random.seed(f"{attack} {case.start.shown()}")
 
 
 def _endless(report: Any) -> Fault | None:

@@ -1,12 +1,17 @@
 """Putting an answer to the test: one situation after the other, until one breaks it."""
 
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
+
+from labsupport.errors import InvalidSettingError
 from labsupport.exercises import Outcome
 from labsupport.exploration import explore
 from labsupport.servers import OWNER_KEY, start_server
+from labsupport.workers.launch import pack
 
 if TYPE_CHECKING:
     from labsupport.experiments import Result
@@ -16,6 +21,7 @@ __all__ = [
     "ClientFunction",
     "Trial",
     "each_counts_once",
+    "elsewhere",
     "keys_of",
     "nothing_for_ever",
     "outcome_of",
@@ -24,7 +30,8 @@ __all__ = [
     "require_ttl",
 ]
 
-_MANY = 1_000  # of so many, some are alike in 16 bits of whatever
+_MANY = 1_050  # more than the usual MAXLEN; of so many, some are alike in 16 bits of whatever
+_LARGEST = 10**9
 
 Answer = Callable[..., Any]
 """What the learner wrote."""
@@ -108,14 +115,24 @@ def each_counts_once(count: Callable[[Any, int], Any]) -> Outcome:
     Args:
         count: makes the call with that number, and returns the count.
     """
+    numbers = random.Random(9).sample(range(_LARGEST), _MANY)
     with start_server() as server, server.client() as redis:
-        for call in range(1, _MANY + 2):
-            told, due = count(redis, call % _MANY), min(call, _MANY)
+        for call, number in enumerate([*numbers, numbers[0]], 1):
+            told, due = count(redis, number), min(call, _MANY)
             if told != due:
                 many = f"{_MANY:,} calls that differ, and the first again"
                 reason = f"{many}: call {call:,} was given {told!r}; {due:,} is due."
                 return Outcome(False, reason, told)
     return Outcome(True, "each of many calls counts once.", _MANY)
+
+
+def elsewhere(answer: Answer) -> Answer:
+    """The answer as another process has it, whose memory is its own; itself if it cannot be sent."""
+    try:
+        copy: Answer = cloudpickle.loads(pack(answer, ()))[0]
+    except InvalidSettingError:
+        return answer
+    return copy
 
 
 def require(held: bool, otherwise: str) -> None:

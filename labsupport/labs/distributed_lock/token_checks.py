@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Answer
+from labsupport.exercises.trials import Answer, elsewhere
 from labsupport.servers import start_server
 
 __all__ = ["check_many_numbers", "check_many_tokens"]
@@ -14,12 +14,17 @@ _TTL = 60.0
 
 def check_many_tokens(answer: Answer) -> Outcome:
     """Does each of many locks have a token of its own?"""
+    other = elsewhere(answer)()[0]
     take = answer()[0]
     with start_server() as server, server.client() as redis:
         tokens = [take(redis, f"lock:{number}", _TTL) for number in range(_MANY)]
+        token = other(redis, "lock:of another process", _TTL)
     if len(set(tokens)) < _MANY:
         reason = f"{_MANY:,} locks, one after the other: not each has a token that no other has."
         return Outcome(False, reason, tokens)
+    if token in tokens:
+        reason = f"Two processes, each with a memory of its own: both have the token {token!r}."
+        return Outcome(False, reason, token)
     return Outcome(True, "each of many locks has a token of its own.", len(tokens))
 
 

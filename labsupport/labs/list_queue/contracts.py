@@ -195,10 +195,12 @@ class Reap(Contract):
         Case(_alive, after=(("ada", _reaps),)),  # a lease, though it has no TTL
         *(  # a name is no pattern, and not the beginning of another
             Case(
-                State({"workers": {name}, f"jobs:{name}": ["a"], "lease:ada": "1"}),
+                State(
+                    {"workers": {name}, f"jobs:{name}": ["a"], "jobs:ada": ["b"], "lease:ada": "1"}
+                ),
                 after=(("ada", Call("reap")),),
             )
-            for name in ("a*", "ad", "da")
+            for name in ("a*", "[a]da", "ad", "da")
         ),
         Case(  # who puts it back from the list dead gives it no more attempts
             State({"workers": {"ada"}, "jobs:ada": ["a"], "attempts": {"a": 3}}),

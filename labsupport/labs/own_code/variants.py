@@ -191,7 +191,7 @@ class OneScript(Shop):
         if calls == 1 then redis.call('EXPIRE', KEYS[1], 60) end
         return calls
         """
-        return bool(await self.redis.eval(script, 1, f"calls:{customer}") <= 2)
+        return bool(await self.redis.eval(script, 1, f"let in:{customer}") <= 2)
 
 
 class EndFirst(Shop):

@@ -10,7 +10,10 @@ __all__ = ["check_many_orders"]
 
 _MANY = 800  # of so many, two are alike in 16 bits of whatever
 _LARGEST = 10**9
-_ALIKE = ("42", "042", "4.2e1", "a-42", "A-42", *(f"2026-11-29/{n}" for n in (1, 2, 12)))
+_ALIKE = (
+    *("42", "042", "4.2e1", " 42", "42\n", "a-42", "A-42"),
+    *(f"2026-11-29/{n}" for n in (1, 2, 12)),
+)
 
 
 def check_many_orders(answer: Answer) -> Outcome:

@@ -114,6 +114,17 @@ class Follow(Contract):
             ),
             after=(("ada", _CONFIRMED),),
         ),
+        Case(  # more pieces than a float can count
+            State(
+                {
+                    "version": 9,
+                    "stock": {"grains": 2**53 + 1},
+                    "the copy": (8, {}),
+                    "on its way": [],
+                }
+            ),
+            after=(("ada", _CONFIRMED),),
+        ),
     )
     starts = st.builds(
         _start,

@@ -31,6 +31,7 @@ _MOST_SECONDS = 5.0  # ten times what is granted: a machine may be busy
 _TRIES = 20
 _MOST_TRIES = 300  # until WAIT says once that both replicas have an order
 _MISSING, _EMPTY = "basket:{cairo}", "note:{cairo}"
+_VALUE = " the value of {}\n"  # it comes as it is
 _MOST_REQUESTS = 20
 _DUE = frozenset({"GET", "ASKING", "HELLO", "CLIENT"})  # the last two: a client that connects
 _NAME = re.compile(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n")  # of each command, as it goes over the wire
@@ -42,7 +43,7 @@ def check_fetch(answer: Answer) -> Outcome:
     owner, other, third = (cluster.primary_of(key_slot(key.encode())) for key in reversed(KEYS))
     with cluster.client() as redis:
         for key in KEYS:
-            redis.set(key, f"the value of {key}")
+            redis.set(key, _VALUE.format(key))
         redis.set(_EMPTY, "")
     tried: list[str] = []
 
@@ -133,7 +134,7 @@ def _ask(
         for key in keys:
             for client in nodes.values():
                 client.ping()  # so that it is connected
-            wanted = {_MISSING: None, _EMPTY: ""}.get(key, f"the value of {key}")
+            wanted = {_MISSING: None, _EMPTY: ""}.get(key, _VALUE.format(key))
             before = cluster.redirections()
             _Counted.counting, _Counted.requests, _Counted.between = True, 0, between
             _Counted.sent = []

@@ -69,6 +69,7 @@ class Reserve(Contract):
         ),
     )
     rare = (
+        Case(State({"stock:{kettle}": -1}), after=_asked("kettle", "ada")),  # too many were sold
         Case(State({"stock:{lamp}": 99}), after=_asked("lamp", *_LOOK_ALIKES, *_LOOK_ALIKES)),
         Case(State({"stock:{d'Arc}": 99}), after=_asked("d'Arc", *_USERS, *_USERS)),
         Case(

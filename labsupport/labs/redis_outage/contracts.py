@@ -11,16 +11,19 @@ from labsupport.exercises.state import State
 __all__ = ["CountOnce", "TakeLock"]
 
 _LONG = "0f8c2a6e-4b1d-4c7a-9e53-7d1f0b2c4a"
-_LOOK_ALIKES = ("aB", "Ab", "aB ", " aB", "7", "07", "7.0", "Jos\u00e9", "Jose\u0301", "Jos")
+_LOOK_ALIKES = (
+    *(f"{_LONG}1", f"{_LONG}2", "aB", "Ab", "aB ", " aB"),
+    *("7", "07", "7.0", "Jos\u00e9", "Jose\u0301", "Jos"),
+)
 _COUNT = "Count a visit of a page in visits:{page}, once for each visit's ID; return the count"
 _DAY_MS = 86_400_000
 _REMEMBERED = "what else you keep in Redis has a TTL, of a day"
 _AGAIN = "Who got no reply calls again, with the same arguments"
 
 
-def _asking(*tokens: str) -> tuple[tuple[str, Call], ...]:
+def _asking(*tokens: str, name: str = "till") -> tuple[tuple[str, Call], ...]:
     """Each asks for the same lock."""
-    return tuple(("ada", Call("take_lock", ("till", token, 90_000))) for token in tokens)
+    return tuple(("ada", Call("take_lock", (name, token, 90_000))) for token in tokens)
 
 
 class CountOnce(Contract):
@@ -132,8 +135,9 @@ class TakeLock(Contract):
         return state
 
     starts = st.builds(_start, st.sampled_from([None, "ada", "ada", "cyd", "1", ""]))
-    rare = (  # another's that stays until it is given back; tokens that differ late, or by little
-        Case(State({"lock:till": "cyd"}), after=_asking("ada")),
+    rare = (  # one that has no TTL; locks with nearly one name; tokens that differ late, or by little
+        *(Case(State({"lock:till": holder}), after=_asking("ada")) for holder in ("cyd", "ada")),
+        Case(_start("cyd"), after=_asking("ada", name="till ") + _asking("ada", name="Till")),
         Case(_start(f"{_LONG}1"), after=_asking(f"{_LONG}2")),
         Case(_start("aB"), after=_asking("a", "B", "aBc", "Ab", "aB ", " aB", "")),
         Case(_start("7"), after=_asking("07", "7.0", "0x7", "+7", " 7")),

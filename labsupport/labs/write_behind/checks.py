@@ -6,7 +6,7 @@ from typing import Any
 
 from labsupport.database import open_shop
 from labsupport.exercises import Outcome
-from labsupport.exercises.trials import Answer, require
+from labsupport.exercises.trials import Answer, elsewhere, require
 from labsupport.exploration import explore
 from labsupport.explorer.operations import Move
 from labsupport.servers import start_server
@@ -22,7 +22,8 @@ _FLUSHERS = [f"flusher {number}" for number in range(1, _CRASHES + 1)]
 
 
 def flush_of_many(answer: Answer) -> Outcome:
-    """Does it add the views of many pages in three calls; and when some have crashed?"""
+    """Does it add the views of many pages in three calls; in two processes; and when some have crashed?"""
+    other = elsewhere(answer)
     with start_server() as server, server.client() as redis, open_shop("") as db:
         db.execute("CREATE TABLE flushes (batch TEXT PRIMARY KEY)")
         db.execute("DELETE FROM page_stats")
@@ -37,9 +38,16 @@ def flush_of_many(answer: Answer) -> Outcome:
             reason = f"{_PAGES:,} pages, and three calls: the caller was given an error ({error})."
             return Outcome(False, reason, error)
         found = db.fetch_one("SELECT COUNT(*) AS pages FROM page_stats WHERE views = 3")
+        redis.hset("deltas", "1", 10)
+        for _ in range(3):
+            other(redis, db)
+        row = db.fetch_one("SELECT views FROM page_stats WHERE id = 1")
     if (added := found["pages"] if found else 0) != _PAGES:
         reason = f"{_PAGES:,} pages, and three calls: the view of {added:,} was added once."
         return Outcome(False, reason, added)
+    if row != {"views": 13}:
+        reason = "Two processes, one after the other: what the second took was not added once."
+        return Outcome(False, reason, row)
     return _after_crashes(answer)
 
 

@@ -1,5 +1,6 @@
 """Wrong answers to the exercises of lab 07, and what each must be refused for."""
 
+import itertools
 import os
 import secrets
 import time
@@ -542,3 +543,13 @@ def counts_what_it_keeps(redis, name, ttl):
     while not (number := redis.eval(script, 2, name, f"{name}:holders", int(ttl * 1000))):
         time.sleep(0.01)
     return number
+
+
+NAMES = itertools.count(1)
+
+
+@wrong(
+    "07.1", situation="Two processes, each with a memory of its own", because="both have the token"
+)
+def counts_in_its_own_memory():
+    return parts(new=lambda: f"token {next(NAMES)}")

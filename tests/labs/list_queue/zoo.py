@@ -767,3 +767,23 @@ def takes_a_name_for_a_pattern(redis):
     return found
     """
     return redis.eval(script, 4, "jobs", "workers", "attempts", "dead")
+
+
+@wrong("10.2", because="ada was given 2; 1 is due", sequential=True)
+def takes_the_lists_that_match(redis):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+    local found, job = 0, redis.call('LPOP', KEYS[2])
+    while job do
+      local again = redis.call('HINCRBY', KEYS[5], job, 1) < 3
+      redis.call('RPUSH', again and KEYS[3] or KEYS[4], job)
+      found, job = found + 1, redis.call('LPOP', KEYS[2])
+    end
+    return found
+    """
+    ends = "jobs", "dead", "attempts"
+    return sum(
+        redis.eval(script, 5, f"lease:{name}", key, *ends)
+        for name in redis.smembers("workers")
+        for key in redis.keys(f"jobs:{name}")
+    )

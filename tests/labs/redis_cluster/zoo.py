@@ -511,3 +511,37 @@ def no_stock_is_an_error(redis, product, user):
 @wrong("14.3", situation="A replica that lags", because="the list holds")
 def orders_without_their_blanks(redis, key, order):
     return push(redis, key, order.strip()) >= 1
+
+
+@wrong("14.1", because="ada was given True; False is due", sequential=True)
+def sells_while_it_is_not_nothing(redis, product, user):
+    script = RESERVE.replace("< 1", "== 0")
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
+
+
+@wrong("14.2", situation="Many redirections", because="MovedError")
+def follows_a_hundred(nodes, key):
+    client, asking = start(nodes), False
+    for _ in range(100):
+        try:
+            with client.pipeline(transaction=False) as pipe:
+                if asking:
+                    pipe.execute_command("ASKING")
+                return pipe.get(key).execute()[-1]
+        except AskError as error:
+            client, asking, last = there(nodes, error), type(error) is AskError, error
+    raise last
+
+
+@wrong("14.2", situation="A settled cluster", because=", not ' the value of", sequential=True)
+def values_without_their_blanks(nodes, key):
+    client, asking = start(nodes), False
+    while True:
+        try:
+            with client.pipeline(transaction=False) as pipe:
+                if asking:
+                    pipe.execute_command("ASKING")
+                value = pipe.get(key).execute()[-1]
+                return value and value.strip()
+        except AskError as error:
+            client, asking = there(nodes, error), type(error) is AskError

@@ -471,7 +471,7 @@ def remembers_for_a_week(redis, page, visit):
     return redis.eval(REMEMBER, 2, f"visits:{page}", f"visit:{page}:{visit}", 7 * DAY)
 
 
-@wrong("13.1", situation="1,000 calls that differ, and the first again", because="is due")
+@wrong("13.1", situation="1,050 calls that differ, and the first again", because="is due")
 def counts_by_hyperloglog(redis, page, visit):
     script = """
     local new = redis.call('PFADD', KEYS[2], ARGV[1])
@@ -515,3 +515,51 @@ def keeps_a_hundred_pages(redis, key, load, kept):
     if len(kept) > 100:
         del kept[next(iter(kept))]
     return page
+
+
+ONCE = """
+if redis.call('SET', KEYS[2], 1, 'NX', 'EX', 86400) then return redis.call('INCR', KEYS[1]) end
+return tonumber(redis.call('GET', KEYS[1]))
+"""
+MINE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+if not holder then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+"""
+
+
+@wrong("13.1", because="ada was given 1; 2 is due", sequential=True)
+def knows_the_beginning_of_a_visit(redis, page, visit):
+    return redis.eval(ONCE, 2, f"visits:{page}", f"visit:{page}:{visit[:16]}")
+
+
+@wrong("13.1", because="call 1,051 was given 1051; 1,050 is due", sequential=True)
+def remembers_a_thousand_visits(redis, page, visit):
+    script = """
+    if not redis.call('LPOS', KEYS[2], ARGV[1]) then
+      redis.call('INCR', KEYS[1])
+      redis.call('LPUSH', KEYS[2], ARGV[1])
+      redis.call('LTRIM', KEYS[2], 0, 999)
+    end
+    redis.call('EXPIRE', KEYS[2], 86400)
+    return tonumber(redis.call('GET', KEYS[1]))
+    """
+    return redis.eval(script, 2, f"visits:{page}", f"seen:{page}", visit)
+
+
+@wrong("13.2", because="has no time to live; 90 s is due", sequential=True)
+def prolongs_what_has_a_ttl(redis, name, token, ms):
+    script = f"{MINE} redis.call('PEXPIRE', KEYS[1], ARGV[2], 'XX') return 1"
+    return redis.eval(script, 1, f"lock:{name}", token, ms) == 1
+
+
+@wrong("13.2", because="ada was given False; True is due", sequential=True)
+def locks_without_their_blanks(redis, name, token, ms):
+    script = f"{MINE} redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1"
+    return redis.eval(script, 1, f"lock:{name.strip()}", token, ms) == 1
+
+
+@wrong("13.2", because="ada was given False; True is due", sequential=True)
+def locks_in_small_letters(redis, name, token, ms):
+    script = f"{MINE} redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1"
+    return redis.eval(script, 1, f"lock:{name.lower()}", token, ms) == 1

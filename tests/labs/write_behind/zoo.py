@@ -1,5 +1,6 @@
 """Wrong answers to the exercises of lab 03, and what each must be refused for."""
 
+import itertools
 import secrets
 from contextlib import suppress
 
@@ -607,3 +608,23 @@ def adds_the_first_page_of_a_scan(redis, db):
                 if page != "name":
                     db.execute(ADD, views=int(views), page=int(page))
     redis.eval(DROP, 1, "batch", found)
+
+
+NAMES = itertools.count(1)
+
+
+@wrong(
+    "03.2",
+    situation="Two processes, one after the other",
+    because="what the second took was not added once",
+)
+def numbers_batches_in_its_own_memory(redis, db):
+    found = redis.eval(TAKE, 2, "deltas", "batch", f"batch {next(NAMES)}")
+    batch = dict(zip(found[::2], found[1::2], strict=True))
+    name = batch.pop("name", None)
+    if name is None:
+        return
+    with db.transaction():
+        if db.execute(NOTE, name=name):
+            add_all(db, batch)
+    redis.eval(DROP, 1, "batch", name)
