@@ -226,12 +226,10 @@ def explore(
                 raise
             late = True
         search = search or run(_count(passes or 0, "passes"))
-        if not search.checker.violations and (shared, late, locks) != (
-            after := memory(late, _code_of(search))
-        ):
-            shared, late, locks = (
-                after  # `given`, or a library's call, leads to what the clients share
-            )
+        found = search.checker.violations and not search.checker.serial
+        if not found and (shared, late, locks) != (after := memory(late, _code_of(search))):
+            # `given`, or a library's call, leads to what the clients share
+            shared, late, locks = after
             search = run(_count(passes or 0, "passes"))
         notes = [_NOT_PRUNED.format(", ".join(shared))] if shared else []
         drew, few = system.clock.drew, system.clock.drew_few

@@ -132,8 +132,10 @@ def command_effects(
     if not found:
         return EVERYTHING
     # of XREADGROUP, the server says that it reads: it hands entries out, to nobody else
-    reads = {f"key:{key}" for key, flags in found if "RO" in flags and name != "XREADGROUP"}
-    return Effects(frozenset(reads), frozenset(f"key:{key}" for key, _ in found) - reads)
+    reads, writes = set[str](), set[str]()  # a key may be named twice: to read, and to store to
+    for key, flags in found:
+        (reads if "RO" in flags and name != "XREADGROUP" else writes).add(f"key:{key}")
+    return Effects(frozenset(reads), frozenset(writes))
 
 
 def _keys(args: Arguments) -> frozenset[str]:

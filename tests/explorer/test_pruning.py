@@ -117,6 +117,36 @@ def test_commands_that_touch_more_than_they_name(reads, old, new, stale):
 
 
 @pytest.mark.parametrize(
+    ("store", "looks"),
+    [
+        (lambda redis: redis.sinterstore("s", "s", "none"), lambda redis: redis.exists("s")),
+        (lambda redis: redis.zunionstore("z", ["z", "s"]), lambda redis: redis.zcard("z")),
+        (lambda redis: redis.bitop("NOT", "b", "b"), lambda redis: redis.getbit("b", 0)),
+        (lambda redis: redis.sort("l", store="l"), lambda redis: redis.lindex("l", 0)),
+    ],
+    ids=["set", "sorted set", "bits", "list"],
+)
+def test_a_key_that_is_read_and_stored_to(store, looks):
+    """The server names it twice; who looks at it depends on the step."""
+
+    def given(redis, db):
+        redis.sadd("s", "one")
+        redis.zadd("z", {"two": 1})
+        redis.setbit("b", 0, 1)
+        redis.rpush("l", 2, 1)
+        before.append(looks(redis))
+
+    before: list[object] = []
+    report = explore(
+        {"stores": lambda redis, db: store(redis), "looks": lambda redis, db: looks(redis)},
+        given=given,
+        invariant=lambda redis, db, told: told["looks"] == before[0],
+        prune=True,
+    )
+    assert report.violations == 1
+
+
+@pytest.mark.parametrize(
     ("text", "clear"),
     [
         ("if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end", 1),
@@ -441,6 +471,24 @@ def test_a_statement_without_a_table_may_stand_for_anything():
     assert effects.everything
     report = explore(clients, given=given, invariant=lambda redis, db: True, prune=True)
     assert report.interleavings == 3
+
+
+def test_an_attribute_that_given_makes_is_shared_memory():
+    """It is seen after the first order, though that breaks: all have read it before anybody took a step."""
+
+    def counts(redis, db):
+        before = counts.calls
+        redis.incr("n")
+        counts.calls = before + 1
+
+    report = explore(
+        {"ada": counts, "bob": counts},
+        given=lambda redis, db: setattr(counts, "calls", 0),
+        invariant=lambda redis, db: counts.calls == 2,
+        prune=True,
+    )
+    assert report.verdict.status == "broken"
+    assert not report.serial
 
 
 @pytest.mark.parametrize(

@@ -363,8 +363,12 @@ def unordered(frame: FrameType, before: Collection[Any] = ()) -> str:
 
 def going_through() -> list[Any]:
     """The iterators of sets that were made not long ago: a frame does not tell of one without a name."""
-    young = [one for age in (0, 1) for one in gc.get_objects(age)] if gc.isenabled() else []
-    return [one for one in young if type(one) is _SET_ITERATOR]
+    found = []
+    for age in (0, 1) if gc.isenabled() else ():
+        for one in gc.get_objects(age):  # a list of all of them would hold itself, and so all
+            if type(one) is _SET_ITERATOR:
+                found.append(one)
+    return found
 
 
 def _by_address(thing: Any) -> bool:
