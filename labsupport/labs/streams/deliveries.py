@@ -183,8 +183,9 @@ class Consume(_Group):
     )
 
     def race_starts(self) -> Any:
-        """One is idle at the most: who finds that another has it goes on to a new one."""
-        one = st.sampled_from([[], [("p", "old", 1, _LONG)], [("p", "old", 1, _LATELY)]])
+        """Of two that are idle each gets one, before there is a new one for anybody."""
+        idle, lately = ("p", "old", 1, _LONG), ("p", "old", 1, _LATELY)
+        one = st.sampled_from([[], [idle], [lately], [idle, ("o", "old", 1, _LONG)]])
         without = st.builds(_Group.start, st.just(()), st.just(["a", "b"]), group=st.just(False))
         new = st.sampled_from([[], ["a"], ["a", "b"]])
         return st.one_of(without, st.builds(_Group.start, one, new))

@@ -557,9 +557,3 @@ def prolongs_what_has_a_ttl(redis, name, token, ms):
 def locks_without_their_blanks(redis, name, token, ms):
     script = f"{MINE} redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1"
     return redis.eval(script, 1, f"lock:{name.strip()}", token, ms) == 1
-
-
-@wrong("13.2", because="ada was given False; True is due", sequential=True)
-def locks_in_small_letters(redis, name, token, ms):
-    script = f"{MINE} redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1"
-    return redis.eval(script, 1, f"lock:{name.lower()}", token, ms) == 1
