@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import SlidesExporter
 
-__all__ = ["fetch_reveal", "main", "slides", "with_answers_later", "with_large_pictures"]
+__all__ = ["export", "fetch_reveal", "main", "slides", "with_answers_later", "with_large_pictures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 STYLE = ROOT / "jupyter" / "rise.css"
@@ -40,11 +40,16 @@ _CODE_LINE, _TEXT_LINE, _LETTERS, _BETWEEN = 21, 31, 105, 16  # pixels; letters 
 
 
 def slides(notebook: nbformat.NotebookNode, *, title: str) -> str:
-    """The page of a notebook.
+    """The page of a notebook, to be read without a kernel.
 
     Args:
         title: what the browser's tab says.
     """
+    return export(with_answers_later(with_large_pictures(notebook)), title=title)
+
+
+def export(notebook: nbformat.NotebookNode, *, title: str) -> str:
+    """The page of a notebook, slide by slide as its cells say."""
     exporter = SlidesExporter(
         template_name="slides",
         extra_template_basedirs=[str(TEMPLATES)],
@@ -55,9 +60,8 @@ def slides(notebook: nbformat.NotebookNode, *, title: str) -> str:
         reveal_url_prefix="reveal.js",
     )
     resources = {"metadata": {"name": title}}
-    ready = with_answers_later(with_large_pictures(notebook))
-    page, _ = exporter.from_notebook_node(ready, resources)
-    return page.replace("</head>", f"<style>{STYLE.read_text()}</style></head>", 1)
+    made, _ = exporter.from_notebook_node(notebook, resources)
+    return made.replace("</head>", f"<style>{STYLE.read_text()}</style></head>", 1)
 
 
 def with_answers_later(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

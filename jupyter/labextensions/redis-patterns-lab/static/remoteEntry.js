@@ -11,6 +11,7 @@
 // the next question or heading, is blurred. What was written is kept beside the notebook and its progress, in
 // predictions.json, and shown over what came out.
 // Until it is there the browser keeps it: a page that is loaded again waits for nothing that is under way.
+// Slides: where a picture would get small, its verdict stands where it leaves more room; then code above gives way.
 // Saved: JupyterLab writes the kernel's version into a notebook that it opens, and then calls it unsaved.
 (() => {
   const opened = new WeakSet();
@@ -118,7 +119,7 @@
         asked = asks ? there ?? question(panel, cell) : null;
       } else if (cell.model.type === "code" && cell.outputArea) {
         const node = cell.outputArea.node;
-        const show = () => { shown.add(cell); predict(panel); };
+        const show = () => { shown.add(cell); predict(panel); slides(); };
         if (!seen.has(cell)) {
           seen.add(cell);
           node.addEventListener("click", show, true);
@@ -143,6 +144,49 @@
     node.querySelectorAll(".widget-play button:not([aria-label])").forEach((button, at) => {
       button.setAttribute("aria-label", ["play or pause", "stop", "repeat"][at]);
     });
+  };
+
+  const LEAST = 0.8; // of its own size, a picture on a slide
+  const LINES = 50; // pixels of code that stay at the least
+  const own = (picture, name) => Number(picture.getAttribute(name));
+
+  const fit = slide => {
+    const pictures = [...slide.querySelectorAll(".jp-RenderedImage img[width][height]")]
+      .filter(one => one.offsetHeight && !one.closest(".lab-hidden"));
+    const parts = [slide, ...slide.querySelectorAll(".jp-OutputArea-child, .lab-hidden")];
+    const found = [slide.clientWidth, slide.clientHeight, parts.length, ...pictures.map(one => own(one, "height"))].join();
+    if (!slide.clientHeight || slide.dataset.fit === found) return; // as in a live chart's next frame
+    slide.dataset.fit = found;
+    const code = [...slide.querySelectorAll(".jp-CodeCell > .jp-Cell-inputWrapper")].filter(one => one.offsetHeight);
+    code.forEach(one => one.classList.remove("lab-folded"));
+    const boxes = [slide, ...slide.querySelectorAll(".jp-Cell, [class*=jp-OutputArea]")];
+    const lacks = () => Math.max(...boxes.map(one => one.scrollHeight - one.clientHeight), pictures.reduce((sum, one) =>
+      sum + Math.max(0, LEAST * own(one, "height") - one.offsetHeight, LEAST * own(one, "width") - one.offsetWidth), 0));
+    const place = (on, off) => pictures.forEach(one => {
+      one.closest(".jp-Cell").classList.replace(off, on) || one.closest(".jp-Cell").classList.add(on);
+    });
+    place("celltag_beside", "celltag_below");
+    const beside = lacks();
+    place("celltag_below", "celltag_beside");
+    if (beside < lacks()) place("celltag_beside", "celltag_below");
+    let short = Math.ceil(lacks());
+    for (const one of code.sort((a, b) => b.offsetHeight - a.offsetHeight)) {
+      const high = one.offsetHeight;
+      const gives = Math.min(short, high - LINES);
+      if (gives <= 4) continue;
+      one.style.setProperty("--lab-fold", `${high - gives}px`);
+      one.classList.add("lab-folded");
+      short -= gives;
+    }
+  };
+  const sized = new WeakSet();
+  const sizes = new ResizeObserver(entries => entries.forEach(one => fit(one.target))); // before it is painted
+  const slides = () => {
+    for (const slide of document.querySelectorAll(".reveal section:not(:has(section))")) {
+      if (!sized.has(slide)) sizes.observe(slide);
+      sized.add(slide);
+      fit(slide);
+    }
   };
 
   const LOST = "Run this cell again: its buttons ended with their kernel.";
@@ -184,6 +228,7 @@
       predict(panel);
       settle(panel);
     }
+    slides();
   };
 
   const LOOK = `
