@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import weakref
-from collections import ChainMap, Counter, deque
+from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -71,6 +71,7 @@ _OF_FILES = frozenset(
 )
 _PLAIN = int | float | complex | str | bytes | bool | None
 _CONTAINERS = frozenset({"builtins", "collections"})
+_CHANGEABLE = (bytearray, Counter, defaultdict, deque, dict, list, OrderedDict, set)
 _DEPTH = 3  # from an object of a library's to what it keeps of one's own
 _MOST_INSIDE = 1000  # of the things in containers, or a few more, that are looked at
 _REENTRANT, _PLAIN_LOCK = type(threading.RLock()), type(threading.Lock())
@@ -427,15 +428,24 @@ class _Reach:
     def _named(
         self, name: str, value: Any, names: set[str], of: set[int] | None = None
     ) -> Iterator[tuple[str, Any]]:
-        """A value, or what code of these names takes from it if it is a module of one's own."""
+        """A value, and what code of these names takes from it if it is a module.
+
+        From a library's, or from its classes, containers are taken.
+        """
         of = set() if of is None else of
-        if not isinstance(value, ModuleType) or installed(value.__name__, value):
+        module = value if isinstance(value, ModuleType) else None
+        theirs = module is None or installed(module.__name__, module)
+        if theirs:
             yield name, value
         elif id(value) not in of:
-            of.add(id(value))
             self.owners[id(value)] = name, value
-            for one in sorted(names & vars(value).keys()):
-                yield from self._named(one, vars(value)[one], names, of)
+        if id(value) in of or not (module or (isinstance(value, type) and _is_theirs(value))):
+            return
+        of.add(id(value))
+        for one in sorted(names & vars(value).keys()):
+            inner = vars(value)[one]
+            if not theirs or type(inner) in _CHANGEABLE or isinstance(inner, ModuleType | type):
+                yield from self._named(one, inner, names, of)
 
     def _bindings(self, function: FunctionType, names: set[str]) -> None:
         sets, binds, elsewhere, handed = _changes(function.__code__)

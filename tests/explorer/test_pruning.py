@@ -10,6 +10,7 @@ import enum
 import functools
 import importlib
 import logging
+import mimetypes
 import os
 import pathlib
 import re
@@ -301,6 +302,7 @@ def a_variable():
     return lambda: variable, set_variable
 
 
+mimetypes.MimeTypes.labsupport_v = {}  # type: ignore[attr-defined]
 MEMORY = {
     "a global name": (lambda: NUMBER, set_number),
     "a variable of an outer function": a_variable(),
@@ -317,6 +319,14 @@ MEMORY = {
     "a library's module, by its dict": (
         lambda: getattr(builtins, "labsupport_v", None),
         lambda value: builtins.__dict__.update(labsupport_v=value),
+    ),
+    "a container in a library's module": (
+        lambda: mimetypes.types_map.get(".labsupport_v"),
+        lambda value: mimetypes.types_map.update({".labsupport_v": value}),
+    ),
+    "a container in a library's class": (
+        lambda: mimetypes.MimeTypes.labsupport_v.get("v"),
+        lambda value: mimetypes.MimeTypes.labsupport_v.update(v=value),
     ),
     "a library's class": (
         lambda: getattr(argparse.Action, "labsupport_v", None),
