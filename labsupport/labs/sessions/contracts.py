@@ -207,12 +207,6 @@ class Rotate(Contract):
     starts = st.builds(
         _start, st.dictionaries(st.sampled_from(["a", "b"]), _session, max_size=2), _logged_in
     )
-    rare = (  # the new name is that of another session, which ends with it
-        Case(
-            _start({"a": ({"cart": "1"}, 90_400), "x": ({"cart": "", "n": "9"}, 15_000)}, {}),
-            after=(("ada", Call("rotate", ("7", "a", "x"))),),
-        ),
-    )
 
     def race_starts(self) -> Any:
         a, b = ({name: self._session} for name in "ab")

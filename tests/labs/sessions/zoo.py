@@ -750,18 +750,3 @@ def ends_a_hundred_sessions():
         return has(db, user_id, email) and bool(counted(redis, user_id, session, ended))
 
     return sign_in, change_email
-
-
-@wrong("12.2", because="session:a holds {'cart': '1'}; nothing is due", sequential=True)
-def takes_a_name_only_if_it_is_free(redis, user, old, new):
-    """And logs in whoever has it."""
-    script = """
-    if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-    redis.call('RENAMENX', KEYS[1], KEYS[2])
-    redis.call('HSET', KEYS[2], 'user', ARGV[1])
-    redis.call('SADD', KEYS[3], ARGV[2])
-    redis.call('EXPIRE', KEYS[3], 28800)
-    return 1
-    """
-    keys = f"session:{old}", f"session:{new}", f"sessions:{user}"
-    return bool(redis.eval(script, 3, *keys, user, new))
