@@ -519,20 +519,6 @@ def sells_while_it_is_not_nothing(redis, product, user):
     return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
 
 
-@wrong("14.2", situation="Many redirections", because="MovedError")
-def follows_a_hundred(nodes, key):
-    client, asking = start(nodes), False
-    for _ in range(100):
-        try:
-            with client.pipeline(transaction=False) as pipe:
-                if asking:
-                    pipe.execute_command("ASKING")
-                return pipe.get(key).execute()[-1]
-        except AskError as error:
-            client, asking, last = there(nodes, error), type(error) is AskError, error
-    raise last
-
-
 @wrong("14.2", situation="A settled cluster", because=", not ' the value of", sequential=True)
 def values_without_their_blanks(nodes, key):
     client, asking = start(nodes), False
