@@ -78,24 +78,35 @@ class Outcome:
 
 
 def _steps(shown: str) -> str:
-    """Calls as they are, and the steps of a schedule in a table with a column for each lane."""
-    before, _, schedule = shown.rpartition("\n\n")
+    """Calls and what does not hold as they are, and between them a schedule as a table."""
+    parts = shown.split("\n\n")
+    at = next((at for at, part in enumerate(parts) if _rows(part)), len(parts))
+    table = "".join(
+        "<tr>" + "".join(f'<td style="{_CELL}">{escape(one)}</td>' for one in cells) + "</tr>"
+        for part in parts[at : at + 1]
+        for cells in _rows(part)
+    )
+    table = table and f'<table style="{_TABLE}">{table}</table>'
+    return _plain(parts[:at]) + table + _plain(parts[at + 1 :])
+
+
+def _plain(parts: list[str]) -> str:
+    return f'<pre style="{_PLAIN}">{escape(text)}</pre>' if (text := "\n\n".join(parts)) else ""
+
+
+def _rows(schedule: str) -> list[list[str]]:
+    """The names of the lanes, and each step in its lane; none, if it is no schedule."""
     header, *lines = schedule.split("\n")
     steps = [_STEP.fullmatch(line) for line in lines]
     if not header.startswith("    ") or not lines or not all(steps):
-        return f'<pre style="{_PLAIN}">{escape(shown)}</pre>' if shown else ""
+        return []
     lanes = list(_LANES.finditer(header))
     rows = [["", *(lane[0] for lane in lanes)]]
     for step in filter(None, steps):
         cells = [""] * len(lanes)  # a step is in one lane; its text may be longer than that is wide
         cells[sum(lane.start() <= step.start(2) for lane in lanes) - 1] = step[2]
         rows.append([step[1], *cells])
-    table = "".join(
-        "<tr>" + "".join(f'<td style="{_CELL}">{escape(one)}</td>' for one in cells) + "</tr>"
-        for cells in rows
-    )
-    calls = f'<pre style="{_PLAIN}">{escape(before)}</pre>' if before else ""
-    return f'{calls}<table style="{_TABLE}">{table}</table>'
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

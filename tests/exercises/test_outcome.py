@@ -40,6 +40,14 @@ def test_a_step_longer_than_its_lane_is_not_torn():
     assert ">DEL a and all that was kept beside it</td><td" in refused(steps=longer)._repr_html_()
 
 
+def test_a_schedule_is_a_table_also_where_a_finding_follows():
+    """It is told where the reason says something else: below the table, which stays one."""
+    html = refused(finding="The key is gone.")._repr_html_()
+    assert html.count("<tr>") == 3
+    assert ">The key is gone.</pre><div>Another try" in html
+    assert "The key" not in html.partition("</table>")[0]
+
+
 def test_a_line_that_is_no_schedule_is_shown_as_it_is():
     assert "<pre" in refused(steps="In Redis\n\n    nothing")._repr_html_()
 
