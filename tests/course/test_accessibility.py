@@ -5,6 +5,7 @@ The notebook in JupyterLab, its panel and its stepper are looked at in test_brow
 
 import functools
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbconvert import HTMLExporter
+from nbconvert import HTMLExporter, SlidesExporter
+from traitlets.config import Config
 
 from tests.course.axe import violations
 from tests.course.test_browser import CHROMIUM, PATIENCE
@@ -91,6 +93,23 @@ def test_html_export(path, page, tmp_path):
     (tmp_path / "page.html").write_text(re.sub(r"<script src=.*?</script>", "", text))
     page.goto((tmp_path / "page.html").as_uri())
     assert violations(page, exclude=ELEMENTS_OF_NBCONVERT, ignore=RULES_OF_NBCONVERT) == []
+
+
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
+def test_print_loses_no_line(path, page, tmp_path, monkeypatch):
+    """File > Print, as JupyterLab is set up here: on paper as wide as A4 long lines go on below."""
+    monkeypatch.chdir(ROOT)
+    config = Config(json.loads((ROOT / "jupyter/jupyter_lab_config.json").read_text()))
+    exporter = HTMLExporter(config=config)
+    text, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
+    (tmp_path / "page.html").write_text(re.sub(r"<script src=.*?</script>", "", text))
+    page.set_viewport_size({"width": 718, "height": 1000})
+    page.goto((tmp_path / "page.html").as_uri())
+    wide = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).length"
+    assert page.locator("pre").evaluate_all(wide) > 0  # on the screen one can scroll
+    page.emulate_media(media="print")
+    assert page.locator("pre").evaluate_all(wide) == 0
+    assert SlidesExporter(config=config).template_name == "reveal"  # not the page's
 
 
 @pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
