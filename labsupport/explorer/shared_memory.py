@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import fields
+from decimal import Decimal
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -22,6 +23,7 @@ from types import (
     FunctionType,
     MappingProxyType,
     MethodType,
+    MethodWrapperType,
     ModuleType,
     SimpleNamespace,
 )
@@ -35,10 +37,10 @@ from labsupport.explorer.clients.namespaces import CACHED, installed, names_of, 
 
 __all__ = ["shared_locks", "shared_names"]
 
-_FIXED = (int, float, complex, str, bytes, bool, type(None), range, slice, enum.Enum)
+_FIXED = (int, float, complex, str, bytes, bool, type(None), range, slice, enum.Enum, Decimal)
 # Libraries whose objects are made once and used by all; what they hold is in the stores.
 _FIXED_MODULES = re.compile(
-    r"_?(?:abc|contextvars|datetime|decimal|enum|fractions|labsupport|logging|operator|pathlib|re|redis"
+    r"_?(?:abc|contextvars|datetime|enum|fractions|labsupport|logging|operator|pathlib|re|redis"
     r"|sqlalchemy|string|struct|types|typing|uuid|zoneinfo)\b"
 )
 _CHANGING = re.compile(
@@ -93,6 +95,16 @@ _BY_TEXT = frozenset({"__dict__", "__setattr__", "delattr", "setattr", "vars"})
 _GET_BY_TEXT = frozenset({"attrgetter", "getattr"})
 _METHODS = frozenset({"LOAD_METHOD", "LOAD_ATTR"})
 _NOTES = frozenset({"append", "update"})  # a list's, a Counter's: nobody asks what is in it
+# of a function, or a partial one, what is changed when it is named
+_OF_CODE: dict[type, set[str]] = {
+    FunctionType: {"__code__", "__defaults__", "__kwdefaults__", "cell_contents"},
+    functools.partial: {"keywords"},
+    ModuleType: set(),
+    type: set(),
+}
+# by which an object of a library's, that is else the same for all, is changed
+_SETTERS = frozenset({"addFilter", "addHandler", "removeFilter", "removeHandler", "setLevel"})
+_SETTERS |= {"set_response_callback", "set_retry"}
 _OF_PYTHON = frozenset({"__annotations__", "__dataclass_fields__", "__dict__", "__weakref__"})
 _BINDS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
 
@@ -134,7 +146,9 @@ def shared_names(
             shared.update(word for at, word in one.namespaces.items() if at in used)
             for at in one.owners.keys() & other.owners.keys():
                 name, owner = one.owners[at]
-                if "setattr" in one.sets or any(_is_kept(owner, kept) for kept in one.sets):
+                inner = one.words & _OF_CODE.get(type(owner), _SETTERS)
+                kept = (_is_kept(owner, word) for word in one.sets)
+                if "setattr" in one.sets or inner or any(kept):
                     shared.add(name)
             shared.update(_set_from_outside(one, other))
             shared.update(_set_in_libraries(one, other))
@@ -314,7 +328,10 @@ class _Reach:
         """Note what a thing is, and say what else it leads to."""
         if isinstance(thing, weakref.ref):
             yield name, thing()
+        elif issubclass(type(thing), weakref.ProxyTypes):
+            yield name, thing.__repr__.__self__
         elif isinstance(thing, functools.partial):
+            self.owners[id(thing)] = name, thing
             yield from ((name, one) for one in (thing.func, *thing.args, *thing.keywords.values()))
         elif isinstance(thing, MethodType):
             yield from ((name, thing.__func__), (type(thing.__self__).__name__, thing.__self__))
@@ -322,10 +339,12 @@ class _Reach:
             yield name, thing.__func__
         elif isinstance(thing, property):
             yield from ((name, one) for one in (thing.fget, thing.fset, thing.fdel))
-        elif isinstance(thing, BuiltinFunctionType):
+        elif isinstance(thing, BuiltinFunctionType | MethodWrapperType):
             if not isinstance(thing.__self__, ModuleType):
                 yield name, thing.__self__
         elif isinstance(thing, tuple | frozenset):
+            if getattr(thing, "__dict__", None):
+                self.owners[id(thing)] = name, thing
             yield from ((name, one) for one in thing)
         elif isinstance(thing, FunctionType):
             yield from self._function(name, thing)
@@ -430,7 +449,7 @@ class _Reach:
     ) -> Iterator[tuple[str, Any]]:
         """A value, and what code of these names takes from it if it is a module.
 
-        From a library's, or from its classes, containers are taken.
+        From a library's, its classes and its objects that are the same for all, containers are taken.
         """
         of = set() if of is None else of
         module = value if isinstance(value, ModuleType) else None
@@ -439,11 +458,12 @@ class _Reach:
             yield name, value
         elif id(value) not in of:
             self.owners[id(value)] = name, value
-        if id(value) in of or not (module or (isinstance(value, type) and _is_theirs(value))):
+        if id(value) in of or stands_in(value):
             return
         of.add(id(value))
-        for one in sorted(names & vars(value).keys()):
-            inner = vars(value)[one]
+        space = vars(value) if module or _is_for_all(value) else {}
+        for one in sorted(names & space.keys()):
+            inner = space[one]
             if not theirs or type(inner) in _CHANGEABLE or isinstance(inner, ModuleType | type):
                 yield from self._named(one, inner, names, of)
 
@@ -453,7 +473,7 @@ class _Reach:
         self.sets_elsewhere |= elsewhere | by_name
         self.handed |= handed | by_name
         by_text = names & {"setattr", "delattr"} or names >= {"type", "__setattr__"}
-        self.sets |= sets | ({"setattr"} if by_text else set())
+        self.sets |= sets | by_name | ({"setattr"} if by_text else set())
         here = id(function.__globals__)
         bare = _bare(function.__code__)
         enclosed = dict(_enclosed(function))
@@ -672,6 +692,13 @@ def _written(module: ModuleType) -> frozenset[str]:
     get_code = getattr(getattr(module.__spec__, "loader", None), "get_code", None)
     code = get_code(module.__name__) if get_code is not None else None
     return frozenset(code.co_names if code is not None else ())
+
+
+def _is_for_all(value: Any) -> bool:
+    """Whether it is a library's class, or an object of one that is made once and used by all."""
+    if isinstance(value, type):
+        return _is_theirs(value)
+    return bool(_FIXED_MODULES.match(_module_of(value))) and hasattr(value, "__dict__")
 
 
 def _is_theirs(value: Any) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import dataclasses
 import datetime
+import decimal
 import enum
 import functools
 import importlib
@@ -364,6 +365,59 @@ MEMORY = {
     "the environment": (lambda: os.environ.get("LABSUPPORT_V"), set_environment),
     "what a method uses": (None, set_cached),
 }
+
+
+class Pair(tuple):
+    """One that has attributes, too."""
+
+
+PAIR, CONTEXT, SLOT = Pair(), decimal.Context(), {}
+PAIR.value = 0
+STORE, PROXIED = SLOT.__setitem__, Kept()
+WEAKLY = weakref.proxy(PROXIED)
+TABLE = sa.Table("table", sa.MetaData(), info={})
+PARTIAL = functools.partial(dict, value=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    value: int = 0
+
+
+FIXED = Fixed()
+
+
+def defaults(value=0):
+    return value
+
+
+def set_defaults():
+    defaults.__defaults__ = (1,)
+
+
+def cell(value):
+    return lambda: value
+
+
+CELL = cell(0)
+HIDDEN = {
+    "a frozen object": (lambda: object.__setattr__(FIXED, "value", 1), lambda: FIXED.value),
+    "a tuple": (lambda: setattr(PAIR, "value", 1), lambda: PAIR.value),
+    "a context of decimal's": (lambda: setattr(CONTEXT, "prec", 5), lambda: CONTEXT.prec),
+    "a method of a dict": (lambda: STORE("v", 1), lambda: SLOT["v"]),
+    "a weak proxy": (lambda: setattr(WEAKLY, "value", 1), lambda: PROXIED.value),
+    "a table's notes": (lambda: TABLE.info.update(v=1), lambda: TABLE.info["v"]),
+    "a logger's level": (lambda: LOG.setLevel(10), lambda: LOG.level),
+    "a partial function": (lambda: PARTIAL.keywords.update(value=1), lambda: PARTIAL()),
+    "defaults": (set_defaults, lambda: defaults()),
+    "a cell": (lambda: CELL.__closure__[0].__setattr__("cell_contents", 1), lambda: CELL()),
+}
+
+
+@pytest.mark.parametrize(("put", "get"), HIDDEN.values(), ids=HIDDEN)
+def test_memory_that_hides(put, get):
+    """In what else never changes, or where it is not looked for: one client sets it, another asks."""
+    assert shared_names({"ada": lambda redis, db: put(), "bob": lambda redis, db: get()})
 
 
 @pytest.mark.parametrize("where", MEMORY)
