@@ -90,6 +90,7 @@ _HANDED += (redis.asyncio.Redis, redis.asyncio.client.Pipeline, redis.asyncio.lo
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _GLOBALS = _LOADS | {"STORE_GLOBAL", "DELETE_GLOBAL"}
 _BY_NAME = frozenset({"eval", "exec", "globals", "vars"})  # what reaches any name of a module
+_SPACES = frozenset({"__globals__", "f_globals"})  # in which any name is
 # what reaches any attribute
 _BY_TEXT = frozenset({"__dict__", "__setattr__", "delattr", "setattr", "vars"})
 _GET_BY_TEXT = frozenset({"attrgetter", "getattr"})
@@ -487,7 +488,7 @@ class _Reach:
                 self.libraries[id(owner), text] = path[-1]
             if known:
                 self.libraries[id(owner), attribute] = path[-1]
-        if called := bare & _BY_NAME:
+        if called := bare & _BY_NAME | names & _SPACES:
             self.namespaces[here] = f"{min(called)}()"
         self.variables.update((here, name) for name in names & bare)
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
@@ -690,8 +691,10 @@ def _may_be_set(owner: Any, name: str, handed: set[str]) -> bool:
 def _written(module: ModuleType) -> frozenset[str]:
     """The names that a module's own code uses; none if it is written in C."""
     get_code = getattr(getattr(module.__spec__, "loader", None), "get_code", None)
-    code = get_code(module.__name__) if get_code is not None else None
-    return frozenset(code.co_names if code is not None else ())
+    with suppress(ImportError, OSError):  # it goes by another name
+        code = get_code(module.__name__) if get_code is not None else None
+        return frozenset(code.co_names if code is not None else ())
+    return frozenset()
 
 
 def _is_for_all(value: Any) -> bool:
@@ -712,7 +715,8 @@ def _is_inner(name: str, value: Any) -> bool:
     theirs = hasattr(type(value), "__get__") and installed(type(value).__module__)
     if name == "_field_defaults" or (theirs and not isinstance(value, _OPEN)):
         return True
-    return name.startswith("_") and name.endswith("_") and not isinstance(value, FunctionType)
+    code = isinstance(value, FunctionType | staticmethod | classmethod)
+    return name.startswith("_") and name.endswith("_") and not code
 
 
 def _is_frozen(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import builtins
+import collections.abc
 import contextlib
 import contextvars
 import dataclasses
@@ -391,6 +392,18 @@ def defaults(value=0):
     return value
 
 
+class Numbered:
+    number = 0
+
+    def __new__(cls, number):
+        Numbered.number = number
+        return super().__new__(cls)
+
+
+def set_by_space():
+    cell.__globals__["NUMBER"] = 1
+
+
 def set_defaults():
     defaults.__defaults__ = (1,)
 
@@ -409,9 +422,23 @@ HIDDEN = {
     "a table's notes": (lambda: TABLE.info.update(v=1), lambda: TABLE.info["v"]),
     "a logger's level": (lambda: LOG.setLevel(10), lambda: LOG.level),
     "a partial function": (lambda: PARTIAL.keywords.update(value=1), lambda: PARTIAL()),
+    "a class, in __new__": (lambda: Numbered(1), lambda: Numbered.number),
+    "a global name, by its space": (set_by_space, lambda: NUMBER),
     "defaults": (set_defaults, lambda: defaults()),
     "a cell": (lambda: CELL.__closure__[0].__setattr__("cell_contents", 1), lambda: CELL()),
 }
+
+
+def test_a_module_that_goes_by_another_name(monkeypatch):
+    """Its code is not found by its name: what is set on it is seen all the same."""
+
+    def client(redis, db):
+        for module in (collections.abc,):
+            module.latest = redis.incr("n")
+        return collections.abc.latest
+
+    monkeypatch.setattr(collections.abc, "latest", 0, raising=False)
+    assert shared_names({"ada": client, "bob": client}) == ["collections.abc"]
 
 
 @pytest.mark.parametrize(("put", "get"), HIDDEN.values(), ids=HIDDEN)
