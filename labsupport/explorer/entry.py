@@ -16,6 +16,8 @@ from linecache import getline
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
+from greenlet import GreenletExit
+
 from labsupport.errors import (
     ImplementationError,
     Interrupted,
@@ -440,6 +442,8 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         search = self._search
         self.callback(search.system.reset)
         self.callback(random.setstate, self._chance)
+        self.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+        sys.unraisablehook = _but_for_crashes(sys.unraisablehook)
         self.callback(search.adversary.dismiss)
         self.enter_context(search.system.one_core())
         watch = self.enter_context(engines_stepped())
@@ -501,6 +505,11 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
                 "of the process, say, which another client has that stands still meanwhile.",
             ) from None
         return False
+
+
+def _but_for_crashes(tell: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Tells of what could not be raised, unless a crash did it: in a generator that nobody goes on with."""
+    return lambda told: None if issubclass(told.exc_type, GreenletExit) else tell(told)
 
 
 def _place(trace: TracebackType) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from datetime import datetime
 
@@ -771,3 +772,28 @@ def test_time_passes_while_all_wait_for_a_reply(lease_seconds):
     ).check()
     assert min(waited) == 0
     assert lease_seconds <= max(waited) < 2 * lease_seconds + 20
+
+
+def test_a_generator_that_a_crash_leaves_says_nothing():
+    """Its `finally` reaches no server; nor does Python tell that it could not."""
+
+    def counts(redis, db):
+        def numbers():
+            try:
+                yield redis.incr("n")
+            finally:
+                redis.incr("ended")
+
+        opened = numbers()
+        next(opened)
+        redis.get("n")
+
+    before = sys.unraisablehook
+    told: list[object] = []
+    sys.unraisablehook = told.append
+    try:
+        explore({"ada": counts, "bob": counts}, invariant=lambda r, d: True, crashes=True).check()
+        assert sys.unraisablehook == told.append
+    finally:
+        sys.unraisablehook = before
+    assert told == []
