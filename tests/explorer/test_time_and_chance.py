@@ -360,6 +360,8 @@ class TestTime:
             lambda: uniform(0, 100) > 99,
             lambda: SYSTEM.uniform(0, 100) < 1,
             lambda: percent() > 99,
+            lambda: one_of_many() < 1,
+            lambda: Roll().seldom(),
             lambda: random.expovariate(1) > 6,
             lambda: random.choices([True, False], [1, 200])[0],
             lambda: RANDOM.choices([False, True], cum_weights=[200, 201])[0],
@@ -393,7 +395,10 @@ class TestTime:
 
         def pauses(redis, db):
             redis.incr("n")
-            time.sleep(random.uniform(0.01, 0.02))
+            deadline = time.monotonic() + random.uniform(1, 2)
+            pause = random.uniform(0.01, 0.02)
+            if time.monotonic() + pause < deadline:
+                time.sleep(pause)
 
         def is_late(redis, db):
             redis.incr("n")
@@ -1152,6 +1157,19 @@ RANDOM, SYSTEM = random.Random(), random.SystemRandom()
 
 def percent():
     return uniform(0, 100)
+
+
+def one_of_many():
+    rolls = {"first": uniform(0, 1000)}
+    return rolls["first"] / 10
+
+
+class Roll:
+    def __init__(self):
+        self.rolled = uniform(0, 1000)
+
+    def seldom(self):
+        return self.rolled < 1
 
 
 NUMPYS, OLDER = numpy.random.default_rng(), numpy.random.RandomState()

@@ -15,7 +15,6 @@ import fcntl
 import functools
 import gc
 import importlib
-import itertools
 import operator
 import os
 import queue
@@ -277,7 +276,10 @@ _GENERATOR, _USUAL_SEED = random.Random, random.seed
 # what they draw goes back and forth: of very small fractions they would ask for ever more
 _TRIED_ONCE = frozenset({"betavariate", "binomialvariate", "gammavariate", "gauss"})
 _TRIED_ONCE |= {"lognormvariate", "normalvariate", "vonmisesvariate"}
-_ENDS = ("COMPARE_OP", "JUMP_IF", "POP_JUMP", "POP_TOP", "RETURN_", "STORE_")
+_GOES_BY = ("COMPARE_OP", "JUMP_IF", "POP_JUMP", "RETURN_", "STORE_")
+_ENDS = (*_GOES_BY, "POP_TOP")
+# on a line with these a number is how long something lasts
+_WAITS = frozenset({"ex", "monotonic", "now", "perf_counter", "px", "sleep", "time", "timeout"})
 
 
 def _few(bits: int) -> random.Random | None:
@@ -364,17 +366,28 @@ def _held() -> Callable[[float], float] | None:
 
 @functools.lru_cache(maxsize=1024)
 def _decides(code: CodeType, at: int) -> bool:
-    """Whether what a call at that place gives is compared, or returned; else it is how long one waits."""
+    """Whether code may go by what a call at that place gives, and does not only wait for so long."""
     used = list(dis.get_instructions(code))
+    lines: dict[int | None, list[dis.Instruction]] = {}
+    for one in used:
+        lines.setdefault(one.positions and one.positions.lineno, []).append(one)
+    calls = [one for one in used if one.offset <= at][-1]
+    here = lines[calls.positions and calls.positions.lineno]
     ends = next((o for o in used if o.offset > at and o.opname.startswith(_ENDS)), None)
-    if ends is None or not ends.opname.startswith("STORE_"):
-        return ends is not None and ends.opname != "POP_TOP"
+    if ends is None or ends.opname == "POP_TOP" or _names_on(here) & _WAITS:
+        return False
+    if not ends.opname.startswith(("STORE_FAST", "STORE_NAME", "STORE_DEREF", "STORE_GLOBAL")):
+        return True
     kept = ends.argval[0] if isinstance(ends.argval, tuple) else ends.argval
-    compared = (place for place, one in enumerate(used) if one.opname == "COMPARE_OP")
-    near = itertools.chain.from_iterable(used[max(place - 3, 0) : place] for place in compared)
-    return any(
-        kept in (one.argval if isinstance(one.argval, tuple) else (one.argval,)) for one in near
-    )
+    uses = [line for line in lines.values() if line is not here and kept in _names_on(line)]
+    waits = any(_names_on(line) & _WAITS for line in uses)
+    return not waits and any(one.opname.startswith(_GOES_BY) for line in uses for one in line)
+
+
+def _names_on(line: Iterable[dis.Instruction]) -> set[Any]:
+    """The names that the instructions of a line have, those of options too."""
+    found = (one.argval if isinstance(one.argval, tuple) else (one.argval,) for one in line)
+    return {name for names in found for name in names if isinstance(name, str)}
 
 
 class _SystemRandom(random.SystemRandom):
