@@ -5,7 +5,7 @@ from collections.abc import Generator
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
-from redis.exceptions import ResponseError, WatchError
+from redis.exceptions import ConnectionError, ResponseError, WatchError
 
 from labsupport.exercises.contract import ME, WAIT, Call, Case, Contract
 from labsupport.exercises.matching import Raised
@@ -22,7 +22,7 @@ _WORK = Call("work_once", (ME, Handle()))
 _FAIL = Call("work_once", (ME, Handle(fails=True)))
 _FAILS_AS_REDIS = [
     Call("work_once", (ME, Handle(fails=True, error=error)))
-    for error in (ResponseError, WatchError)
+    for error in (ConnectionError, ResponseError, WatchError)
 ]
 
 
@@ -243,6 +243,11 @@ class Reap(Contract):
         return st.integers(0, 6).flatmap(
             lambda n: super(Reap, self).races() if n else st.just(same)
         )
+
+    def crowd(self) -> Case:
+        """Jobs come meanwhile."""
+        start = self._start({"ada": (True, None, ["a"])}, [], [], {})
+        return Case(start, {"ada": (self._reaps,), "bob": (Call("put", ("r",)),) * 36})
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """In which order the jobs of the dead are moved is not said."""

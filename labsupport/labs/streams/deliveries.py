@@ -4,7 +4,7 @@ from collections.abc import Generator
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
-from redis.exceptions import ResponseError, WatchError
+from redis.exceptions import ConnectionError, ResponseError, WatchError
 
 from labsupport.exercises.contract import ME, Call, Case, Contract
 from labsupport.exercises.matching import Raised
@@ -129,7 +129,7 @@ _AT_ONCE = Call("consume", (ME, Handle(), 0))
 _FAIL = Call("consume", (ME, Handle(fails=True), _MIN_IDLE_MS))
 _FAILS_AS_REDIS = [
     Call("consume", (ME, Handle(fails=True, error=error), _MIN_IDLE_MS))
-    for error in (ResponseError, WatchError)
+    for error in (ConnectionError, ResponseError, WatchError)
 ]
 
 

@@ -3,7 +3,7 @@
 import time
 from contextlib import suppress
 
-from redis.exceptions import ResponseError, WatchError
+from redis.exceptions import ConnectionError, ResponseError, WatchError
 
 from tests.exercises.zoo import Zoo
 
@@ -787,3 +787,42 @@ def takes_the_lists_that_match(redis):
         for name in redis.smembers("workers")
         for key in redis.keys(f"jobs:{name}")
     )
+
+
+@wrong("10.1", because="a ConnectionError that reaches the caller is due", sequential=True)
+def takes_a_lost_connection_for_its_own(redis, me, handle):
+    mine = f"jobs:{me}"
+    job = redis.lindex(mine, -1)
+    if job is None:
+        job = redis.lmove("jobs", mine, "RIGHT", "LEFT")
+    if job is not None:
+        try:
+            handle(job)
+        except ConnectionError:
+            return None
+        redis.lrem(mine, -1, job)
+    return job
+
+
+@wrong("10.2", situation="A client that is overtaken at every step", because="one gives ada 1")
+def leaves_a_worker_after_five_tries(redis):
+    """Whoever puts a job into the list is in the way."""
+    found = 0
+    for name in redis.smembers("workers"):
+        for _ in range(5):
+            with redis.pipeline() as pipe, suppress(WatchError):
+                pipe.watch(f"lease:{name}", f"jobs:{name}", "attempts", "jobs")
+                jobs = pipe.lrange(f"jobs:{name}", 0, -1)
+                if pipe.exists(f"lease:{name}") or not jobs:
+                    break
+                before = {job: int(pipe.hget("attempts", job) or 0) for job in jobs}
+                pipe.multi()
+                pipe.delete(f"jobs:{name}")
+                for job in jobs:
+                    before[job] += 1
+                    pipe.hincrby("attempts", job, 1)
+                    pipe.rpush("jobs" if before[job] < 3 else "dead", job)
+                pipe.execute()
+                found += len(jobs)
+                break
+    return found

@@ -3,7 +3,7 @@
 import zlib
 from contextlib import suppress
 
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 
 from tests.exercises.zoo import Zoo
 
@@ -515,3 +515,10 @@ def goes_on_when_another_was_faster(redis, me, handle, min_idle):
         if found:
             return done(redis, handle, found)
     return done(redis, handle, new(redis, me))
+
+
+@wrong("11.1", because="a ConnectionError that reaches the caller is due", sequential=True)
+def takes_a_lost_connection_for_its_own(redis, me, handle, min_idle):
+    group(redis)
+    with suppress(ConnectionError):
+        return done(redis, handle, idle(redis, me, min_idle) or new(redis, me))
