@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from labsupport.errors import LabError
@@ -136,12 +137,17 @@ def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Br
 
 @contextmanager
 def _without_constants() -> Iterator[None]:
-    """Draw the same whatever else is imported: Hypothesis draws constants of the modules that there are."""
+    """Draw the same whatever else is imported: Hypothesis draws constants of the modules that there are.
+
+    And it registers a generator that a search with a seed has no use for, and collects all garbage first.
+    """
     try:
+        from hypothesis.core import threadlocal
         from hypothesis.internal.conjecture import providers
         from hypothesis.internal.constants_ast import Constants
 
         usual, none = providers._get_local_constants, Constants()
+        threadlocal._hypothesis_global_random = threadlocal._hypothesis_global_random or Random()
     except (ImportError, AttributeError):  # a Hypothesis that does not
         yield
         return
