@@ -371,6 +371,9 @@ def test_panel_runs_stops_and_compares(lab, page):
         _wait(run.is_enabled, "the end of the run")
         said.get_by_text("Every request gets the value").wait_for()
         _screenshot(page, f"panel_{name}")
+    page.set_viewport_size({"width": 1280, "height": 720})  # a small laptop's: the verdict, too
+    room = page.locator(".jp-WindowedPanel-outer").bounding_box()["height"]
+    _wait(lambda: cell.locator(".lab-panel").bounding_box()["height"] < room, "a low panel")
     compare.click()
     said.get_by_text("as many loads at once as naive").wait_for()
     _screenshot(page, "panel_compared")
