@@ -384,3 +384,24 @@ def one_door_for_those_who_begin_alike():
         return redis.eval(script, 1, f"calls:{customer[:8]}") <= 3
 
     return with_parts(admit=admit)
+
+
+@wrong("16.1", because="orders holds", sequential=True)
+def sends_it_to_a_number(redis, customer):
+    order = ORDER.replace("ARGV[1]", "tonumber(ARGV[1]) or ARGV[1]")
+    return sell(redis, customer, f"{SEEN}{LEFT}{TAKE}{order}return 1")
+
+
+@wrong("16.1", because="ada was given False; True is due", sequential=True)
+def looks_for_the_beginning_of_a_name(redis, customer):
+    seen = SEEN.replace("ARGV[1]", "string.sub(ARGV[1], 1, 64)")
+    return sell(redis, customer, f"{seen}{LEFT}{TAKE}{ORDER}return 1")
+
+
+@wrong("16.2", because="ada was given False; True is due", sequential=True)
+def one_door_for_long_names_alike():
+    def admit(redis, customer):
+        script = "redis.call('SET', KEYS[1], 0, 'EX', 60, 'NX') return redis.call('INCR', KEYS[1])"
+        return redis.eval(script, 1, f"calls:{customer[:64]}") <= 3
+
+    return with_parts(admit=admit)
