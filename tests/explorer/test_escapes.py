@@ -526,7 +526,7 @@ class TestRefused:
 
     def test_a_lock_of_the_process(self, monkeypatch):
         """A function that waits for a lock of the process is ended, and told, in the time it has."""
-        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.3)
+        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 2.0)
         lock = threading.Lock()
         lock.acquire()
 
@@ -541,15 +541,14 @@ class TestRefused:
 
     def test_a_debugger_may_stop_in_a_client(self, monkeypatch):
         """Who looks has all the time there is; pdb may have its signals, and leaves none behind."""
-        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.3)
+        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 1.0)
         monkeypatch.setattr(pdb.Pdb, "_previous_sigint_handler", None)
         looks, debugged = [], guard._debugged
         monkeypatch.setattr(guard, "_debugged", lambda frame: looks.append(1) or debugged(frame))
 
         class Keyboard(io.StringIO):
             def readline(self, *size):
-                enough = len(looks) + 2 * guard._LOOKS
-                while len(looks) < enough:
+                while len(looks) < 2 * guard._LOOKS:
                     pass
                 return super().readline(*size)
 

@@ -1104,15 +1104,16 @@ class TestBadInput:
 
     def test_a_function_that_never_returns(self, monkeypatch):
         """A loop without a command is ended, and told."""
-        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.2)
 
         def loop(redis, db):
             redis.get("n")
             while True:
                 pass
 
-        with pytest.raises(NotSteppableError, match="without a command"):
-            explore({"a": loop}, invariant=always)
+        with monkeypatch.context() as patch:
+            patch.setattr(guard, "PATIENCE_SECONDS", 0.2)
+            with pytest.raises(NotSteppableError, match="without a command"):
+                explore({"a": loop}, invariant=always)
         assert explore({"a": lost_update}, invariant=always).interleavings == 1
 
     def test_an_invariant_that_takes_long(self, monkeypatch):
