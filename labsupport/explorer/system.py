@@ -28,6 +28,7 @@ from labsupport.explorer.testbed import Session, Testbed
 
 __all__ = ["Replay", "Seat", "System"]
 
+_HARDLY_NS = 10_000_000  # as much as one slice of a core
 _BY_TIME = ("TIME", "XAUTOCLAIM", "XCLAIM", "XPENDING")
 _SCRIPTED = ("EVAL", "FCALL")
 
@@ -239,6 +240,8 @@ class System:
 
     def __init__(self, testbed: Testbed) -> None:
         self._testbed = testbed
+        self._server_ran_ns = 0
+        self._cores = set[int]()  # that this thread may use, and on one of which it is kept
         self.clock = Clock()
         self._wiring = Wiring(self.clock, Scripts(self._load, testbed.kept_key), ())
         client = testbed.client()
@@ -323,7 +326,7 @@ class System:
         if server is None or not hasattr(os, "sched_setaffinity"):
             yield
             return
-        before = os.sched_getaffinity(0)
+        before = self._cores = os.sched_getaffinity(0)
         core = int(Path("/proc/thread-self/stat").read_text().rpartition(")")[2].split()[36])
         try:
             os.sched_setaffinity(0, {core})
@@ -333,6 +336,28 @@ class System:
             os.sched_setaffinity(0, before)
             with suppress(ProcessLookupError):
                 os.sched_setaffinity(server, before)
+
+    @property
+    def starved(self) -> bool:
+        """Whether the server has work, and got neither core nor disk since this was asked before.
+
+        Linux has let such a server wait for ten seconds on the core that it shares with others; it is
+        moved to another one then.
+        """
+        server = self._testbed.server_pid
+        try:
+            state = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[0]
+            ran_ns = int(Path(f"/proc/{server}/schedstat").read_text().split()[0])
+        except (OSError, ValueError):  # no Linux, or no server of ours
+            return False
+        before, self._server_ran_ns = self._server_ran_ns, ran_ns
+        starved = state in {"R", "D"} and ran_ns - before < _HARDLY_NS
+        if starved and server is not None:
+            with suppress(OSError):
+                os.sched_setaffinity(
+                    server, self._cores - os.sched_getaffinity(server) or self._cores
+                )
+        return starved
 
     @property
     def alive(self) -> bool:

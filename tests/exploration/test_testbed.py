@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from redis.exceptions import ResponseError
@@ -118,6 +119,35 @@ def test_functions_of_others(own_server, touch):
     with own_server.client() as theirs:
         assert theirs.fcall("theirs", 0) == 1
         assert len(theirs.function_list()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what waits for a core")
+def test_a_server_that_gets_no_core_is_moved():
+    """Pinned to the explorer's core, it would wait there for whoever else is pinned to it."""
+    testbed = LabTestbed()
+    system, pid = System(testbed), testbed.server_pid
+    cores, busy = os.sched_getaffinity(0), []
+    try:
+        with system.one_core():
+            kept = os.sched_getaffinity(pid)
+            os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))  # gives way to all others
+            loop = f"import os\nos.sched_setaffinity(0, {kept})\nwhile True: pass"
+            busy += [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(2)]
+            connection = testbed.client().connection_pool.get_connection()
+            connection.send_command("EVAL", "for _ = 1, 2e8 do end", 0)
+            while not system.starved:
+                time.sleep(0.1)
+            assert os.sched_getaffinity(pid) == (cores - kept or cores)
+            for process in busy:
+                process.kill()
+            connection.read_response()
+            assert not system.starved
+        assert os.sched_getaffinity(pid) == cores
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+        system.close()
 
 
 def test_one_exploration_at_a_time():

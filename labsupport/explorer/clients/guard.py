@@ -402,11 +402,12 @@ def watched(
     progress: Callable[[], int],
     inside: Callable[[], bool],
     locked: Callable[[FrameType | None], bool],
+    starved: Callable[[], bool] = lambda: False,
 ) -> Iterator[Callable[[], None]]:
     """Raise `StepTimeout` in this thread when `progress` stands still for too long.
 
-    What counts is time in which the thread ran or slept, and not time in which it waited for a core:
-    a busy machine ends nothing.
+    What counts is time in which the thread ran or slept, and not time in which it, or the server, waited
+    for a core: a busy machine ends nothing.
 
     In the main thread a signal does it, which ends a wait for a lock, too; elsewhere another thread.
     There an interrupt waits for the end of a step, since in the midst of one it would meet code of
@@ -417,12 +418,13 @@ def watched(
         inside: whether a client's function is running.
         locked: whether another client has a lock of the process; who stands still then waits for it,
             at the frame that it is called with.
+        starved: whether the server has work, and could not do it since this was asked before.
 
     Returns:
         What to call between two steps: it raises KeyboardInterrupt if there was an interrupt.
     """
     in_main = threading.current_thread() is threading.main_thread()
-    patience = _Patience(progress, inside, locked)
+    patience = _Patience(progress, inside, locked, starved)
     with _by_signal(patience) if in_main else _by_thread(patience) as heed:
         yield heed
 
@@ -435,9 +437,10 @@ class _Patience:
         progress: Callable[[], int],
         inside: Callable[[], bool],
         locked: Callable[[FrameType | None], bool],
+        starved: Callable[[], bool],
     ) -> None:
         self.every = PATIENCE_SECONDS / _LOOKS
-        self.progress, self._inside, self._locked = progress, inside, locked
+        self.progress, self._inside, self._locked, self._starved = progress, inside, locked, starved
         self._place: Any = None
         self._times = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._begin(progress())
@@ -455,7 +458,7 @@ class _Patience:
             here: where the thread is. A frame that kept itself, in a variable of its own, would keep
                 all that the frames below it hold, until the collector comes: a cursor, and its lock.
         """
-        if (seen := self.progress()) != self._seen or _debugged(here):
+        if (seen := self.progress()) != self._seen or _debugged(here) or self._starved():
             self._begin(seen)
             return False
         self._looks += 1
