@@ -126,6 +126,9 @@ def test_a_server_that_gets_no_core_is_moved():
     """Pinned to the explorer's core, it would wait there for whoever else is pinned to it."""
     testbed = LabTestbed()
     system, pid = System(testbed), testbed.server_pid
+    if pid is None:
+        system.close()
+        pytest.skip("the server is not ours")
     cores, busy = os.sched_getaffinity(0), []
     try:
         with system.one_core():
