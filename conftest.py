@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.loadscopereorder = False  # the most cells first is not the longest first
         # Nobody watches: a frame in two seconds shows that charts draw, and leaves the cores to the runs.
         os.environ.setdefault("LAB_FRAMES_PER_SECOND", "0.5")
-        plain = {"LAB_SEEN": "no"}  # of kernels: no page shows their pictures
+        plain = {"LAB_SHARPER": "1"}  # of kernels: no projector shows their pictures
         import nbval.kernel
 
         # Over TCP a kernel is told five ports that were free a moment ago: two that start at once

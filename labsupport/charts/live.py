@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from labsupport.charts.chart import Chart
 from labsupport.charts.key import draw_beside
-from labsupport.charts.picture import DPI, SEEN, FrameEncoder, LabFigure, Picture, Place
+from labsupport.charts.picture import DPI, FrameEncoder, LabFigure, Picture, Place
 from labsupport.charts.plot import Plot
 from labsupport.charts.style import INK, style
 from labsupport.history import History
@@ -106,16 +106,13 @@ class LiveChart:
             self._place.put(Picture.of(figure, figure.alt))
 
     def _draw_frame(self) -> None:
-        if SEEN:
-            self._canvas.restore_region(self._background)
-            for artist in self._moving:
-                if artist.axes is not None:
-                    artist.axes.draw_artist(artist)
+        self._canvas.restore_region(self._background)
+        for artist in self._moving:
+            if artist.axes is not None:
+                artist.axes.draw_artist(artist)
         self._put()
 
     def _draw_background(self) -> None:
-        if not SEEN:
-            return
         with style():
             self._chart.sheet.widen(self._canvas.get_renderer())
             self._canvas.draw()
@@ -124,8 +121,7 @@ class LiveChart:
     def _put(self) -> None:
         self.frames += 1
         width, height = self._canvas.get_width_height()
-        data = self._encoder.encode(self._canvas) if SEEN else b""
-        self._place.put(Picture(data, self._alt, width, height))
+        self._place.put(Picture(self._encoder.encode(self._canvas), self._alt, width, height))
 
 
 def _hand(axes: Axes) -> Line2D:

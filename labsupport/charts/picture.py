@@ -20,9 +20,7 @@ from labsupport.charts.style import ALARM, CLIENTS, INK, MUTED, legible, style
 
 DPI = 100
 """Dots per inch as shown on the page; final pictures hold twice as many, for projectors."""
-SEEN = os.environ.get("LAB_SEEN") != "no"
-"""Whether somebody looks; in CI frames are made, but not painted, and pictures are for no projector."""
-_SHARPER = 2 if SEEN else 1
+_SHARPER = int(os.environ.get("LAB_SHARPER", "2"))  # 1 in CI
 _COLOURS = 32
 _PLAIN = (ALARM, INK, MUTED, *(colour for colour, _ in CLIENTS))
 _WRITTEN = dict.fromkeys((INK, MUTED, *map(legible, _PLAIN)))

@@ -468,7 +468,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
                 lambda: adversary.moved,
                 lambda: any(one.running for one in adversary.actors),
                 self._is_locked,
-                lambda: search.system.starved,
+                search.system.relieve_server,
             )
         )
 

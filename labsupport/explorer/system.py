@@ -337,12 +337,13 @@ class System:
             with suppress(ProcessLookupError):
                 os.sched_setaffinity(server, before)
 
-    @property
-    def starved(self) -> bool:
-        """Whether the server has work, and got neither core nor disk since this was asked before.
+    def relieve_server(self) -> bool:
+        """Move the server to another core, if it has work and got neither core nor disk since it was asked.
 
-        Linux has let such a server wait for ten seconds on the core that it shares with others; it is
-        moved to another one then.
+        Linux has let one wait for seconds on the core that it shares with others.
+
+        Returns:
+            Whether it was so.
         """
         server = self._testbed.server_pid
         try:

@@ -387,19 +387,6 @@ def test_a_live_chart_moves(run: tuple[Recorder, History]) -> None:
     assert chart.frames == 3
 
 
-def test_where_nobody_looks_no_frame_is_painted(
-    run: tuple[Recorder, History], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """CI makes each frame, as that may fail, and has no canvas painted on."""
-    monkeypatch.setattr("labsupport.charts.live.SEEN", False)
-    chart = live(run[1])
-    request(run, 10, 300)
-    run[1].read()
-    chart.draw(run[1])
-    assert chart.frames == 2
-    assert not hasattr(chart._canvas, "renderer")
-
-
 def test_a_live_chart_takes_its_time(run: tuple[Recorder, History]) -> None:
     """However often it is asked, it draws a dozen frames a second at the most."""
     begin = time.monotonic()
