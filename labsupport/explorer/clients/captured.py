@@ -25,6 +25,7 @@ _PRESENT = frozenset({"now", "today", "utcnow"})
 _WHO = frozenset({"current_thread", "get_ident", "get_native_id", "getpid"})  # and no clocks
 _REGISTRY = "ThreadLocalRegistry"  # of a scoped_session of SQLAlchemy's
 _HIDING = (ContextVar, CACHED, type(iter(int, 1)), map, filter, zip)
+_OF_MODULE = random.random.__self__  # type: ignore[attr-defined]
 _MOST_VALUES = 1_000  # of a container; longer ones hold data, and are looked at, but not into
 
 
@@ -201,7 +202,8 @@ class Captured(ExitStack):
         library = module.partition(".")[0]
         if isinstance(thing, random.Random):
             self.generators.append(thing)
-            if not isinstance(thing, random.SystemRandom):
+            # the module's own, which a method brings that was imported by name, draws the same anyway
+            if thing is not _OF_MODULE and not isinstance(thing, random.SystemRandom):
                 self._draws(thing.setstate, thing.getstate())
         elif module == "numpy.random._generator":
             bits = thing.bit_generator
