@@ -19,7 +19,7 @@ from labsupport.processes import undisturbed
 
 _FRAMES_PER_SECOND = float(os.environ.get("LAB_FRAMES_PER_SECOND", "14"))  # fewer in CI
 _SHARE = 0.1  # of one core, at most, unless that would be less than
-_LONGEST_SECONDS = 0.1  # ten frames a second, also where one has to draw the background
+_LONGEST_SECONDS = 0.08  # ten frames a second arrive, also where one has to draw the background
 _LONGER = 1.6
 _GROWTH = 2.0
 
