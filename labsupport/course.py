@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _LABS = Path(__file__).parent / "labs"
+_TIE = "\N{NO-BREAK SPACE}"
 PAGE = "course.md"
 """The page that `make lab` opens first; it lies beside the notebooks, and a pass is noted there."""
 
@@ -95,14 +96,14 @@ def overview(passed: Collection[str], notebooks: Path) -> str:
     lines.append("")  # and a list: JupyterLab would put a table into the middle of the page
     for lab, title in titles().items():
         marks = [
-            f"{'✓' if number in passed else '○'} {number}"
+            f"{'✓' if number in passed else '○'}{_TIE}{number}"
             for number in exercises
             if number[:2] == title[:2]
         ]
         subject = _first_lines()[lab].partition(": ")[2]
         name = f"{title[:2]}_{lab}.ipynb"
         minutes = _minutes(notebooks / name)
-        lines.append(f"* [{title}]({name}): {subject} {' · '.join([*minutes, *marks])}")
+        lines.append(f"* [{title}]({name}): {subject} {f'{_TIE}· '.join([*minutes, *marks])}")
     legend = "✓ passed, ○ not yet. The minutes are those of the core path, without the exercises."
     return "\n".join([*lines, "", f"{legend} `make progress` says the same.", ""])
 
