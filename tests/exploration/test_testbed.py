@@ -1,6 +1,7 @@
 """The explorer on a server of one's own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from labsupport import explore
 from labsupport.errors import InvalidSettingError, NotSteppableError
 from labsupport.exploration.testbed import LabTestbed, close_testbed
 from labsupport.explorer import System
+from labsupport.processes import wait_for_status
 from labsupport.servers import OWNER_KEY, connect_client, start_server
 
 LIBRARY = "#!lua name={0}\nredis.register_function('{0}', function() return {1} end)"
@@ -133,23 +135,29 @@ def test_a_server_that_gets_no_core_is_moved():
     try:
         with system.one_core():
             kept = os.sched_getaffinity(pid)
+            os.kill(pid, signal.SIGSTOP)
+            assert wait_for_status(pid, "stopped")
+            assert not system.relieve_server()  # it does not wait for a core
+            assert os.sched_getaffinity(pid) == kept
+            os.kill(pid, signal.SIGCONT)
             os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))  # gives way to all others
-            loop = f"import os\nos.sched_setaffinity(0, {kept})\nwhile True: pass"
-            busy += [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(2)]
+            loop = f"import os; os.sched_setaffinity(0, {kept}); print(flush=True)"
+            loop += "\nwhile True: pass"
+            command = [sys.executable, "-c", loop]
+            busy += [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+            for process in busy:
+                process.stdout.readline()
             connection = testbed.client().connection_pool.get_connection()
-            connection.send_command("EVAL", "for _ = 1, 2e8 do end", 0)
+            connection.send_command("EVAL", "while true do end", 0)
             while not system.relieve_server():
                 time.sleep(0.1)
             assert os.sched_getaffinity(pid) == (cores - kept or cores)
-            for process in busy:
-                process.kill()
-            connection.read_response()
-            assert not system.relieve_server()
         assert os.sched_getaffinity(pid) == cores
     finally:
         for process in busy:
             process.kill()
-            process.wait()
+            process.communicate()
+        os.kill(pid, signal.SIGKILL)
         system.close()
 
 
