@@ -1,6 +1,7 @@
 """The lab's own servers: started, paused, killed, restarted, replicated."""
 
 import gc
+import itertools
 import os
 import stat
 import subprocess
@@ -28,6 +29,7 @@ from labsupport.servers import (
     start_masters,
     start_server,
 )
+from labsupport.servers.settings import free_port
 
 ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
 
@@ -133,8 +135,8 @@ class TestStart:
     def test_a_port_that_is_taken(self, monkeypatch):
         """Another port is tried when somebody was quicker."""
         with start_server(tcp=True) as first:
-            ports = [first._port, first._port, first._port + 1]
-            monkeypatch.setattr("labsupport.servers.embedded.free_port", lambda: ports.pop(0))
+            ports = itertools.chain([first._port] * 2, iter(free_port, None))
+            monkeypatch.setattr("labsupport.servers.embedded.free_port", lambda: next(ports))
             with start_server(tcp=True) as second:
                 assert second._port != first._port
 
@@ -184,14 +186,21 @@ class TestEnd:
         assert process_status(pid) == "dead"
 
 
+def in_haste(client):
+    """Let a client that is connected wait no longer than 0.05 s from now on."""
+    (connection,) = client.connection_pool._available_connections
+    connection._sock.settimeout(0.05)
+
+
 class TestFaults:
     def test_pause_and_resume(self, server):
         """A paused server answers nothing and has lost nothing."""
-        with server.client(socket_timeout=0.05) as client:
+        with server.client() as client:
             client.set("name", "ada")
             server.pause()
             assert server.status() == "stopped"
             assert server.alive
+            in_haste(client)
             with pytest.raises(redis.TimeoutError):
                 client.get("name")
             server.pause()
@@ -202,9 +211,10 @@ class TestFaults:
 
     def test_a_command_is_sent_once(self, server):
         """A command whose reply was lost is not repeated: an INCR across a freeze counts once."""
-        with server.client(socket_timeout=0.05) as client:
+        with server.client() as client:
             client.ping()
             server.pause()
+            in_haste(client)
             with pytest.raises(redis.TimeoutError):
                 client.incr("count")
             server.resume()
