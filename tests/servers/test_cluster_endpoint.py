@@ -15,8 +15,8 @@ from labsupport.servers.cluster import PRIMARIES, ClusterEndpoint, open_cluster,
 
 @pytest.fixture(scope="module")
 def theirs():
-    """Somebody's cluster."""
-    with start_cluster() as cluster:
+    """Somebody's cluster, in which no node is given up, however late it is."""
+    with start_cluster(config={"cluster-node-timeout": "60000"}) as cluster:
         yield cluster
 
 
