@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import redis
@@ -20,8 +20,9 @@ __all__ = ["check_many_visits", "check_page"]
 
 _KEY, _OTHER = "page:7", "page:d'Arc"
 _AS_IT_IS = " <p>\u00c9t\u00e9</p>\n"
-_SILENCE_SECONDS = 0.1  # of a client that asks a stopped server
+_SILENT, _SILENCE_SECONDS = "Redis is stopped", 0.1  # what a client waits for its answer
 _TTL_SECONDS = 60
+_ROUNDING = 0.01  # s; the server counts a TTL in ms
 _MANY = 1_000
 
 
@@ -105,8 +106,11 @@ def check_page(answer: Answer) -> Outcome:
     with start_server(config=CONFIG) as server, server.client() as admin:
         for name, situation in _situations():
             admin.flushdb()
-            with server.client(socket_timeout=_SILENCE_SECONDS) as client:
-                client.ping()
+            # in haste only where no answer comes: a busy machine may be late with any other
+            hasty = {"socket_timeout": _SILENCE_SECONDS} if name == _SILENT else {}
+            with server.client(**hasty) as client:
+                with suppress(redis.TimeoutError):  # it is to be connected, if it can be
+                    client.ping()
                 try:
                     situation(server, admin, _Shop(answer, client))
                 except AssertionError as error:
@@ -187,7 +191,7 @@ def _is_cached(admin: redis.Redis, page: str, before: float) -> None:
     require(admin.get(_KEY) == page, f"{_KEY} is {admin.get(_KEY)!r} in Redis.")
     ends = admin.pexpiretime(_KEY) / 1000
     require(
-        before + _TTL_SECONDS - 1 <= ends <= _now(admin) + _TTL_SECONDS + 1,
+        before + _TTL_SECONDS - _ROUNDING <= ends <= _now(admin) + _TTL_SECONDS + _ROUNDING,
         f"{_KEY} lives {admin.ttl(_KEY)} s; {_TTL_SECONDS} s is due.",
     )
 
