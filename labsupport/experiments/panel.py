@@ -21,7 +21,10 @@ _NOTE = "A panel with sliders, Run and Stop stands here while the notebook has a
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _LOOK = """<style>
 .lab-panel { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 36px;
-  --jp-widgets-inline-label-width: 10em; padding: 4px 0; }
+  --jp-widgets-inline-label-width: 10em; column-gap: 16px; flex-flow: row wrap; padding: 4px 0; }
+.lab-panel > *, .lab-panel::before { flex: 1 1 100%; }
+.lab-panel > .widget-image { flex: 0 1 auto; }
+.lab-panel > .lab-panel-said { align-self: flex-start; flex: 1 1 24em; }
 .lab-panel .widget-slider { width: 96%; }
 .lab-panel .widget-toggle-buttons { width: auto; margin: 2px 2em 2px 0; }
 .lab-panel .widget-toggle-buttons .widget-toggle-button { margin-top: 0; margin-bottom: 0; }
@@ -32,7 +35,7 @@ _LOOK = """<style>
 .lab-panel .lab-panel-said > div:has(> div:nth-of-type(4)) { display: grid; column-gap: 2em;
   grid-template-columns: repeat(auto-fit, minmax(min(26em, 100%), 1fr)); }
 @media (max-height: 850px) { .lab-panel .widget-image { max-height: 38vh; }
-  .lab-panel .lab-panel-said > div > div { margin: 0 !important; } }
+  .lab-panel .lab-panel-said > div > div { font-size: 1em !important; margin: 0 !important; } }
 .lab-panel.jupyter-widgets-disconnected > * { opacity: .5; pointer-events: none; }
 .lab-panel .jupyter-widgets-disconnected::before { display: none; }
 .lab-panel.jupyter-widgets-disconnected::before { content: "The kernel of this panel has ended. Run\
