@@ -1,6 +1,7 @@
 """Whatever code may do to escape the explorer is stepped or refused; nothing of a run outlives it."""
 
 import asyncio
+import builtins
 import contextlib
 import cProfile
 import fcntl
@@ -430,6 +431,21 @@ class TestRefused:
             explore({"a": client}, invariant=always)
         assert signal.getsignal(signal.SIGALRM) is handler
         assert signal.alarm(0) == 0
+
+    def test_a_question_at_the_keyboard(self, monkeypatch):
+        """It is never put: in a notebook its box would outlive the exploration, and bar all cells."""
+        put = []
+        monkeypatch.setattr(builtins, "input", put.append)
+
+        def client(redis, db):
+            redis.ping()
+            input("which? ")
+
+        with pytest.raises(NotSteppableError, match=r"'a' waits for the keyboard.*\n.*an argument"):
+            explore({"a": client}, invariant=always)
+        assert put == []
+        input("and now")
+        assert put == ["and now"]
 
     def test_a_wait_for_another_thread(self, monkeypatch):
         """It is refused at once, and not when the explorer's patience is over."""

@@ -525,6 +525,10 @@ def _importing_by_name(usual: Callable[..., Any]) -> Callable[..., Any]:
     return import_module
 
 
+def _asking(usual: Callable[..., str]) -> Callable[..., str]:
+    return refusing(usual, "waits for the keyboard", remedy="Hand its answer over as an argument.")
+
+
 def _refused(module: ModuleType, names: Iterable[str], what: str) -> dict[str, Any]:
     """Those of the names that the system has, which a client may not call."""
     return {name: refusing(getattr(module, name), what) for name in names if hasattr(module, name)}
@@ -768,6 +772,8 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
             for name, value in names.items()
         ]
         sites.append((vars(builtins), "__import__", builtins.__import__, _importing()))
+        # a notebook's box for the answer would stay when the exploration is over, and bar all cells
+        sites.append((vars(builtins), "input", builtins.input, _asking(builtins.input)))
         if numpy := sys.modules.get("numpy.random.bit_generator"):  # where a seed comes from
             bits = vars(numpy)["randbits"]
             sites.append((vars(numpy), "randbits", bits, _drawn(bits, _seeding)))
