@@ -83,6 +83,7 @@ class Powers:
         passes: how often time may pass in one run while somebody could move.
         delays: how many replies may come later than others' steps in one run.
         begins: True where a client may also begin only after others' steps: they share memory.
+        at_last: True where a reply is lost at the last attempt before a client gives up alone.
         raises: what each client may raise, as its contract has it.
     """
 
@@ -93,6 +94,7 @@ class Powers:
     passes: int = 0
     delays: int = 0
     begins: bool = False
+    at_last: bool = False
     raises: tuple[type[BaseException], ...] = ()
 
     @property
@@ -122,6 +124,7 @@ class Adversary:
         passed_once: True once time has passed while somebody could move.
         cut_short: True once a pause has ended, though something changes later.
         tasks: the client that was seen to have several; empty when none was.
+        gives_up: the client that was seen to give up alone, with replies that may be lost; or empty.
         vain_since: how many moves there were before those in a row of which nothing came.
     """
 
@@ -146,6 +149,7 @@ class Adversary:
         self._timed_out: Counter[str] = Counter()  # how often whose wait has, in this run
         self._outwaited: Counter[str] = Counter()  # who has let days pass for all, in this run
         self._stirred: Counter[str] = Counter()  # who has let others try anew, in this run
+        self.gives_up = ""
         self.vain_since = 0
         self._vain = Counter[str]()  # pauses, and whose steps, since then
         self._vain_at = set[int]()  # where in their code these stand
@@ -157,6 +161,7 @@ class Adversary:
         self._lost = self._delayed = 0
         self._accompanied = False  # whether others were there before the last move
         self._passed = 0
+        self._at_last = ""  # who makes its last attempt now, before it gives up
         self._day_passed = False  # by the move that was made last, if time passed
         self._asked_for = NOTHING  # in the attempts in vain that were made last
         self._tried = 0.0  # when the last attempt in vain was made, on the clock of who made it
@@ -166,6 +171,7 @@ class Adversary:
             "crash": self._crash,
             "timeout": self._timeout,
             "idle": self._idle,
+            "last": self._last,
             "again": self._again,
             "late": self._late,
             "delay": self._delay,
@@ -187,7 +193,7 @@ class Adversary:
         self.trace = []
         self._names = Names()
         self._keys = {}
-        self.serial = serial
+        self.serial, self._at_last = serial, ""
         self._lost = self._passed = self._delayed = self._labelled = 0
         self._gave_up.clear()
         self._stirred.clear()
@@ -295,6 +301,8 @@ class Adversary:
     def _moves(self) -> list[Move]:
         if self.trace and self.trace[-1].move == _WAIT:
             return self._pauses()
+        if self._at_last:
+            return [Move("lose", self._at_last)]
         live = [actor for actor in self.actors if actor.live]
         ready = [actor for actor in live if actor.ready]
         moves = [actor.move for actor in ready if not actor.parked]
@@ -307,7 +315,7 @@ class Adversary:
         more = [Move("crash", a.name) for a in live if a.name in self.powers.crashes]
         more += [Move("expire", key) for key in self._expirable()]
         if moves:
-            if self._lost < self.powers.losses:
+            if self._lost < self.powers.losses - self.powers.at_last:
                 more += [Move("lose", move.who) for move in moves if self._may_lose(move.who)]
             if self._may_pass():
                 more += self._pauses()
@@ -381,12 +389,14 @@ class Adversary:
         return moves
 
     def variants(self, move: Move) -> list[Move]:
-        """The same step, after which the client looks at a clock later, or whose reply comes later.
+        """The same step, after which the client looks at a clock later, or whose reply is late or lost.
 
         Args:
             move: what was made last.
         """
         actor, found = self._named.get(move.who), []
+        if move.kind == "idle" and self.powers.at_last and self._lost < self.powers.losses:
+            return [Move("last", move.who)]
         if move.kind != "step" or actor is None:
             return []
         passes = actor.whole.looked and self._passed < self.powers.passes
@@ -690,7 +700,7 @@ class Adversary:
 
     def _lose(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         self._lost += 1
-        actor.losing = True
+        self._at_last, actor.losing = "", True
         self.trace.append(Taken(move, operation))
         actor.proceed()
         if actor.waiting is not None and actor.served():  # a blocking command had not to wait
@@ -758,11 +768,30 @@ class Adversary:
             sites[operation.site] = min(steps, sites.get(operation.site, steps))
             return False
         self._gave_up[actor.name, operation.site] += 1
+        self._note_given_up(actor, here, attempts)
         if not others:
             return True
-        self._attempts[here] = attempts
         self.trace[-1] = Taken(actor.move, operation, "until it gives up")
         return self._in_vain(actor)
+
+    def _last(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        """Let a client that gives up retry in vain up to its last attempt, whose reply is then lost."""
+        more = self._attempts.get(self._here(actor), 0) - 1
+        if more < 1 or not actor.may_lose:
+            return False
+        if actor.wake_us is not None:
+            self._passed += 1
+            self._nap(actor, more)
+            if actor.wake_us is not None:
+                self._advance(actor.wake_us)
+        else:
+            others = any(one.ready and not one.parked for one in self.actors)
+            self.trace.append(Taken(actor.move, operation, f"{more} times" if more > 1 else ""))
+            self._attempt(actor, more, alone=not others)
+            if others and not self._in_vain(actor):
+                return False
+        self._at_last = actor.name
+        return actor.ready and self._may_lose(actor.name)
 
     def _again(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         """Let a client that gives up some time retry in vain, but not so often."""
@@ -792,8 +821,13 @@ class Adversary:
             self._gave_up[_nap_of(actor)] = _MOST_GIVEN_UP
             self.trace.pop()
             return False
-        self._attempts[here] = attempts
+        self._note_given_up(actor, here, attempts)
         return True
+
+    def _note_given_up(self, actor: Actor, here: tuple[Any, ...], attempts: int) -> None:
+        self._attempts[here] = attempts
+        if actor.may_lose and attempts > 1:
+            self.gives_up = self.gives_up or actor.whole.name
 
     def _nap(self, actor: Actor, most: int) -> int:
         """Let time pass in which one who sleeps between its attempts makes so many; how many it made."""

@@ -79,6 +79,9 @@ _FRACTIONS_FOUND = (
 )
 _FEW_ONCE = "A client draws one of a few (a code, a digit): one was tried."
 _DRAWN_BY_NUMPY = "What numpy, or gauss() and its like, draws is one of many: one was tried."
+_LAST_ATTEMPT = (
+    "{} gives up after several attempts: not in all orders was the last one's reply lost, too."
+)
 _FEW_LATE = "Replies came late in orders with few switches only, though {}; delays=True tries all."
 
 Function = Callable[..., Any]
@@ -250,6 +253,9 @@ def explore(
             notes.append(note)
         if not search.checker.violations and system.clock.drew_by_numpy:
             notes.append(_DRAWN_BY_NUMPY)
+        if search.adversary.gives_up and not (search.checker.violations or search.given_up):
+            search, note = _at_last(search, partial(run, passes or 0), max_runs)
+            notes += [note] if note else []
         if passes is None and not search.checker.violations:
             search, note = _in_time(search, run, max_runs)
             notes += [note] if note else []
@@ -298,6 +304,15 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
     if other.checker.violations or (other.adversary.passed_once and not other.given_up):
         return other, f"Time may pass once, as {why}."
     return search, _still(why)
+
+
+def _at_last(search: Search, run: Callable[..., Search], most: int) -> tuple[Search, str]:
+    """The same once more, while a reply is lost at the last attempt before a client gives up."""
+    other = run(min(most, _MOST_UNASKED), _MOST_MOVES_UNASKED, at_last=True)
+    if other.checker.violations:
+        return other, ""
+    who = search.adversary.gives_up
+    return search, _LAST_ATTEMPT.format(who) if other.given_up else ""
 
 
 def _delayed(

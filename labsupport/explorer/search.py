@@ -236,7 +236,8 @@ class Search:
         possible = [move for move in possible if move not in vain]
         alone = all(move.kind != "step" for move in possible)
         for move in wanted:
-            if move.kind in {"late", "delay"} and Move("step", move.who) in possible:
+            usual = {"late": "step", "delay": "step", "last": "idle"}.get(move.kind)
+            if usual and Move(usual, move.who) in possible:
                 return move
             waits = Move("idle", move.who) if move.kind == "step" and alone else move
             found = next((one for one in (move, waits) if one in possible), None)

@@ -245,6 +245,41 @@ class TestLostReplies:
             explore({"a": plain}, invariant=note, loses="a", losses=losses)
             assert max(seen) == str(most)
 
+    @pytest.mark.parametrize("sleep", [0, 1])
+    @pytest.mark.parametrize("passes", [False, True])
+    def test_at_the_last_attempt_before_one_gives_up(self, sleep, passes):
+        """Code that counts its attempts may go by an error at the last one, while another has the lock."""
+
+        def acquire(redis, db, last):
+            redis.set_retry(Retry(NoBackoff(), 0))
+            for attempt in range(5):
+                try:
+                    if redis.set("lock", "ada", nx=True):
+                        return True
+                except redis_py.TimeoutError:
+                    if attempt == 4:
+                        return last
+                time.sleep(sleep)
+            return False
+
+        def told_the_truth(redis, db, told):
+            return told["ada"] == (redis.get("lock") == "ada")
+
+        for last in (True, False):
+            report = explore(
+                {"ada": lambda redis, db, last=last: acquire(redis, db, last)},
+                given=lambda redis, db: redis.set("lock", "bob"),
+                invariant=told_the_truth,
+                loses=True,
+                passes=passes,
+            )
+            assert bool(report.violations) == last
+            assert report.exhausted
+            assert not report.notes
+            if last:
+                assert moves_of(report)[-1] == "lose"
+                assert [*report.replay()][-1].step == report.counterexample[-1]
+
     def test_only_the_named(self):
         """A client that is not named keeps its replies."""
         report = explore({"a": plain, "b": plain}, invariant=always, loses=["b"])
