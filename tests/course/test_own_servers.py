@@ -29,13 +29,13 @@ class Shared:
 
     def __init__(self, server):
         self.server = server
-        self.began = time.monotonic()
         self.url = server.url.replace(f":{ADMIN}@", f"learner:{USER}@").removesuffix("/0")
         assert RIGHTS, "CONTRIBUTING.md names no rights"
         rights = RIGHTS.group(1).replace(">PASSWORD", f">{USER}").split()
         with server.client() as admin:
             admin.execute_command("ACL", "SETUSER", "learner", *rights)
             admin.mset({f"theirs:{number}": number for number in range(FOREIGN_KEYS)})
+        self.began = time.monotonic()
 
     def keyspace(self):
         with self.server.client() as admin:
