@@ -105,12 +105,11 @@ def statuses(result):
 
 
 class TestVerdicts:
-    def test_a_lost_message_costs_a_ttl(self, services, lost):
+    def test_a_lost_message_costs_a_ttl(self, lost):
         """The service that was cut off is stale until its own copy is too old, the other is not."""
         assert statuses(lost) == ["holds", "broken", "holds"]
         stale = stale_spans(lost.events)
         last = stale[stale[:, 0] == 2]
-        assert lost.numbers["longest_stale_seconds"] <= services.ttl_seconds
         assert (last[:, 2] - last[:, 1]).max() / 1e9 == lost.numbers["longest_stale_seconds"]
 
     def test_to_forget_at_each_subscription_holds(self, forgot):
