@@ -15,6 +15,7 @@ from labsupport.exercises.rehearsal import (
     play_at_once,
     play_meetings,
     play_overtaken,
+    play_waits,
     without_unpromised,
 )
 from labsupport.exercises.state import frozen
@@ -221,6 +222,13 @@ def _overtaken(contract: Contract, answer: Functions) -> Attempt:
     return attempt
 
 
+def _waiting(contract: Contract, answer: Functions) -> Attempt:
+    def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+        return play_waits(contract, answer, case, attack="a client that waits for long", most=most)
+
+    return attempt
+
+
 def _at_once_with(attack: str, **moves: Any) -> Callable[[Contract, Functions], Attempt]:
     def make(contract: Contract, answer: Functions) -> Attempt:
         def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
@@ -358,6 +366,10 @@ ATTACKS = (
     Attack(
         _OVERTAKES, "", 7, 70,
         _crowds, _overtaken,
+    ),
+    Attack(
+        "a client that waits for long", "", 6, 40,
+        lambda contract: contract.races(), _waiting,
     ),
     Attack(
         _CLOCKS_DIFFER, "clocks", 6, 500,

@@ -27,6 +27,7 @@ __all__ = [
     "play_at_once",
     "play_meetings",
     "play_overtaken",
+    "play_waits",
     "without_unpromised",
 ]
 
@@ -35,6 +36,7 @@ _MOST_MODELS = 16  # that fit what was seen, and may differ in what was not
 _MOST_STEPS = 30  # of one call, until the next step of a client that is overtaken
 _MOST_OVERTAKEN = 2_000  # orders: 37 calls of one moment have 740, 19 with one of two 1,330
 _STALL_MS = 60_000  # what a client that stalls outlasts
+_PATIENCE = 5_000  # attempts in vain, after which one that waits gives up, or never does
 _MORE_RUNS = 150  # after the first breach, to find a shorter schedule
 _STILL: dict[str, Any] = {"passes": False, "delays": False}
 
@@ -268,6 +270,37 @@ def play_meetings(
     return runs, None
 
 
+def play_waits(
+    contract: Contract, answer: Functions, case: Case, *, attack: str, most: int
+) -> tuple[int, Breach | None]:
+    """Run orders in which one stands still after some of its steps, and another waits for very long.
+
+    Args:
+        contract: what is due.
+        answer: the learner's functions.
+        case: the start and the programs.
+        attack: what is tried, in words.
+        most: no more orders than these; a long wait counts as fifteen.
+    """
+    table = _Table(contract, answer, case, Possibilities(contract, case))
+    report = table.first()
+    if report is None or report.findings:
+        return 1, None
+    steps = Counter(move.who for move in report.anew(()).moves if move.kind == "step")
+    runs = 2
+    for one, other in permutations(case.programs, 2):
+        for before in range(1, steps[one]):
+            if runs >= most:
+                return runs, None
+            goes_on = [Move("step", other)] * MAX_STEPS
+            moves = [*[Move("step", one)] * before, *goes_on, Move("idle", other), *goes_on]
+            breach = table.breach(report, moves, attack, patience=_PATIENCE)
+            runs += 15 if table.notes.waited else 1
+            if breach is not None:
+                return runs, breach
+    return runs, None
+
+
 @dataclass(slots=True)
 class _Table:
     """Where the clients of a case meet, in orders that are named one by one."""
@@ -313,9 +346,11 @@ class _Table:
         self.fault = fault
         raise AssertionError(fault.text)
 
-    def breach(self, report: Any, moves: Iterable[Move], attack: str) -> Breach | None:
+    def breach(
+        self, report: Any, moves: Iterable[Move], attack: str, **options: Any
+    ) -> Breach | None:
         """What one order breaks."""
-        finding = report.anew(moves).finding
+        finding = report.anew(moves, **options).finding
         if finding is None or finding.kind != "broken":
             return None
         assert self.fault is not None

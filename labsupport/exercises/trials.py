@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labsupport.experiments import Result
 
 __all__ = [
+    "MANY",
     "Answer",
     "ClientFunction",
     "Trial",
@@ -30,8 +31,9 @@ __all__ = [
     "require_ttl",
 ]
 
-_MANY = 1_050  # more than the usual MAXLEN; of so many, some are alike in 16 bits of whatever
 _LARGEST = 10**9
+MANY = 3_000
+"""More than the usual MAXLEN; of so many, some are alike in 20 bits of whatever, 70 to 1."""
 
 Answer = Callable[..., Any]
 """What the learner wrote."""
@@ -115,15 +117,15 @@ def each_counts_once(count: Callable[[Any, int], Any]) -> Outcome:
     Args:
         count: makes the call with that number, and returns the count.
     """
-    numbers = random.Random(9).sample(range(_LARGEST), _MANY)
+    numbers = random.Random(9).sample(range(_LARGEST), MANY)
     with start_server() as server, server.client() as redis:
         for call, number in enumerate([*numbers, numbers[0]], 1):
-            told, due = count(redis, number), min(call, _MANY)
+            told, due = count(redis, number), min(call, MANY)
             if told != due:
-                many = f"{_MANY:,} calls that differ, and the first again"
+                many = f"{MANY:,} calls that differ, and the first again"
                 reason = f"{many}: call {call:,} was given {told!r}; {due:,} is due."
                 return Outcome(False, reason, told)
-    return Outcome(True, "each of many calls counts once.", _MANY)
+    return Outcome(True, "each of many calls counts once.", MANY)
 
 
 def elsewhere(answer: Answer) -> Answer:

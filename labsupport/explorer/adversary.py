@@ -30,7 +30,7 @@ from labsupport.explorer.operations import (
 )
 from labsupport.explorer.system import System
 
-__all__ = ["MAX_IDLE", "MOST_MOMENTS", "REMEMBERS_NOT", "Adversary", "Powers"]
+__all__ = ["MAX_IDLE", "MAX_PATIENCE", "MOST_MOMENTS", "REMEMBERS_NOT", "Adversary", "Powers"]
 
 REMEMBERS_NOT = (
     "Reset in `given` what the functions remember between runs, and decide nothing by the clock or by "
@@ -41,7 +41,7 @@ MAX_IDLE = 1_000
 """A client that repeats a step so often in vain, with nobody else to move, would do so for ever."""
 
 MAX_PATIENCE = 300
-"""The same, of one that repeats it while others stand still, though they could move."""
+"""The same, of one that repeats it while others stand still, though they could move; a rerun may say more."""
 
 MOST_MOMENTS = 12
 """So many moments at which something changes are passed in one pause."""
@@ -126,6 +126,7 @@ class Adversary:
         tasks: the client that was seen to have several; empty when none was.
         gives_up: the client that was seen to give up alone, with replies that may be lost; or empty.
         vain_since: how many moves there were before those in a row of which nothing came.
+        patience: how often one may repeat a step in vain while others stand still.
     """
 
     def __init__(self, system: System, actors: Sequence[Actor], powers: Powers) -> None:
@@ -151,6 +152,7 @@ class Adversary:
         self._stirred: Counter[str] = Counter()  # who has let others try anew, in this run
         self.gives_up = ""
         self.vain_since = 0
+        self.patience = MAX_PATIENCE
         self._vain = Counter[str]()  # pauses, and whose steps, since then
         self._vain_at = set[int]()  # where in their code these stand
         self._counting: set[int] = set()  # sites of loops that have not come to their end, and may
@@ -756,7 +758,7 @@ class Adversary:
         if actor.wake_us is not None:
             return self._sleeps_on(actor)
         others = any(one.ready and not one.parked for one in self.actors)
-        most = MAX_PATIENCE if others or self._others_time_out(actor) else MAX_IDLE
+        most = self.patience if others or self._others_time_out(actor) else MAX_IDLE
         here, steps = self._here(actor), actor.steps
         self.trace.append(Taken(actor.move, operation))
         attempts = self._attempt(actor, most, alone=not others)
@@ -764,7 +766,7 @@ class Adversary:
             self.trace.pop()
             if most == MAX_IDLE and loops.counting(actor.whole.counted or {}):
                 self._counting.add(operation.site)
-            sites = self._lasting if most == MAX_PATIENCE else self._endless
+            sites = self._endless if most == MAX_IDLE else self._lasting
             sites[operation.site] = min(steps, sites.get(operation.site, steps))
             return False
         self._gave_up[actor.name, operation.site] += 1
@@ -816,7 +818,7 @@ class Adversary:
         here = self._here(actor)
         self._passed += 1
         self._gave_up[_nap_of(actor)] += 1
-        attempts = self._nap(actor, MAX_PATIENCE)
+        attempts = self._nap(actor, self.patience)
         if actor.wake_us is not None:
             self._gave_up[_nap_of(actor)] = _MOST_GIVEN_UP
             self.trace.pop()
@@ -874,7 +876,7 @@ class Adversary:
         Args:
             alone: nobody else can move now.
         """
-        haste_after = _HASTE_AFTER if alone else MAX_PATIENCE // 2
+        haste_after = _HASTE_AFTER if alone else self.patience // 2
         self._asked_for, goes_by_time = NOTHING, False
         try:
             for attempt in range(most):

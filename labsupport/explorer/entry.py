@@ -24,7 +24,7 @@ from labsupport.errors import (
     InvalidSettingError,
     NotSteppableError,
 )
-from labsupport.explorer.adversary import MOST_MOMENTS, Adversary, Powers
+from labsupport.explorer.adversary import MAX_PATIENCE, MOST_MOMENTS, Adversary, Powers
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor, CoroutineFoundError, SharedLock
 from labsupport.explorer.clients.captured import OwnLocals
@@ -565,7 +565,8 @@ def _report(
                 with in_zone(zone):  # what the caller does meanwhile is not explored
                     yield moment
 
-    def anew(moves: Iterable[Move]) -> Rerun:
+    def anew(moves: Iterable[Move], patience: int = MAX_PATIENCE) -> Rerun:
+        search.adversary.patience = patience
         with _resumed(search, functions):
             return run_again(search, moves, tables)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -152,7 +152,7 @@ class Report:
     again: Callable[[tuple[Move, ...]], Iterator[Moment]] | None = field(
         default=None, compare=False, repr=False
     )
-    anew: Callable[[Iterable[Move]], Rerun] | None = field(default=None, compare=False, repr=False)
+    anew: Callable[..., Rerun] | None = field(default=None, compare=False, repr=False)
 
     @property
     def violations(self) -> int:

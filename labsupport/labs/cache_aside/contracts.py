@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
+from redis.exceptions import RedisError
 
 from labsupport.exercises.contract import WAIT, Argument, Call, Case, Functions
 from labsupport.exercises.matching import A_VALUE, ANYTHING, Between, Raised
 from labsupport.exercises.state import State
 from labsupport.labs.caches.rows import Rows
 
-__all__ = ["GetProduct", "UserCache"]
+__all__ = ["DatabaseAwayError", "GetProduct", "UserCache"]
 
 _LONG_SECONDS = 100_000_000
 _ASKED = "the count of calls that asked the database"
@@ -39,8 +40,8 @@ class _Asked:
         return ask
 
 
-class DatabaseAwayError(Exception):
-    """Raised by a database that does not answer."""
+class DatabaseAwayError(OSError, ValueError, KeyError, TypeError, RuntimeError, RedisError):
+    """Raised by a database that does not answer; no kind of it is the answer's own to catch."""
 
 
 class _Away:

@@ -9,12 +9,9 @@ from hypothesis import strategies as st
 from labsupport.exercises.contract import ALONE, WAIT, Argument, Call, Case, Contract, Functions
 from labsupport.exercises.matching import A_VALUE, Raised
 from labsupport.exercises.state import State
+from labsupport.labs.cache_aside.contracts import DatabaseAwayError
 
 __all__ = ["FetchOnce"]
-
-
-class DatabaseAwayError(Exception):
-    """Raised by a load that fails."""
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,17 @@ class OwnLock(_Lock):
     starts = st.sampled_from([{}, {}, {_LOCK: "zoe's"}, {_LOCK: "1"}]).map(
         lambda held: State(held, dict.fromkeys(held, 50_000))
     )
-    rare = (  # a hundred days later
+    rare = (  # for days; and a hundred days later
+        Case(
+            State(),
+            after=tuple(
+                ("ada", call)
+                for call in (
+                    Call("take", (_LOCK, 700_000)),
+                    Call("renew", (_LOCK, _token, 900_000)),
+                )
+            ),
+        ),
         Case(
             State(),
             after=tuple(

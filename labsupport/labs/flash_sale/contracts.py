@@ -189,7 +189,7 @@ class Parts(Contract):
             ),
         ),
     )
-    # more were sold than there were; or customers are much alike; or it is a minute, and no second
+    # more were sold than there were; or customers or tokens are much alike; or it is a minute, no second
     # less or more, whoever knocks meanwhile
     rare = (
         Case(_stocked(-1, ["7"]), after=(("ada", Call("reserve", ("8",))),)),
@@ -200,6 +200,10 @@ class Parts(Contract):
                 for call in ("admit", "admit", "admit", "reserve")
                 for who in _ALIKE
             ),
+        ),
+        Case(
+            _stocked(1, []),
+            after=tuple(("ada", Call("sign_in", (token, "7"))) for token in _ALIKE),
         ),
         *(
             Case(

@@ -191,8 +191,11 @@ class Reap(Contract):
 
     _alive = _start({"ada": (True, "1", ["a"])}, [], [], {})
     _alive.lives["lease:ada"] = KEPT
+    _late = _alive.copy()
+    _late.lives["lease:ada"] = 40
     rare = (
         Case(_alive, after=(("ada", _reaps),)),  # a lease, though it has no TTL
+        Case(_late, after=(("ada", _reaps),)),  # or hardly any
         *(  # a name is no pattern, and not the beginning of another
             Case(
                 State(
@@ -317,7 +320,7 @@ class ReleaseDue(Contract):
     rare = (
         *(  # due at this very moment, or a little earlier in this second
             Case(
-                State({"later": Scores({"a": due, "b": 260.0}), "jobs": []}),
+                State({"later": Scores({"a": due, "b": 251.0}), "jobs": []}),
                 after=(("ada", Call(WAIT, (0.25,))), ("ada", Call("release_due"))),
             )
             for due in (250.0, 249.0)

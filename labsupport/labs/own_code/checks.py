@@ -106,7 +106,7 @@ def check_sell(answer: Callable[..., Any]) -> Outcome:
     """Is each piece sold once, with its order, whoever pauses or crashes?"""
     if not inspect.iscoroutinefunction(answer):
         raise LabError("sell is no coroutine function.", "Keep its form: `async def sell(…)`.")
-    alone, both = {"d'Arc": 3}, {"ada": 1, "bob": 1}
+    alone, both = {" Joan d'Arc ": 3}, {"ada": 1, "bob": 1}
     with _database() as engine:
         for situation, stock, clients, moves in (
             ("One after the other", 2, alone, {"product": 2}),

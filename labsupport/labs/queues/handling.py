@@ -7,8 +7,8 @@ from labsupport.exercises.contract import Argument
 __all__ = ["Handle", "PrinterAwayError"]
 
 
-class PrinterAwayError(Exception):
-    """Raised by a job that fails."""
+class PrinterAwayError(OSError, ValueError, KeyError, TypeError, RuntimeError):
+    """Raised by a job that fails; no kind of it is the answer's own to catch."""
 
 
 class Handle(Argument):

@@ -8,7 +8,7 @@ from redis.exceptions import AskError, MovedError
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
 from labsupport.labs.redis_cluster.checks import check_fetch, check_promise
-from labsupport.labs.redis_cluster.slot_checks import Reserve, on_cluster
+from labsupport.labs.redis_cluster.slot_checks import Reserve, for_many
 
 __all__ = ["EXERCISES"]
 
@@ -110,7 +110,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "Both keys need the product between braces: `reserved:{kettle}`. In an f-string a brace is "
             'written twice: `f"reserved:{{{product}}}"`.',
         ),
-        check=judged_by(Reserve(), also=on_cluster),
+        check=judged_by(Reserve(), also=for_many),
     ),
     Exercise(
         number="14.2",

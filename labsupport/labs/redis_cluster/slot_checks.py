@@ -10,9 +10,11 @@ from labsupport.errors import ImplementationError
 from labsupport.exercises import Outcome
 from labsupport.exercises.contract import WAIT, Call, Case, Contract
 from labsupport.exercises.state import State
+from labsupport.exercises.trials import MANY
 from labsupport.labs.redis_cluster.cluster_of_checks import cluster_for_commands
+from labsupport.servers import start_server
 
-__all__ = ["Reserve", "on_cluster"]
+__all__ = ["Reserve", "for_many"]
 
 _PRODUCTS = ("kettle", "lamp", "chair", "d'Arc", "mug", "rug")
 # whoever is a part of another, or has what a key, a list, a pattern or a script may be cut at
@@ -111,7 +113,23 @@ class Reserve(Contract):
         state["stock:{kettle}"] = 1
 
 
-def on_cluster(answer: Callable[..., Any]) -> Outcome:
+def for_many(answer: Callable[..., Any]) -> Outcome:
+    """Does each of many users get a piece, and the first no second one; on a cluster, too?"""
+    with start_server() as server, server.client() as redis:
+        redis.set("stock:{kettle}", MANY + 1)
+        told = [answer(redis, "kettle", f"user {number}") for number in (*range(MANY), 0)]
+    due = [True] * MANY + [False]
+    if told != due:
+        call = next(n for n, (one, other) in enumerate(zip(told, due, strict=True)) if one != other)
+        reason = (
+            f"{MANY:,} users and stock for all, and then the first again: user {call % MANY} was told "
+            f"{told[call]!r}; {due[call]} is due."
+        )
+        return Outcome(False, reason, told)
+    return _on_cluster(answer)
+
+
+def _on_cluster(answer: Callable[..., Any]) -> Outcome:
     """Let an answer reserve products of all nodes, for users of all kinds of names."""
     with cluster_for_commands() as redis:
         for product in _PRODUCTS:

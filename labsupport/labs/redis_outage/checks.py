@@ -31,8 +31,8 @@ def check_many_visits(answer: Answer) -> Outcome:
     return each_counts_once(lambda redis, visit: answer(redis, "home", f"visit {visit}"))
 
 
-class DatabaseAwayError(Exception):
-    """Raised by the database when it is away, too."""
+class DatabaseAwayError(OSError, ValueError, TypeError, RuntimeError):
+    """Raised by the database when it is away, too; no kind of it is the answer's own to catch."""
 
 
 _ERRORS_OF_LOAD = (  # whatever it is, it is not about the cache

@@ -5,6 +5,7 @@ from typing import Any
 
 from labsupport.exercises import Outcome
 from labsupport.exercises.trials import (
+    MANY,
     Answer,
     ClientFunction,
     Trial,
@@ -19,7 +20,6 @@ from labsupport.servers import start_server
 __all__ = ["check_majority"]
 
 _KEY = "lock:kettle"
-_MANY = 800  # of so many, two are alike in 16 bits of whatever
 _TTL = 10.0  # only the explorer decides when it is over
 
 
@@ -117,9 +117,9 @@ def _many_tokens(answer: Answer, few: Outcome) -> Outcome:
     """Is each of many tokens another one?"""
     acquire = answer()[0]
     with start_server() as server, server.client() as redis:
-        tokens = [acquire([redis], f"lock:{number}", 60.0)[0] for number in range(_MANY)]
-    if len(set(tokens)) < _MANY:
-        reason = f"{_MANY:,} locks, one after the other: not each has a token that no other has."
+        tokens = [acquire([redis], f"lock:{number}", 60.0)[0] for number in range(MANY)]
+    if len(set(tokens)) < MANY:
+        reason = f"{MANY:,} locks, one after the other: not each has a token that no other has."
         return Outcome(False, reason, tokens)
     return few
 

@@ -159,6 +159,7 @@ class _Compute(Argument):
 
 
 _ONE, _TWO, _THREE = "Kc7hQ2xV9mTa", "Kc7hQ2xV9mTA", "Xc7hQ2xV9mTa"  # a letter makes another token
+_OTHER = "the new stock of product 2"
 _SOLD, _FILLED, _EMPTIED = _Compute(1, -1), _Compute(1, 5), _Compute(1, -60, least=0)
 
 
@@ -168,7 +169,7 @@ class ChangeStock(Contract):
     answer = "change_stock"
     takes = ("db",)
     place = "In the row of product 1"
-    visible = ("stock",)
+    visible = ("stock", _OTHER)
     faults = ("crash",)
     effort = 0.25
     clauses: ClassVar = {
@@ -222,11 +223,15 @@ class ChangeStock(Contract):
         db.execute("ALTER TABLE products ADD COLUMN claimed_by TEXT")
         sql = "UPDATE products SET stock = :stock, claimed_by = :claimed_by WHERE id = 1"
         db.execute(sql, stock=start["stock"], claimed_by=start["claimed_by"])
+        db.execute("UPDATE products SET stock = 7 WHERE id = 2")
 
     def read(self, redis: Any, db: Any) -> State:
         state = State.read(redis)
         state.update(db.fetch_one("SELECT stock, claimed_by FROM products WHERE id = 1"))
-        state.lives |= {"stock": KEPT, "claimed_by": KEPT}
+        (other,) = db.fetch_all("SELECT stock FROM products WHERE id = 2")
+        if other["stock"] != 7:
+            state[_OTHER] = other["stock"]
+        state.lives |= dict.fromkeys(state, KEPT)
         return state
 
     def change_stock(

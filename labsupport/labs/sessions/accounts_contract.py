@@ -12,7 +12,6 @@ from labsupport.exercises.state import State
 __all__ = ["Accounts"]
 
 _HOUR_MS = 3_600_000
-_SESSIONS = 140
 _ADA, _NEW, _BOB, _ALAN = (
     "ada@example.com",
     "ada@new.example",
@@ -54,21 +53,12 @@ class Accounts(Contract):
         Call, st.just("change_email"), st.sampled_from([(1, _NEW), (1, _NEW), (1, _ADA), (2, _NEW)])
     )
     calls = st.one_of(_sign_in, _sign_in, _change, st.just(Call(WAIT, (1_801,))))
-    rare = (
-        *(  # an address that is like the user's is another
-            Case(
-                State({"emails": {"1": _ADA, "2": _ALAN}}),
-                after=(("ada", Call("sign_in", (1, email, "s1"))),),
-            )
-            for email in (_ADA.capitalize(), f"{_ADA} ")
-        ),
-        Case(  # more sessions than a page of SSCAN
+    rare = tuple(  # an address that is like the user's is another
+        Case(
             State({"emails": {"1": _ADA, "2": _ALAN}}),
-            after=(
-                *(("ada", Call("sign_in", (1, _ADA, f"s{n}"))) for n in range(_SESSIONS)),
-                ("ada", Call("change_email", (1, _NEW))),
-            ),
-        ),
+            after=(("ada", Call("sign_in", (1, email, "s1"))),),
+        )
+        for email in (_ADA.capitalize(), f"{_ADA} ")
     )
 
     def sequences(self) -> Any:

@@ -7,6 +7,7 @@ from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
 from labsupport.labs.sessions.accounts_contract import Accounts
 from labsupport.labs.sessions.contracts import Rotate, Visit
+from labsupport.labs.sessions.many_sessions import end_many
 
 __all__ = ["EXERCISES"]
 
@@ -179,6 +180,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`INCR` on it as it ends the sessions; and one script begins the session only while the "
             "counter is what it was. (`WATCH` on the counter, before the row is read, does it, too.)",
         ),
-        check=judged_by(Accounts()),
+        check=judged_by(Accounts(), also=end_many),
     ),
 )

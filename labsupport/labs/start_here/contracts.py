@@ -11,6 +11,7 @@ from labsupport.exercises.state import State
 __all__ = ["Buy", "CountVisit", "MoveCredit"]
 
 _ANY_TIME = "each may pause for any time, or crash"
+_ALIKE = ("ada", "Ada", " ada\n", *(f"{'/ada' * 70}/{n}" for n in (1, 2)))
 
 
 def _without_zeros(found: dict[str, Any]) -> dict[str, Any]:
@@ -38,8 +39,9 @@ class CountVisit(Contract):
     starts = st.dictionaries(
         st.sampled_from(["visits:home", "visits:0", "visits:7"]), st.sampled_from([9, 41, 99])
     ).map(State)
-    rare = (  # more than a float holds to the one
+    rare = (  # more than a float holds to the one; and pages that are much alike
         Case(State({"visits:home": 2**53}), after=(("ada", Call("count_visit", ("home",))),)),
+        Case(State(), after=tuple(("ada", Call("count_visit", (page,))) for page in _ALIKE)),
     )
 
     def race_starts(self) -> Any:
@@ -81,6 +83,10 @@ class MoveCredit(Contract):
         Case(
             State({"credit:ada": 90_071_992_547_409_931, "credit:bob": 100_000_000_000_000}),
             after=(("ada", Call("move_credit", ("ada", "bob", 1))),),
+        ),
+        Case(  # and who is much alike; and much at once
+            State({}),
+            after=tuple(("ada", Call("move_credit", ("bob", who, 10**10))) for who in _ALIKE),
         ),
     )
 
@@ -126,12 +132,13 @@ class Buy(Contract):
         """There is one, or enough for two, or for all."""
         return st.sampled_from([1, 2, 10]).map(lambda stock: State({"stock:7": stock}))
 
-    rare = (  # after a great many; and where the stub has sold what was not there
+    rare = (  # after a great many; where the stub has sold what was not there; and who is much alike
         Case(
-            State({"stock:7": 10, "buyers:7": [f"n{n}" for n in range(1_500)]}),
+            State({"stock:7": 10, "buyers:7": [f"n{n}" for n in range(10_050)]}),
             after=(("ada", Call("buy", (7, ME))),),
         ),
         Case(State({"stock:7": -1}), after=(("ada", Call("buy", (7, ME))),)),
+        Case(State({"stock:7": 9}), after=tuple(("ada", Call("buy", (7, who))) for who in _ALIKE)),
     )
 
     def race_calls(self) -> Any:

@@ -55,6 +55,10 @@ class RenameUser(Rows):
                 state.keep(f"user:{number}", RenameUser().row(state, number), ms)
         return state
 
+    rare = (  # a name may be any text
+        Case(_start(1, 0, 0, 0), after=(("ada", Call("rename_user", (1, " Grace\n"))),)),
+        Case(_start(1, 0, 0, 0), after=(("ada", Call("rename_user", (1, "grace." * 60))),)),
+    )
     _lives = st.sampled_from([0, _HOUR_MS, 40_000])
     starts = st.builds(_start, st.sampled_from([1, 9, 99]), _lives, _lives, _lives)
     others: ClassVar = {"expire": lambda redis, db, number: redis.delete(f"user:{number}")}
@@ -208,8 +212,11 @@ class PutNewer(Contract):
 
     starts = st.builds(_start, st.one_of(st.none(), _ROWS), st.sampled_from([5_000, 4_000_000]))
     rare = tuple(
-        Case(State(), after=tuple(("ada", Call("put_newer", ("user:1", row, 60))) for row in rows))
-        for rows in (_IN_MICROSECONDS, _WITH_PARTS, *_WITH_MORE_DIGITS)
+        Case(State(), after=tuple(("ada", Call("put_newer", ("user:1", row, ttl))) for row in rows))
+        for ttl, rows in (
+            *((60, rows) for rows in (_IN_MICROSECONDS, _WITH_PARTS, *_WITH_MORE_DIGITS)),
+            (900_000, [_row(1)]),  # ten days
+        )
     )
 
     def race_starts(self) -> Any:

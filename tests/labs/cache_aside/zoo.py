@@ -1057,3 +1057,29 @@ def keeps_it_for_a_second_at_least(redis, key, load, ttl):
 def knows_whole_numbers_only(redis, key, load, ttl):
     locked(take, free)(redis, key, load, ttl)
     return json.loads(redis.get(key), parse_float=int)
+
+
+@wrong("01.2", situation="A client that waits for long", because="loads holds ['ada', 'bob']")
+def loads_it_after_a_thousand_polls(redis, key, load, ttl):
+    token = secrets.token_urlsafe()
+    for _ in range(1_000):
+        if (cached := redis.get(key)) is not None:
+            return json.loads(cached)
+        if redis.set(f"{key}:lock", token, nx=True, ex=60):
+            break
+        time.sleep(0.02)
+    try:
+        if (cached := redis.get(key)) is None:
+            redis.set(key, cached := json.dumps(load()), px=int(ttl * 1000))
+        return json.loads(cached)
+    finally:
+        redis.eval(RELEASE, 1, f"{key}:lock", token)
+
+
+@wrong("01.2", because="a DatabaseAwayError that reaches the caller is due", sequential=True)
+def takes_a_value_error_for_nothing(redis, key, load, ttl):
+    def there():
+        with suppress(ValueError):
+            return load()
+
+    return locked(take, free)(redis, key, there, ttl)

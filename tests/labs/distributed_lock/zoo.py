@@ -505,9 +505,9 @@ def compares_the_fence_alone(db, fence):
             return row["stock"] > 0
 
 
-@wrong("07.1", situation="800 locks, one after the other", because="a token that no other has")
-def four_digits_for_a_token():
-    return parts(new=lambda: secrets.token_hex(2))
+@wrong("07.1", situation="3,000 locks, one after the other", because="a token that no other has")
+def five_digits_for_a_token():
+    return parts(new=lambda: str(secrets.randbelow(10**5)))
 
 
 @wrong(
@@ -529,7 +529,7 @@ def counts_the_tokens_for_a_while():
 
 
 @wrong(
-    "07.2", situation="800 holders, one after the other", because="holder 102 has the number 101"
+    "07.2", situation="3,000 holders, one after the other", because="holder 102 has the number 101"
 )
 def counts_what_it_keeps(redis, name, ttl):
     """The number is the length of a list that grows no longer."""
@@ -553,3 +553,46 @@ NAMES = itertools.count(1)
 )
 def counts_in_its_own_memory():
     return parts(new=lambda: f"token {next(NAMES)}")
+
+
+def take_within(polls):
+    def take(redis, name, ttl):
+        token = secrets.token_urlsafe()
+        for _ in range(polls):
+            if redis.set(name, token, nx=True, px=int(ttl * 1000)):
+                return token
+            time.sleep(0.01)
+        raise TimeoutError("the lock is taken")
+
+    return take
+
+
+@wrong("07.1", situation="A client that waits for long", because="a new token 1 is due")
+def gives_up_after_a_thousand_polls():
+    return parts(take=take_within(1_000))
+
+
+@wrong("07.1", because="The key 'lock:kettle' lives for 86,400 s", sequential=True)
+def lives_for_a_day_at_the_most():
+    def take(redis, name, ttl):
+        token = secrets.token_urlsafe()
+        while not redis.set(name, token, nx=True, px=int(min(ttl, 86_400) * 1000)):
+            time.sleep(0.01)
+        return token
+
+    return parts(take=take)
+
+
+@wrong("07.2", situation="A client that waits for long", because="bob")
+def gives_up_after_two_thousand_polls(redis, name, ttl):
+    script = """
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+    local number = redis.call('INCR', KEYS[2])
+    redis.call('SET', KEYS[1], number, 'PX', ARGV[1])
+    return number
+    """
+    for _ in range(2_000):
+        if number := redis.eval(script, 2, name, f"{name}:number", int(ttl * 1000)):
+            return number
+        time.sleep(0.01)
+    return None

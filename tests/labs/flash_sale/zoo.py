@@ -405,3 +405,10 @@ def one_door_for_long_names_alike():
         return redis.eval(script, 1, f"calls:{customer[:64]}") <= 3
 
     return with_parts(admit=admit)
+
+
+@wrong("16.2", because="nothing is due", sequential=True)
+def tokens_of_32_characters():
+    return with_parts(
+        sign_in=lambda redis, token, customer: shop_solution()[0](redis, token[:32], customer)
+    )

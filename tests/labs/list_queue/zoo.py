@@ -826,3 +826,32 @@ def leaves_a_worker_after_five_tries(redis):
                 found += len(jobs)
                 break
     return found
+
+
+@wrong("10.1", because="a PrinterAwayError that reaches the caller is due", sequential=True)
+def swallows_a_value_error(redis, me, handle):
+    with suppress(ValueError):
+        return work(redis, f"jobs:{me}", handle)
+
+
+@wrong("10.2", because="ada was given 1; 0 is due", sequential=True)
+def knows_who_is_about_to_die(redis):
+    """A lease may still be renewed in its last half second."""
+    script = """
+    local found, left = 0, redis.call('PTTL', KEYS[1])
+    local job = (left == -2 or (0 <= left and left < 500)) and redis.call('LPOP', KEYS[2])
+    while job do
+      local again = redis.call('HINCRBY', KEYS[5], job, 1) < 3
+      redis.call('RPUSH', again and KEYS[3] or KEYS[4], job)
+      found, job = found + 1, redis.call('LPOP', KEYS[2])
+    end
+    return found
+    """
+    ends = "jobs", "dead", "attempts"
+    names = redis.smembers("workers")
+    return sum(redis.eval(script, 5, f"lease:{name}", f"jobs:{name}", *ends) for name in names)
+
+
+@wrong("10.3", because="ada was given 2; 1 is due", sequential=True)
+def a_millisecond_too_early(redis):
+    return redis.eval(RELEASE % "now + 1", 2, "later", "jobs")

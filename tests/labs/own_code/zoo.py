@@ -400,7 +400,7 @@ def does_not_go_on_asking(shop):
     explore({"a": a_minute_later}, invariant=lambda redis, db, told: told["a"] == right).check()
 
 
-@wrong("15.3", situation="One after the other", because="d'Arc was told True", sequential=True)
+@wrong("15.3", situation="One after the other", because="d'Arc  was told True", sequential=True)
 async def customers_in_small_letters(engine, redis, product, customer):
     async with engine.begin() as connection:
         taken = (await connection.execute(one_less(product))).rowcount == 1
@@ -417,3 +417,13 @@ def knows_the_name_of_the_counter(shop):
 
     test_limit_solution(shop)
     explore(calls(shop, "a"), invariant=counts).check()
+
+
+@wrong("15.3", situation="One after the other", because="d'Arc  was told True", sequential=True)
+async def customers_without_their_blanks(engine, redis, product, customer):
+    async with engine.begin() as connection:
+        taken = (await connection.execute(one_less(product))).rowcount == 1
+        if taken:
+            order = {"product_id": product, "customer": customer.strip()}
+            await connection.execute(sa.insert(Order).values(order))
+    return taken

@@ -260,7 +260,7 @@ def from_where(last, pending, more=1):
     return ms, sequence + more
 
 
-MANY = "810 orders, one after the other"
+MANY = "3,010 orders, one after the other"
 READS = "A subscriber reads on meanwhile"
 
 
@@ -655,7 +655,7 @@ def counts_by_floats(redis, version, stock, message):
     return int(number or 0), {name: int(float(pieces)) for name, pieces in found.items()}
 
 
-@wrong("09.2", because="810 orders, one after the other: 808 are in emails", sequential=True)
+@wrong("09.2", because="3,010 orders, one after the other: 3,008 are in emails", sequential=True)
 def orders_without_their_blanks(redis, order):
     script = """
     if redis.call('SADD', KEYS[1], ARGV[1]) == 0 then return 0 end
@@ -663,3 +663,8 @@ def orders_without_their_blanks(redis, order):
     return 1
     """
     redis.eval(script, 2, "confirmed", "emails", order.strip(), order)
+
+
+@wrong("09.2", situation=MANY, because="has none")
+def knows_twenty_bits_of_an_order(redis, order):
+    confirm_by(lambda order: zlib.crc32(order.encode()) % 2**20, redis, order)

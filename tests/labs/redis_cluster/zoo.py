@@ -531,3 +531,26 @@ def values_without_their_blanks(nodes, key):
                 return value and value.strip()
         except AskError as error:
             client, asking = there(nodes, error), type(error) is AskError
+
+
+@wrong("14.1", because="3,000 users and stock for all", sequential=True)
+def counts_by_hyperloglog(redis, product, user):
+    script = """
+    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
+    if redis.call('PFADD', KEYS[2], ARGV[1]) == 1 then return 1 + redis.call('DECR', KEYS[1]) * 0 end
+    return 0
+    """
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
+
+
+@wrong("14.1", because="3,000 users and stock for all", sequential=True)
+def remembers_the_newest_thousand(redis, product, user):
+    script = """
+    if redis.call('LPOS', KEYS[2], ARGV[1]) then return 0 end
+    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
+    redis.call('DECR', KEYS[1])
+    redis.call('LPUSH', KEYS[2], ARGV[1])
+    redis.call('LTRIM', KEYS[2], 0, 999)
+    return 1
+    """
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1

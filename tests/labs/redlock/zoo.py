@@ -523,3 +523,11 @@ def frees_what_does_not_hang(urls):
 )
 def three_votes_are_always_enough():
     return redlock(quorum=lambda count: min(3, count // 2 + 1))
+
+
+@wrong("08.3", because="the new stock of product 2 holds", sequential=True)
+def writes_into_every_row(db, token, compute):
+    db.execute("UPDATE products SET claimed_by = :token", token=token)
+    stock = db.fetch_one(STOCK)["stock"]
+    sql = "UPDATE products SET stock = :new WHERE claimed_by = :token"
+    return db.execute(sql, new=compute(stock), token=token) > 0

@@ -750,3 +750,21 @@ def ends_a_hundred_sessions():
         return has(db, user_id, email) and bool(counted(redis, user_id, session, ended))
 
     return sign_in, change_email
+
+
+@wrong("12.3", situation="8,100 sessions of one user", because="has left 8,100", sequential=True)
+def ends_all_in_one_command():
+    def change_email(redis, db, user_id, email):
+        move(db, user_id, email)
+        script = """
+        local sessions = redis.call('SMEMBERS', KEYS[1])
+        redis.call('INCR', KEYS[2])
+        if #sessions > 0 then redis.call('DEL', KEYS[1], unpack(sessions)) end
+        """
+        redis.eval(script, 2, f"sessions:{user_id}", f"ended:{user_id}")
+
+    def sign_in(redis, db, user_id, email, session):
+        ended = redis.get(f"ended:{user_id}") or ""
+        return has(db, user_id, email) and bool(counted(redis, user_id, session, ended))
+
+    return sign_in, change_email

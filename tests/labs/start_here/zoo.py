@@ -608,3 +608,31 @@ def the_last_piece_takes_the_stock_away(redis, product, customer):
 )
 def counts_in_floating_point(redis, page):
     return int(redis.incrbyfloat(f"visits:{page}", 1))
+
+
+@wrong("00.1", because="nothing is due", sequential=True)
+def pages_of_64_characters(redis, page):
+    return redis.incr(f"visits:{str(page)[:64]}")
+
+
+@wrong("00.2", because="is due", sequential=True)
+def names_without_their_blanks(redis, giver, receiver, cents):
+    pipe = redis.pipeline().decrby(f"credit:{giver.strip()}", cents)
+    pipe.incrby(f"credit:{receiver.strip()}", cents).execute()
+
+
+@wrong("00.2", because="is due", sequential=True)
+def a_thousand_euros_at_the_most(redis, giver, receiver, cents):
+    cents = min(cents, 100_000)
+    redis.pipeline().decrby(f"credit:{giver}", cents).incrby(f"credit:{receiver}", cents).execute()
+
+
+@wrong("00.3", because="is due", sequential=True)
+def customers_without_their_blanks(redis, product, customer):
+    script = """
+    if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
+    redis.call('DECR', KEYS[1])
+    return redis.call('RPUSH', KEYS[2], ARGV[1])
+    """
+    keys = f"stock:{product}", f"buyers:{product}"
+    return redis.eval(script, 2, *keys, str(customer).strip()) > 0

@@ -565,3 +565,22 @@ def watches_and_then_sets_what_it_reads(redis, db, user_id, name):
             now = db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)
             redis.set(f"user:{user_id}", json.dumps(now), ex=3600)
     return row
+
+
+@wrong("02.1", because="is due", sequential=True)
+def names_of_64_characters(redis, db, user_id, name):
+    row = db.fetch_one(RENAME, id=user_id, name=name[:64])
+    redis.delete(f"user:{user_id}")
+    return row
+
+
+@wrong("02.2", because="lives for 604,800 s", sequential=True)
+def lives_for_a_week_at_the_most(redis, key, row, ttl):
+    script = """
+    local there = redis.call('GET', KEYS[1])
+    if there and cjson.decode(there).version > tonumber(ARGV[2]) then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+    return 1
+    """
+    life = min(ttl, 604_800)
+    return redis.eval(script, 1, key, json.dumps(row), row["version"], life) == 1
