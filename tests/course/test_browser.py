@@ -75,10 +75,10 @@ class Lab:
 
     def __init__(self, directory):
         self.directory = directory / "a copy"  # a space in the path: `make` must bear it
-        for name in ("Makefile", "jupyter", "notebooks", "tools"):
-            source, target = ROOT / name, self.directory / name
-            target.parent.mkdir(exist_ok=True)
-            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+        cache = shutil.ignore_patterns("__pycache__")  # other tests may be writing there
+        for name in ("jupyter", "notebooks", "tools"):
+            shutil.copytree(ROOT / name, self.directory / name, ignore=cache)
+        shutil.copy(ROOT / "Makefile", self.directory)
         (directory / "sitecustomize.py").write_text(LISTENER)
         settings = directory / "config/lab/user-settings/@jupyterlab/notebook-extension"
         settings.mkdir(parents=True)

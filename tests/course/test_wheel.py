@@ -129,8 +129,9 @@ def _notebook(sources):
 def test_first_cell_installs_from_the_checkout(bare, tmp_path):
     """In a checkout it brings labsupport from there, and the lab runs on it, with its workers."""
     checkout = tmp_path / "checkout"
+    cache = shutil.ignore_patterns("__pycache__")  # other tests may be writing there
     for name in ("labsupport", "data"):
-        shutil.copytree(ROOT / name, checkout / name)
+        shutil.copytree(ROOT / name, checkout / name, ignore=cache)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout / name)
     (checkout / "notebooks").mkdir()
