@@ -71,14 +71,17 @@ _DRAWN_ONCE = "What the server draws is one of many: one was tried."
 _FEW_ALIKE = "Clients that draw one of a few (a code, a digit) draw the same here."
 _FEW = "Clients draw one of a few: tried were the same for all, and for each another."
 _FRACTIONS = (
-    "Clients draw fractions (random.random() and its like): tried were some, very small and very large "
-    "ones."
+    "Clients draw fractions, or go by one of very many (random.random() and its like): tried were some, "
+    "very small and very large ones."
 )
 _FRACTIONS_FOUND = (
-    "All fractions that clients draw (random.random() and its like) are very {} here."
+    "All fractions, and numbers out of very many, that clients draw and go by are very {} here."
 )
 _FEW_ONCE = "A client draws one of a few (a code, a digit): one was tried."
-_DRAWN_BY_NUMPY = "What numpy, or gauss() and its like, draws is one of many: one was tried."
+_DRAWN_BY_NUMPY = (
+    "Of very many values that are drawn (by numpy, by gauss() and its like, or as a token that code goes "
+    "by) one was tried."
+)
 _LAST_ATTEMPT = (
     "{} gives up after several attempts: not in all orders was the last one's reply lost, too."
 )
@@ -610,8 +613,8 @@ _LEFT_TASKS = (
     "have all of it explored."
 )
 _OWN_SEED = (
-    "{} calls random.seed(): each client draws from a generator of its own then, as processes do; threads "
-    "share one."
+    "{} calls random.seed() or setstate(): each client draws from a generator of its own then, as processes "
+    "do; threads share one."
 )
 _NOT_PRUNED = "Not pruned: the clients share {} in the process's memory, which pruning cannot see."
 

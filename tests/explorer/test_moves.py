@@ -33,6 +33,7 @@ def always(redis, db):
         (("MULTI",), "MULTI was sent by itself"),
         (("EXEC",), "EXEC was sent by itself"),
         (("WAIT", 1, 0), "WAIT without a timeout"),
+        (("",), "An empty command"),
     ],
 )
 def test_what_would_stay_or_never_end_is_refused(command, told):

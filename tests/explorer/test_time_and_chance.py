@@ -20,6 +20,7 @@ import types
 import uuid
 import weakref
 from random import uniform
+from zlib import crc32
 
 import numpy
 import pydantic
@@ -35,6 +36,11 @@ from labsupport.exploration.testbed import close_testbed
 from labsupport.explorer import one_process
 from labsupport.explorer.clock import START, Clock
 from labsupport.servers import start_server
+
+
+def large():
+    return random.getrandbits(40)
+
 
 MODULE = """
 import datetime
@@ -425,6 +431,47 @@ class TestTime:
             report = explore({"ada": client}, invariant=lambda redis, db: True)
             assert report.verdict.status == "holds"
             assert [told[0] in note for note in report.notes] == [True] * len(told)
+
+    @pytest.mark.parametrize(
+        "draw",
+        [
+            lambda: random.randint(0, 10**9) < 10**6,
+            lambda: (drawn := secrets.randbelow(10**9)) > 10 and drawn >= 10**9 - 10**6,
+            lambda: large() < 2**20,
+        ],
+    )
+    def test_one_of_very_many_that_decides_is_drawn_at_both_ends(self, draw):
+        def cleans(redis, db):
+            if redis.set("live", 1) and draw():
+                redis.delete("live")
+
+        report = explore({"a": cleans}, invariant=lambda redis, db: redis.exists("live"))
+        assert report.violations == 1
+        assert "out of very many" in report.notes[-1]
+
+    @pytest.mark.parametrize(
+        ("draw", "decides"),
+        [
+            (lambda: secrets.randbelow(10**9) == 0, True),
+            (lambda: int.from_bytes(os.urandom(8), "big") % 1000 == 0, True),
+            (lambda: uuid.uuid4().int % 100 == 0, True),
+            (lambda: uuid.uuid4().hex.startswith("00"), True),
+            (lambda: crc32(secrets.token_hex().encode()) % 16, True),
+            (lambda: "%s" % uuid.uuid4(), False),  # noqa: UP031
+            (lambda: "".join([str(uuid.uuid4()) + secrets.token_hex()]), False),
+            (lambda: time.sleep(random.getrandbits(32) % 100), False),
+        ],
+    )
+    def test_a_token_by_which_code_decides(self, draw, decides):
+        """It is drawn once, as the report says; one that is sent and compared with its like is any."""
+
+        def holds(redis, db):
+            token = draw()
+            redis.set("lock", str(token), nx=True, px=9)
+            return redis.get("lock") == token
+
+        report = explore({"a": holds}, invariant=lambda redis, db: True)
+        assert ["as a token" in note for note in report.notes] == [True] * decides
 
     def test_tasks_and_later_draws_are_alike_too(self):
         """Each may draw what another task does, whatever it has drawn from elsewhere before."""
@@ -1284,6 +1331,21 @@ def test_a_seed_of_the_module_s_generator():
     explore(clients, invariant=lambda r, d, told: len(set(told.values())) == 2).check()
 
 
+def test_a_state_says_what_is_drawn():
+    state = random.Random("ada").getstate()
+
+    def draws(redis, db):
+        random.setstate(state)
+        redis.incr("n")
+        return random.randint(0, 99), random.getrandbits(64)
+
+    def same(redis, db, told):
+        drawn = random.Random("ada")
+        return {*told.values()} == {(drawn.randint(0, 99), drawn.getrandbits(64))}
+
+    explore({"ada": draws, "bob": draws}, invariant=same).check()
+
+
 def test_a_seed_says_what_is_drawn():
     def shard(redis, db):
         RANDOM.seed("ada")
@@ -1317,7 +1379,8 @@ def test_one_draw_of_numpys_is_tried(draw):
     for _ in range(2):
         report = explore({"ada": takes, "bob": takes}, invariant=lambda redis, db: True)
         assert report.notes == (
-            "What numpy, or gauss() and its like, draws is one of many: one was tried.",
+            "Of very many values that are drawn (by numpy, by gauss() and its like, or as a token that "
+            "code goes by) one was tried.",
         )
     assert len(drawn) > 8
     assert len(set(drawn)) == 2

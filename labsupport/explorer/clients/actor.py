@@ -150,6 +150,7 @@ class Actor:
         asked_process: True once it has asked for the number of its process.
         gave_seed: True once it has called random.seed(…).
         seeded: what it draws from with the functions of `random` since then, in this run.
+        drew_many: True when it has just drawn one of very many values.
         read_twice: True once it has asked, taken a step, and asked again.
         stepped: True once it has done more than begin.
         left_tasks: True once it has ended while a task of its own was at work.
@@ -197,7 +198,7 @@ class Actor:
         self.punctual = False
         self.asked = self.asked_process = self.gave_seed = False
         self.looked_anew = self.stepped = self.left_tasks = False
-        self.read_twice = False
+        self.read_twice = self.drew_many = False
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}
         self.locals = OwnLocals(())
@@ -498,6 +499,7 @@ class Actor:
         self.looks = self.looks[0] + 1, *self.looks[1:]
         who = self.draws_as
         if self._few_bits[who] + bits > _FEW_BITS:
+            self.whole.drew_many = True
             return None
         self._few_bits[who] += bits
         if who not in self._common:

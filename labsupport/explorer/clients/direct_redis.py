@@ -59,7 +59,7 @@ _SPECIAL = (
     | _IDLE
     | _BEYOND_WITH.keys()
     | _DRAWN
-    | {"FLUSHDB", "INFO", "RANDOMKEY", "SCRIPT"}
+    | {"", "FLUSHDB", "INFO", "RANDOMKEY", "SCRIPT"}
     | _BLOCK
     | _REPLICATED
 )
@@ -206,6 +206,10 @@ class DirectRedis(redis.Redis, metaclass=_Passing):
             return False, None
         first, _, second = word(name).partition(" ")
         second = second or (word(args[1]) if len(args) > 1 else "")
+        if not first:
+            raise refusal(
+                "An empty command was sent: a server never answers it.", "Name a command."
+            )
         if first in _BLOCK:
             raise refusal(
                 f"{first} was sent by itself; the explorer cannot tell where its block ends.",

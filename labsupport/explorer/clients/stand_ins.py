@@ -10,7 +10,6 @@ import base64
 import builtins
 import ctypes
 import datetime
-import dis
 import fcntl
 import functools
 import gc
@@ -30,7 +29,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import BuiltinFunctionType, CodeType, ModuleType, SimpleNamespace
+from types import BuiltinFunctionType, ModuleType, SimpleNamespace
 from typing import Any, Protocol
 
 from greenlet import getcurrent
@@ -40,6 +39,7 @@ from labsupport.explorer.clients.actor import refusal
 from labsupport.explorer.clients.captured import Captured, stand_in_for
 from labsupport.explorer.clients.guard import OF_DRIVERS, driver_imported, refusing
 from labsupport.explorer.clients.namespaces import Namespaces, installed
+from labsupport.explorer.clients.uses import use_of
 
 __all__ = ["Timekeeper", "in_zone", "one_process", "standing_in", "timekeeper_here"]
 
@@ -237,7 +237,11 @@ def _drawn(usual: Callable[..., Any], of: Callable[..., Any]) -> Callable[..., A
 
     def draw(*args: Any, **options: Any) -> Any:
         keeper = timekeeper_here()
-        return usual(*args, **options) if keeper is None else of(keeper.chance, *args, **options)
+        if keeper is None:
+            return usual(*args, **options)
+        drawn = of(keeper.chance, *args, **options)
+        _used(0, 0)
+        return drawn
 
     return draw
 
@@ -273,13 +277,11 @@ def _uuid1(
 
 _DRAWER: Any = random.randint.__self__  # type: ignore[attr-defined]
 _GENERATOR, _USUAL_SEED = random.Random, random.seed
+_USUAL_STATE = random.setstate
 # what they draw goes back and forth: of very small fractions they would ask for ever more
 _TRIED_ONCE = frozenset({"betavariate", "binomialvariate", "gammavariate", "gauss"})
 _TRIED_ONCE |= {"lognormvariate", "normalvariate", "vonmisesvariate"}
-_GOES_BY = ("COMPARE_OP", "JUMP_IF", "POP_JUMP", "RETURN_", "STORE_")
-_ENDS = (*_GOES_BY, "POP_TOP")
-# on a line with these a number is how long something lasts
-_WAITS = frozenset({"ex", "monotonic", "now", "perf_counter", "px", "sleep", "time", "timeout"})
+_DRAW = frozenset({"random", "secrets", "uuid", __name__})
 
 
 def _few(bits: int) -> random.Random | None:
@@ -310,10 +312,18 @@ def _seed(*args: Any, **options: Any) -> None:
         (_USUAL_SEED if client is None else client.seeded.seed)(*args, **options)
 
 
+def _setstate(state: Any) -> None:
+    if getattr(timekeeper_here(), "whole", None) is None:
+        _USUAL_STATE(state)
+    else:
+        _seed(0)
+        timekeeper_here().whole.seeded.setstate(state)  # type: ignore[union-attr]
+
+
 def _bits(usual: Callable[[int], int]) -> Callable[[int], int]:
     def getrandbits(k: int, /) -> int:
         common = _few(k)
-        return usual(k) if common is None else common.getrandbits(max(k - 1, 0))
+        return _used(k, usual(k)) if common is None else common.getrandbits(max(k - 1, 0))
 
     return getrandbits
 
@@ -358,36 +368,36 @@ def _held() -> Callable[[float], float] | None:
         frame = frame.f_back
     if held is None or made == "choices" or installed(frame.f_globals.get("__name__", "")):
         return None
-    if made and not _decides(frame.f_code, frame.f_lasti):
+    if made and not use_of(frame.f_code, frame.f_lasti, among_few=True):
         return None
     keeper.clock.drew_by_numpy |= made in _TRIED_ONCE
     return None if made in _TRIED_ONCE else held
 
 
-@functools.lru_cache(maxsize=1024)
-def _decides(code: CodeType, at: int) -> bool:
-    """Whether code may go by what a call at that place gives, and does not only wait for so long."""
-    used = list(dis.get_instructions(code))
-    lines: dict[int | None, list[dis.Instruction]] = {}
-    for one in used:
-        lines.setdefault(one.positions and one.positions.lineno, []).append(one)
-    calls = [one for one in used if one.offset <= at][-1]
-    here = lines[calls.positions and calls.positions.lineno]
-    ends = next((o for o in used if o.offset > at and o.opname.startswith(_ENDS)), None)
-    if ends is None or ends.opname == "POP_TOP" or _names_on(here) & _WAITS:
-        return False
-    if not ends.opname.startswith(("STORE_FAST", "STORE_NAME", "STORE_DEREF", "STORE_GLOBAL")):
-        return True
-    kept = ends.argval[0] if isinstance(ends.argval, tuple) else ends.argval
-    uses = [line for line in lines.values() if line is not here and kept in _names_on(line)]
-    waits = any(_names_on(line) & _WAITS for line in uses)
-    return not waits and any(one.opname.startswith(_GOES_BY) for line in uses for one in line)
-
-
-def _names_on(line: Iterable[dis.Instruction]) -> set[Any]:
-    """The names that the instructions of a line have, those of options too."""
-    found = (one.argval if isinstance(one.argval, tuple) else (one.argval,) for one in line)
-    return {name for names in found for name in names if isinstance(name, str)}
+def _used(bits: int, drawn: int) -> int:
+    """A draw of very many, where code of one's own may go by it: at both ends, or noted as drawn once."""
+    keeper: Any = timekeeper_here()
+    whole = getattr(keeper, "whole", None)
+    if whole is None or not whole.drew_many:
+        return drawn
+    whole.drew_many = False
+    frame: Any = sys._getframe(1)
+    below = 1 << bits
+    while frame is not None and frame.f_globals.get("__name__") in _DRAW:
+        if frame.f_code.co_name.startswith("_randbelow"):
+            below = frame.f_locals["n"]
+        frame = frame.f_back
+    use = ""
+    while frame is not None and not installed(frame.f_globals.get("__name__", "")):
+        use = use_of(frame.f_code, frame.f_lasti)
+        if use != "returned":
+            break
+        frame = frame.f_back
+    if use == "compared":
+        held = keeper.fraction(drawn / (1 << bits))
+        return min(int(held * below), below - 1) if keeper.clock.fractions else drawn
+    keeper.clock.drew_by_numpy |= use == "decides"
+    return drawn
 
 
 class _SystemRandom(random.SystemRandom):
@@ -397,7 +407,7 @@ class _SystemRandom(random.SystemRandom):
 
     def getrandbits(self, k: int) -> int:
         keeper = timekeeper_here()
-        return super().getrandbits(k) if keeper is None else keeper.chance.getrandbits(k)
+        return super().getrandbits(k) if keeper is None else _used(k, keeper.chance.getrandbits(k))
 
     def randbytes(self, n: int) -> bytes:
         keeper = timekeeper_here()
@@ -636,6 +646,7 @@ _OF_RANDOM: dict[str, Any] = {
     "getrandbits": _unless_seeded("getrandbits", _bits(random.getrandbits)),
     "random": _unless_seeded("random", _fraction(random.random)),
     "seed": _seed,
+    "setstate": _setstate,
 }
 _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
     (time, _CLOCKS),
