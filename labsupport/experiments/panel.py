@@ -34,7 +34,8 @@ _LOOK = """<style>
 .lab-panel .lab-panel-said, .lab-panel .lab-panel-said > div { height: auto; line-height: 1.5; }
 .lab-panel .lab-panel-said > div:has(> div:nth-of-type(4)) { display: grid; column-gap: 2em;
   grid-template-columns: repeat(auto-fit, minmax(min(26em, 100%), 1fr)); }
-@media (max-height: 850px) { .lab-panel .widget-image { max-height: 38vh; }
+@media (max-height: 850px) { .lab-panel { --jp-widgets-inline-height: 30px; }
+  .lab-panel .widget-image { max-height: 38vh; }
   .lab-panel .lab-panel-said > div > div { font-size: 1em !important; margin: 0 !important; } }
 .lab-panel.jupyter-widgets-disconnected > * { opacity: .5; pointer-events: none; }
 .lab-panel .jupyter-widgets-disconnected::before { display: none; }

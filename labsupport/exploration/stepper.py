@@ -8,16 +8,17 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import display
 
-from labsupport.charts import ALARM, MUTED, ROLES, png
-from labsupport.charts.style import legible
+from labsupport.charts import MUTED, ROLES, png
 from labsupport.exploration.diagram import Diagram, draw
 from labsupport.explorer import Moment, Report, Rerun, Step
+from labsupport.verdict import row as badge
 
 __all__ = ["Stepper"]
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _MILLISECONDS = 1400  # from one step to the next while it plays
 _DOTS_PER_INCH = 130
+_ANOTHER_WAY = "Not every step can come there: the clients go another way."
 _LOOK = f"""<style>
 .lab-steps {{ --jp-widgets-font-size: 15px; overflow: hidden; }}
 .lab-steps button {{ font-weight: 600; width: auto; }}
@@ -116,15 +117,15 @@ class Stepper:
         """Run the order in which the first moves are those at `places`."""
         moves = self._run.moves
         wanted = tuple(moves[place] for place in [*places, *range(len(places), count)])
-        self._take(self._report.rerun(wanted), moved=True)
-        if self._run.moves[: len(places)] != wanted[: len(places)]:
-            self._verdict.value += " Not every step can come there: the clients go another way."
+        run = self._report.rerun(wanted)
+        came = run.moves[: len(places)] == wanted[: len(places)]
+        self._take(run, moved=True, note="" if came else _ANOTHER_WAY)
         self._slider.value = min(self.at + way, self._slider.max)
         self._show()
 
     # what is shown
 
-    def _take(self, run: Rerun, *, moved: bool) -> None:
+    def _take(self, run: Rerun, *, moved: bool, note: str = "") -> None:
         """Show an order that was run."""
         self._run = run
         steps = [moment.step for moment in run.moments[1:]]
@@ -135,13 +136,9 @@ class Stepper:
         reason = run.finding.reason if run.finding else f"In this order it holds: {claim}"
         self._drawn = self._draw([*steps, *stuck], reason, held=run.finding is None)
         self._play.max = self._slider.max = len(steps)
-        look = legible(ALARM if run.finding else ROLES["good"].colour)
-        told = (
-            ("✗ It still breaks." if moved else "✗ It breaks.")
-            if run.finding
-            else "✓ Now it holds."
-        )
-        self._verdict.value = f'<b style="color: {look}; font-size: 16px">{told}</b>'
+        breaks = "It still breaks." if moved else "It breaks."
+        told = breaks if run.finding else "Now it holds."
+        self._verdict.value = badge("broken" if run.finding else "holds", told, note)
 
     def _draw(self, steps: Sequence[Step], reason: str, *, held: bool) -> Diagram:
         drawn = draw(steps, self._report.clients, reason, self._report.headline, held=held)

@@ -9,6 +9,7 @@ import pytest
 from labsupport import explore
 from labsupport.errors import InvalidSettingError, NotInstalledError
 from labsupport.exploration.stepper import Stepper
+from labsupport.verdict import row
 
 STOCK = "SELECT stock FROM products WHERE id = 1"
 
@@ -42,7 +43,7 @@ def test_it_begins_before_the_first_step(stepper: Stepper) -> None:
     assert (
         told(stepper) == "Before the first step In Redis nothing In the tables products 1 stock 89"
     )
-    assert "✗ It breaks." in stepper._verdict.value
+    assert stepper._verdict.value == row("broken", "It breaks.", "")  # legible on dark, too
     assert stepper._back.disabled
     assert stepper._earlier.disabled
     assert stepper._later.disabled
@@ -82,12 +83,12 @@ def test_moved_elsewhere_it_may_hold(stepper: Stepper) -> None:
             place for place, one in enumerate(steps(stepper), 1) if one != steps(stepper)[0]
         )
         stepper._later.click()
-    assert "✓ Now it holds." in stepper._verdict.value
+    assert stepper._verdict.value == row("holds", "Now it holds.", "")
     assert sorted(steps(stepper)) == sorted(found)
     assert "In this order it holds: What was sold has left the stock" in stepper._picture.value
     stepper._found.click()
     assert steps(stepper) == found
-    assert "✗ It breaks." in stepper._verdict.value
+    assert stepper._verdict.value == row("broken", "It breaks.", "")  # legible on dark, too
 
 
 def test_a_move_keeps_the_order_of_each_client(stepper: Stepper) -> None:
