@@ -24,6 +24,7 @@ nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # would come from the net; a saved output holds no widget
 myst_heading_anchors = 3
 
+html_favicon = "icon.svg"
 html_theme = "furo"
 html_static_path = ["web.css", "web.js"]
 html_css_files = ["web.css"]

@@ -16,3 +16,14 @@ const judge = () => {
   }
 };
 addEventListener("load", judge);
+
+// A figure opens alone, at its own size: on a phone its letters are small.
+const enlarge = () => {
+  for (const picture of document.querySelectorAll(".cell_output img")) {
+    const link = document.createElement("a");
+    link.href = picture.src;
+    picture.replaceWith(link);
+    link.append(picture);
+  }
+};
+addEventListener("load", enlarge);

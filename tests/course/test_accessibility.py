@@ -146,6 +146,13 @@ def test_every_page_fits_a_phone_and_stays_here(site, page):
     assert any(one.endswith("/docs/herd.webp") for one in page.asked)
 
 
+def test_a_figure_opens_alone(site, page):
+    """On a phone its letters are small beside the text."""
+    page.goto(f"{site}/notebooks/01_cache_aside.html")
+    page.locator(".cell_output img").first.click()
+    page.wait_for_url("**/*.png")
+
+
 def test_search_finds(site, page):
     """The index lies beside the pages."""
     page.goto(f"{site}/search.html?q=thundering")
