@@ -10,6 +10,7 @@ from labsupport.errors import LabError
 from labsupport.exercises.contract import WAIT, Case, Contract, Functions
 from labsupport.exercises.rehearsal import (
     Breach,
+    Overtaken,
     Remains,
     play_after,
     play_at_once,
@@ -34,6 +35,7 @@ _CLOCKS_DIFFER = "several clients whose clocks differ"
 _BY_PLACE = frozenset({_OVERTAKES, _CLOCKS_DIFFER})  # the first client's part is another's
 # how often: ten attempts of three steps are not enough; then fewer, which are easier to read
 _OVERTAKEN = (36, 6, 12, 18, 24)
+_LONG_OVERTAKEN = 150, 2  # before every second step: 100 attempts of three
 
 Attempt = Callable[[Case, int], tuple[int, Breach | None]]
 """Tries a case with so many runs at the most; returns how many it took, and the breach."""
@@ -201,23 +203,37 @@ def _crowds(contract: Contract) -> "SearchStrategy[Case]":
 
 
 def _overtaken(contract: Contract, answer: Functions) -> Attempt:
-    """Before each step of one client another makes a call, many times; then it is left alone."""
+    """Before each step of one client another makes a call, many times; then it is left alone.
+
+    Who tries again is overtaken for long, too; that takes time, and once is enough.
+    """
+    lasted = False
+
+    def overtaken(case: Case, times: int, every: int = 1) -> Overtaken:
+        (one, calls), (two, rivals) = list(case.programs.items())[:2]
+        meeting = Case(case.start, {one: calls, two: (tuple(rivals) * times)[:times]})
+        return play_overtaken(contract, answer, meeting, attack=_OVERTAKES, every=every)
 
     def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
+        nonlocal lasted
         if len(case.programs) < 2:
             return 0, None
-        (one, calls), (two, rivals) = list(case.programs.items())[:2]
-        spent, first = 0, None
-        for times in _OVERTAKEN:
-            many = (tuple(rivals) * times)[:times]
-            meeting = Case(case.start, {one: calls, two: many})
-            took, breach, cut = play_overtaken(contract, answer, meeting, attack=_OVERTAKES)
-            spent += took
-            if times == _OVERTAKEN[0] and (breach or cut):  # or it has too many orders to tell
-                first = breach
-            elif times == _OVERTAKEN[0] or breach:
-                return spent, breach
-        return spent, first
+        first = overtaken(case, _OVERTAKEN[0])
+        spent = first.runs
+        if not first.breach and not first.cut:
+            if lasted or not first.tries:
+                return spent, None
+            longer = overtaken(case, *_LONG_OVERTAKEN)
+            lasted = longer.breach is None
+            return spent + longer.runs, longer.breach
+        for times in _OVERTAKEN[
+            1:
+        ]:  # there were too many orders to tell, or fewer are easier to read
+            fewer = overtaken(case, times)
+            spent += fewer.runs
+            if fewer.breach:
+                return spent, fewer.breach
+        return spent, first.breach
 
     return attempt
 

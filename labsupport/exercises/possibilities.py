@@ -71,6 +71,7 @@ class Possibilities:
         outwaited: who is blocked by what has a TTL may wait until it has expired.
         stalls: somebody stalls, so that calls may be `too_late`.
         most: no more orders than these are worked out.
+        directed: work out for each run the orders that tell what was told, instead of all for all runs.
 
     Attributes:
         cut: True when there are more orders than were worked out: what none of them explains is not
@@ -87,8 +88,10 @@ class Possibilities:
         outwaited: bool = False,
         stalls: bool = False,
         most: int = _MOST_ORDERS,
+        directed: bool = False,
     ) -> None:
         self._contract = contract
+        self._directed = directed
         self._most = most
         self._outwaited = outwaited
         self._too_late = contract.too_late if stalls else {}
@@ -103,6 +106,16 @@ class Possibilities:
         self, told: Told, view: State, elapsed_ms: float
     ) -> tuple[list[Possibility], Fault | None]:
         """The possibilities that explain a run; if there are none, what is wrong with it."""
+        if self._directed:
+            self.cut = False
+            ways = self._unique(self._orders(serial=False, told=told))
+            fits, _ = self._fitting(ways, told, view, elapsed_ms)
+            if fits or self.cut:
+                return fits, None
+            self._directed = False
+            _, fault = self.explaining(told, view, elapsed_ms)
+            self._directed, self.cut = True, False
+            return [], fault
         if self._serial is None:
             self._serial = self._unique(self._orders(serial=True))
         fits, fault = self._fitting(self._serial, told, view, elapsed_ms)
@@ -162,8 +175,14 @@ class Possibilities:
             found.setdefault(text, way)
         return list(found.values())
 
-    def _orders(self, *, serial: bool) -> Iterator[tuple[str, Possibility]]:
+    def _orders(
+        self, *, serial: bool, told: Told | None = None
+    ) -> Iterator[tuple[str, Possibility]]:
         """Every order, or every one without an interruption; what is alike so far goes on once.
+
+        Args:
+            serial: without an interruption.
+            told: leave out what tells anybody else.
 
         Returns:
             a text that is the same for what ends alike, and how it ends.
@@ -188,7 +207,9 @@ class Possibilities:
             if play.options:  # the last move has to choose first
                 who, picks = order[-1]
                 more = [(*order[:-1], (who, (*picks, n))) for n in range(len(play.options))]
-            elif (key := (rest.start, play.key(text := play.text()))) in known:
+            elif (told is not None and not play.tells(told)) or (
+                key := (rest.start, play.key(text := play.text()))
+            ) in known:
                 continue
             else:
                 known.add(key)
@@ -315,6 +336,13 @@ class _Play:
             self.seen.pop(who, None)
         self.inside = "" if ended else who
         self._alone = not ended and options is ALONE
+
+    def tells(self, told: Told) -> bool:
+        """Whether each may have been told what it was told last, whatever it was told before."""
+        return all(
+            not due or len(told[who]) < len(due) or same(told[who][len(due) - 1], due[-1], {})
+            for who, due in self.told.items()
+        )
 
     def text(self) -> str:
         """A text that is the same for what ends alike, if it ends here."""

@@ -22,6 +22,7 @@ from labsupport.explorer.search import MAX_STEPS
 
 __all__ = [
     "Breach",
+    "Overtaken",
     "Remains",
     "play_after",
     "play_at_once",
@@ -198,21 +199,42 @@ def play_at_once(
     return runs, Breach(attack, case, endless, report=report) if endless else None
 
 
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """What became of a client that was overtaken.
+
+    Args:
+        runs: how many orders were run.
+        breach: if there was one.
+        cut: there were too many orders of the model to tell.
+        tries: it has taken more steps than alone.
+    """
+
+    runs: int
+    breach: Breach | None = None
+    cut: bool = False
+    tries: bool = False
+
+
 def play_overtaken(
-    contract: Contract, answer: Functions, case: Case, *, attack: str
-) -> tuple[int, Breach | None, bool]:
+    contract: Contract, answer: Functions, case: Case, *, attack: str, every: int = 1
+) -> Overtaken:
     """Run one order of two clients' steps: before each step of the first, the other makes a call.
 
-    Returns:
-        How many orders were run, the breach, if there was one, and whether there were too many orders
-        of the model to tell.
+    Args:
+        contract: what is due.
+        answer: the learner's functions.
+        case: the start and the programs.
+        attack: what is tried, in words.
+        every: before every second step only, and so on.
     """
     one, two = case.programs
-    table = _Table(contract, answer, case, Possibilities(contract, case, most=_MOST_OVERTAKEN))
+    possible = Possibilities(contract, case, most=_MOST_OVERTAKEN, directed=True)
+    table = _Table(contract, answer, case, possible)
 
     def moves() -> Iterator[Move]:
         for _ in range(MAX_STEPS):
-            yield Move("step", one)
+            yield from [Move("step", one)] * every
             made = len(table.notes.told[two])
             for _ in range(_MOST_STEPS):
                 if not len(table.notes.told[two]) == made < len(case.programs[two]):
@@ -221,9 +243,15 @@ def play_overtaken(
 
     report = table.first()
     if report is None or report.findings:  # one after the other: that is another attack's
-        return 1, None, False
+        return Overtaken(1)
+    alone = _steps(report.anew(()).moves)[one]
     breach = table.breach(report, moves(), attack)
-    return 2, breach, breach is None and table.possible.cut
+    cut = breach is None and possible.cut
+    return Overtaken(3, breach, cut, tries=_steps(table.made)[one] > alone)
+
+
+def _steps(moves: Iterable[Move]) -> Counter[str]:
+    return Counter(move.who for move in moves if move.kind == "step")
 
 
 def play_meetings(
@@ -253,7 +281,7 @@ def play_meetings(
     )
     if report is None or report.findings or len(case.programs) < 2:
         return 1, None
-    steps = Counter(move.who for move in report.anew(()).moves if move.kind == "step")
+    steps = _steps(report.anew(()).moves)
     meetings = [
         (one, before, other, within)
         for one, other in permutations(case.programs, 2)
@@ -286,7 +314,7 @@ def play_waits(
     report = table.first()
     if report is None or report.findings:
         return 1, None
-    steps = Counter(move.who for move in report.anew(()).moves if move.kind == "step")
+    steps = _steps(report.anew(()).moves)
     runs = 2
     for one, other in permutations(case.programs, 2):
         for before in range(1, steps[one]):
@@ -312,6 +340,7 @@ class _Table:
     notes: _Notes = field(default_factory=_Notes)
     redis: Any = None
     fault: Fault | None = None
+    made: Sequence[Move] = ()
 
     def first(self, **moves: Any) -> Any:
         """The report on the first order, one client after the other; None where one takes no step."""
@@ -350,7 +379,8 @@ class _Table:
         self, report: Any, moves: Iterable[Move], attack: str, **options: Any
     ) -> Breach | None:
         """What one order breaks."""
-        finding = report.anew(moves, **options).finding
+        rerun = report.anew(moves, **options)
+        self.made, finding = rerun.moves, rerun.finding
         if finding is None or finding.kind != "broken":
             return None
         assert self.fault is not None

@@ -35,6 +35,7 @@ class Captured(ExitStack):
     Args:
         functions: the clients, `given` and the invariant; all that they reach is looked at.
         stand_ins: by the identity of what each stands for.
+        goes_on: a generator does not draw in the next exploration what it has drawn in this one.
 
     Attributes:
         connections: those to SQLite that were found.
@@ -46,8 +47,15 @@ class Captured(ExitStack):
         NotSteppableError: a tuple keeps one, and cannot be changed.
     """
 
-    def __init__(self, functions: Iterable[Callable[..., Any]], stand_ins: dict[int, Any]) -> None:
+    def __init__(
+        self,
+        functions: Iterable[Callable[..., Any]],
+        stand_ins: dict[int, Any],
+        *,
+        goes_on: bool = False,
+    ) -> None:
         super().__init__()
+        self._goes_on = goes_on
         *self._clients, given, invariant = functions
         self._others = [given, invariant]
         self._stand_ins = stand_ins
@@ -204,7 +212,10 @@ class Captured(ExitStack):
             self.generators.append(thing)
             # the module's own, which a method brings that was imported by name, draws the same anyway
             if thing is not _OF_MODULE and not isinstance(thing, random.SystemRandom):
-                self._draws(thing.setstate, thing.getstate())
+                state = thing.getstate()
+                if self._goes_on:  # in the end, once it was put back
+                    self.callback(thing.setstate, random.Random(repr(state)).getstate())
+                self._draws(thing.setstate, state)
         elif module == "numpy.random._generator":
             bits = thing.bit_generator
             set_state = functools.partial(setattr, bits, "state")

@@ -605,7 +605,10 @@ _one = {"process": False}
 
 @contextmanager
 def one_process() -> Iterator[None]:
-    """Within this block all clients are threads of one process: `os.getpid()` is the same for them."""
+    """Within this block all clients are threads of one process: `os.getpid()` is the same for them.
+
+    And explorations follow one another there: none draws from a generator what the one before has drawn.
+    """
     before, _one["process"] = _one["process"], True
     try:
         yield
@@ -760,7 +763,7 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
     with ExitStack() as undo:
         undo.enter_context(_datetime_held())
         undo.enter_context(in_zone("UTC"))
-        found = undo.enter_context(Captured(functions, _OF_ITS_OWN))
+        found = undo.enter_context(Captured(functions, _OF_ITS_OWN, goes_on=_one["process"]))
         asked = ("getrandbits", "random")  # by randint(), uniform() and their like
         vars(_DRAWER).update((name, _OF_RANDOM[name]) for name in asked)
         undo.callback(_forget, vars(_DRAWER), asked)

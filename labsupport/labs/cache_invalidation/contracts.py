@@ -207,6 +207,14 @@ class RenameUser(_CachedRows):
         ),
     )
 
+    rare = tuple(  # a name may be any text
+        Case(
+            State({"cached": {f"named:{name}"}}),
+            after=(("ada", Call("rename_user", (1, name))),),
+        )
+        for name in (" Eve\n", "[e]v*", "eve." * 50)
+    )
+
     def rename_user(self, state: State, user_id: int, name: str) -> bool:
         return self._rename(state, user_id, name)
 

@@ -219,8 +219,8 @@ class AllowAll(_Windows):
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
         """Two of the limits have the same window; whether each has a log of its own is not said.
 
-        Or two have nearly the same, or the same limit; or a key is the beginning of another; or
-        a window is of days; or there are many calls.
+        Or two have nearly the same, or the same limit; or a key is the beginning of another; or the
+        third limit counts; or a window is of days; or there are many calls.
         """
         same = [(0.0, self.call("limit:7", ((3, 60), (2, 60)), 0))] * 3
         turned = [(0.0, self.call("limit:7", ((2, 60), (3, 60)), 0))] * 3
@@ -230,7 +230,8 @@ class AllowAll(_Windows):
             (0.0, self.call(*one, 0))
             for one in (("limit:7", ((1, 160),)), ("limit:71", ((1, 60),)))
         ]
-        cases = same, turned, near, equal, joined
+        third = [(0.0, self.call("limit:7", ((9, 60), (8, 90), (1, 120)), 0))] * 2
+        cases = same, turned, near, equal, joined, third
         week = self._days(((2, 60), (1, 604_800)))
         many = (("ada", self.call("limit:7", ((_CALLS - 1, 60), (1_000, 90)), 0)),) * _CALLS
         return (

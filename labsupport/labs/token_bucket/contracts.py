@@ -197,7 +197,7 @@ class TakeMany(_Bucket):
         """A small cost after a great one, and two great ones: how long the key has to live.
 
         Or a hair is missing, or the microseconds have few digits, or it is full after whole seconds
-        and a part of one, after days, or within a millisecond.
+        and a part of one, after days, or within a millisecond; or there are thousands.
         """
 
         def timed(costs: list[tuple[float, int]], capacity: int = 5, rate: float = 0.5) -> Case:
@@ -214,6 +214,7 @@ class TakeMany(_Bucket):
             timed([(0, 1), (1.1, 3)], 3, 0.7),
             timed([(0, 5), (345_600, 5)], 5, 1 / 86_400),
             timed([(0, 4), (0, 4)], 5, 4_096),
+            timed([(0, 3_000), (0, 3_000)], 5_000, 1),
         )
 
     def sequences(self) -> Any:

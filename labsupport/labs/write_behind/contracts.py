@@ -282,6 +282,12 @@ class ViewPage(_Views):
             st.sampled_from(meets),
         )
 
+    rare = (  # there is room for more than a thousand
+        Case(
+            State({"views": Entries({"page": 1} for _ in range(1_200))}),
+            after=(("ada", Call("view_page", (1, 1_201))),) * 2,
+        ),
+    )
     crowds = tuple(  # until there is no room any more, which it may find at any step
         Case(State(), dict.fromkeys(("ada", "bob"), (Call("view_page", (1, most)),)))
         for most in range(3, 37, 2)

@@ -624,3 +624,22 @@ def rests_after_each_message(subscriber, local):
         elif message:
             local.clear()
         time.sleep(0.2)
+
+
+def rename_as(key_of, redis, db, user_id, name):
+    """Right, but for the keys of names."""
+    old = renamed(db, user_id, name)
+    if old is not None:
+        keys = f"user:{user_id}", f"named:{key_of(old)}", f"named:{key_of(name)}"
+        redis.delete(*(f"{key}:lease" for key in keys), *keys)
+    return old is not None
+
+
+@wrong("04.1", because="nothing is due", sequential=True)
+def names_without_their_blanks(redis, db, user_id, name):
+    return rename_as(str.strip, redis, db, user_id, name)
+
+
+@wrong("04.1", because="nothing is due", sequential=True)
+def names_of_64_characters(redis, db, user_id, name):
+    return rename_as(lambda name: name[:64], redis, db, user_id, name)

@@ -57,6 +57,24 @@ class TestOtherGoodAnswers:
         found = check("07.1", own_lock)
         assert found.passed, str(found)
 
+    def test_generator_of_its_own(self):
+        """It goes on, and does not draw again what it drew for one who has crashed."""
+
+        def own_lock():
+            _, renew, free = EXERCISES[0].solution()
+            chance = random.Random()
+
+            def take(redis, name, ttl):
+                token = f"{chance.getrandbits(128):032x}"
+                while not redis.set(name, token, nx=True, px=int(ttl * 1000)):
+                    time.sleep(chance.uniform(0.001, 0.02))
+                return token
+
+            return take, renew, free
+
+        found = check("07.1", own_lock)
+        assert found.passed, str(found)
+
     def test_token_of_letters(self):
         """The module random does not draw again what it drew for one who has crashed."""
 

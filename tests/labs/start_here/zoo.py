@@ -636,3 +636,16 @@ def customers_without_their_blanks(redis, product, customer):
     """
     keys = f"stock:{product}", f"buyers:{product}"
     return redis.eval(script, 2, *keys, str(customer).strip()) > 0
+
+
+@wrong("00.1", situation="A client that is overtaken at every step", because="is due")
+def gives_up_after_fifty_tries(redis, page):
+    key = f"visits:{page}"
+    for _ in range(50):
+        with redis.pipeline() as pipe, suppress(WatchError):
+            pipe.watch(key)
+            number = int(pipe.get(key) or 0) + 1
+            pipe.multi()
+            pipe.set(key, number).execute()
+            return number
+    return None

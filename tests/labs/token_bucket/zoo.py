@@ -5,6 +5,7 @@ import time
 
 from redis.exceptions import WatchError
 
+from labsupport.labs.token_bucket.exercises import take_many_solution
 from tests.exercises.zoo import Zoo
 
 ZOO = Zoo()
@@ -505,3 +506,8 @@ def takes_nearly_enough_for_enough(redis, key, capacity, rate, cost):
 def lives_for_an_hour_at_the_most(redis, key, capacity, rate, now):
     life = "math.ceil((capacity - tokens) / rate * 1000)"
     return take(but(life, f"math.min(3600000, {life})"), redis, key, capacity, rate, now)
+
+
+@wrong("06.2", because="is due", sequential=True)
+def a_thousand_tokens_at_the_most(redis, key, capacity, rate, cost):
+    return take_many_solution(redis, key, capacity, rate, min(cost, 1_000))

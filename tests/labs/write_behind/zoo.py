@@ -628,3 +628,14 @@ def numbers_batches_in_its_own_memory(redis, db):
         if db.execute(NOTE, name=name):
             add_all(db, batch)
     redis.eval(DROP, 1, "batch", name)
+
+
+@wrong("03.3", because="is due", sequential=True)
+def a_thousand_entries_at_the_most(redis, db, page, most):
+    script = """
+    if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+    redis.call('XADD', KEYS[1], '*', 'page', ARGV[1])
+    return 1
+    """
+    if not redis.eval(script, 1, "views", page, min(most, 1_000)):
+        db.execute("UPDATE page_stats SET views = views + 1 WHERE id = :page", page=page)
