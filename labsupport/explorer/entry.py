@@ -32,8 +32,7 @@ from labsupport.explorer.clients.guard import (
     StepTimeout,
     acquiring,
     foreign_use_noticed,
-    going_through,
-    unordered,
+    sets_gone_through,
     watched,
 )
 from labsupport.explorer.clients.namespaces import Namespaces, installed
@@ -186,7 +185,7 @@ def explore(
     shared, late, locks = memory(False, clients)
     functions = [*clients.values(), given or _nothing, invariant]
     awaited = {name for name, function in clients.items() if _awaits(function)}
-    begin, begun = time.perf_counter(), going_through()
+    begin = time.perf_counter()
 
     alike = False
 
@@ -209,7 +208,6 @@ def explore(
         )
         for actor in search.adversary.clients:
             actor.shared_locks = locks
-            actor.unordered = partial(unordered, before=begun)
         search.prune = prune and not shared and not search.adversary.powers.delays
         search.limit(max_runs=most, max_moves=moves, stop_first=stop == "first")
         try:
@@ -478,8 +476,9 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         self.callback(restart)
         for connection in kept.connections:
             watch(connection)
+        unordered = self.enter_context(sets_gone_through())
         for actor in search.adversary.clients:
-            actor.locals = OwnLocals(kept.locals)
+            actor.locals, actor.unordered = OwnLocals(kept.locals), unordered
         adversary = search.adversary
         search.heed = self.enter_context(
             watched(

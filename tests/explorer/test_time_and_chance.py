@@ -6,6 +6,7 @@ import contextvars
 import dataclasses
 import datetime
 import functools
+import gc
 import importlib
 import json
 import multiprocessing
@@ -1404,6 +1405,16 @@ class Jobs:
         self.todo = {Job(name) for name in "abc"}
 
 
+@pytest.fixture(params=["as usual", "in haste"])
+def collector(request):
+    """Python's collector, which takes an object for old after many others were made, or soon."""
+    usual = gc.get_threshold()
+    gc.set_threshold(*((1, 1, 1) if request.param == "in haste" else usual))
+    yield
+    gc.set_threshold(*usual)
+
+
+@pytest.mark.usefixtures("collector")
 def test_no_order_of_addresses():
     """A set of plain objects has another order in each process; what is sorted, or counted, has none."""
 

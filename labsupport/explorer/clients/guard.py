@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
@@ -28,10 +28,9 @@ __all__ = [
     "acquiring",
     "driver_imported",
     "foreign_use_noticed",
-    "going_through",
     "note_statement",
     "refusing",
-    "unordered",
+    "sets_gone_through",
     "watched",
 ]
 
@@ -51,6 +50,7 @@ _INSTEAD = "Use redis-py's clients, the db of the function or an SQLAlchemy engi
 _BY_ADDRESS: Any = object.__hash__
 _SET_ITERATOR: type = type(iter(set()))
 _TO_ITS_END = sys.maxsize
+_OURS = 3  # references to one of the old iterators: the list's, the loop's and the call's
 _KEEPING = frozenset((name,) for name in ("enumerate", "iter", "list", "tuple"))  # … an order
 _setitimer = signal.setitimer  # its own, whatever a client is refused
 
@@ -329,15 +329,38 @@ def acquiring(frame: FrameType | None) -> bool:
     return False
 
 
-def unordered(frame: FrameType, before: Collection[Any] = ()) -> str:
-    """The name of a set of plain objects that a frame's code goes through; empty if there is none.
+@contextmanager
+def sets_gone_through() -> Iterator[Callable[[FrameType], str]]:
+    """Watch who goes through sets of plain objects; to be entered before the clients begin.
 
     These are in the order of their addresses, which is another in each process, and in each run.
 
-    Args:
-        frame: of code of one's own.
-        before: what `going_through` gave before the clients began.
+    Returns:
+        What tells the name of such a set that a frame of one's own code goes through; "" if there is none.
     """
+    old: list[Any] = []
+
+    def now() -> list[Any]:
+        """Those that are gone through: a frame does not tell of a set without a name."""
+        return _young_iterators() + [one for one in old if sys.getrefcount(one) > _OURS]
+
+    def keep(phase: str, told: Mapping[str, int]) -> None:
+        """Note the iterators that the collector will no longer count among the young ones."""
+        nonlocal old
+        if phase == "start" and told["generation"] > 0:
+            old = now()
+
+    gc.callbacks.append(keep)
+    try:
+        before = now()
+        yield lambda frame: _unordered(frame, now, before)
+    finally:
+        gc.callbacks.remove(keep)
+        old = before = []  # what they go through is nobody's any more
+
+
+def _unordered(frame: FrameType, now: Callable[[], list[Any]], before: Collection[Any]) -> str:
+    """See `sets_gone_through`."""
     at = frame.f_lasti
     known = [one for one in _goes_through(frame.f_code) if one[1] < at < one[2]]
     for path, _, end in known:
@@ -353,7 +376,7 @@ def unordered(frame: FrameType, before: Collection[Any] = ()) -> str:
         a_set = type(value) in (set, frozenset) and len(value) >= most
         if a_set and any(map(_by_address, value)):
             return ".".join(path)
-    for one in going_through() if any(end != _TO_ITS_END for _, _, end in known) else ():
+    for one in now() if any(end != _TO_ITS_END for _, _, end in known) else ():
         for some in () if any(one is other for other in before) else gc.get_referents(one):
             mine = [each for each in some if not installed(type(each).__module__)]
             if len(some) > 1 and any(map(_by_address, mine)):
@@ -361,8 +384,8 @@ def unordered(frame: FrameType, before: Collection[Any] = ()) -> str:
     return ""
 
 
-def going_through() -> list[Any]:
-    """The iterators of sets that were made not long ago: a frame does not tell of one without a name."""
+def _young_iterators() -> list[Any]:
+    """The iterators of sets that were made not long ago."""
     found = []
     for age in (0, 1) if gc.isenabled() else ():
         for one in gc.get_objects(age):  # a list of all of them would hold itself, and so all
