@@ -34,6 +34,6 @@ def test_a_handout_runs_by_itself(tmp_path):
     written = sorted(tmp_path.iterdir())
     assert len(written) == len(NOTEBOOKS)
     notebook = nbformat.read(written[0], as_version=4)
-    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     outputs = [str(output) for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("not yet" in output for output in outputs) == 3

@@ -31,7 +31,7 @@ from traitlets.config import Config
 
 notebook = nbformat.read(sys.argv[1], as_version=4)
 settings = Config({"KernelManager": {"transport": "ipc", "ip": sys.argv[2]}})
-NotebookClient(notebook, timeout=60, kernel_name="python3", config=settings).execute()
+NotebookClient(notebook, timeout=600, kernel_name="python3", config=settings).execute()
 nbformat.write(notebook, sys.argv[1])
 """
 PROBE = """
