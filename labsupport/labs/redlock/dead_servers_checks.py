@@ -17,6 +17,7 @@ _TTL = 1.2  # ten times what two nodes that hang cost an answer that waits 50 ms
 _TRIES = 3  # at all of which it has to be late, or to give up: a machine may be busy
 _SHORT_TTL = 0.9
 _LONG_TTL = 60.0
+_MANY = 1_000  # of so many, two are alike in 16 bits of whatever
 _PATIENCE_SECONDS = 15.0  # how long free may take is not said
 
 _Situation = Callable[[WorkerPool, Answer, Sequence[Server]], str]
@@ -50,7 +51,17 @@ def check_lock_on(answer: Answer) -> Outcome:
                 break
         if wrong:
             return Outcome(False, f"{situation}: {wrong}", situation)
+    if wrong := _on_servers(answer, _takes_many):
+        return Outcome(False, f"{_MANY:,} locks, one after the other: {wrong}", wrong)
     return Outcome(True, "it took and freed the lock with dead servers, and with some that hang.")
+
+
+def _takes_many(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) -> str:
+    """What is wrong with the tokens of many locks: whoever has another's frees the lock of that one."""
+    take, _ = answer([server.url for server in servers[:3]])
+    tokens = [take(f"lock:{number}", _LONG_TTL) for number in range(_MANY)]
+    taken = [token for token in tokens if token is not None]
+    return "" if len(taken) == len(set(taken)) else "two of them have the same token."
 
 
 def _try_some(

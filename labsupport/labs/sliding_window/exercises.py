@@ -8,6 +8,7 @@ import secrets
 from labsupport.exercises import Exercise
 from labsupport.exercises.judge import judged_by
 from labsupport.labs.sliding_window.contracts import Allow, AllowAll, Limiter
+from labsupport.labs.sliding_window.many_calls import allow_all_many, allow_many, limiter_many
 
 __all__ = ["EXERCISES"]
 
@@ -150,7 +151,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "A refused call may come back when enough of the *oldest* calls have left: read the score "
             "at rank `used - limit` with `ZRANGE … WITHSCORES`; it leaves a window later.",
         ),
-        check=judged_by(Allow()),
+        check=judged_by(Allow(), also=allow_many),
     ),
     Exercise(
         number="05.2",
@@ -165,7 +166,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "`local time = redis.call('TIME')` gives seconds and µs as text; `time[1] * 1000000 + "
             "time[2]` is the time in µs, and still exact. Leave the argument `clock` alone.",
         ),
-        check=judged_by(Limiter()),
+        check=judged_by(Limiter(), also=limiter_many),
     ),
     Exercise(
         number="05.3",
@@ -181,6 +182,6 @@ EXERCISES: tuple[Exercise, ...] = (
             "`retry_after` is the *longest* wait: of each limit, the entry at rank `limit - 1` from "
             "the newest (`ZREVRANGE`) must have left. The TTL is that of the longest window.",
         ),
-        check=judged_by(AllowAll()),
+        check=judged_by(AllowAll(), also=allow_all_many),
     ),
 )

@@ -211,9 +211,9 @@ def clients(urls, **options):
     return [redis.Redis.from_url(url, decode_responses=True, **(once | options)) for url in urls]
 
 
-def lock_on(nodes, *, errors=redis.RedisError, quorum=None, everywhere=True, cleans=True):
+def lock_on(nodes, *, errors=redis.RedisError, quorum=None, everywhere=True, cleans=True, new=None):
     def take(key, ttl):
-        token, votes, mine[:] = secrets.token_urlsafe(), 0, []
+        token, votes, mine[:] = (new or secrets.token_urlsafe)(), 0, []
         start = time.monotonic()
         for node in nodes:
             with suppress(errors):
@@ -531,3 +531,8 @@ def writes_into_every_row(db, token, compute):
     stock = db.fetch_one(STOCK)["stock"]
     sql = "UPDATE products SET stock = :new WHERE claimed_by = :token"
     return db.execute(sql, new=compute(stock), token=token) > 0
+
+
+@wrong("08.2", situation="1,000 locks, one after the other", because="have the same token")
+def one_token_for_all(urls):
+    return lock_on(clients(urls), new=lambda: "mine")

@@ -7,7 +7,7 @@ from collections import deque
 
 from redis.exceptions import WatchError
 
-from labsupport.labs.sliding_window.exercises import allow_all_solution
+from labsupport.labs.sliding_window.exercises import allow_all_solution, allow_solution
 from tests.exercises.zoo import Zoo
 
 ZOO = Zoo()
@@ -595,3 +595,10 @@ def looks_at_the_newest_hundred(redis, key, limits, now):
 @wrong("05.3", because="is due", sequential=True)
 def looks_at_two_limits(redis, key, limits, now):
     return allow_all_solution(redis, key, limits[:2], now)
+
+
+@wrong("05.1", situation="1,200 calls an hour", because="1,002")
+def remembers_a_thousand_calls(redis, key, limit, window, now):
+    told = allow_solution(redis, key, limit, window, now)
+    redis.zremrangebyrank(key, 0, -1001)
+    return told
