@@ -30,7 +30,15 @@ from labsupport.explorer.operations import (
 )
 from labsupport.explorer.system import System
 
-__all__ = ["MAX_IDLE", "MAX_PATIENCE", "MOST_MOMENTS", "REMEMBERS_NOT", "Adversary", "Powers"]
+__all__ = [
+    "LASTS",
+    "MAX_IDLE",
+    "MAX_PATIENCE",
+    "MOST_MOMENTS",
+    "REMEMBERS_NOT",
+    "Adversary",
+    "Powers",
+]
 
 REMEMBERS_NOT = (
     "Reset in `given` what the functions remember between runs, and decide nothing by the clock or by "
@@ -42,6 +50,9 @@ MAX_IDLE = 1_000
 
 MAX_PATIENCE = 300
 """The same, of one that repeats it while others stand still, though they could move; a rerun may say more."""
+
+LASTS = "last", "last but one", "last but two"
+"""At which step of the last attempt before a client gives up a reply is lost."""
 
 MOST_MOMENTS = 12
 """So many moments at which something changes are passed in one pause."""
@@ -163,6 +174,7 @@ class Adversary:
         self._lost = self._delayed = 0
         self._accompanied = False  # whether others were there before the last move
         self._passed = 0
+        self._sites = set[int]()  # of the attempts that were made last
         self._at_last = ""  # who makes its last attempt now, before it gives up
         self._day_passed = False  # by the move that was made last, if time passed
         self._asked_for = NOTHING  # in the attempts in vain that were made last
@@ -173,13 +185,13 @@ class Adversary:
             "crash": self._crash,
             "timeout": self._timeout,
             "idle": self._idle,
-            "last": self._last,
             "again": self._again,
             "late": self._late,
             "delay": self._delay,
             "arrive": self._arrive,
             "begin": self._begin_late,
         }
+        self._ways |= {kind: functools.partial(self._last, at) for at, kind in enumerate(LASTS)}
         for actor in actors:
             actor.may_lose = actor.name in powers.loses
             actor.waits_to_begin = powers.begins
@@ -398,7 +410,7 @@ class Adversary:
         """
         actor, found = self._named.get(move.who), []
         if move.kind == "idle" and self.powers.at_last and self._lost < self.powers.losses:
-            return [Move("last", move.who)]
+            return [Move(kind, move.who) for kind in LASTS[: len(self._sites)]]
         if move.kind != "step" or actor is None:
             return []
         passes = actor.whole.looked and self._passed < self.powers.passes
@@ -776,9 +788,13 @@ class Adversary:
         self.trace[-1] = Taken(actor.move, operation, "until it gives up")
         return self._in_vain(actor)
 
-    def _last(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
-        """Let a client that gives up retry in vain up to its last attempt, whose reply is then lost."""
-        more = self._attempts.get(self._here(actor), 0) - 1
+    def _last(self, later: int, actor: Actor, move: Move, operation: Operation | None) -> bool:
+        """Let a client that gives up retry in vain up to its last attempt, where a reply is then lost.
+
+        Args:
+            later: how many steps it then takes, if its replies come.
+        """
+        more = self._attempts.get(self._here(actor), 0) - 1 - later
         if more < 1 or not actor.may_lose:
             return False
         if actor.wake_us is not None:
@@ -817,6 +833,7 @@ class Adversary:
         """Let time pass until one who sleeps between its attempts gives up; False if it does not."""
         here = self._here(actor)
         self._passed += 1
+        self._sites = {0}
         self._gave_up[_nap_of(actor)] += 1
         attempts = self._nap(actor, self.patience)
         if actor.wake_us is not None:
@@ -878,6 +895,7 @@ class Adversary:
         """
         haste_after = _HASTE_AFTER if alone else self.patience // 2
         self._asked_for, goes_by_time = NOTHING, False
+        self._sites.clear()
         try:
             for attempt in range(most):
                 if attempt > haste_after:
@@ -887,6 +905,7 @@ class Adversary:
                 self._tried = actor.whole.monotonic()
                 self._catch_up(actor)
                 if actor.pending is not None:
+                    self._sites.add(actor.pending.site)
                     self._asked_for |= actor.pending.effects(self._system.keys_of)
                     goes_by_time |= self._system.asks_time(actor.pending)
                 if goes_by_time and most == MAX_IDLE:

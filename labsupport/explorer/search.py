@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import Any
 
 from labsupport.errors import ImplementationError, NotDeterministicError, NotSteppableError
-from labsupport.explorer.adversary import MAX_IDLE, REMEMBERS_NOT, Adversary
+from labsupport.explorer.adversary import LASTS, MAX_IDLE, REMEMBERS_NOT, Adversary
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken, owner
@@ -33,6 +33,9 @@ MAX_ENDLESS = 20
 MOST_MEETINGS = 500
 """How many orders with few switches are run where there are too many for all."""
 
+_USUAL = {"late": "step", "delay": "step"} | dict.fromkeys(
+    LASTS, "idle"
+)  # what they are variants of
 _NATURAL = frozenset({"step", "arrive", "idle", "timeout", "pass"})
 
 
@@ -236,7 +239,7 @@ class Search:
         possible = [move for move in possible if move not in vain]
         alone = all(move.kind != "step" for move in possible)
         for move in wanted:
-            usual = {"late": "step", "delay": "step", "last": "idle"}.get(move.kind)
+            usual = _USUAL.get(move.kind)
             if usual and Move(usual, move.who) in possible:
                 return move
             waits = Move("idle", move.who) if move.kind == "step" and alone else move

@@ -281,6 +281,30 @@ class TestLostReplies:
                 assert moves_of(report)[-1] == "lose"
                 assert [*report.replay()][-1].step == report.counterexample[-1]
 
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_at_any_step_of_the_last_attempt(self, which):
+        """One takes a place too many and gives it back; what it is told at the last attempt, it believes."""
+
+        def enters(redis, db):
+            redis.set_retry(Retry(NoBackoff(), 0))
+            for attempt in range(6):
+                for at, ask in enumerate((redis.incr, redis.decr)):
+                    try:
+                        if ask("places") < 1:
+                            return True
+                    except redis_py.TimeoutError:
+                        if (attempt, at) == (5, which):
+                            return True
+            return False
+
+        report = explore(
+            {"ada": enters},
+            given=lambda redis, db: redis.set("places", 7),
+            invariant=lambda redis, db, told: not told["ada"],
+            loses=True,
+        )
+        assert report.violations
+
     def test_only_the_named(self):
         """A client that is not named keeps its replies."""
         report = explore({"a": plain, "b": plain}, invariant=always, loses=["b"])

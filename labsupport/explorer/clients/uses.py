@@ -37,7 +37,7 @@ def use_of(code: CodeType, at: int, *, among_few: bool = False) -> str:
     parents = _parents("".join(linecache.getlines(code.co_filename)))
     place = [*code.co_positions()][at // 2]
     for node in parents:
-        if isinstance(node, ast.expr) and place == _place(node):
+        if isinstance(node, ast.Call) and place == _place(node):
             return _use(node, parents, known, set())
     return known
 
