@@ -31,12 +31,15 @@ _LOOK = """<style>
 .lab-panel button { flex-shrink: 0; font-weight: 600; }
 .lab-panel .widget-image { align-self: flex-start; height: auto; margin: 2px 0;
   max-height: 46vh; width: auto; }
+.lab-panel:where(:has(.lab-panel-said > div > div:only-of-type)) .widget-image { max-height: 54vh; }
 .lab-panel .lab-panel-said, .lab-panel .lab-panel-said > div { height: auto; line-height: 1.5; }
 .lab-panel .lab-panel-said > div:has(> div:nth-of-type(4)) { display: grid; column-gap: 2em;
   grid-template-columns: repeat(auto-fit, minmax(min(26em, 100%), 1fr)); }
 @media (max-height: 850px) { .lab-panel { --jp-widgets-inline-height: 30px; }
   .lab-panel .widget-image { max-height: 38vh; }
-  .lab-panel .lab-panel-said > div > div { font-size: 1em !important; margin: 0 !important; } }
+  .lab-panel:where(:has(.lab-panel-said > div > div:only-of-type)) .widget-image {
+    max-height: 48vh; }
+  .lab-panel .lab-panel-said > div > div { margin: 0 !important; } }
 .lab-panel.jupyter-widgets-disconnected > * { opacity: .5; pointer-events: none; }
 .lab-panel .jupyter-widgets-disconnected::before { display: none; }
 .lab-panel.jupyter-widgets-disconnected::before { content: "The kernel of this panel has ended. Run\
