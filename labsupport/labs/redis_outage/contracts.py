@@ -138,6 +138,8 @@ class TakeLock(Contract):
     rare = (  # one that has no TTL; locks with nearly one name; tokens that differ late, or by little
         *(Case(State({"lock:till": holder}), after=_asking("ada")) for holder in ("cyd", "ada")),
         Case(_start("cyd"), after=_asking("ada", name="till ")),
+        Case(State({f"lock:{_LONG}1": "cyd"}), after=_asking("ada", name=f"{_LONG}2")),
+        Case(State(), after=(("ada", Call("take_lock", ("till", ME, 900_000_000))),)),  # ten days
         Case(_start(f"{_LONG}1"), after=_asking(f"{_LONG}2")),
         Case(_start("aB"), after=_asking("a", "B", "aBc", "Ab", "aB ", " aB", "")),
         Case(_start("7"), after=_asking("07", "7.0", "0x7", "+7", " 7")),

@@ -13,6 +13,8 @@ from labsupport.exercises.state import State
 __all__ = ["Rotate", "Visit"]
 
 _EIGHT_HOURS_MS = 28_800_000
+_ALIKE = ("a", "A", " a\n", *(f"{'7f' * 40}-{number}" for number in (1, 2)))
+_DAYS_MS = 300_000_000
 
 
 class Visit(Contract):
@@ -69,6 +71,10 @@ class Visit(Contract):
         Case(  # its end is not a whole second from now
             _start({"a": ({"user": "7"}, 20_000, 15_000)}),
             after=(("ada", Call(WAIT, (10.9,))), ("ada", Call("visit", ("a", 30_000)))),
+        ),
+        Case(  # for days; and sessions that are much alike
+            _start({name: ({"user": "7"}, 2 * _DAYS_MS, 15_000) for name in _ALIKE}),
+            after=tuple(("ada", Call("visit", (name, _DAYS_MS))) for name in _ALIKE),
         ),
     )
 
@@ -206,6 +212,13 @@ class Rotate(Contract):
     _logged_in = st.dictionaries(_users, st.sampled_from([170_000, 60_000_000]), max_size=2)
     starts = st.builds(
         _start, st.dictionaries(st.sampled_from(["a", "b"]), _session, max_size=2), _logged_in
+    )
+
+    rare = (  # sessions and users that are much alike
+        Case(
+            _start({name: ({"cart": "1"}, 90_400) for name in _ALIKE}, {}),
+            after=tuple(("ada", Call("rotate", (one, one, f"{one}: new"))) for one in _ALIKE),
+        ),
     )
 
     def race_starts(self) -> Any:

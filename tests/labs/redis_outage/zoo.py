@@ -10,6 +10,7 @@ from redis.exceptions import (
     WatchError,
 )
 
+from labsupport.labs.redis_outage.exercises import take_lock_solution
 from tests.exercises.zoo import Zoo
 
 ZOO = Zoo()
@@ -564,3 +565,13 @@ def ends_a_second_too_late(redis, key, load, kept):
     return _in_steps(
         redis, key, load, kept, write=lambda key, page, ex: redis.set(key, page, ex=61)
     )
+
+
+@wrong("13.2", because="ada was given False; True is due", sequential=True)
+def lock_names_of_32_characters(redis, name, token, ms):
+    return take_lock_solution(redis, name[:32], token, ms)
+
+
+@wrong("13.2", because="lives for 3,600 s; 900,000 s is due", sequential=True)
+def locks_for_an_hour_at_the_most(redis, name, token, ms):
+    return take_lock_solution(redis, name, token, min(ms, 3_600_000))

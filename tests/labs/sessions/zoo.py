@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from redis.exceptions import LockNotOwnedError, ResponseError, WatchError
 
+from labsupport.labs.sessions.exercises import rotate_solution, visit_solution
 from tests.exercises.zoo import Zoo
 
 ZOO = Zoo()
@@ -768,3 +769,18 @@ def ends_all_in_one_command():
         return has(db, user_id, email) and bool(counted(redis, user_id, session, ended))
 
     return sign_in, change_email
+
+
+@wrong("12.1", because="is due", sequential=True)
+def sessions_of_32_characters(redis, session, idle_ms):
+    return visit_solution(redis, session[:32], idle_ms)
+
+
+@wrong("12.1", because="86,400 s; 300,000 s is due", sequential=True)
+def idle_for_a_day_at_the_most(redis, session, idle_ms):
+    return visit_solution(redis, session, min(idle_ms, 86_400_000))
+
+
+@wrong("12.2", because="is due", sequential=True)
+def new_names_of_32_characters(redis, user, old, new):
+    return rotate_solution(redis, user, old, new[:32])
