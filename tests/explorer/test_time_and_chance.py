@@ -461,6 +461,8 @@ class TestTime:
             (lambda: "%s" % uuid.uuid4(), False),  # noqa: UP031
             (lambda: "".join([str(uuid.uuid4()) + secrets.token_hex()]), False),
             (lambda: time.sleep(random.getrandbits(32) % 100), False),
+            (lambda: (token := secrets.token_hex()) != "" and token is not None and token, False),
+            (lambda: "".join(random.choices("ab", k=40)) and secrets.token_hex(1) == "00", False),
         ],
     )
     def test_a_token_by_which_code_decides(self, draw, decides):
@@ -472,7 +474,7 @@ class TestTime:
             return redis.get("lock") == token
 
         report = explore({"a": holds}, invariant=lambda redis, db: True)
-        assert ["as a token" in note for note in report.notes] == [True] * decides
+        assert any("as a token" in note for note in report.notes) == decides
 
     def test_tasks_and_later_draws_are_alike_too(self):
         """Each may draw what another task does, whatever it has drawn from elsewhere before."""

@@ -498,8 +498,8 @@ class Actor:
         """What it draws few values from; None if so many bits are no small draw any more."""
         self.looks = self.looks[0] + 1, *self.looks[1:]
         who = self.draws_as
-        if self._few_bits[who] + bits > _FEW_BITS:
-            self.whole.drew_many = True
+        self.whole.drew_many = self._few_bits[who] + bits > _FEW_BITS
+        if self.whole.drew_many:
             return None
         self._few_bits[who] += bits
         if who not in self._common:

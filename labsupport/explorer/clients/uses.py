@@ -94,8 +94,9 @@ def _use(node: ast.AST, parents: _Parents, known: str, seen: set[ast.AST]) -> st
 def _compared(node: ast.AST, comparison: ast.Compare) -> str:
     if any(isinstance(op, _ORDERS) for op in comparison.ops):
         return "compared"
-    others = [one for one in (comparison.left, *comparison.comparators) if one is not node]
-    return "decides" if any(isinstance(one, ast.Constant) for one in others) else ""
+    values = (getattr(one, "value", None) for one in (comparison.left, *comparison.comparators))
+    said = any(type(value) is int or (type(value) in (bytes, str) and value) for value in values)
+    return "decides" if said else ""
 
 
 def _kept(name: str, at: ast.AST, parents: _Parents, known: str, seen: set[ast.AST]) -> str:
