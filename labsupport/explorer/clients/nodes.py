@@ -48,6 +48,8 @@ class Node(CoreCommands):
         """As redis-py's: a transaction is one step."""
         return NodePipeline(self, self._client.pipeline(transaction, shard_hint))
 
+    transaction = redis.Redis.transaction  # which asks for no more than a pipeline
+
     def get_encoder(self) -> Any:
         return self._client.get_encoder()
 

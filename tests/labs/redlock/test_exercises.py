@@ -80,6 +80,26 @@ class TestOtherGoodAnswers:
         found = check("08.1", majority)
         assert found.passed, str(found)
 
+    def test_transaction_of_a_node(self):
+        """A node has redis-py's transaction(), which watches and tries again by itself."""
+        acquire = EXERCISES[0].solution()[0]
+
+        def majority():
+            def release(nodes, key, token):
+                def free(pipe):
+                    mine = pipe.get(key) == token
+                    pipe.multi()
+                    if mine:
+                        pipe.delete(key)
+
+                for node in nodes:
+                    node.transaction(free, key)
+
+            return acquire, release
+
+        found = check("08.1", majority)
+        assert found.passed, str(found)
+
     def test_all_servers_at_the_same_time(self):
         """Threads that ask all servers at once wait only for the slowest."""
         from concurrent.futures import ThreadPoolExecutor
