@@ -733,7 +733,7 @@ def asks_the_server_for_whole_seconds(redis, session, idle_ms):
     return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))
 
 
-@wrong("12.3", because="nothing is due", sequential=True)
+@wrong("12.3", because="has left 8,000; none is due", sequential=True)
 def ends_a_hundred_sessions():
     def change_email(redis, db, user_id, email):
         move(db, user_id, email)

@@ -542,4 +542,5 @@ def remembers_the_newest_two_thousand(redis, entry, account, amount):
     return tonumber(redis.call('GET', KEYS[2]))
     """
     keys = f"credited:{account}", f"balance:{account}"
-    return redis.eval(script, 2, *keys, amount, entry, redis.time()[0])
+    seconds, micros = redis.time()
+    return redis.eval(script, 2, *keys, amount, entry, seconds + micros / 1e6)
