@@ -226,9 +226,8 @@ def _overtaken(contract: Contract, answer: Functions) -> Attempt:
             longer = overtaken(case, *_LONG_OVERTAKEN)
             lasted = longer.breach is None
             return spent + longer.runs, longer.breach
-        for times in _OVERTAKEN[
-            1:
-        ]:  # there were too many orders to tell, or fewer are easier to read
+        # there were too many orders to tell, or fewer are easier to read
+        for times in _OVERTAKEN[1:]:
             fewer = overtaken(case, times)
             spent += fewer.runs
             if fewer.breach:

@@ -423,12 +423,21 @@ class TestTime:
             if time.monotonic() + pause < deadline:
                 time.sleep(pause)
 
+        def naps(redis, db):
+            redis.incr("n")
+            time.sleep(min(0.01, random.random() / 100 * 2))
+
+        def seldom_naps(redis, db):
+            redis.incr("n")
+            time.sleep(0.01 * (random.random() < 0.01))
+
         def is_late(redis, db):
             redis.incr("n")
             delay = random.gauss(0, 1)
             return delay > 3
 
-        for client, told in ((pauses, []), (is_late, ["gauss()"])):
+        clients = (pauses, []), (naps, []), (seldom_naps, ["fractions"]), (is_late, ["gauss()"])
+        for client, told in clients:
             report = explore({"ada": client}, invariant=lambda redis, db: True)
             assert report.verdict.status == "holds"
             assert [told[0] in note for note in report.notes] == [True] * len(told)

@@ -39,7 +39,7 @@ from labsupport.explorer.clients.actor import refusal
 from labsupport.explorer.clients.captured import Captured, stand_in_for
 from labsupport.explorer.clients.guard import OF_DRIVERS, driver_imported, refusing
 from labsupport.explorer.clients.namespaces import Namespaces, installed
-from labsupport.explorer.clients.uses import use_of
+from labsupport.explorer.clients.uses import only_slept, use_of
 
 __all__ = ["Timekeeper", "in_zone", "one_process", "standing_in", "timekeeper_here"]
 
@@ -368,7 +368,8 @@ def _held() -> Callable[[float], float] | None:
         frame = frame.f_back
     if held is None or made == "choices" or installed(frame.f_globals.get("__name__", "")):
         return None
-    if made and not use_of(frame.f_code, frame.f_lasti, among_few=True):
+    code, at = frame.f_code, frame.f_lasti
+    if not use_of(code, at, among_few=True) if made else only_slept(code, at):
         return None
     keeper.clock.drew_by_numpy |= made in _TRIED_ONCE
     return None if made in _TRIED_ONCE else held

@@ -5,7 +5,7 @@ import functools
 import linecache
 from types import CodeType
 
-__all__ = ["use_of"]
+__all__ = ["only_slept", "use_of"]
 
 # beside these a number is how long something lasts
 _WAITS = frozenset({"ex", "monotonic", "now", "perf_counter", "px", "sleep", "time", "timeout"})
@@ -34,12 +34,34 @@ def use_of(code: CodeType, at: int, *, among_few: bool = False) -> str:
         nothing, of a token: it is kept, sent, and compared with what is the same.
     """
     known = _FEW if among_few else ""
+    node, parents = _call(code, at)
+    return known if node is None else _use(node, parents, known, set())
+
+
+@functools.lru_cache(maxsize=1024)
+def only_slept(code: CodeType, at: int) -> bool:
+    """Whether code goes to sleep for as long as a call at that place gives, with no name in between.
+
+    Args:
+        code: of the function that calls.
+        at: the instruction.
+    """
+    node, parents = _call(code, at)
+    while node is not None and isinstance(above := parents.get(node), ast.BinOp | ast.Call):
+        if isinstance(above, ast.Call):
+            called = getattr(above.func, "attr", getattr(above.func, "id", ""))
+            if called == "sleep" or called not in {"max", "min"}:
+                return called == "sleep"
+        node = above
+    return False
+
+
+def _call(code: CodeType, at: int) -> tuple[ast.AST | None, _Parents]:
+    """The call at a place; none where the source is not to be had."""
     parents = _parents("".join(linecache.getlines(code.co_filename)))
     place = [*code.co_positions()][at // 2]
-    for node in parents:
-        if isinstance(node, ast.Call) and place == _place(node):
-            return _use(node, parents, known, set())
-    return known
+    found = (one for one in parents if isinstance(one, ast.Call) and place == _place(one))
+    return next(found, None), parents
 
 
 @functools.lru_cache(maxsize=64)
