@@ -610,8 +610,9 @@ def test_asks_for_a_prediction_first(lab, page):
     page.keyboard.press("Control+s")
     page.locator(".jp-Dialog").wait_for()  # it takes the focus, and gives it back
     page.unroute_all()
-    page.keyboard.press("Escape")
-    _wait(lambda: guess.evaluate("one => one === document.activeElement"), "the focus")
+    # no key closes it: one that is pressed before the focus is there goes elsewhere
+    back = "one => document.querySelector('.jp-Dialog button')?.click() ?? one === document.activeElement"
+    _wait(lambda: guess.evaluate(back), "the focus")
     assert hidden.count() == 2
     page.keyboard.type(" 42")
     assert page.locator(".jp-Notebook .jp-Cell").count() == 5
