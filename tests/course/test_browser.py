@@ -611,7 +611,11 @@ def test_asks_for_a_prediction_first(lab, page):
     page.locator(".jp-Dialog").wait_for()  # it takes the focus, and gives it back
     page.unroute_all()
     # no key closes it: one that is pressed before the focus is there goes elsewhere
-    back = "one => document.querySelector('.jp-Dialog button')?.click() ?? one === document.activeElement"
+    back = """one => {
+        const dialog = document.querySelector(".jp-Dialog");
+        dialog?.querySelector("button").click();
+        return !dialog && one === document.activeElement;
+    }"""
     _wait(lambda: guess.evaluate(back), "the focus")
     assert hidden.count() == 2
     page.keyboard.type(" 42")
