@@ -132,7 +132,7 @@ class Clock:
         drew_few: those that have drawn in Python, of so few values that two may draw the same.
         drew_fraction: code of one's own has called `random.random()`.
         fractions: where those fractions are, "small" or "large"; empty where they fall as they may.
-        drew_by_numpy: one has, and no other draw than that is tried.
+        drew_once: a client drew one of very many (by numpy, say) of which no other is tried.
         machine: the clock that decides nothing.
         database: True when a statement asked the database, where time does not pass with the others.
         idle_ms: how long, in any run, somebody has waited for another's entry to be idle.
@@ -155,7 +155,7 @@ class Clock:
         self.alike = alike
         self.drew: dict[str, int] = {}
         self.drew_few: dict[str, int] = {}
-        self.drew_by_numpy = self.drew_fraction = False
+        self.drew_once = self.drew_fraction = False
         self.fractions = fractions
         self.database = False
         self.idle_ms: set[int] = set()

@@ -77,7 +77,7 @@ _FRACTIONS_FOUND = (
     "All fractions, and numbers out of very many, that clients draw and go by are very {} here."
 )
 _FEW_ONCE = "A client draws one of a few (a code, a digit): one was tried."
-_DRAWN_BY_NUMPY = (
+_TRIED_ONE = (
     "Of very many values that are drawn (by numpy, by gauss() and its like, or as a token that code goes "
     "by) one was tried."
 )
@@ -252,8 +252,8 @@ def explore(
         if not search.checker.violations and system.clock.drew_fraction:
             search, note = _in_fractions(search, partial(run, passes or 0))
             notes.append(note)
-        if not search.checker.violations and system.clock.drew_by_numpy:
-            notes.append(_DRAWN_BY_NUMPY)
+        if not search.checker.violations and system.clock.drew_once:
+            notes.append(_TRIED_ONE)
         if search.adversary.gives_up and not (search.checker.violations or search.given_up):
             search, note = _at_last(search, partial(run, passes or 0), max_runs)
             notes += [note] if note else []
@@ -469,7 +469,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         kept = self.enter_context(standing_in(self._functions))
 
         def restart() -> None:
-            search.system.clock.drew_by_numpy |= kept.drew_by_numpy
+            search.system.clock.drew_once |= kept.drew_by_numpy
             kept.restart()
 
         search.restart = restart

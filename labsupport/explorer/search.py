@@ -33,9 +33,8 @@ MAX_ENDLESS = 20
 MOST_MEETINGS = 500
 """How many orders with few switches are run where there are too many for all."""
 
-_USUAL = {"late": "step", "delay": "step"} | dict.fromkeys(
-    LASTS, "idle"
-)  # what they are variants of
+# what they are variants of
+_USUAL = {"late": "step", "delay": "step"} | dict.fromkeys(LASTS, "idle")
 _NATURAL = frozenset({"step", "arrive", "idle", "timeout", "pass"})
 
 

@@ -371,7 +371,7 @@ def _held() -> Callable[[float], float] | None:
     code, at = frame.f_code, frame.f_lasti
     if not use_of(code, at, among_few=True) if made else only_slept(code, at):
         return None
-    keeper.clock.drew_by_numpy |= made in _TRIED_ONCE
+    keeper.clock.drew_once |= made in _TRIED_ONCE
     return None if made in _TRIED_ONCE else held
 
 
@@ -397,7 +397,7 @@ def _used(bits: int, drawn: int) -> int:
     if use == "compared":
         held = keeper.fraction(drawn / (1 << bits))
         return min(int(held * below), below - 1) if keeper.clock.fractions else drawn
-    keeper.clock.drew_by_numpy |= use == "decides"
+    keeper.clock.drew_once |= use == "decides"
     return drawn
 
 
@@ -453,7 +453,7 @@ def _drawing(generator: random.Random) -> dict[str, Any]:
 def _seeding(chance: random.Random, bits: int) -> int:
     clock = getattr(timekeeper_here(), "clock", None)
     if clock is not None:
-        clock.drew_by_numpy = True
+        clock.drew_once = True
     return chance.getrandbits(bits)
 
 
