@@ -59,6 +59,7 @@ ROLES = {
     "alarm": Role(ALARM, "X", "-", "//"),
     "work": Role(_BLUE, "o"),
     "good": Role(_GREEN, "^"),
+    "done": Role(_GREEN, "^", "-", "|"),  # beside "work" in greys, too
     "waiting": Role(_ORANGE, "s", ":", "...."),
     "median": Role(_BLUE, "o", "-"),
     "tail": Role(INK, "D", "--"),

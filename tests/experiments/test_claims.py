@@ -5,7 +5,9 @@ import re
 from collections import Counter, defaultdict
 
 import pytest
+from matplotlib.patches import Patch
 
+from labsupport.charts import Chart
 from labsupport.labs.cache_aside import ThunderingHerd
 from labsupport.labs.cache_invalidation import StaleReads
 from labsupport.labs.distributed_lock import LockRace
@@ -288,3 +290,13 @@ def test_one_is_no_plural(experiment, numbers, said):
 def test_poison_is_counted_in_jobs(poison, said):
     """Also where there is none."""
     assert JobQueue(put=print, effect=print, poison=poison).conditions.endswith(said)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_areas_of_a_plot_differ_in_greys(case):
+    """No two areas of a plot have the same hatch: between them only the colour would tell."""
+    plots = CASES[case][0].plots()
+    Chart(plots, seconds=1, title="", subtitle="")
+    for plot in plots:
+        areas = [one.sign for one in plot.key_ahead() if isinstance(one.sign, Patch)]
+        assert len({area.get_hatch() for area in areas}) == len(areas), plot.label

@@ -222,7 +222,7 @@ class JobQueue(Experiment):
         states = States()
         slots = [f"worker {slot + 1}" for slot in range(self.workers)]
         parts = [
-            Part("done", "good", states.of("done")),
+            Part("done", "done", states.of("done")),
             Part("dead letters", "gone", states.of("dead")),
             Part("in progress", "work", states.of("in progress")),
             Part("waiting", "waiting", states.of("waiting")),
