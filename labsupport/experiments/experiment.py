@@ -21,7 +21,7 @@ from labsupport.experiments.knobs import check_knobs, require_knobs
 from labsupport.experiments.parameters import check_parameters
 from labsupport.experiments.result import Comparison, Result
 from labsupport.experiments.stage import RunStopped, Stage
-from labsupport.experiments.tables import Contrast, Finding, Rule
+from labsupport.experiments.tables import Contrast, Finding, Rule, enumerated
 from labsupport.history import History
 from labsupport.verdict import Claim, Verdict
 from labsupport.workers import warm_up
@@ -255,7 +255,7 @@ class Experiment(ABC):
             seconds=max(result.seconds for result in results),
             title=finding,
             subtitle=shared,
-            alt=f"{finding}. Charts of {', '.join(rows)} on the same axes: {shared}.",
+            alt=f"{finding}. Charts of {enumerated(rows)} on the same axes: {shared}.",
         )
         if live:
             show(figure, text=f"{type(self).__name__}: {names}")

@@ -140,8 +140,7 @@ class Contrast:
                 "worst": self._number(first),
                 "most": max(map(self._number, others)),
             },
-            each=", ".join(parts),
-            listed=f"{', '.join(parts[:-1])} and {parts[-1]}",
+            each=enumerated(parts),
             first=first.name,
             rest=others[0].name if len(others) == 1 else f"the other {len(others)}",
         )
@@ -176,6 +175,11 @@ def fill(template: str, numbers: Numbers, **words: str) -> str:
         words: what else it may name.
     """
     return template.format_map(_Words(numbers, words))
+
+
+def enumerated(parts: Sequence[str]) -> str:
+    """Parts one after the other, told apart also where one of them has a comma, as a name may."""
+    return ("; " if any(", " in part for part in parts) else ", ").join(parts)
 
 
 def _asked(condition: Condition, numbers: Numbers) -> Sequence[bool]:

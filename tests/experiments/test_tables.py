@@ -128,12 +128,16 @@ class TestContrast:
         runs = results(1200, 3, 7)
         parts = [f"v0{FIXED}1,200", f"v1{FIXED}3", f"v2{FIXED}7"]
         assert self.NONE.compare(runs)[0] == f"Bad: {', '.join(parts)}"
-        title = "{worst} with {first}, {most} with {rest}; {listed}"
+        title = "{worst} with {first}, {most} with {rest}; {each}"
         against = Contrast(text="", number="bad", met="met", title=title, each="{bad:.1f}")
-        assert against.compare(runs)[0] == (
-            "1,200 with v0, 7 with the other 2; 1200.0, 3.0 and 7.0"
-        )
+        assert against.compare(runs)[0] == "1,200 with v0, 7 with the other 2; 1200.0, 3.0, 7.0"
         assert against.compare(runs[:2])[0].startswith("1,200 with v0, 3 with v1;")
+
+    def test_a_comma_in_a_name(self):
+        """It is none between two runs."""
+        runs = results(1200, 3)
+        runs[1].name = "v1, AOF always"
+        assert self.NONE.compare(runs)[0] == f"Bad: v0{FIXED}1,200; v1, AOF always{FIXED}3"
 
     def test_texts_and_evidence(self):
         """A claim for each but the first; the numbers stand beside it, not in it."""
