@@ -53,6 +53,21 @@ class TestOtherGoodAnswers:
         found = check("00.1", count_visit)
         assert found.passed, str(found)
 
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            lambda redis, page: redis.eval(
+                "return redis.call('INCR', KEYS[1])", 1, f"visits:{page}"
+            ),
+            lambda redis, page: int(redis.incrbyfloat(f"visits:{page}", 1)),
+        ],
+        ids=["script", "float"],
+    )
+    def test_number_that_a_float_holds(self, answer):
+        """What Lua, or a float, hands over is a right number for more visits than there can be."""
+        found = check("00.1", answer)
+        assert found.passed, str(found)
+
     def test_script_moves(self):
         """A script moves money as well as MULTI does."""
 

@@ -603,11 +603,16 @@ def the_last_piece_takes_the_stock_away(redis, product, customer):
 @wrong(
     "00.1",
     situation="One call after the other",
-    because="ada was given 9007199254740992; 9007199254740993 is due",
+    because="visits:home holds '9.007199254741e+15'; '9007199254740991' is due",
     sequential=True,
 )
-def counts_in_floating_point(redis, page):
-    return int(redis.incrbyfloat(f"visits:{page}", 1))
+def counts_in_fourteen_digits(redis, page):
+    script = """
+    local number = (tonumber(redis.call('GET', KEYS[1])) or 0) + 1
+    redis.call('SET', KEYS[1], tostring(number))
+    return number
+    """
+    return redis.eval(script, 1, f"visits:{page}")
 
 
 @wrong("00.1", because="nothing is due", sequential=True)
