@@ -274,8 +274,10 @@ class TestRefused:
     @pytest.mark.parametrize("escape", ESCAPES, ids=lambda escape: escape.__name__)
     def test_by_name_at_the_first_use(self, escape):
         """The error names the client and what it did; the next exploration is not disturbed."""
-        with pytest.raises(LabError, match=ESCAPES[escape]):
+        with pytest.raises(LabError, match=ESCAPES[escape]) as found:
             explore({"a": escape, "b": count}, invariant=always)
+        # an exercise shows it, too, to readers who have never seen this argument
+        assert "crashes=" not in found.value.remedy
         assert explore({"a": count, "b": count}, invariant=always).interleavings == 2
 
     @pytest.mark.parametrize("escape", ESCAPES, ids=lambda escape: escape.__name__)

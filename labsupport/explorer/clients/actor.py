@@ -648,7 +648,7 @@ class Actor:
             if not self.crashed:
                 self.fault = self.fault or NotSteppableError(
                     f"The client {self.name!r} ended the process (sys.exit).",
-                    "Raise an error of its own, or return; `crashes=` lets a client crash.",
+                    "Return or raise an error instead: the caller decides what happens then.",
                 )
         except ENDS:
             raise

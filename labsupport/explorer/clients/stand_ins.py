@@ -476,7 +476,7 @@ def _leaving(usual: Callable[[int], Any]) -> Callable[[int], Any]:
             usual(status)
         raise refusal(
             "A client ended the process (os._exit).",
-            "Raise an error of its own, or return; `crashes=` lets a client crash.",
+            "Return or raise an error instead: the caller decides what happens then.",
         )
 
     return leave
