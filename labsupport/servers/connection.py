@@ -1,6 +1,7 @@
 """Connecting to a Redis: clients that fail at once, and errors that say what to do."""
 
 import re
+import socket
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -25,6 +26,7 @@ from labsupport.servers.product import Product, product_of
 
 _SECONDS_TO_CONNECT = 5.0
 _SECONDS_TO_ANSWER = 10.0
+_SECONDS_TO_DOUBT = 1.5  # that a server speaks TLS at all
 _CACHED_SINCE = (7, 4)  # redis-py looks at what HELLO says
 _FORM = "Write it as redis://HOST:PORT, redis://:PASSWORD@HOST:PORT/DATABASE, rediss://… or unix:///PATH"
 
@@ -146,9 +148,7 @@ def check_server(url: str, *, variable: str = "REDIS_URL") -> Product:
     """
     where = redacted(url)
     try:
-        # protocol 2: an old server must be able to say how old it is
-        with connect_client(with_database(url, 0), protocol=2) as client:
-            product = product_of(client)
+        product = _greet(url, variable)
     except TypeError:
         raise AddressError(
             f"An option after the ? of the Redis URL {where} is unknown.",
@@ -161,6 +161,41 @@ def check_server(url: str, *, variable: str = "REDIS_URL") -> Product:
         f"Point {variable} at a newer server, or unset it to use the embedded one.",
     )
     return product
+
+
+def _greet(url: str, variable: str) -> Product:
+    """Ask what answers.
+
+    A server without TLS waits in vain for the end of a TLS greeting, as long as a slow one may take:
+    after a moment it is asked in plain.
+    """
+    # protocol 2: an old server must be able to say how old it is
+    options: dict[str, Any] = {"protocol": 2}
+    if urlsplit(url).scheme == "rediss":
+        doubt = {"socket_timeout": _SECONDS_TO_DOUBT}  # that of the greeting, too
+        try:
+            with connect_client(with_database(url, 0), **options, **doubt) as client:
+                return product_of(client)
+        except redis.TimeoutError:
+            if _speaks_plainly(url):
+                raise ServerUnreachableError(
+                    f"The Redis at {redacted(url)} does not speak TLS.",
+                    f"Write redis:// instead of rediss:// in {variable}.",
+                ) from None
+    with connect_client(with_database(url, 0), **options) as client:
+        return product_of(client)
+
+
+def _speaks_plainly(url: str) -> bool:
+    """Whether a PING without TLS is answered, be it by an error."""
+    parts = urlsplit(url)
+    address = (parts.hostname or "localhost", parts.port or 6379)
+    try:
+        with socket.create_connection(address, timeout=_SECONDS_TO_DOUBT) as plain:
+            plain.sendall(b"PING\r\n")
+            return plain.recv(1) in (b"+", b"-")
+    except OSError:
+        return False
 
 
 def unreachable(

@@ -18,12 +18,18 @@ from labsupport.errors import (
     BeyondDatabaseError,
     ForeignKeysError,
     InvalidSettingError,
-    LabError,
     NotOnThisServerError,
     ServerTooOldError,
     ServerUnreachableError,
 )
-from labsupport.servers import OWNER_KEY, check_server, connect_client, open_redis, start_server
+from labsupport.servers import (
+    OWNER_KEY,
+    check_server,
+    connect_client,
+    connection,
+    open_redis,
+    start_server,
+)
 from labsupport.servers.connection import check_url, database_of, redacted, with_database
 
 # without the rest of the package, which takes seconds to import and is not needed
@@ -538,8 +544,18 @@ class TestTls:
         """The wrong scheme is an error, not a hang, and the remedy names the right one."""
         with pytest.raises(ServerUnreachableError, match="rediss://"):
             open_redis(f"redis://127.0.0.1:{secure[0]}?socket_timeout=0.5")
-        with pytest.raises(LabError):
-            open_redis(locked.url.replace("redis://", "rediss://") + "?socket_timeout=0.5")
+        # nobody waits for as long as a slow server may take: it answers in plain
+        with pytest.raises(ServerUnreachableError, match="not speak TLS") as found:
+            open_redis(locked.url.replace("redis://", "rediss://"))
+        assert found.value.remedy == "Write redis:// instead of rediss:// in REDIS_URL."
+
+    def test_a_slow_one(self, locked, secure, monkeypatch):
+        """Who takes longer than the moment after which TLS is doubted is still waited for."""
+        port, certificate = secure
+        monkeypatch.setattr(connection, "_SECONDS_TO_DOUBT", 1e-6)
+        url = f"rediss://:{QUOTED}@127.0.0.1:{port}?ssl_ca_certs={certificate}"
+        with open_redis(url) as endpoint:
+            assert endpoint.description.startswith(str(locked.product))
 
 
 class TestUrls:
