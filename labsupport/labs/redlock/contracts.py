@@ -95,6 +95,18 @@ class Majority(Contract):
             (State(), 5, 0.5, 2.5),
             (_BOBS_FOUR, 7, 0.0, 10),  # three are no majority of seven
         )
+    ) + tuple(  # more votes than a majority, or none of the first node: each one is freed
+        Case(
+            start,
+            after=(
+                ("ada", Call("acquire", (_Nodes(count), _KEY, 60))),
+                ("ada", Call("release", (_Nodes(count), _KEY, Given("acquire", "token")))),
+            ),
+        )
+        for start, count in (
+            (State(), 5),
+            (State({f"node1:{_KEY}": "bob's"}, {f"node1:{_KEY}": 50_000}), 3),
+        )
     )
 
     def races(self) -> Any:

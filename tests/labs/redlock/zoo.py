@@ -136,6 +136,26 @@ def frees_without_a_look():
     return redlock(release=lambda nodes, key, token: [node.delete(key) for node in nodes])
 
 
+@wrong("08.1", situation="One call after the other", because="nothing is due", sequential=True)
+def frees_until_a_majority_is_free():
+    def release(nodes, key, token):
+        freed = 0
+        for node in nodes:
+            freed += node.eval(FREE, 1, key, token)
+            if freed > len(nodes) // 2:
+                return
+
+    return redlock(release=release)
+
+
+@wrong("08.1", situation="One call after the other", because="nothing is due", sequential=True)
+def stops_at_the_first_node_that_is_not_its_own():
+    def release(nodes, key, token):
+        return all(node.eval(FREE, 1, key, token) for node in nodes)
+
+    return redlock(release=release)
+
+
 @wrong(
     "08.1",
     situation="A release that comes too late",
