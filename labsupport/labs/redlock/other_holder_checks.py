@@ -24,6 +24,7 @@ _BOB = "the token of bob"
 _BYTES = 1 << 16
 _MOST_COMMANDS = 9  # WATCH and what belongs to it, or a client that connects first
 _PATIENCE_SECONDS = 15.0
+_TRIES = 5
 
 
 class _Way(ThreadingTCPServer):
@@ -132,7 +133,8 @@ def while_it_frees(pool: WorkerPool, answer: Answer, servers: Sequence[Server], 
 
 def _takes_and_frees(client: Client, answer: Answer, urls: list[str]) -> None:
     take, free = answer(urls)
-    while (token := take(KEY, _TTL)) is not None:
+    # a busy machine can be why it has no majority at once: a way is slower than a server
+    while (token := next(filter(None, (take(KEY, _TTL) for _ in range(_TRIES))), None)) is not None:
         point("took")
         free(KEY, token)
         point("freed")
