@@ -172,7 +172,7 @@ class Limiter(_Windows):
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
         """Or a window is a small part of a second, in which the microseconds have few digits."""
         one = self.call("limit:7", ((1, 0.1),), 0)
-        calls = [(0.0, one)] * 2, [(0.05, one), (0.3, one)]
+        calls = [(0.0, one)] * 2, [(0.05, one), (0.3, one)], [(0.01, one), (0.05, one)]
         return (*super().rare, *(Case(State(), after=in_time(some)) for some in calls))
 
     def limits(self) -> Any:

@@ -499,6 +499,26 @@ def microseconds_behind_a_point(redis, key, limit, window, clock):
     return decide(script_of(), redis, key, limit, window, now)
 
 
+@wrong("05.2", situation=ALONE, because="(False, 0, 0.06) is due", sequential=True)
+def microseconds_behind_a_point_and_a_short_life(redis, key, limit, window, clock):
+    """10,000 and 50,000 of them are 0.4 s apart; what lives too long for it is gone in time."""
+    script = """
+    local limit, window, time = tonumber(ARGV[1]), tonumber(ARGV[2]), redis.call('TIME')
+    local now = tonumber(time[1] .. '.' .. time[2])
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+    local used = redis.call('ZCARD', KEYS[1])
+    if used >= limit then
+      local leaves = redis.call('ZRANGE', KEYS[1], used - limit, used - limit, 'WITHSCORES')[2]
+      return {0, 0, string.format('%.17g', leaves + window - now)}
+    end
+    redis.call('ZADD', KEYS[1], now, ARGV[3])
+    redis.call('PEXPIRE', KEYS[1], math.ceil(window * 1000))
+    return {1, limit - used - 1, '0'}
+    """
+    allowed, left, wait = redis.eval(script, 1, key, limit, window, secrets.token_hex(8))
+    return allowed == 1, left, float(wait)
+
+
 @wrong("05.3", situation=ALONE, because="(True, 0, 0) is due", sequential=True)
 def joins_key_and_window(redis, key, limits, now):
     """limit:7 with 160 s, and limit:71 with 60 s."""
