@@ -81,6 +81,21 @@ class TestOtherGoodAnswers:
         found = check("00.2", move_credit)
         assert found.passed, str(found)
 
+    def test_script_reads_and_writes(self):
+        """A script may work out the sums itself, in Lua's numbers."""
+
+        def move_credit(redis, giver, receiver, cents):
+            script = """
+            for place, change in ipairs({-ARGV[1], ARGV[1]}) do
+              local credit = tonumber(redis.call('GET', KEYS[place]) or 0)
+              redis.call('SET', KEYS[place], credit + change)
+            end
+            """
+            redis.eval(script, 2, f"credit:{giver}", f"credit:{receiver}", cents)
+
+        found = check("00.2", move_credit)
+        assert found.passed, str(found)
+
 
 class TestBadAnswers:
     @pytest.mark.parametrize("answer", [None, 42, "count_visit"], ids=repr)

@@ -562,7 +562,7 @@ def keeps_a_thousand_buyers(redis, product, customer):
     return bool(redis.eval(script, 2, f"stock:{product}", f"buyers:{product}", customer))
 
 
-@wrong("00.2", because="credit:ada holds '9.007199254741e+16'")
+@wrong("00.2", because="credit:ada holds '9.0071992547409e+15'")
 def writes_what_lua_prints(redis, giver, receiver, cents):
     script = """
     for n, change in ipairs({-ARGV[1], ARGV[1]}) do
