@@ -245,7 +245,7 @@ def play_overtaken(
     report = table.first()
     if report is None or report.findings:
         return Overtaken(1)
-    alone = _steps(report.anew(()).moves)[one]
+    alone = _steps(report.anew((), looks=False).moves)[one]
     table.trusts = False
     breach = table.breach(report, moves(), attack)
     cut = breach is None and possible.cut
@@ -283,7 +283,7 @@ def play_meetings(
     )
     if report is None or report.findings or len(case.programs) < 2:
         return 1, None
-    steps = _steps(report.anew(()).moves)
+    steps = _steps(report.anew((), looks=False).moves)
     meetings = [
         (one, before, other, within)
         for one, other in permutations(case.programs, 2)
@@ -316,7 +316,7 @@ def play_waits(
     report = table.first()
     if report is None or report.findings:
         return 1, None
-    steps = _steps(report.anew(()).moves)
+    steps = _steps(report.anew((), looks=False).moves)
     runs = 2
     for one, other in permutations(case.programs, 2):
         for before in range(1, steps[one]):
@@ -384,7 +384,7 @@ class _Table:
         self, report: Any, moves: Iterable[Move], attack: str, **options: Any
     ) -> Breach | None:
         """What one order breaks."""
-        rerun = report.anew(moves, **options)
+        rerun = report.anew(moves, looks=False, **options)
         self.made, finding = rerun.moves, rerun.finding
         if finding is None or finding.kind != "broken":
             return None

@@ -567,10 +567,10 @@ def _report(
                 with in_zone(zone):  # what the caller does meanwhile is not explored
                     yield moment
 
-    def anew(moves: Iterable[Move], patience: int = MAX_PATIENCE) -> Rerun:
+    def anew(moves: Iterable[Move], *, patience: int = MAX_PATIENCE, looks: bool = True) -> Rerun:
         search.adversary.patience = patience
         with _resumed(search, functions):
-            return run_again(search, moves, tables)
+            return run_again(search, moves, tables, looks=looks)
 
     return Report(
         interleavings=search.interleavings,

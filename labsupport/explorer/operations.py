@@ -303,6 +303,14 @@ class Operation:
             return False
         return reads(self.commands[0]) or _sets_if_absent(self.commands[0])
 
+    @property
+    def always_changes(self) -> bool:
+        """True when it changes something unless it is refused with an error, whatever it replies."""
+        alone = _ADDS if len(self.commands) == 1 and not self.transaction else frozenset[str]()
+        return self.kind == "redis" and any(
+            _word(args[0]) in alone or _sets(args) for args in self.commands
+        )
+
     def told_that_nothing_changed(self, reply: Any) -> bool:
         """Whether the reply of a command that `tells` says so."""
         return reply is None or reads(self.commands[0])
@@ -370,6 +378,20 @@ def owner(who: str) -> str:
 def reads(args: Arguments) -> bool:
     """True when a command only reads."""
     return _word(args[0]) in _READS
+
+
+# each counts as a change, of whatever it adds
+_ADDS = frozenset(
+    {"DECR", "DECRBY", "HINCRBY", "HINCRBYFLOAT", "INCR", "INCRBY", "INCRBYFLOAT", "LPUSH", "RPUSH"}
+)
+_ALWAYS_SET = frozenset({"MSET", "PSETEX", "SETEX"})
+_IF = frozenset({"NX", "XX", "IFEQ", "IFNE", "IFDEQ", "IFDNE"})
+
+
+def _sets(args: Arguments) -> bool:
+    """Whether a command sets a key whatever there was before; it fails for want of memory only."""
+    name = _word(args[0])
+    return name in _ALWAYS_SET or (name == "SET" and _IF.isdisjoint(map(_word, args[3:])))
 
 
 def _sets_if_absent(args: Arguments) -> bool:

@@ -111,7 +111,7 @@ class Rerun:
     """One order, run again to its end.
 
     Args:
-        moments: its steps; the first is the state before them, and no step.
+        moments: its steps; the first is the state before them, and no step. Empty where nobody looked.
         moves: those that were made, one for each step.
         finding: what was wrong in the end; None when nothing was.
     """

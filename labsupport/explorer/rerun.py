@@ -23,27 +23,32 @@ def tables_of(steps: Iterable[Step]) -> list[str]:
     return sorted(name for name in found if re.fullmatch(r"\w+", name))
 
 
-def run_again(search: Search, moves: Iterable[Move], tables: Sequence[str]) -> Rerun:
+def run_again(
+    search: Search, moves: Iterable[Move], tables: Sequence[str], *, looks: bool = True
+) -> Rerun:
     """Run one order and judge it; call it while exploring.
 
     Args:
         search: of the exploration whose order it is.
         moves: the order.
         tables: those whose rows are kept for each step.
+        looks: keep what there is after each step; where nobody asks, that would be most of the work.
     """
     system, adversary = search.system, search.adversary
     states: list[tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]] = []
+
+    def look() -> None:
+        states.append((system.contents(), system.rows(tables)))
+
     try:
-        ending, made = search.rerun(
-            moves, lambda: states.append((system.contents(), system.rows(tables)))
-        )
+        ending, made = search.rerun(moves, look if looks else lambda: None)
         checker = search.checker.anew()
         if ending is Ending.STUCK:
             checker.stuck(adversary.stuck, adversary.trace, made, False)
         elif ending is Ending.COMPLETE:
             checker.check(adversary.clients, adversary.trace, made, False)
         names = search.checker.names()
-        steps = [_START, *search.checker.steps(adversary.trace, names)]
+        steps = [_START, *search.checker.steps(adversary.trace, names)] if looks else []
     finally:
         adversary.end()
     moments = tuple(

@@ -394,7 +394,7 @@ class System:
 
     def expirable(self, patterns: Sequence[str]) -> list[list[str]]:
         """What has a time to live: a key among `patterns`, or such a key and a field of its hash."""
-        return list(self.redis.raw("EVALSHA", self._expirable, 0, *patterns)) if patterns else []
+        return list(self._now("EVALSHA", self._expirable, 0, *patterns)) if patterns else []
 
     def expire(self, key: str, field: str | None = None) -> None:
         """Let the time to live of a key, or of a field of its hash, end now, as the server does it."""

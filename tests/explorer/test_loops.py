@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from labsupport.exploration import explore
+from labsupport.exploration import explore, open_system
 from labsupport.explorer.operations import Operation
 
 
@@ -216,3 +216,39 @@ def test_what_a_step_asks_for_is_reckoned_once():
     step = Operation("redis", [("GET", "go"), ("EVALSHA", "f0", 1, b"key", "more")])
     assert step.target == (("GET", "go"), ("EVALSHA", "f0", "1", "key"))
     assert step.target is step.target
+
+
+ALWAYS = [
+    ("SET", "k", "1"), ("SET", "k", "1", "EX", "9"), ("SET", "k", "1", "KEEPTTL", "GET"),
+    ("SETEX", "k", "9", "1"), ("PSETEX", "k", "9", "1"), ("MSET", "k", "1"),
+    ("INCR", "k"), ("INCRBY", "k", "0"), ("INCRBYFLOAT", "k", "0"), ("DECR", "k"),
+    ("DECRBY", "k", "0"), ("HINCRBY", "h", "f", "0"), ("HINCRBYFLOAT", "h", "f", "0"),
+    ("LPUSH", "l", "1"), ("RPUSH", "l", "1"),
+]  # fmt: skip
+NOT_ALWAYS = [
+    ("SET", "k", "1", "NX"), ("SET", "k", "1", "XX"), ("SET", "k", "1", "EX", "9", "NX"),
+    ("SADD", "s", "1"), ("DEL", "k"), ("EXPIRE", "k", "9"), ("LPUSHX", "l", "1"), ("EVAL", "return 1", "0"),
+]  # fmt: skip
+
+
+class TestWhatAlwaysChangesSomething:
+    """Of such a step nobody asks the server whether it has changed anything."""
+
+    @pytest.mark.parametrize("args", ALWAYS, ids=" ".join)
+    def test_the_server_says_so_too(self, args):
+        system = open_system()
+        system.reset()
+        assert Operation("redis", [args]).always_changes
+        for _ in range(2):  # what is there already is set once more
+            before = system.changes()
+            system.redis.raw(*args)
+            assert system.changes()[0] > before[0]
+
+    @pytest.mark.parametrize("args", NOT_ALWAYS, ids=" ".join)
+    def test_of_others_it_is_asked(self, args):
+        assert not Operation("redis", [args]).always_changes
+
+    def test_in_a_block_only_what_cannot_be_refused(self):
+        block = [("INCR", "k"), ("LPUSH", "l", "1")]  # of the wrong type they change nothing
+        assert not Operation("redis", block, transaction="multi").always_changes
+        assert Operation("redis", [*block, ("SET", "k", "1")], transaction="multi").always_changes

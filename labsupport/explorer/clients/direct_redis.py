@@ -20,6 +20,7 @@ from labsupport.explorer.clients.scripts import BEYOND, SCANNED, Scripts
 from labsupport.explorer.clients.server_time import on_the_wire, word
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.names import as_sent, as_text
+from labsupport.explorer.operations import Operation
 
 __all__ = ["DirectPipeline", "DirectRedis", "Wiring", "note_times", "transmit"]
 
@@ -63,6 +64,9 @@ _SPECIAL = (
     | _BLOCK
     | _REPLICATED
 )
+
+
+_ALWAYS = (-1, "")
 
 
 class Wiring:
@@ -112,13 +116,17 @@ class Wiring:
             self.counted = version, self.counted[1]
         self.version = version
 
-    def changes_at(self, version: int) -> tuple[int, str]:
-        """What `changes` says, or has said of this version."""
+    def changes_before(self, operation: Operation, version: int) -> tuple[int, str]:
+        """What `changes` says, or has said of this version; nothing is asked where `changed` is known."""
         counted, told = self.counted
+        if operation.always_changes and not self.hidden:
+            return _ALWAYS
         return told if counted == version and not self.streams else self.changes()
 
     def changed(self, before: tuple[int, str]) -> bool:
         """Whether anything in the database is not as it was when `changes` said this."""
+        if before is _ALWAYS:
+            return True
         after = self.changes()
         self.counted = self.version, after
         return before[0] != after[0] and (before[1] != after[1] or not before[1])

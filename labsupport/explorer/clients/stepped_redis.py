@@ -82,7 +82,11 @@ class SteppedRedis(DirectRedis):
         if _may_block(args[0]):
             sent, timeout = without_timeout(sent)
         touched = self.wiring.version
-        before = self.wiring.changes_at(version) if again and not operation.tells else None
+        before = (
+            self.wiring.changes_before(operation, version)
+            if again and not operation.tells
+            else None
+        )
         actor.trusted += 1  # to connect is the explorer's doing
         try:
             wire = self.wire or self.dial()
@@ -327,7 +331,7 @@ class SteppedPipeline(DirectPipeline):
         version, quiet = wiring.version, operation.only_reads
         wiring.touch()
         asks = not quiet and not operation.tells and actor.repeated(operation)
-        before = wiring.changes_at(version) if asks else None
+        before = wiring.changes_before(operation, version) if asks else None
         try:
             reply = execute(*args, **options)
         except Exception as error:

@@ -127,7 +127,7 @@ class Exchange:
             prepared = direct.prepare(args)  # which may change what the server knows
             touched = wiring.version
             if again and not operation.tells and not operation.only_reads:
-                before = wiring.changes_at(version)
+                before = wiring.changes_before(operation, version)
             reply = await self._take(turn, operation, prepared, name, raw)
         except Exception as error:
             turn.took(operation, error)
@@ -247,7 +247,7 @@ class Exchange:
             ]
             shown = list(map(self._shown, names, reply))
             turn.took(block.operation, shown)
-        if block.before is not None:
+        if block.before is not None and reply is not None:
             block.operation.changed = self._wires.direct.wiring.changed(block.before)
         self._lose(turn)
         return reply

@@ -85,7 +85,7 @@ def _after_crashes(answer: Answer) -> Outcome:
         for later in ("", " each, and what has a TTL is gone"):
             if later and not left:
                 continue
-            rerun = report.anew(_crashing(steps, server, left, lapse=bool(later)))
+            rerun = report.anew(_crashing(steps, server, left, lapse=bool(later)), looks=False)
             if rerun.finding is not None and rerun.finding.kind == "broken":
                 crash = f"{_CRASHES} flushers, one after the other, crash after {steps} steps"
                 shown = replace(report, findings=(rerun.finding,))
