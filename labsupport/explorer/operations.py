@@ -258,6 +258,7 @@ class Operation:
     waited: bool = False
     looks: tuple[int, int, int] = (0, 0, 0)
     _target: tuple[Arguments, ...] | None = field(default=None, init=False, compare=False)
+    _tells: bool | None = field(default=None, init=False, compare=False)
 
     @property
     def word(self) -> str:
@@ -299,9 +300,11 @@ class Operation:
     @property
     def tells(self) -> bool:
         """True when its reply says whether it changed anything: a command that reads, or SET NX."""
-        if self.kind != "redis" or len(self.commands) != 1:
-            return False
-        return reads(self.commands[0]) or _sets_if_absent(self.commands[0])
+        if self._tells is None:
+            alone = self.kind == "redis" and len(self.commands) == 1
+            one = self.commands[0] if alone else ()
+            self._tells = alone and (reads(one) or _sets_if_absent(one))
+        return self._tells
 
     @property
     def always_changes(self) -> bool:
@@ -317,7 +320,8 @@ class Operation:
 
     def same_target(self, other: "Operation") -> bool:
         """True when both send the same commands to the same keys, whatever their other arguments."""
-        return self.kind == other.kind == "redis" and self.target == other.target
+        mine, theirs = self._target or self.target, other._target or other.target
+        return mine == theirs and self.kind == other.kind == "redis"
 
     @property
     def target(self) -> tuple[Arguments, ...]:
@@ -395,12 +399,14 @@ def _sets(args: Arguments) -> bool:
 
 
 def _sets_if_absent(args: Arguments) -> bool:
-    options = {_word(part) for part in args[3:]} if _word(args[0]) == "SET" else set()
+    if _word(args[0]) != "SET" or len(args) < 4:
+        return False
+    options = [_word(part) for part in args[3:]]
     return "NX" in options and "GET" not in options
 
 
 def _word(part: Any) -> str:
-    return _text(part).upper()
+    return part.upper() if type(part) is str else _text(part).upper()
 
 
 def _text(part: Any) -> str:
@@ -450,7 +456,7 @@ def _alike(one: Any, other: Any, *, drawn: bool, timed: bool) -> bool:
 def _target(args: Arguments) -> Arguments:
     """The command and its first key; of a script, the script and all its keys."""
     sent = args[: 3 + int(args[2])] if _word(args[0]) in _SCRIPTED else args[:2]
-    return tuple(map(_text, sent))
+    return tuple([part if type(part) is str else _text(part) for part in sent])
 
 
 def _is_nothing(reply: Any) -> bool:

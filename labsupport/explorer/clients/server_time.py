@@ -67,6 +67,8 @@ def _change(name: Any) -> "Callable[[Arguments, int], Wire] | None":
 
 def word(part: Any) -> str:
     """An argument as a word of a command."""
+    if type(part) is str:  # nearly always
+        return part.upper()
     return (part.decode(errors="replace") if isinstance(part, bytes) else str(part)).upper()
 
 
