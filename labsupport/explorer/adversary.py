@@ -51,7 +51,7 @@ MAX_IDLE = 1_000
 MAX_PATIENCE = 300
 """The same, of one that repeats it while others stand still, though they could move; a rerun may say more."""
 
-LASTS = "last", "last but one", "last but two"
+LASTS = ("last", *(f"last but {n}" for n in ("one", "two", "three", "four", "five")))
 """At which step of the last attempt before a client gives up a reply is lost."""
 
 MOST_MOMENTS = 12
@@ -457,11 +457,10 @@ class Adversary:
         return bool(ends) and all(len(one) == 1 and one[0] in prolonged for one in ends)
 
     def _ways_out(self, live: list[Actor], ready: list[Actor], *, others: bool) -> list[Move]:
-        moves = [
-            Move("timeout", a.name)
-            for a in live
-            if a.waiting is not None and a.waiting[2] and a.until_us is None
-        ]
+        waits = [a for a in live if a.waiting and a.waiting[2] and a.until_us is None]
+        moves = [Move("timeout", a.name) for a in waits]
+        if self._lost < self.powers.losses - self.powers.at_last:  # that there was nothing
+            moves += [Move("lose", a.name) for a in waits if self._may_lose(a.name)]
         if any(a.wake_us or a.until_us or a.standing for a in live):
             moves += self._pauses() if self.powers.passes else [_PASS]
         return moves + [
@@ -528,6 +527,13 @@ class Adversary:
         ends = [moment - now for moment in self._system.deadlines_us()]
         slept = once if ends and self._all_prolonged() else seconds
         return any(end <= slept * 1e6 for end in ends)
+
+    def _note_slept_before(self, client: Actor) -> None:
+        """Note that others have slept on, or worked on, for longer than what they made meanwhile lives."""
+        until = self._system.clock.now_us + client.slept_us
+        if not self.oversleeps and client.slept_us >= _LONG_SECONDS * 1e6:
+            ends = self._system.ends_us() if self._others_than(client.name) else []
+            self.oversleeps = client.name if any(end <= until for end in ends) else ""
 
     def _catch_up(self, actor: Actor) -> None:
         """Let time pass for all when the last one has slept: a TTL that it gives begins only then."""
@@ -681,6 +687,8 @@ class Adversary:
     def _step(self, actor: Actor, move: Move, operation: Operation | None, note: str = "") -> bool:
         self.trace.append(Taken(actor.move, operation, note))
         actor.whole.looked = False
+        if not actor.steps:
+            self._note_slept_before(actor.whole)
         self._catch_up(actor)
         actor.proceed()
         if actor.busy and not self._somebody_holds(actor):
@@ -716,7 +724,10 @@ class Adversary:
         self._lost += 1
         self._at_last, actor.losing = "", True
         self.trace.append(Taken(move, operation))
-        actor.proceed()
+        if actor.waiting is not None:  # and in vain
+            self._let_time_out(actor)
+        else:
+            actor.proceed()
         if actor.waiting is not None and actor.served():  # a blocking command had not to wait
             actor.proceed()
         if actor.losing:  # it blocks: there is no reply yet that could be lost

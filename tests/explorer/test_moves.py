@@ -281,29 +281,49 @@ class TestLostReplies:
                 assert moves_of(report)[-1] == "lose"
                 assert [*report.replay()][-1].step == report.counterexample[-1]
 
-    @pytest.mark.parametrize("which", [0, 1])
-    def test_at_any_step_of_the_last_attempt(self, which):
+    @pytest.mark.parametrize(
+        "steps", [("incr", "decr"), ("incr", "get", "strlen", "exists", "decr")]
+    )
+    def test_at_any_step_of_the_last_attempt(self, steps):
         """One takes a place too many and gives it back; what it is told at the last attempt, it believes."""
+        assert all(self.believes_at_last(steps, which).violations for which in range(len(steps)))
+
+    def believes_at_last(self, steps, which):
 
         def enters(redis, db):
             redis.set_retry(Retry(NoBackoff(), 0))
             for attempt in range(6):
-                for at, ask in enumerate((redis.incr, redis.decr)):
+                for at, ask in enumerate(steps):
                     try:
-                        if ask("places") < 1:
-                            return True
+                        getattr(redis, ask)("places")
                     except redis_py.TimeoutError:
                         if (attempt, at) == (5, which):
                             return True
             return False
 
-        report = explore(
+        return explore(
             {"ada": enters},
             given=lambda redis, db: redis.set("places", 7),
             invariant=lambda redis, db, told: not told["ada"],
             loses=True,
         )
-        assert report.violations
+
+    @pytest.mark.parametrize("own", [False, True])
+    def test_that_nothing_came_while_one_waited(self, own):
+        """Who waits for as long as its socket does is told of no empty queue, but of a timeout."""
+
+        def waits(redis, db):
+            mine = redis_py.from_url("redis://localhost") if own else redis
+            mine.set_retry(Retry(NoBackoff(), 0))
+            try:
+                return mine.blpop("jobs", timeout=1)
+            except redis_py.TimeoutError:
+                return "is it empty?"
+
+        report = explore({"a": waits}, invariant=lambda r, d, told: not told["a"], loses=True)
+        assert (report.interleavings, report.violations) == (2, 1)
+        assert moves_of(report) == ["step", "lose"]
+        assert [*report.replay()][-1].step == report.counterexample[-1]
 
     def test_only_the_named(self):
         """A client that is not named keeps its replies."""

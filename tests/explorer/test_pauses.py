@@ -463,6 +463,20 @@ class TestOversleeping:
         assert (report.violations, report.notes) == (0, ())
         assert self.explored(5, 6, passes=False).violations == 0
 
+    @pytest.mark.parametrize("seconds", [4, 6])
+    def test_who_comes_later(self, seconds):
+        """It sleeps first; meanwhile the other, which is slow, may have lost what it holds."""
+
+        def later(redis, db):
+            time.sleep(seconds)
+            return self.holder(5, 0)(redis, db)
+
+        report = explore(
+            {"a": self.holder(5, 0), "b": later},
+            invariant=lambda redis, db, told: "not alone" not in told.values(),
+        )
+        assert bool(report.violations) == (seconds > 5)
+
     def test_who_waits_for_another_does_not_let_it_oversleep(self):
         def waits(redis, db):
             while not redis.set("lock", 1, nx=True, px=5000):
