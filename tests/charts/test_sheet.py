@@ -34,6 +34,11 @@ from labsupport.charts.style import number
 from labsupport.history import History
 
 VALUES = [0, 1, 9, 10, 9_999, 10_000, 12_345_678]
+EXTREMES_FIRST = [
+    pytest.param(value, marks=() if value in (VALUES[0], VALUES[-1]) else pytest.mark.long)
+    for value in VALUES
+]
+"""The extremes in each run, what lies between them in the longer one."""
 WRITTEN = ["0", "1", "9", "10", "9,999", "10,000", "12,345,678"]
 LONG = "requests that were refused although there was room"
 NAMES = [("made", "counted"), (LONG, f"{LONG} twice")]
@@ -205,13 +210,7 @@ def test_one_run_fits_a_slide() -> None:
 
 
 @pytest.mark.parametrize("names", NAMES, ids=["short", "long"])
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(value, marks=() if value in (0, 10_000, 12_345_678) else pytest.mark.long)
-        for value in VALUES
-    ],
-)
+@pytest.mark.parametrize("value", EXTREMES_FIRST)
 def test_nothing_is_cut_and_nothing_overlaps(value: int, names: tuple[str, str]) -> None:
     """All texts of all kinds of charts lie in the figure, apart from one another."""
     for make in PLOTS:

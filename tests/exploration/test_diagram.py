@@ -8,7 +8,7 @@ from labsupport.charts import ALARM, CLIENTS, INK, MUTED
 from labsupport.charts.style import legible, legible_on, luminance, number
 from labsupport.exploration.diagram import Diagram, draw
 from labsupport.explorer import Step
-from tests.charts.test_sheet import LONG, SLIDE, VALUES, check
+from tests.charts.test_sheet import EXTREMES_FIRST, LONG, SLIDE, check
 
 CLAUSE = "AND fence_of_the_last_writer <= 7"
 UPDATE = f"UPDATE products SET stock = stock - 1, price_cents = price_cents WHERE id = 1 {CLAUSE}"
@@ -45,7 +45,7 @@ def texts(found: Diagram) -> list[Text]:
     return [one for one in found.figure.findobj(Text) if isinstance(one, Text) and one.get_text()]
 
 
-@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("value", EXTREMES_FIRST)
 @pytest.mark.parametrize("names", NAMES)
 def test_nothing_is_cut_and_nothing_overlaps(names: str, value: int) -> None:
     """All texts lie in the figure, apart from one another."""

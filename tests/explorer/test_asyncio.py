@@ -646,7 +646,7 @@ def test_a_crash_in_a_context_manager_leaves_nothing_to_the_collector(monkeypatc
     assert "AsyncScript.__call__" not in left
 
 
-@pytest.mark.parametrize("nap", [0, 0.1])
+@pytest.mark.parametrize("nap", [0, pytest.param(0.1, marks=pytest.mark.long)])
 def test_a_task_that_polls_for_what_another_leaves_in_memory(nap):
     """The other takes its step; only where nobody ever will, that is a wait without end."""
 

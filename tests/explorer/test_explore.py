@@ -736,6 +736,7 @@ class TestWaiting:
         assert {finding.kind for finding in report.findings} == {"stuck"}
         assert "a waits for BLPOP jobs 1 for ever" in report.reason
 
+    @pytest.mark.long
     def test_a_wait_with_a_timeout_that_is_given_up_some_time(self):
         """Who counts its waits, or goes by a clock, comes to an end."""
 
@@ -789,6 +790,7 @@ class TestWaiting:
         )
         assert (report.exhausted, report.violations) == (True, 0), str(report)
 
+    @pytest.mark.long
     def test_what_goes_on_for_ever_in_one_order_may_end_in_another(self):
         """A client that calls another with its fourth wait, and waits on, has not always called."""
 
@@ -807,6 +809,7 @@ class TestWaiting:
         report = explore({"a": calls, "b": answers}, invariant=always)
         assert (report.exhausted, report.violations) == (True, 0), str(report)
 
+    @pytest.mark.long
     def test_a_crashed_holder_leaves_the_waiter_only_when_the_lock_expires(self):
         """With a TTL the expiry ends the wait; without one the waiter waits for ever."""
 
