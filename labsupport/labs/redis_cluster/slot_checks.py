@@ -76,8 +76,8 @@ class Reserve(Contract):
         Case(State({"stock:{d'Arc}": 99}), after=_asked("d'Arc", *_USERS, *_USERS)),
         Case(
             State({"stock:{kettle}": 5}),
-            after=(
-                *_asked("kettle", "ada"),
+            after=(  # a TTL may begin with any call
+                *_asked("kettle", "ada", "bob", "ada"),
                 ("ada", Call(WAIT, (_TEN_YEARS,))),
                 *_asked("kettle", "ada"),
             ),

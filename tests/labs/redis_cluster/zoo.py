@@ -514,6 +514,13 @@ def orders_without_their_blanks(redis, key, order):
 
 
 @wrong("14.1", because="ada was given True; False is due", sequential=True)
+def forgets_from_the_second_on(redis, product, user):
+    """The TTL comes before the set is there: the first call gives it none."""
+    script = "redis.call('EXPIRE', KEYS[2], 3600)\n" + RESERVE
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
+
+
+@wrong("14.1", because="ada was given True; False is due", sequential=True)
 def sells_while_it_is_not_nothing(redis, product, user):
     script = RESERVE.replace("< 1", "== 0")
     return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
