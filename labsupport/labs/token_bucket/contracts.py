@@ -270,9 +270,10 @@ class Reserve(_Bucket):
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
         """The next turn is after whole seconds and a part of one: how long the key has to live.
 
-        Or after a part of a millisecond.
+        Or after a part of a millisecond; or it is over by the clock of a caller that is ahead.
         """
-        return tuple(
+        ahead = tuple(("ada", self._call("bucket:7", 1 / 64, 9, at)) for at in (0, 100, 100))
+        return Case(State(), after=ahead), *(
             Case(
                 State(),
                 after=in_time([(at, self._call("bucket:7", rate, 9, at)) for at in moments]),

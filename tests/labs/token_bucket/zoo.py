@@ -511,3 +511,18 @@ def lives_for_an_hour_at_the_most(redis, key, capacity, rate, now):
 @wrong("06.2", because="is due", sequential=True)
 def a_thousand_tokens_at_the_most(redis, key, capacity, rate, cost):
     return take_many_solution(redis, key, capacity, rate, min(cost, 1_000))
+
+
+@wrong("06.3", situation=ALONE, because="ada was given -36.0; 0 is due", sequential=True)
+def a_turn_is_over_when_its_key_is_gone(redis, key, rate, longest, now):
+    """Right as long as the caller's clock is no faster than the server's."""
+    script = """
+    local interval, longest, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+    local turn = tonumber(redis.call('GET', KEYS[1])) or now
+    if turn - now > longest then return false end
+    local ms = math.ceil((turn + interval - now) * 1000)
+    redis.call('SET', KEYS[1], string.format('%.17g', turn + interval), 'PX', ms)
+    return string.format('%.17g', turn - now)
+    """
+    wait = redis.eval(script, 1, key, 1 / rate, longest, repr(now))
+    return None if wait is None else float(wait)
