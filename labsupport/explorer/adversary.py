@@ -1058,11 +1058,11 @@ class Adversary:
                 raise one.fault
         client = actor.whole
         error = client.error
+        if error is None or not self.serial or isinstance(error, self.powers.raises):
+            return
         clock = self._system.clock
-        chosen = any(taken.move in (_PASS, _WAIT) for taken in self.trace)
-        chosen = chosen or clock.alike or bool(clock.fractions)
-        mistake = self.serial and not chosen and not isinstance(error, self.powers.raises)
-        if error is not None and mistake:
+        chosen = clock.alike or bool(clock.fractions)
+        if not (chosen or any(taken.move in (_PASS, _WAIT) for taken in self.trace)):
             raise ImplementationError(f"The client {client.name!r}", error) from error
 
 
