@@ -12,10 +12,15 @@ from labsupport.servers.cluster import Cluster, open_cluster, start_cluster
 
 __all__ = ["checks_cluster", "cluster_for_commands"]
 
+_NODE_TIMEOUT_MS = "15000"
+
 
 @functools.cache
 def _shared() -> Cluster:
-    return start_cluster()
+    cluster = start_cluster()
+    # no check lets a node fail; and one that is late, as the machine is busy, must not be replaced
+    cluster.set_config(cluster_node_timeout=_NODE_TIMEOUT_MS)
+    return cluster
 
 
 def checks_cluster() -> Cluster:
