@@ -370,7 +370,9 @@ class UserCache(_Asking):
         return row
 
     def update_user(self, state: State, number: int, name: str) -> Generator[Any, Any, Any]:
+        counted = yield (0, 1)  # whether a rename counts in version is not said
         state["users"][number]["username"] = name
+        state["users"][number]["version"] += counted
         yield
         state.remove(f"user:{number}")
         state.set_at("perhaps kept").add(f"user:{number}")

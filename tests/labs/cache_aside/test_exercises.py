@@ -180,3 +180,35 @@ class TestOtherGoodAnswers:
 
         found = check("01.1", get_product)
         assert found.passed, str(found)
+
+    def test_rows_by_version(self):
+        """A rename that counts in version, and leaves the newest as a fence, keeps old rows out."""
+        fill = """
+        if tonumber(redis.call('GET', KEYS[2]) or 0) > tonumber(ARGV[2]) then return end
+        redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+        """
+        fence = """
+        if tonumber(redis.call('GET', KEYS[2]) or 0) < tonumber(ARGV[1]) then
+          redis.call('SET', KEYS[2], ARGV[1])
+        end
+        redis.call('DEL', KEYS[1])
+        """
+        rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
+
+        def user_cache():
+            def get_user(redis, db, user_id):
+                keys = f"user:{user_id}", f"user:{user_id}:fence"
+                if (cached := redis.get(keys[0])) is not None:
+                    return json.loads(cached)
+                row = db.fetch_one("SELECT * FROM users WHERE id = :id", id=user_id)
+                redis.eval(fill, 2, *keys, json.dumps(row), row["version"])
+                return row
+
+            def update_user(redis, db, user_id, name):
+                row = db.fetch_one(f"{rename} RETURNING version", id=user_id, name=name)
+                redis.eval(fence, 2, f"user:{user_id}", f"user:{user_id}:fence", row["version"])
+
+            return get_user, update_user
+
+        found = check("01.3", user_cache)
+        assert found.passed, str(found)
