@@ -50,6 +50,7 @@ class LiveChart:
         self._encoder = FrameEncoder()
         self._seen = 0
         self._held = False
+        self._background: Any
         with style():
             self._chart.figure.set_dpi(DPI)
             self._canvas: Any = FigureCanvasAgg(self._chart.figure)
@@ -95,9 +96,11 @@ class LiveChart:
 
     def stop(self, title: str) -> None:
         """The run has ended before its time: the last frame says so."""
-        self._chart.sheet.entitle(title)
         self._alt = f"{title}."
-        self._draw_background()
+        self._canvas.restore_region(self._background)
+        with style():
+            self._chart.sheet.entitle_on(self._canvas, title)
+        self._background = self._canvas.copy_from_bbox(self._chart.figure.bbox)
         self._draw_frame()
 
     def finish(self, figure: LabFigure) -> None:

@@ -70,6 +70,16 @@ class Sheet:
         """Write another title."""
         self._title.set_text(title)
 
+    def entitle_on(self, canvas: Any, title: str) -> None:
+        """Write another title where the first is drawn already; all else takes far longer to draw."""
+        renderer = canvas.get_renderer()
+        box = self._title.get_window_extent(renderer).padded(2)
+        pixels = np.asarray(canvas.buffer_rgba())
+        (left, low), (right, high) = np.rint(box.get_points()).astype(int)
+        pixels[len(pixels) - high : len(pixels) - low, max(left, 0) : right] = 255
+        self.entitle(title)
+        self._title.draw(renderer)
+
     def lift(self, row: int, inches: float) -> None:
         """Give a row more room above it."""
         self._above[row] += inches

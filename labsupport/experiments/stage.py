@@ -55,16 +55,20 @@ class Stage(Closing):
         self._chart = chart
         self._stopped = stopped
         self._closing = ExitStack()
-        self.pool = self._closing.enter_context(WorkerPool(idle=self._idle))
+        self.pool = self._closing.enter_context(
+            WorkerPool(idle=self._idle, check=self._end_if_asked)
+        )
         self.history: History = self.pool.history
 
     def server(self, **options: Any) -> Server:
         """A server of the run's own, see `start_server`; it may be hurt."""
+        self._end_if_asked()
         return self._closing.enter_context(start_server(**options))
 
     def own(self, thing: _Owned) -> _Owned:
         """Have something with an end of its own (a replica, a proxy) end with the run; returns it."""
         self._closing.enter_context(thing)
+        self._end_if_asked()
         return thing
 
     def shop(self) -> Database:
@@ -171,9 +175,13 @@ class Stage(Closing):
         with undisturbed():
             self._closing.close()
 
-    def _idle(self) -> None:
+    def _end_if_asked(self) -> None:
+        """Also while it starts: on a busy machine that takes seconds."""
         if self._stopped():
             raise RunStopped
+
+    def _idle(self) -> None:
+        self._end_if_asked()
         self.history.read()
         if self._chart is not None:
             self._chart.tick(self.history)

@@ -1,5 +1,7 @@
 """All workers of a run, started, begun, stopped and ended together."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -26,16 +28,23 @@ class WorkerPool(Closing):
 
     Args:
         idle: called all the time while the pool waits for something, e.g. to draw a frame.
+        check: called before each start; what it raises ends it.
 
     Attributes:
         workers: all that were started.
         history: what they have recorded.
     """
 
-    def __init__(self, *, idle: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        idle: Callable[[], object] | None = None,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         self.workers: list[Worker] = []
         self.history = History()
         self.idle = idle
+        self._check = check
         self._directory = PrivateDirectory()
         self._directory.make()
         self._prints = self._directory.path / "prints"
@@ -68,6 +77,7 @@ class WorkerPool(Closing):
                 f"A {'gated ' if gated else ''}worker cannot have {clients} clients.",
                 "A gated worker has one; any other has one or more.",
             )
+        self._check()
         number = len(self.workers)
         numbers = tuple(range(self._next_client, self._next_client + clients))
         blob = pack(function, args)
@@ -143,6 +153,9 @@ class WorkerPool(Closing):
 
     def close(self) -> None:
         """Kill all workers, show what they have printed, and remove their files; the history stays."""
+        for worker in self.workers:  # all at once: on a busy machine each takes its time to go
+            if worker.alive:
+                os.kill(worker.pid, signal.SIGKILL)
         for worker in self.workers:
             worker.close()
         printed = self._prints.read_text("utf-8", "replace") if self._prints.exists() else ""

@@ -459,6 +459,10 @@ def test_a_run_that_was_stopped_says_so(run: tuple[Recorder, History]) -> None:
     rows = np.flatnonzero((last != pixels(chart)).any(axis=(1, 2)))
     assert len(rows)
     assert rows.max() < 60, "only the title has changed"
+    stopped = pixels(chart)
+    chart._draw_background()
+    chart._draw_frame()
+    assert (stopped == pixels(chart)).all(), "as if all had been drawn anew"
     assert chart._chart.figure.texts[0].get_text() == chart._alt[:-1] == "naive was stopped"
 
 

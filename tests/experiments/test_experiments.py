@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,6 +35,7 @@ from labsupport.errors import (
 from labsupport.experiments import Contrast, Experiment, Finding, Result, Rule, Stage, choice, knob
 from labsupport.experiments.experiment import _told_apart
 from labsupport.experiments.knobs import check_knobs
+from labsupport.experiments.stage import RunStopped
 from labsupport.history import History
 from labsupport.labs.cache_aside import ThunderingHerd
 from labsupport.labs.list_queue import JobQueue
@@ -721,3 +722,17 @@ def test_who_computes_has_more_patience_than_who_waits() -> None:
             stage.start(function, *args, clients=1, processes=1)
             stage.pool.begin()
             assert stage.finish(patience_seconds=0.6) == left
+
+
+def test_stop_is_heard_while_a_run_starts() -> None:
+    """On a busy machine servers and workers take seconds to come; what is there is ended."""
+    with closing(Stage(None, stopped=lambda: True)) as stage:
+        for begin in (
+            stage.server,
+            lambda: stage.own(nullcontext()),
+            lambda: stage.pool.start(_wait),
+            lambda: stage.start(_wait, clients=1, processes=1),
+        ):
+            with pytest.raises(RunStopped):
+                begin()
+        assert not stage.pool.workers

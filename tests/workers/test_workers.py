@@ -100,6 +100,25 @@ def test_clients_stop_when_told(pool: WorkerPool) -> None:
     assert set(pool.workers[0].results.values()) <= {0, 1}
 
 
+def test_all_are_killed_before_one_is_waited_for(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine each takes its time to go."""
+    first, *others = [pool.start(lambda client: threading.Event().wait()) for _ in range(3)]
+    close, gone = first.close, []
+
+    def look() -> None:
+        until = time.monotonic() + 20
+        while any(other.alive for other in others) and time.monotonic() < until:
+            time.sleep(0.01)
+        gone.extend(not other.alive for other in others)
+        close()
+
+    monkeypatch.setattr(first, "close", look)
+    pool.close()
+    assert gone[:2] == [True, True]
+
+
 def stepped(client: Client) -> str:
     for name in ("read", "think", "write"):
         point(name)
