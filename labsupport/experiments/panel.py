@@ -21,11 +21,12 @@ _NOTE = "A panel with sliders, Run and Stop stands here while the notebook has a
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _LOOK = """<style>
 .lab-panel { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 36px;
-  --jp-widgets-inline-label-width: 10em; column-gap: 16px; flex-flow: row wrap; padding: 4px 0; }
+  column-gap: 16px; flex-flow: row wrap; padding: 4px 0; }
 .lab-panel > *, .lab-panel::before { flex: 1 1 100%; }
 .lab-panel > .widget-image { flex: 0 1 auto; }
-.lab-panel > .lab-panel-said { align-self: flex-start; flex: 1 1 24em; }
+.lab-panel > .lab-panel-said { align-self: flex-start; flex: 1 1 22em; }
 .lab-panel .widget-slider { width: 96%; }
+.lab-panel .widget-dropdown { max-width: 96%; }
 .lab-panel .widget-toggle-buttons { width: auto; margin: 2px 2em 2px 0; }
 .lab-panel .widget-toggle-buttons .widget-toggle-button { margin-top: 0; margin-bottom: 0; }
 .lab-panel button { flex-shrink: 0; font-weight: 600; }
@@ -119,7 +120,9 @@ class ControlPanel:
         self._run = widgets.Button(description="Run", icon="play", button_style="primary")
         self._halt = widgets.Button(description="Stop", icon="stop", disabled=True)
         self._both = widgets.Button(description="Compare", icon="columns", disabled=True)
+        longest = max(map(len, self._knobs), default=0)
         for control in self._knobs.values():
+            control.style.description_width = f"{0.625 * longest}em"  # the rest is the slider's
             control.observe(lambda _: self._note_settings(), "value")
         self._run.on_click(lambda _: self.run())
         self._halt.on_click(lambda _: self.stop())
@@ -225,7 +228,7 @@ class ControlPanel:
     def _ipython_display_(self) -> None:
         wrap = widgets.Layout(flex_flow="row wrap")
         buttons = widgets.HBox([self._run, self._halt, self._both], layout=wrap)
-        columns = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(25em, 1fr))")
+        columns = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(22em, 1fr))")
         box = widgets.VBox(
             [
                 widgets.HTML(_LOOK),
