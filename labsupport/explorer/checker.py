@@ -125,7 +125,7 @@ class Checker:
                 },
             )
         try:
-            with self._system.hosting():
+            with self._system.hosting(after=True):
                 held = self._invariant(self._system.redis, self._system.db, *told)
         except AssertionError as error:
             return str(error).partition("\n")[0]

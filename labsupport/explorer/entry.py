@@ -299,6 +299,8 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
         limits = min(most, _MOST_UNASKED), _MOST_MOVES_UNASKED
     elif len(asked) > 1:
         return search, _still(f"{asked[0]} and {asked[1]} ask what time it is")
+    elif any(search.system.clock.idle_ms) and not search.checker.violations:
+        return search, _still("an entry is claimed only once it has been idle for a while")
     else:
         return search, ""
     other = run(1, *limits)

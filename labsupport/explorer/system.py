@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -198,10 +198,14 @@ class Host:
 
     Args:
         clock: of the exploration.
+
+    Attributes:
+        advance: lets time pass up to a moment, in microseconds, once all clients have ended.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.advance: Callable[[int], None] | None = None
         self._chance: random.Random | None = None
 
     def restart(self) -> None:
@@ -224,7 +228,9 @@ class Host:
         return self.clock.elapsed()
 
     def sleep(self, seconds: float) -> None:
-        """Nobody else moves meanwhile: there is nothing to wait for."""
+        """Let time pass for all; before a run, when nobody has begun, it takes none."""
+        if self.advance is not None and seconds > 0:
+            self.advance(self.clock.now_us + round(seconds * 1e6))
 
 
 class System:
@@ -286,10 +292,11 @@ class System:
         return self._seats[:count]
 
     @contextmanager
-    def hosting(self) -> Iterator[None]:
-        """Let `given` or the invariant read the explorer's clock."""
+    def hosting(self, *, after: bool = False) -> Iterator[None]:
+        """Let `given`, or after a run the invariant, read the explorer's clock."""
         here: Any = getcurrent()
         here.timekeeper = self.host
+        self.host.advance = self.advance if after else None
         try:
             yield
         finally:

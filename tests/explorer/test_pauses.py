@@ -1294,3 +1294,64 @@ def test_a_fault_after_many_attempts_in_vain():
         passes=True,
     )
     assert report.verdict.status == "broken"
+
+
+class TestAnInvariantThatSleeps:
+    """When all clients have ended, a sleep lets time pass as it does anywhere."""
+
+    def test_a_time_to_live_ends(self):
+        def put(redis, db):
+            redis.set("pass", 1, ex=60)
+
+        def over(redis, db):
+            before = time.time(), time.monotonic()
+            assert redis.exists("pass")
+            time.sleep(61)
+            after = time.time(), time.monotonic()
+            return not redis.exists("pass") and [
+                b - a for a, b in zip(before, after, strict=True)
+            ] == [61, 61]
+
+        async def over_async(redis, db):
+            assert await redis.exists("pass")
+            await asyncio.gather(asyncio.sleep(30), asyncio.sleep(61))
+            return not await redis.exists("pass")
+
+        def still(redis, db):
+            time.sleep(59)
+            return redis.exists("pass")
+
+        for invariant in (over, over_async, still):
+            report = explore({"ada": put, "bob": put}, invariant=invariant)
+            assert (report.exhausted, report.violations) == (True, 0), str(report)
+
+    def test_a_key_that_stays_is_found(self):
+        def put(redis, db):
+            redis.set("pass", 1)
+
+        def over(redis, db):
+            time.sleep(10**7)
+            return not redis.exists("pass")
+
+        assert explore({"ada": put}, invariant=over).violations == 1
+
+
+def test_time_that_stands_still_while_somebody_waits_for_idle_entries_is_told_of():
+    """What has just been read is idle for no time at all: the claim finds nothing, whatever it does."""
+
+    def given(redis, db):
+        redis.xgroup_create("jobs", "workers", id="0", mkstream=True)
+        redis.xadd("jobs", {"n": 1})
+
+    def ada(redis, db):
+        redis.xreadgroup("workers", "ada", {"jobs": ">"})
+
+    def bob(idle_ms):
+        return lambda redis, db: redis.xautoclaim("jobs", "workers", "bob", min_idle_time=idle_ms)
+
+    def notes(idle_ms, **moves):
+        clients = {"ada": ada, "bob": bob(idle_ms)}
+        return " ".join(explore(clients, given=given, invariant=always, **moves).notes)
+
+    assert "idle for a while" in notes(5000)
+    assert "Time stood still" not in notes(5000, passes=True) + notes(0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labsupport.errors import InvalidSettingError
+from labsupport.explorer.clients.stand_ins import timekeeper_here
 from labsupport.explorer.own.event_loop import ClientLoop
 
 __all__ = ["hosted"]
@@ -35,7 +36,7 @@ def hosted(function: Callable[..., Any], client: Callable[[], Any]) -> Callable[
 
 
 def _finish(awaitable: Any) -> Any:
-    """Run a coroutine to its end; nobody else is there, so that its sleeps take no time."""
+    """Run a coroutine to its end; nobody else is there who could move while it sleeps."""
     passed = [0.0]
 
     def idle() -> None:
@@ -45,7 +46,11 @@ def _finish(awaitable: Any) -> Any:
                 "`given` or the invariant waits for something that never comes.",
                 "Await there only what Redis answers at once.",
             )
-        passed[0] = max(passed[0], timer[0])
+        if (sleeps := timer[0] - passed[0]) > 0:
+            passed[0] = timer[0]
+            keeper = timekeeper_here()
+            assert keeper is not None
+            keeper.sleep(sleeps)
 
     def refuse(what: str) -> None:
         raise InvalidSettingError(
