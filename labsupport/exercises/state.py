@@ -4,7 +4,7 @@ import fnmatch
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from labsupport.exercises.matching import Between, Names, Rising
@@ -32,7 +32,12 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     if kind == 'string' then value = redis.call('GET', key)
     elseif kind == 'list' then value = redis.call('LRANGE', key, 0, -1)
     elseif kind == 'set' then value = redis.call('SMEMBERS', key)
-    elseif kind == 'stream' then value = redis.call('XRANGE', key, '-', '+')
+    elseif kind == 'stream' then
+      local told = redis.call('XINFO', 'STREAM', key)
+      for at = 1, #told, 2 do
+        if told[at] == 'last-generated-id' then value = told[at + 1] end
+      end
+      value = {value, redis.call('XRANGE', key, '-', '+')}
     elseif kind == 'zset' then value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
     elseif kind == 'hash' then
       value = redis.call('HGETALL', key)
@@ -59,7 +64,22 @@ class Scores(dict[str, float]):
 
 
 class Entries(list[dict[str, Any]]):
-    """The fields of each entry of a stream, without the IDs."""
+    """The fields of each entry of a stream, which are compared without the IDs.
+
+    Attributes:
+        ids: the ID of each, and the last one of the stream's; empty where a model has made the entries.
+    """
+
+    ids: Sequence[str] = ()
+
+    def write(self, redis: Any, key: str) -> None:
+        """Add the entries to an empty stream: with their IDs, as others may name them."""
+        *ids, last = self.ids if len(self.ids) == len(self) + 1 else ["*"] * len(self) + [""]
+        for one, fields in zip(ids, self, strict=True):
+            redis.xadd(key, fields, id=one)
+        if last not in {"", "0-0", *ids}:  # its entry is gone, and no other one gets its ID
+            redis.xadd(key, {"": ""}, id=last)
+            redis.xdel(key, last)
 
 
 class State(dict[str, Any]):
@@ -149,8 +169,8 @@ class State(dict[str, Any]):
                 if value:
                     redis.zadd(key, value)
             elif isinstance(value, Entries):
-                for fields in value:
-                    redis.xadd(key, fields)
+                value.ids = held.ids
+                value.write(redis, key)
             elif isinstance(value, dict):
                 if value:
                     redis.hset(key, mapping=value)
@@ -206,7 +226,10 @@ def copied(value: Any) -> Any:
     if isinstance(value, dict):
         return type(value)(zip(value, map(copied, value.values()), strict=True))
     if isinstance(value, list):
-        return type(value)(map(copied, value))
+        other = type(value)(map(copied, value))
+        if isinstance(other, Entries):
+            other.ids = value.ids
+        return other
     return value.copy() if isinstance(value, set) else value
 
 
@@ -237,8 +260,10 @@ def _plain(kind: str, value: Any) -> Any:
         case "set":
             return set(value)
         case "stream":
-            each = [fields for _, fields in value]
-            return Entries(dict(zip(one[::2], one[1::2], strict=True)) for one in each)
+            last, each = value
+            found = Entries(dict(zip(one[::2], one[1::2], strict=True)) for _, one in each)
+            found.ids = [*(one for one, _ in each), last]
+            return found
         case "hash":
             return dict(zip(value[::2], value[1::2], strict=True))
         case "zset":
