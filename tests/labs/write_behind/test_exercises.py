@@ -155,6 +155,28 @@ class TestOtherGoodAnswers:
         found = check("03.2", flush_deltas)
         assert found.passed, str(found)
 
+    def test_batches_in_a_stream(self):
+        """Each is an entry, and its id is its name: the stream knows its last one though it is empty."""
+
+        def flush_deltas(redis, db):
+            script = """
+            if redis.call('EXISTS', KEYS[1]) == 1 then
+              redis.call('XADD', KEYS[2], '*', unpack(redis.call('HGETALL', KEYS[1])))
+              redis.call('DEL', KEYS[1])
+            end
+            """
+            redis.eval(script, 2, "deltas", "batches")
+            for name, batch in redis.xrange("batches"):
+                with db.transaction():
+                    note = "INSERT INTO flushes VALUES (:name) ON CONFLICT DO NOTHING"
+                    if db.execute(note, name=name):
+                        for page, views in batch.items():
+                            db.execute(ADD, views=int(views), page=int(page))
+                redis.xdel("batches", name)
+
+        found = check("03.2", flush_deltas)
+        assert found.passed, str(found)
+
     def test_length_watched(self):
         """WATCH notices whoever came in between, and then the visitor looks again."""
 
