@@ -227,7 +227,7 @@ def copied(value: Any) -> Any:
         return type(value)(zip(value, map(copied, value.values()), strict=True))
     if isinstance(value, list):
         other = type(value)(map(copied, value))
-        if isinstance(other, Entries):
+        if isinstance(value, Entries) and isinstance(other, Entries):
             other.ids = value.ids
         return other
     return value.copy() if isinstance(value, set) else value
