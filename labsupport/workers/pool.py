@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,9 @@ class WorkerPool(Closing):
     def close(self) -> None:
         """Kill all workers, show what they have printed, and remove their files; the history stays."""
         for worker in self.workers:  # all at once: on a busy machine each takes its time to go
-            if worker.alive:
-                os.kill(worker.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just gone by itself
+                if worker.alive:
+                    os.kill(worker.pid, signal.SIGKILL)
         for worker in self.workers:
             worker.close()
         printed = self._prints.read_text("utf-8", "replace") if self._prints.exists() else ""
