@@ -27,13 +27,13 @@ def shop(backend) -> Iterator[str]:
 
 
 @contextmanager
-def visitor(*, holds: float, rests: float = 0.001) -> Iterator[None]:
+def visitor(*, holds: float) -> Iterator[None]:
     """Somebody from outside takes the shop's lock, again and again."""
     over, url = threading.Event(), testbed.open_system().db.url
 
     def visit() -> None:
         with Database(url) as db:
-            while not over.wait(rests):
+            while not over.wait(0.001):
                 with db.transaction():
                     db.execute(_LOCK[db.backend])
                     over.wait(holds)
