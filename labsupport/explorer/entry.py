@@ -24,7 +24,6 @@ from labsupport.errors import (
     InvalidSettingError,
     NotSteppableError,
 )
-from labsupport.explorer.adversary import MAX_PATIENCE, MOST_MOMENTS, Adversary, Powers
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor, CoroutineFoundError, SharedLock
 from labsupport.explorer.clients.captured import OwnLocals
@@ -38,6 +37,10 @@ from labsupport.explorer.clients.guard import (
 from labsupport.explorer.clients.namespaces import Namespaces, installed
 from labsupport.explorer.clients.stand_ins import in_zone, standing_in
 from labsupport.explorer.clock import Clock
+from labsupport.explorer.moves.adversary import Adversary
+from labsupport.explorer.moves.attempts import MAX_PATIENCE
+from labsupport.explorer.moves.passing_time import MOST_MOMENTS
+from labsupport.explorer.moves.stage import Powers
 from labsupport.explorer.operations import Move, owner
 from labsupport.explorer.own.async_pools import async_pools_stepped, handed_out
 from labsupport.explorer.own.coroutines import CoroutineActor
@@ -254,7 +257,9 @@ def explore(
             notes.append(note)
         if not search.checker.violations and system.clock.drew_once:
             notes.append(_TRIED_ONE)
-        if search.adversary.gives_up and not (search.checker.violations or search.given_up):
+        if search.adversary.attempts.gives_up and not (
+            search.checker.violations or search.given_up
+        ):
             search, note = _at_last(search, partial(run, passes or 0), max_runs)
             notes += [note] if note else []
         if passes is None and not search.checker.violations:
@@ -292,9 +297,9 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
     limits = min(most, _MOST_UNASKED_TWICE), _MOST_MOVES_UNASKED_TWICE
     if twice:
         why = f"{twice[0]} asks twice what time it is"
-    elif who := search.adversary.oversleeps:
+    elif who := search.adversary.passing.oversleeps:
         why = f"{who} sleeps for longer than something in Redis lives"
-        if search.adversary.may_wait:
+        if search.adversary.passing.may_wait:
             return search, _still(why)
         limits = min(most, _MOST_UNASKED), _MOST_MOVES_UNASKED
     elif len(asked) > 1:
@@ -304,7 +309,7 @@ def _in_time(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
     else:
         return search, ""
     other = run(1, *limits)
-    if other.checker.violations or (other.adversary.passed_once and not other.given_up):
+    if other.checker.violations or (other.adversary.passing.passed_once and not other.given_up):
         return other, f"Time may pass once, as {why}."
     return search, _still(why)
 
@@ -314,7 +319,7 @@ def _at_last(search: Search, run: Callable[..., Search], most: int) -> tuple[Sea
     other = run(min(most, _MOST_UNASKED), _MOST_MOVES_UNASKED, at_last=True)
     if other.checker.violations:
         return other, ""
-    who = search.adversary.gives_up
+    who = search.adversary.attempts.gives_up
     return search, _LAST_ATTEMPT.format(who) if other.given_up else ""
 
 
@@ -338,7 +343,7 @@ def _delayed(
         if other.checker.violations and not (broken and other.checker.serial):
             return other, f"A client may begin later than another's step, as {why}."
         left_out = bool(other.given_up)
-    if who := search.adversary.tasks:
+    if who := search.adversary.stage.tasks:
         why = f"tasks of {who} share its memory"
     if broken or not (names or who):
         return search, ""
@@ -356,7 +361,7 @@ def _code_of(search: Search) -> dict[str, tuple[Function, ...]]:
 
 def _few(search: Search) -> bool:
     """Whether all orders may be run with late replies, else only those with few switches."""
-    moves, orders = search.adversary.moved, search.interleavings or 1
+    moves, orders = search.adversary.stage.moved, search.interleavings or 1
     return 2 * moves * moves / orders < _MOST_MOVES_DELAYED
 
 
@@ -367,11 +372,11 @@ def _still(why: str) -> str:
 def _limits_of(search: Search) -> list[str]:
     """What an answer without a violation does not say; at worst that it says nothing."""
     notes = []
-    unmatched = search.adversary.unmatched
+    unmatched = search.adversary.expiries.unmatched
     if unmatched and search.interleavings:
         told = " or ".join(map(repr, unmatched))
         notes.append(f"Nothing that matches {told} was there to expire.")
-    if search.adversary.cut_short:
+    if search.adversary.passing.cut_short:
         notes.append(
             f"A pause passed {MOST_MOMENTS} moments at which something changes; there were more."
         )
@@ -410,7 +415,7 @@ def _search(
     adversary = Adversary(system, actors, powers)
     for actor in actors:
         if isinstance(actor, CoroutineActor):
-            actor.join = functools.partial(adversary.join, client=actor)
+            actor.join = functools.partial(adversary.stage.join, client=actor)
             actor.handed = handed_out
     return Search(system, adversary, checker, hosted(given, handed_out))
 
@@ -484,8 +489,8 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
         adversary = search.adversary
         search.heed = self.enter_context(
             watched(
-                lambda: adversary.moved,
-                lambda: any(one.running for one in adversary.actors),
+                lambda: adversary.stage.moved,
+                lambda: any(one.running for one in adversary.stage.actors),
                 self._is_locked,
                 search.system.relieve_server,
             )
@@ -494,7 +499,7 @@ class _exploring(ExitStack):  # noqa: N801 (used as a function is)
     def _is_locked(self, frame: FrameType | None) -> bool:
         """Whether a client that is not at work has a lock of the process, perhaps one made in the run."""
         actors = self._search.adversary.clients
-        at_work = {owner(one.name) for one in self._search.adversary.actors if one.running}
+        at_work = {owner(one.name) for one in self._search.adversary.stage.actors if one.running}
         for lock in actors[0].shared_locks:
             if lock.holder not in {"", *at_work} and lock.held():
                 self._in_the_way = replace(lock, holder=repr(lock.holder))
@@ -570,7 +575,7 @@ def _report(
                     yield moment
 
     def anew(moves: Iterable[Move], *, patience: int = MAX_PATIENCE, looks: bool = True) -> Rerun:
-        search.adversary.patience = patience
+        search.adversary.attempts.patience = patience
         with _resumed(search, functions):
             return run_again(search, moves, tables, looks=looks)
 

@@ -16,9 +16,11 @@ from enum import Enum, auto
 from typing import Any
 
 from labsupport.errors import ImplementationError, NotDeterministicError, NotSteppableError
-from labsupport.explorer.adversary import LASTS, MAX_IDLE, REMEMBERS_NOT, Adversary
 from labsupport.explorer.checker import Checker
 from labsupport.explorer.clients.actor import Actor
+from labsupport.explorer.moves.adversary import Adversary
+from labsupport.explorer.moves.attempts import LASTS, MAX_IDLE
+from labsupport.explorer.moves.stage import REMEMBERS_NOT
 from labsupport.explorer.operations import EVERYTHING, Effects, Move, Taken, owner
 from labsupport.explorer.system import System
 
@@ -144,7 +146,7 @@ class Search:
                 if not self._one() or self._endless >= MAX_ENDLESS:
                     return
                 runs += 1
-            if runs >= self._max_runs or self.adversary.moved >= self._max_moves:
+            if runs >= self._max_runs or self.adversary.stage.moved >= self._max_moves:
                 orders = f"{runs:,} orders" if runs > 1 else "1 order"
                 self.given_up = self.given_up or (
                     f"more than {orders}; explore fewer clients or steps, or set prune=True."
@@ -271,23 +273,23 @@ class Search:
         adversary = self.adversary
         if ending is Ending.COMPLETE:
             self.interleavings += 1
-            self.checker.check(adversary.clients, adversary.trace, moves, adversary.serial)
-        elif ending is Ending.STUCK and adversary.counting:
+            self.checker.check(adversary.clients, adversary.trace, moves, adversary.stage.serial)
+        elif ending is Ending.STUCK and (who := adversary.futility.counting):
             self._endless += MAX_ENDLESS // 4
             self.given_up = (
-                f"{owner(adversary.counting)} makes more than {MAX_IDLE:,} attempts in vain, and counts; "
+                f"{owner(who)} makes more than {MAX_IDLE:,} attempts in vain, and counts; "
                 "let it make fewer."
             )
         elif ending is Ending.STUCK:
             self.interleavings += 1
             end = len(adversary.trace)
-            if adversary.hopeless:  # such a run is long
-                end = adversary.vain_since
+            if adversary.futility.hopeless:  # such a run is long
+                end = adversary.futility.since
                 self._endless += 0.2
                 if self._endless >= MAX_ENDLESS:
                     self.given_up = "in very many orders nobody can move on."
             self.checker.stuck(
-                adversary.stuck, adversary.trace[:end], moves[:end], adversary.serial
+                adversary.stuck, adversary.trace[:end], moves[:end], adversary.stage.serial
             )
         elif ending is Ending.ENDLESS:
             alone = len(moves) < MAX_STEPS
@@ -295,7 +297,7 @@ class Search:
             who, times = next(iter(whose.most_common(1)), ("", 0))
             one = times > 0.9 * whose.total()
             self._endless += MAX_ENDLESS // 4 if alone or one else 1  # there are many alike
-            self._max_moves = min(self._max_moves, adversary.moved + MAX_ENDLESS * MAX_STEPS)
+            self._max_moves = min(self._max_moves, adversary.stage.moved + MAX_ENDLESS * MAX_STEPS)
             goes_on = f": {who} goes on without end; bound its loop" if one else ""
             self.given_up = f"an order took more than {MAX_STEPS:,} steps{goes_on}."
             if alone:
@@ -311,13 +313,13 @@ class Search:
         )
         for choice in self._choices:  # what the runs before have done, up to the new choice
             if choice.foresees:
-                self.adversary.foresee()
+                self.adversary.passing.foresee()
             ending = self._take(choice)
             if ending is not None:
                 return ending
         asleep = self._asleep_after(self._choices[-1]) if self._choices else {}
         while True:
-            foreseen = self.adversary.foreseen
+            foreseen = self.adversary.passing.foreseen
             moves = self.adversary.moves()
             if all(move.kind == "crash" for move in moves) and self.adversary.stuck:
                 resort = self.adversary.last_resort()
@@ -332,7 +334,7 @@ class Search:
             if not awake:
                 return Ending.EQUIVALENT
             choice = Choice(moves, asleep, awake[0], "", EVERYTHING)
-            choice.foresees = self.adversary.foreseen != foreseen
+            choice.foresees = self.adversary.passing.foreseen != foreseen
             self._choices.append(choice)
             ending = self._take(choice)
             if ending is not None:
@@ -387,7 +389,7 @@ class Search:
                 choice.moves = [*choice.moves, *more]
             return None
         choice.void.add(chosen)
-        if any(one.live and one.on_its_way for one in self.adversary.actors):  # it can arrive
+        if any(one.live and one.on_its_way for one in self.adversary.stage.actors):  # it can arrive
             return Ending.VOID
         left = {move.kind for move in choice.moves if move not in choice.void}
         if chosen.kind == "step" and left <= {"crash"}:  # all wait for locks that others hold

@@ -10,7 +10,7 @@ from labsupport import explore
 from labsupport.database import Database
 from labsupport.errors import NotDeterministicError
 from labsupport.exploration import testbed
-from labsupport.explorer import adversary
+from labsupport.explorer.moves import adversary
 
 _LOCK = {
     "sqlite": "UPDATE products SET stock = stock WHERE id = 0",

@@ -1,0 +1,1 @@
+"""What the adversary may do in one run, and what comes of it."""
