@@ -17,8 +17,8 @@ from labsupport.exercises.state import KEPT, State, frozen
 from labsupport.exploration import explore
 from labsupport.explorer.clients.actor import actor_here
 from labsupport.explorer.clients.stand_ins import Timekeeper, timekeeper_here
+from labsupport.explorer.moves.search import MAX_STEPS
 from labsupport.explorer.operations import Move
-from labsupport.explorer.search import MAX_STEPS
 
 __all__ = [
     "Breach",
@@ -129,74 +129,98 @@ def play_at_once(
     Returns:
         How many orders were run, and the breach, if there was one.
     """
-    notes = _Notes()
     possible = Possibilities(
         contract, case, [way.state for way in ways],
         expires=bool(moves.get("expires")), outwaited=bool(moves.get("crashes")),
     )  # fmt: skip
-    known: set[str] = set()
-    runs = 0
-
-    def given(redis: Any, db: Any) -> None:
-        notes.begin(contract, case, redis, db, attack)
-
+    race = _Race(contract, answer, case, attack, possible, keep, late_ms, stays_only)
     if clocks:
         moves["clocks"] = clocks
-
-    def fault_of(redis: Any, db: Any) -> Fault | None:
-        if notes.waited and "waits" in contract.clauses:
-            return Fault("waits", f"{notes.waited} waited for somebody else.")
-        view = contract.read(redis, db)
-        if stays_only:
-            return staying(contract, view)
-        elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000
-        ways, fault = possible.explaining(notes.told, view, elapsed_ms)
-        if fault is None and keep is not None:
-            key = frozen([view.settled("*"), {who: len(n) for who, n in notes.told.items()}])
-            if key not in known:
-                known.add(key)
-                keep.append(Remains(view, tuple(ways), elapsed_ms))
-        return fault
-
-    def stop_at_first(redis: Any, db: Any) -> bool:
-        nonlocal runs
-        runs += 1
-        if (fault := fault_of(redis, db)) is not None:
-            faults[fault.text] = fault
-            raise _FoundError
-        return True
-
-    def say(redis: Any, db: Any) -> bool:
-        if (fault := fault_of(redis, db)) is not None:
-            faults[fault.text] = fault
-            raise AssertionError(fault.text)
-        return True
-
-    faults: dict[str, Fault] = {}
     moves = {**_STILL, **moves}  # time passes, and a reply is late, only where a contract says so
-    clients = {who: _client(contract, answer, case, who, notes) for who in case.programs}
     try:
-        report = explore(
-            clients, given=given, invariant=stop_at_first, prune=True, max_runs=most, **moves
-        )
+        report = race.explore(race.stop_at_first, most, moves)
     except _FoundError:
-        first = next(iter(faults.values()))
-        more = most if runs > most else runs + _MORE_RUNS
-        try:
-            report = explore(
-                clients, given=given, invariant=say, prune=True, max_runs=more, **moves
-            )
-        except NotDeterministicError:  # what it does depends on the time: there is no schedule
-            return 2 * runs, Breach(attack, case, first)
-        runs += report.interleavings
-        shown = report if report.violations else None
-        return runs, Breach(attack, case, faults.get(report.reason, first), report=shown)
+        return race.shown(most, moves)
     except NotSteppableError as error:
         if "took no step" in error.problem:  # a call may need none: the sequence has judged it
             return 1, None
         raise
     endless = None if waits else _endless(report)
-    return runs, Breach(attack, case, endless, report=report) if endless else None
+    return race.runs, Breach(attack, case, endless, report=report) if endless else None
+
+
+@dataclass(slots=True)
+class _Race:
+    """A case whose programs run in every order of their steps."""
+
+    contract: Contract
+    answer: Functions
+    case: Case
+    attack: str
+    possible: Possibilities
+    keep: list[Remains] | None
+    late_ms: float
+    stays_only: bool
+    notes: _Notes = field(default_factory=_Notes)
+    runs: int = 0
+    faults: dict[str, Fault] = field(default_factory=dict)
+    _kept: set[str] = field(default_factory=set)
+
+    def explore(self, invariant: Callable[[Any, Any], bool], most: int, moves: Any) -> Any:
+        """Run the orders, or so many of them."""
+        clients = {
+            who: _client(self.contract, self.answer, self.case, who, self.notes)
+            for who in self.case.programs
+        }
+        return explore(
+            clients, given=self.given, invariant=invariant, prune=True, max_runs=most, **moves
+        )
+
+    def given(self, redis: Any, db: Any) -> None:
+        self.notes.begin(self.contract, self.case, redis, db, self.attack)
+
+    def stop_at_first(self, redis: Any, db: Any) -> bool:
+        """End the exploration at the first breach."""
+        self.runs += 1
+        if (fault := self._fault_of(redis, db)) is not None:
+            self.faults[fault.text] = fault
+            raise _FoundError
+        return True
+
+    def say(self, redis: Any, db: Any) -> bool:
+        """Break the invariant at each breach."""
+        if (fault := self._fault_of(redis, db)) is not None:
+            self.faults[fault.text] = fault
+            raise AssertionError(fault.text)
+        return True
+
+    def shown(self, most: int, moves: Any) -> tuple[int, Breach]:
+        """The breach that was found, and the schedule of the shortest that is found soon."""
+        first = next(iter(self.faults.values()))
+        more = most if self.runs > most else self.runs + _MORE_RUNS
+        try:
+            report = self.explore(self.say, more, moves)
+        except NotDeterministicError:  # what it does depends on the time: there is no schedule
+            return 2 * self.runs, Breach(self.attack, self.case, first)
+        fault = self.faults.get(report.reason, first)
+        breach = Breach(self.attack, self.case, fault, report=report if report.violations else None)
+        return self.runs + report.interleavings, breach
+
+    def _fault_of(self, redis: Any, db: Any) -> Fault | None:
+        if self.notes.waited and "waits" in self.contract.clauses:
+            return Fault("waits", f"{self.notes.waited} waited for somebody else.")
+        view = self.contract.read(redis, db)
+        if self.stays_only:
+            return staying(self.contract, view)
+        elapsed_ms = self.late_ms + (view.at - self.notes.wrote_at) * 1000
+        ways, fault = self.possible.explaining(self.notes.told, view, elapsed_ms)
+        if fault is None and self.keep is not None:
+            told = {who: len(replies) for who, replies in self.notes.told.items()}
+            key = frozen([view.settled("*"), told])
+            if key not in self._kept:
+                self._kept.add(key)
+                self.keep.append(Remains(view, tuple(ways), elapsed_ms))
+        return fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,93 +484,116 @@ def play_after(
         How many orders were run, and the breach, if there was one.
     """
     starts = [way.state for way in ways] or [case.start]
-    found: list[tuple[Fault, int]] = []
-    notes = _Notes()
-    direct: Any = None
-    runs = 0
-
-    def given(redis: Any, db: Any) -> None:
-        nonlocal direct, runs
-        direct = redis, db
-        runs += 1
-        _draw_anew(case, attack)
-        notes.told = {"": []}
-        notes.wrote_at = _now(redis)
-        contract.write(case.start, redis, db)
-
-    name = case.after[0][0]
+    calls = _Calls(contract, answer, case, attack, starts, waits, waited, late_ms)
     if clock:
-        moves["clocks"] = {name: clock}
+        moves["clocks"] = {calls.name: clock}
     if any(call.name == WAIT for _, call in case.after):
-        moves |= {
-            "passes": True,
-            "stop": "first",
-        }  # the first run is the one in which none else does
-
-    def caller(redis: Any, db: Any) -> None:
-        here = actor_here()
-        assert here is not None
-        here.punctual = True  # the model's clock knows each wait
-        redis.ping()  # a call may take no step, and a client must
-        keeper = _keeper(name, case)
-        begin, waited_ms = keeper.monotonic(), 0.0
-        models: list[tuple[State, _Earlier]] = [(state.copy(), {}) for state in starts]
-        earlier: _Earlier = {}
-        for number, (who, call) in enumerate(case.after, 1):
-            before = earlier.setdefault(who, [])
-            got = _reply(contract, answer, redis, db, who, filled(call, before))
-            before.append((call, got))
-            waited_ms += call.args[0] * 1000 if call.name == WAIT else 0
-            if waited is not None and keeper.monotonic() > begin and not waited_ms:
-                waited.append(case)
-            if waits and isinstance(got, Raised):
-                return
-            with here.trusting():  # that it looks is no step
-                view = contract.read(*direct)
-            elapsed_ms = late_ms + (view.at - notes.wrote_at) * 1000 - waited_ms
-            right: dict[str, tuple[State, _Earlier]] = {}
-            nearest = Fault("ends", ""), -1
-            for model, given_before in models:
-                asked = filled(call, given_before.get(who, ()))
-                ways = islice(contract.outcomes(model, who, asked), _MOST_CHOICES)
-                for after, told in ways:
-                    due, names = Possibility({who: [told]}, after), dict(after.names)
-                    fault, near = compare(
-                        contract, case.start, {who: [got]}, view, due, elapsed_ms, names
-                    )
-                    if fault is None:
-                        after.names = names
-                        since = {**given_before, who: [*given_before.get(who, ()), (call, told)]}
-                        text = f"{sorted(after.items())} {after.lives} {names} {since}"
-                        right.setdefault(text, (after, since))
-                    elif near > nearest[1]:
-                        nearest = fault, near
-                    if len(right) >= _MOST_MODELS:
-                        break
-            if not right:
-                found.append((nearest[0], number))
-                return
-            models = list(right.values())
-
+        # the first run is the one in which none else does
+        moves |= {"passes": True, "stop": "first"}
     moves = {**_STILL, **moves}
-    report = explore(
-        {name: caller}, given=given, invariant=lambda *_: "stop" not in moves, max_runs=200, **moves
-    )
-    if found:
-        fault, number = found[0]
+    report = calls.explore(lambda *_: "stop" not in moves, **moves)
+    runs = calls.runs
+    if calls.found:
+        fault, number = calls.found[0]
         return runs, Breach(attack, case, fault, done=number)
     endless = _endless(report)
     if endless and waits:
         if waited is not None:
             waited.append(case)
         # what a crash has left is over at some time, and so is the wait for it
-        usual = explore(
-            {name: caller}, given=given, invariant=lambda *_: True, max_runs=200, delays=False
-        )
+        usual = calls.explore(lambda *_: True, delays=False)
         endless = _endless(usual) if any(one.kind == "stuck" for one in usual.findings) else None
     if endless:
         return runs, Breach(attack, case, endless, done=len(case.after))
     return runs, None
+
+
+@dataclass(slots=True)
+class _Calls:
+    """A case's calls `after`, one after the other."""
+
+    contract: Contract
+    answer: Functions
+    case: Case
+    attack: str
+    starts: Sequence[State]
+    waits: bool
+    waited: list[Case] | None
+    late_ms: float
+    found: list[tuple[Fault, int]] = field(default_factory=list)
+    runs: int = 0
+    _direct: Any = None
+    _wrote_at: float = 0.0
+    _models: list[tuple[State, _Earlier]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Who makes the first call; the explorer knows nobody else."""
+        return self.case.after[0][0]
+
+    def explore(self, invariant: Callable[[Any, Any], bool], **moves: Any) -> Any:
+        """Run them."""
+        clients = {self.name: self.caller}
+        return explore(clients, given=self.given, invariant=invariant, max_runs=200, **moves)
+
+    def given(self, redis: Any, db: Any) -> None:
+        self._direct = redis, db
+        self.runs += 1
+        _draw_anew(self.case, self.attack)
+        self._wrote_at = _now(redis)
+        self.contract.write(self.case.start, redis, db)
+
+    def caller(self, redis: Any, db: Any) -> None:
+        """Make each call, and compare."""
+        here = actor_here()
+        assert here is not None
+        here.punctual = True  # the model's clock knows each wait
+        redis.ping()  # a call may take no step, and a client must
+        keeper = _keeper(self.name, self.case)
+        begin, waited_ms = keeper.monotonic(), 0.0
+        self._models = [(state.copy(), {}) for state in self.starts]
+        earlier: _Earlier = {}
+        for number, (who, call) in enumerate(self.case.after, 1):
+            before = earlier.setdefault(who, [])
+            got = _reply(self.contract, self.answer, redis, db, who, filled(call, before))
+            before.append((call, got))
+            waited_ms += call.args[0] * 1000 if call.name == WAIT else 0
+            if self.waited is not None and keeper.monotonic() > begin and not waited_ms:
+                self.waited.append(self.case)
+            if self.waits and isinstance(got, Raised):
+                return
+            with here.trusting():  # that it looks is no step
+                view = self.contract.read(*self._direct)
+            elapsed_ms = self.late_ms + (view.at - self._wrote_at) * 1000 - waited_ms
+            if (fault := self._unexplained(who, call, got, view, elapsed_ms)) is not None:
+                self.found.append((fault, number))
+                return
+
+    def _unexplained(
+        self, who: str, call: Call, got: Any, view: State, elapsed_ms: float
+    ) -> Fault | None:
+        """What is wrong with a call where no model explains it; those that do go on from it."""
+        right: dict[str, tuple[State, _Earlier]] = {}
+        nearest = Fault("ends", ""), -1
+        for model, before in self._models:
+            asked = filled(call, before.get(who, ()))
+            ways = islice(self.contract.outcomes(model, who, asked), _MOST_CHOICES)
+            for after, told in ways:
+                due, names = Possibility({who: [told]}, after), dict(after.names)
+                fault, near = compare(
+                    self.contract, self.case.start, {who: [got]}, view, due, elapsed_ms, names
+                )
+                if fault is None:
+                    after.names = names
+                    since = {**before, who: [*before.get(who, ()), (call, told)]}
+                    text = f"{sorted(after.items())} {after.lives} {names} {since}"
+                    right.setdefault(text, (after, since))
+                elif near > nearest[1]:
+                    nearest = fault, near
+                if len(right) >= _MOST_MODELS:
+                    break
+        self._models = list(right.values())
+        return None if right else nearest[0]
 
 
 def without_unpromised(contract: Contract, state: State) -> State:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from labsupport.explorer.moves.search import Ending, Search
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import Move, tables_named
 from labsupport.explorer.report import Moment, Rerun, Step
-from labsupport.explorer.search import Ending, Search
 
 __all__ = ["run_again", "tables_of"]
 
