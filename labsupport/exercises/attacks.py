@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -67,75 +67,89 @@ def attack(contract: Contract, answer: Functions) -> Iterator[tuple[Attack, int,
     allowed = {"", *contract.faults, *({"stays"} & contract.clauses.keys())}
     for one in ATTACKS:
         if one.fault in allowed:
-            yield (one, *_search(one, contract, answer))
+            yield (one, *_Search(one, contract, answer).run())
 
 
-def _search(one: Attack, contract: Contract, answer: Functions) -> tuple[int, Breach | None]:
-    """Try cases until one breaks the answer, and then smaller ones that break it, too."""
-    from hypothesis import HealthCheck, Phase, example, given, seed, settings
+class _Search:
+    """Tries cases until one breaks the answer, and then smaller ones that break it, too."""
 
-    attempt = one.attempt(contract, answer)
-    named = {ATTACKS[0].name: contract.always, _OVERTAKES: contract.crowds}.get(one.name, ())
-    spent, granted = 0, int(one.runs * contract.effort)
-    if one.name == _OVERTAKES:
-        granted += 2 * len(named)  # what each takes that breaks nothing
-    most = granted
-    broken: dict[str, Breach] = {}
-    kept: set[str] = set()  # different examples may be the same case
+    def __init__(self, one: Attack, contract: Contract, answer: Functions) -> None:
+        self._one, self._contract = one, contract
+        self._attempt = one.attempt(contract, answer)
+        by_name = {ATTACKS[0].name: contract.always, _OVERTAKES: contract.crowds}
+        self._named = by_name.get(one.name, ())
+        self._spent, self._granted = 0, int(one.runs * contract.effort)
+        if one.name == _OVERTAKES:
+            self._granted += 2 * len(self._named)  # what each takes that breaks nothing
+        self._most = self._granted
+        self._broken: dict[str, Breach] = {}
+        self._kept: set[str] = set()  # different examples may be the same case
 
-    @seed(0)  # and not a digest of this function: an edit here would change what is drawn
-    @settings(
-        max_examples=one.examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        print_blob=False,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.explicit, Phase.generate, *([Phase.shrink] if SHRINKS else [])),
-    )
-    @given(one.cases(contract))
-    def try_case(case: Case) -> None:
-        nonlocal spent, most
+    def run(self) -> tuple[int, Breach | None]:
+        """How many runs it took, and the breach of the smallest case."""
+        try:
+            with _without_constants():
+                self._generated()()
+        except _StoppedError as stop:
+            if not self._broken:
+                raise stop.error from None
+        except Exception:
+            if not self._broken:
+                raise
+        for case in self._contract.rare if self._one is ATTACKS[0] and not self._broken else ():
+            took, breach = self._attempt(case, self._one.runs)
+            self._spent += took
+            if breach is not None:
+                return self._spent, breach
+        if not self._broken:
+            return self._spent, None
+        smallest = min(self._broken, key=lambda text: (len(text), text))
+        return self._spent, self._broken[smallest]
+
+    def _generated(self) -> Callable[[], None]:
+        """What tries the cases that are named, and then those that are generated."""
+        from hypothesis import HealthCheck, Phase, example, given, seed, settings
+
+        @seed(0)  # and not a digest of this function: an edit here would change what is drawn
+        @settings(
+            max_examples=self._one.examples,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            print_blob=False,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            phases=(Phase.explicit, Phase.generate, *([Phase.shrink] if SHRINKS else [])),
+        )
+        @given(self._one.cases(self._contract))
+        def try_case(case: Case) -> None:
+            self._try(case)
+
+        for case in reversed(self._named):  # the first comes first
+            try_case = example(case)(try_case)
+        return try_case
+
+    def _try(self, case: Case) -> None:
         text = same = repr(case)
-        if one.name not in _BY_PLACE:  # who is named first is one of the orders that are tried
+        if (
+            self._one.name not in _BY_PLACE
+        ):  # who is named first is one of the orders that are tried
             same = repr(replace(case, programs=dict(sorted(case.programs.items()))))
-        if text not in broken:
-            if same in kept or spent >= most:
+        if text not in self._broken:
+            if same in self._kept or self._spent >= self._most:
                 return
             try:
-                took, breach = attempt(case, most - spent)
+                took, breach = self._attempt(case, self._most - self._spent)
             except LabError as error:  # no finding, and no reason to look for a smaller case
                 raise _StoppedError(error) from None
-            spent += took
+            self._spent += took
             if breach is None:
-                kept.add(same)
+                self._kept.add(same)
                 return
-            if not broken and SHRINKS:
-                most = spent + granted  # as many again, to find a smaller one
-            broken[text] = breach
+            if not self._broken and SHRINKS:
+                self._most = self._spent + self._granted  # as many again, to find a smaller one
+            self._broken[text] = breach
         raise _BrokenError
-
-    for case in reversed(named):  # the first comes first
-        try_case = example(case)(try_case)
-    try:
-        with _without_constants():
-            try_case()
-    except _StoppedError as stop:
-        if not broken:
-            raise stop.error from None
-    except Exception:
-        if not broken:
-            raise
-    for case in contract.rare if one is ATTACKS[0] and not broken else ():
-        took, breach = attempt(case, one.runs)
-        spent += took
-        if breach is not None:
-            return spent, breach
-    if not broken:
-        return spent, None
-    smallest = min(broken, key=lambda text: (len(text), text))
-    return spent, broken[smallest]
 
 
 @contextmanager
@@ -273,65 +287,72 @@ def _with_a_pause(contract: Contract, answer: Functions) -> Attempt:
 
 def _recovery(attack: str, **moves: Any) -> Callable[[Contract, Functions], Attempt]:
     """A client meets a fault at any step, and so does the next one; then others call."""
+    return lambda contract, answer: _Recovery(attack, contract, answer, moves).attempt
 
-    def make(contract: Contract, answer: Functions) -> Attempt:
-        known: set[str] = set()  # what others have gone on from
-        waited: list[Case] = []  # which takes long to find out
 
-        def attempt(case: Case, most: int) -> tuple[int, Breach | None]:
-            left: list[Remains] = []
-            spent, breach = play_at_once(
-                contract, answer, case, attack=attack, most=min(most, 200), keep=left, **moves
-            )
-            once = list(left)
-            for one in once if breach is None else ():
-                if spent < most and breach is None:
-                    took, breach = again(one, case, left, most - spent)
-                    spent += took
-            for one in left if breach is None else ():
-                if breach is None:
-                    took, breach = recover(one, case)
-                    spent += took
-            return spent, breach
+@dataclass(slots=True)
+class _Recovery:
+    """What others make of what a fault has left."""
 
-        def again(
-            one: Remains, case: Case, left: list[Remains], most: int
-        ) -> tuple[int, Breach | None]:
-            who, call = case.after[0]
-            if call.name == WAIT:  # until what a crash has left is over
-                return 0, None
-            twice = Case(without_unpromised(contract, one.state), {who: (call,)}, case.after)
-            return play_at_once(
-                contract, answer, twice,
-                attack=f"{attack}, and the next one, too",
-                most=min(most, 100), ways=one.ways, keep=left,
-                waits=contract.remembers, late_ms=one.elapsed_ms, **moves,
-            )  # fmt: skip
+    attack: str
+    contract: Contract
+    answer: Functions
+    moves: dict[str, Any]
+    _known: set[str] = field(default_factory=set)  # what others have gone on from
+    _waited: list[Case] = field(default_factory=list)  # which takes long to find out
 
-        def recover(one: Remains, case: Case) -> tuple[int, Breach | None]:
-            """Others come at once, and when all that has a TTL is gone."""
-            spent = 0
-            text = f"{frozen(one.state)} {[way.state for way in one.ways]} {case.after}"
-            if text in known:
-                return 0, None
-            known.add(text)
-            later = without_unpromised(contract, one.state)
-            states = [one.state] if later == one.state else [one.state, later]
-            for state in states if len(waited) < _MOST_WAITS else states[-1:]:
-                took, breach = play_after(
-                    contract, answer, Case(state, after=case.after),
-                    attack=f"{attack}, and others come afterwards",
-                    ways=one.ways, late_ms=one.elapsed_ms, waited=waited,
-                    waits=contract.remembers or (state is not later and later != state),
-                )  # fmt: skip
+    def attempt(self, case: Case, most: int) -> tuple[int, Breach | None]:
+        left: list[Remains] = []
+        spent, breach = play_at_once(
+            self.contract, self.answer, case,
+            attack=self.attack, most=min(most, 200), keep=left, **self.moves,
+        )  # fmt: skip
+        once = list(left)
+        for one in once if breach is None else ():
+            if spent < most and breach is None:
+                took, breach = self._again(one, case, left, most - spent)
                 spent += took
-                if breach is not None:
-                    return spent, breach
-            return spent, None
+        for one in left if breach is None else ():
+            if breach is None:
+                took, breach = self._recover(one, case)
+                spent += took
+        return spent, breach
 
-        return attempt
+    def _again(
+        self, one: Remains, case: Case, left: list[Remains], most: int
+    ) -> tuple[int, Breach | None]:
+        """The next one meets the same fault."""
+        who, call = case.after[0]
+        if call.name == WAIT:  # until what a crash has left is over
+            return 0, None
+        twice = Case(without_unpromised(self.contract, one.state), {who: (call,)}, case.after)
+        return play_at_once(
+            self.contract, self.answer, twice,
+            attack=f"{self.attack}, and the next one, too",
+            most=min(most, 100), ways=one.ways, keep=left,
+            waits=self.contract.remembers, late_ms=one.elapsed_ms, **self.moves,
+        )  # fmt: skip
 
-    return make
+    def _recover(self, one: Remains, case: Case) -> tuple[int, Breach | None]:
+        """Others come at once, and when all that has a TTL is gone."""
+        spent = 0
+        text = f"{frozen(one.state)} {[way.state for way in one.ways]} {case.after}"
+        if text in self._known:
+            return 0, None
+        self._known.add(text)
+        later = without_unpromised(self.contract, one.state)
+        states = [one.state] if later == one.state else [one.state, later]
+        for state in states if len(self._waited) < _MOST_WAITS else states[-1:]:
+            took, breach = play_after(
+                self.contract, self.answer, Case(state, after=case.after),
+                attack=f"{self.attack}, and others come afterwards",
+                ways=one.ways, late_ms=one.elapsed_ms, waited=self._waited,
+                waits=self.contract.remembers or (state is not later and later != state),
+            )  # fmt: skip
+            spent += took
+            if breach is not None:
+                return spent, breach
+        return spent, None
 
 
 def _with_clock(seconds: float) -> Callable[[Contract, Functions], Attempt]:
