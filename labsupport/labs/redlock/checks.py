@@ -24,20 +24,78 @@ _TTL = 10.0  # only the explorer decides when it is over
 
 
 def check_majority(answer: Answer) -> Outcome:
-    told: dict[str, Any] = {}
+    found = put_through(_Election(answer).trials())
+    return _many_tokens(answer, found) if found.passed else found
 
-    def forget(redis: Any, db: Any) -> None:
-        told.clear()
 
-    def asks(name: str, count: int) -> Answer:
+class _Election:
+    """Clients that ask nodes for their votes, and what each was told."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._told: dict[str, Any] = {}
+
+    def trials(self) -> Iterator[Trial]:
+        for count in (3, 4):
+            clients = {name: self._asks(name, count) for name in ("ada", "bob")}
+            yield Trial(
+                f"Two clients and {count} nodes",
+                clients,
+                self._some_held(),
+                self._one_winner,
+                prune=True,
+                sample=900,
+            )
+        both = {"ada": self._frees, "bob": self._takes_over}
+        yield Trial("A release that comes too late", both, self._held, self._kept)
+        for places in ((2,), (1, 3)):
+            nodes = f"node{'s' if len(places) > 1 else ''} {' and '.join(map(str, places))}"
+            situation = f"Another's lock on {nodes} of 3"
+            asks_here = {"ada": self._asks_here}
+            yield Trial(situation, asks_here, self._some_held(*places), self._once)
+        alone = {"ada": self._asks("ada", 3)}
+        yield Trial("A crash", alone, self._some_held(), self._expires, crashes=True)
+
+    # what there is before
+
+    def _some_held(self, *places: int) -> ClientFunction:
+        def given(redis: Any, db: Any) -> None:
+            self._told.clear()
+            for place in places:
+                redis.set(f"node{place}:{_KEY}", "token of bob", px=10_000)
+
+        return given
+
+    def _held(self, redis: Any, db: Any) -> None:
+        self._told.clear()
+        redis.set(f"node1:{_KEY}", "token of ada", px=10_000)
+
+    # what the clients do
+
+    def _asks(self, name: str, count: int) -> ClientFunction:
         def client(redis: Any, db: Any) -> None:
-            told["nodes"] = count
-            told[name] = answer()[0](nodes_of(redis, count), _KEY, _TTL)
+            self._told["nodes"] = count
+            self._told[name] = self._answer()[0](nodes_of(redis, count), _KEY, _TTL)
 
         return client
 
-    def one_winner(redis: Any, db: Any) -> bool:
+    def _asks_here(self, redis: Any, db: Any) -> None:
+        nodes = nodes_of(redis, 3)
+        won = self._answer()[0](nodes, _KEY, _TTL)
+        self._told["twice"] = [node.name for node in nodes if _asked_twice(node.asked, bool(won))]
+
+    def _frees(self, redis: Any, db: Any) -> None:
+        self._answer()[1](nodes_of(redis, 1), _KEY, "token of ada")
+
+    def _takes_over(self, redis: Any, db: Any) -> None:
+        redis.pexpire(f"node1:{_KEY}", 0)
+        self._told["bob"] = self._answer()[0](nodes_of(redis, 1), _KEY, _TTL)
+
+    # what must hold afterwards; the first lines name the claims
+
+    def _one_winner(self, redis: Any, db: Any) -> bool:
         """at most one gets the lock and keeps its majority, and the other leaves no vote behind"""
+        told = self._told
         winners = [name for name in ("ada", "bob") if told[name]]
         require(len(winners) < 2, "Both have the lock.")
         mine = {told[name][0] for name in winners}
@@ -45,72 +103,27 @@ def check_majority(answer: Answer) -> Outcome:
         enough = not mine or 2 * lasting > told["nodes"]
         require(enough, "The votes of the one who has the lock are gone.")
         left = {key: token for key, token in _votes(redis).items() if token not in mine}
-        require(
-            not left, f"Nobody has the lock with the vote that is left in {' and '.join(left)}."
-        )
+        keys = " and ".join(left)
+        require(not left, f"Nobody has the lock with the vote that is left in {keys}.")
         return True
 
-    def some_held(*places: int) -> ClientFunction:
-        def given(redis: Any, db: Any) -> None:
-            forget(redis, db)
-            for place in places:
-                redis.set(f"node{place}:{_KEY}", "token of bob", px=10_000)
-
-        return given
-
-    def asks_here(redis: Any, db: Any) -> None:
-        nodes = nodes_of(redis, 3)
-        won = answer()[0](nodes, _KEY, _TTL)
-        told["twice"] = [node.name for node in nodes if _asked_twice(node.asked, bool(won))]
-
-    def once(redis: Any, db: Any) -> bool:
+    def _once(self, redis: Any, db: Any) -> bool:
         """acquire asks each node once"""
-        require(not told["twice"], f"Asked twice for a vote: {' and '.join(told['twice'])}.")
+        twice = self._told["twice"]
+        require(not twice, f"Asked twice for a vote: {' and '.join(twice)}.")
         return True
 
-    def held(redis: Any, db: Any) -> None:
-        forget(redis, db)
-        redis.set(f"node1:{_KEY}", "token of ada", px=10_000)
-
-    def frees(redis: Any, db: Any) -> None:
-        answer()[1](nodes_of(redis, 1), _KEY, "token of ada")
-
-    def takes_over(redis: Any, db: Any) -> None:
-        redis.pexpire(f"node1:{_KEY}", 0)
-        told["bob"] = answer()[0](nodes_of(redis, 1), _KEY, _TTL)
-
-    def kept(redis: Any, db: Any) -> bool:
+    def _kept(self, redis: Any, db: Any) -> bool:
         """nobody frees the lock of another"""
-        lost = told["bob"] and redis.get(f"node1:{_KEY}") != told["bob"][0]
+        won = self._told["bob"]
+        lost = won and redis.get(f"node1:{_KEY}") != won[0]
         require(not lost, "Bob has the lock, and his key is gone.")
         return True
 
-    def expires(redis: Any, db: Any) -> bool:
+    def _expires(self, redis: Any, db: Any) -> bool:
         """a crash leaves no key without a TTL"""
         require_ttl(redis)
         return True
-
-    def trials() -> Iterator[Trial]:
-        for count in (3, 4):
-            clients = {name: asks(name, count) for name in ("ada", "bob")}
-            yield Trial(
-                f"Two clients and {count} nodes",
-                clients,
-                forget,
-                one_winner,
-                prune=True,
-                sample=900,
-            )
-        both = {"ada": frees, "bob": takes_over}
-        yield Trial("A release that comes too late", both, held, kept)
-        for places in ((2,), (1, 3)):
-            nodes = f"node{'s' if len(places) > 1 else ''} {' and '.join(map(str, places))}"
-            situation = f"Another's lock on {nodes} of 3"
-            yield Trial(situation, {"ada": asks_here}, some_held(*places), once)
-        yield Trial("A crash", {"ada": asks("ada", 3)}, forget, expires, crashes=True)
-
-    found = put_through(trials())
-    return _many_tokens(answer, found) if found.passed else found
 
 
 def _many_tokens(answer: Answer, few: Outcome) -> Outcome:
