@@ -207,7 +207,25 @@ class Captured(ExitStack):
     def _instance(self, thing: Any) -> Iterable[Any]:
         kind = type(thing)
         module = str(kind.__module__)  # a class of Cython's has a descriptor there
-        library = module.partition(".")[0]
+        if isinstance(thing, threading.local):
+            self.locals.append(thing)
+            return []
+        self._note(thing, module)
+        self._refuse_unseen(kind, module)
+        if module == "sqlalchemy.sql.schema" and kind.__name__ == "Table":
+            return self._table(thing)
+        if isinstance(thing, deque):
+            return self._items(thing, list(enumerate(thing)))
+        if isinstance(thing, MappingProxyType):
+            return gc.get_referents(thing)
+        if isinstance(thing, _HIDING):
+            return self._fixed(list(hidden(thing)), thing)
+        if module == "builtins":
+            return []
+        return self._attributes(thing, kind, module)
+
+    def _note(self, thing: Any, module: str) -> None:
+        """Keep what draws by chance, to have it draw the same in each run, and connections."""
         if isinstance(thing, random.Random):
             self.generators.append(thing)
             # the module's own, which a method brings that was imported by name, draws the same anyway
@@ -226,29 +244,20 @@ class Captured(ExitStack):
             self.connections.append(thing)
         elif isinstance(thing, sqlite3.Cursor):
             self.connections.append(thing.connection)
-        elif isinstance(thing, threading.local):
-            self.locals.append(thing)
-            return []
-        if (
-            self._in_clients
-            and library in UNSEEN
-            and (hasattr(kind, "cursor") or hasattr(kind, "execute"))
-        ):
+
+    def _refuse_unseen(self, kind: type, module: str) -> None:
+        library = module.partition(".")[0]
+        if not self._in_clients or library not in UNSEEN:
+            return
+        if hasattr(kind, "cursor") or hasattr(kind, "execute"):
             raise NotSteppableError(
                 f"The explored code keeps a {kind.__name__} of {library}, "
                 "whose statements the explorer cannot see.",
                 "Use the db of the function, or an SQLAlchemy engine.",
             )
-        if module == "sqlalchemy.sql.schema" and kind.__name__ == "Table":
-            return self._table(thing)
-        if isinstance(thing, deque):
-            return self._items(thing, list(enumerate(thing)))
-        if isinstance(thing, MappingProxyType):
-            return gc.get_referents(thing)
-        if isinstance(thing, _HIDING):
-            return self._fixed(list(hidden(thing)), thing)
-        if module == "builtins":
-            return []
+
+    def _attributes(self, thing: Any, kind: type, module: str) -> Iterable[Any]:
+        """What an object's attributes lead to; of a library's, as far as that matters."""
         try:
             kept = getattr(thing, "__dict__", None)
         except Exception:  # it stands for something that is not there: a request, outside of one
