@@ -87,11 +87,12 @@ class CountOnce(Contract):
         return Case(State(), {"ada": one, "bob": others})
 
     def shown(self, state: State, start: State) -> dict[str, Any]:
-        """With how long the longest lives that is kept besides."""
+        """With how long the longest lives that is kept besides; a count of 0 and none are the same."""
+        counts = {key: one for key, one in super().shown(state, start).items() if one != "0"}
         besides = state.settled(self.visible, within=False) if state.at else ()
         longest = max((state.lives[key] or 0 for key in besides), default=0)
         days = Words("a day at the most" if longest <= _DAY_MS else f"{longest / 1000:,.0f} s")
-        return {**super().shown(state, start), "the life of what else is kept": days}
+        return {**counts, "the life of what else is kept": days}
 
     def count_once(self, state: State, page: str, visit: str) -> int:
         counted = state.set_at("counted")

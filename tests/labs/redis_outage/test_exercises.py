@@ -72,6 +72,20 @@ class TestOtherGoodAnswers:
         found = check("13.1", count_once)
         assert found.passed, str(found)
 
+    def test_a_count_that_is_there_before(self):
+        """Whoever puts a 0 first, and then crashes, has counted nothing."""
+        script = """
+        if redis.call('SET', KEYS[2], 1, 'NX', 'EX', 86400) then redis.call('INCR', KEYS[1]) end
+        return tonumber(redis.call('GET', KEYS[1]))
+        """
+
+        def count_once(redis, page, visit):
+            redis.set(f"visits:{page}", 0, nx=True)
+            return redis.eval(script, 2, f"visits:{page}", f"visits:{page}:{visit}")
+
+        found = check("13.1", count_once)
+        assert found.passed, str(found)
+
     def test_watch_takes(self):
         """Looking and taking under WATCH is as good as a script."""
 

@@ -68,6 +68,16 @@ class TestOtherGoodAnswers:
         found = check("00.1", answer)
         assert found.passed, str(found)
 
+    def test_a_count_that_is_there_before(self):
+        """Whoever puts a 0 first, and then crashes, has changed no count."""
+
+        def count_visit(redis, page):
+            redis.set(f"visits:{page}", 0, nx=True)
+            return redis.incr(f"visits:{page}")
+
+        found = check("00.1", count_visit)
+        assert found.passed, str(found)
+
     def test_script_moves(self):
         """A script moves money as well as MULTI does."""
 
