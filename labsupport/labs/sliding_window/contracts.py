@@ -37,13 +37,18 @@ class _Windows(Contract):
 
     @property
     def rare(self) -> tuple[Case, ...]:  # type: ignore[override]
-        """The limit is lowered while more calls are in the window; or there are many, or days."""
+        """The limit is lowered while more calls are in the window; or there are many, or days.
+
+        Or fourteen digits say a moment that is a little earlier: `START` alone is rounded up.
+        """
         many, few = ((3, 60),), ((1, 60),)
         moments = ((0.0, many), (8.0, many), (16.0, many), (24.0, few))
         lowered = [(at, self.call("limit:7", limits, at)) for at, limits in moments]
         one = self.call("limit:7", ((_CALLS - 1, 60),), 0.0)
         many_calls = Case(State(), after=(("ada", one),) * _CALLS)
-        return Case(State(), after=in_time(lowered)), self._days(((1, 604_800),)), many_calls
+        earlier = [(at, self.call("limit:7", ((1, 60),), at)) for at in (2**-14, 60 + 2**-14)]
+        cases = (Case(State(), after=in_time(some)) for some in (lowered, earlier))
+        return *cases, self._days(((1, 604_800),)), many_calls
 
     def _days(self, limits: Any) -> Case:
         """Two calls, the second of which is due to be refused after four days."""

@@ -471,21 +471,41 @@ def forgets_with_the_shortest(redis, key, limits, now):
     return in_a_transaction(redis, key, limits, now, lives=10)
 
 
-@wrong("05.1", situation=ALONE, because="36.0); (False, 0, 52) is due", sequential=True)
-def knows_no_limit_that_was_lowered(redis, key, limit, window, now):
-    """With more calls in the window than the limit, more than one has to leave."""
-    script = """
+def log_in_seconds(redis, key, limit, window, now, *, drop="now - window", place="used - limit"):
+    """The log of the solution, right but for one part."""
+    script = f"""
     local limit, window, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', {drop})
     local used = redis.call('ZCARD', KEYS[1])
-    if used >= limit then return {0, 0, redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]} end
+    local place = {place}
+    if used >= limit then
+      return {{0, 0, redis.call('ZRANGE', KEYS[1], place, place, 'WITHSCORES')[2]}}
+    end
     redis.call('ZADD', KEYS[1], now, ARGV[4])
     redis.call('EXPIRE', KEYS[1], math.ceil(window) + 1)
-    return {1, limit - used - 1, 0}
+    return {{1, limit - used - 1, 0}}
     """
     told = redis.eval(script, 1, key, limit, window, now, secrets.token_hex(8))
     allowed, left, oldest = told
     return allowed == 1, left, 0 if allowed else float(oldest) + window - now
+
+
+@wrong("05.1", situation=ALONE, because="36.0); (False, 0, 52) is due", sequential=True)
+def knows_no_limit_that_was_lowered(redis, key, limit, window, now):
+    """With more calls in the window than the limit, more than one has to leave."""
+    return log_in_seconds(redis, key, limit, window, now, place="0")
+
+
+@wrong("05.1", situation=ALONE, because="(True, 0, 0) is due", sequential=True)
+def keeps_the_call_at_the_edge(redis, key, limit, window, now):
+    """What Lua puts behind another text has fourteen digits, and may have been rounded up."""
+    return log_in_seconds(redis, key, limit, window, now, drop="'(' .. now - window")
+
+
+@wrong("05.1", situation=ALONE, because="(True, 0, 0) is due", sequential=True)
+def fourteen_digits(redis, key, limit, window, now):
+    """They may be rounded down."""
+    return log_in_seconds(redis, key, limit, window, now, drop="tostring(now - window)")
 
 
 @wrong("05.2", situation=ALONE, because="(True, 0, 0) is due", sequential=True)
