@@ -5,6 +5,7 @@ import time
 import weakref
 
 import pytest
+import sqlalchemy as sa
 
 from labsupport.exploration import explore, open_system
 from labsupport.explorer.operations import Operation
@@ -209,6 +210,50 @@ def test_what_a_loop_holds_is_gone_when_it_holds_another():
             assert held[-1]() is None
 
     explore({"ada": loop, "bob": sets}, invariant=always, delays=False, stop="first").check()
+
+
+class TestHowOftenItTries:
+    """What a client was told decides: for ever in the first order, five times in another."""
+
+    @staticmethod
+    def explored(ask, tell, given=None):
+        def tries(redis, db):
+            for _ in range(int(ask(redis) or 1_000_000)):
+                if redis.get("go"):
+                    return True
+                time.sleep(0.1)
+            return False
+
+        def goes(redis, db):
+            tell(redis)
+            redis.set("go", 1)
+
+        clients = {"ada": tries, "bob": goes}
+        return explore(clients, given=given, invariant=lambda redis, db, told: told["ada"])
+
+    def test_redis_says_so(self):
+        report = self.explored(
+            lambda redis: redis.get("tries"), lambda redis: redis.set("tries", 5)
+        )
+        assert (report.interleavings, report.violations) == (14, 1)
+        assert "until it gives up" in report.schedule
+
+    def test_the_database_says_so(self, tmp_path):
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.db'}", isolation_level="AUTOCOMMIT")
+
+        def run(sql):
+            with engine.connect() as connection:
+                result = connection.exec_driver_sql(sql)
+                return result.scalar() if result.returns_rows else None
+
+        run("CREATE TABLE t(tries INTEGER)")
+        report = self.explored(
+            lambda redis: run("SELECT tries FROM t"),
+            lambda redis: run("INSERT INTO t VALUES (5)"),
+            given=lambda redis, db: run("DELETE FROM t"),
+        )
+        engine.dispose()
+        assert (report.interleavings, report.violations) == (14, 1)
 
 
 def test_what_a_step_asks_for_is_reckoned_once():

@@ -1,5 +1,6 @@
 """A client that repeats a step in vain: until it gives up, not quite so long, or for ever."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -27,6 +28,8 @@ _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 12  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
 _MOST_STIRRED = 12  # so often one lets others try anew: a circle that nothing comes of has an end
+
+_Known = dict[int, dict[frozenset[Any], int]]
 
 
 class Attempts:
@@ -56,9 +59,9 @@ class Attempts:
         self.patience = MAX_PATIENCE
         self.gives_up = self.at_last = ""
         self.sites = set[int]()
-        # sites that are known to repeat for ever, and after how many steps of the client's
-        self._endless: dict[int, int] = {}
-        self._lasting: dict[int, int] = {}  # the same, while others stand still
+        # sites that are known to repeat for ever; after what was told, and how many steps of the client's
+        self._endless: _Known = {}
+        self._lasting: _Known = {}  # the same, while others stand still
         self._gave_up: Counter[tuple[str, Any]] = Counter()  # who, at which site, in this run
         self._stirred: Counter[str] = Counter()  # who has let others try anew, in this run
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
@@ -106,10 +109,13 @@ class Attempts:
         lasts = self.others_time_out(actor) and self._known(self._lasting, actor)
         return lasts or self._known(self._endless, actor)
 
-    def _known(self, sites: dict[int, int], actor: Actor) -> bool:
-        """Whether one that has taken so many steps is known to repeat the next one in vain."""
-        site = actor.pending.site if actor.pending is not None else 0
-        return site in sites and actor.steps >= sites[site]
+    def _known(self, sites: _Known, actor: Actor) -> bool:
+        """Whether one that has taken so many steps is known to repeat the next one in vain.
+
+        If it was told the same before: how often it tries may be what it was told.
+        """
+        known = sites.get(actor.pending.site) if actor.pending is not None else None
+        return known is not None and actor.steps >= known.get(self._stage.told(actor), math.inf)
 
     def others_time_out(self, actor: Actor) -> bool:
         """Whether others wait for a while, and may then do what this one waits for."""
@@ -126,7 +132,7 @@ class Attempts:
             return self._sleeps_on(actor)
         others = any(one.ready and not one.parked for one in self._stage.actors)
         most = self.patience if others or self.others_time_out(actor) else MAX_IDLE
-        here, steps = self._here(actor), actor.steps
+        here, steps, told = self._here(actor), actor.steps, self._stage.told(actor)
         self._stage.trace.append(Taken(actor.move, operation))
         attempts = self._attempt(actor, most, alone=not others)
         if attempts == most and actor.ready and actor.parked:
@@ -134,7 +140,8 @@ class Attempts:
             if most == MAX_IDLE and loops.counting(actor.whole.counted or {}):
                 self._futility.counting_at.add(operation.site)
             sites = self._endless if most == MAX_IDLE else self._lasting
-            sites[operation.site] = min(steps, sites.get(operation.site, steps))
+            known = sites.setdefault(operation.site, {})
+            known[told] = min(steps, known.get(told, steps))
             return False
         self._gave_up[actor.name, operation.site] += 1
         self._note_given_up(actor, here, attempts)

@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from labsupport.errors import ImplementationError
 from labsupport.explorer.clients.actor import Actor
@@ -122,6 +123,19 @@ class Stage:
             if operation is not None and owner(move.who) == owner(who) and not operation.refused:
                 changed |= Effects(writes=operation.effects(self.system.keys_of).writes)
         return changed
+
+    def told(self, actor: Actor) -> frozenset[Any]:
+        """What a client was told in this run; of the database, when it asked: its code goes by that."""
+        mine, changes = set[Any](), 0
+        for move, operation, _ in self.trace:
+            if operation is None:
+                continue
+            if owner(move.who) != actor.whole.name:
+                changes += self._changes(operation)
+                continue
+            reply = changes if operation.kind == "sql" else repr(operation.replies)
+            mine.add((operation.target or operation.word, reply))
+        return frozenset(mine)
 
     def tell(self, mover: Actor | None) -> None:
         """Others see that something was changed; blocked clients that were served go on."""
