@@ -20,6 +20,7 @@ _LONG_TTL = 60.0
 _MANY = 1_000  # of so many, two are alike in 16 bits of whatever
 _PATIENCE_SECONDS = 15.0  # how long free may take is not said
 
+_TOO_LONG = f"the lock does not end when its ttl of {_LONG_TTL:g} s is over."
 _LEFT = "a server still has the lock that nobody has any more."
 _NO_VOTES = "take returned a token that no majority of the servers has."
 
@@ -140,13 +141,16 @@ def _try_lock(
 
 
 def _keeps_anothers(worker: Worker, servers: Sequence[Server], most: int) -> str:
-    """What is wrong when a lock is freed with a token that is not its own."""
+    """What is wrong when a lock is freed with a token that is not its own, or how long it lives."""
     try:
         worker.until("another's")
     except WorkerError:
         return GAVE_UP
-    has = sum(_has(server, "lock:lamp") for server in servers if server.alive)
-    return TOOK_AWAY if has < most else ""
+    found = [_lives_ms(server, "lock:lamp") for server in servers if server.alive]
+    lives = [ms for ms in found if ms is not None]
+    if any(not 0 <= ms <= _LONG_TTL * 1000 for ms in lives):
+        return _TOO_LONG
+    return TOOK_AWAY if len(lives) < most else ""
 
 
 def _finish(worker: Worker) -> str:
@@ -172,9 +176,16 @@ def _take_and_free(client: Client, answer: Answer, urls: list[str], ttl: float) 
         free(KEY, token)
 
 
-def _has(server: Server, key: str = KEY) -> bool:
+def _has(server: Server) -> bool:
     with server.client() as client:
-        return bool(client.exists(key))
+        return bool(client.exists(KEY))
+
+
+def _lives_ms(server: Server, key: str) -> int | None:
+    """How long a key lives, -1 for ever; None when it is not there."""
+    with server.client() as client:
+        ms: int = client.pttl(key)
+    return None if ms == -2 else ms
 
 
 def _left(servers: Sequence[Server]) -> str:

@@ -276,6 +276,26 @@ def frees_whatever_is_there(urls):
     return take, free
 
 
+@wrong("08.2", situation="Five servers", because="does not end when its ttl", sequential=True)
+def has_no_ttl(urls):
+    once, free = lock_on(clients(urls))
+
+    def take(key, ttl):
+        token = once(key, ttl)
+        for node in clients(urls):
+            with suppress(redis.RedisError):
+                node.persist(key)
+        return token
+
+    return take, free
+
+
+@wrong("08.2", situation="Five servers", because="does not end when its ttl", sequential=True)
+def lives_for_five_seconds_more(urls):
+    take, free = lock_on(clients(urls))
+    return (lambda key, ttl: take(key, ttl + 5)), free
+
+
 @wrong("08.2", situation=HANG, because="did not come back before its ttl")
 def waits_for_ever(urls):
     return lock_on(clients(urls, socket_timeout=None))
