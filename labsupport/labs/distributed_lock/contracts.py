@@ -296,6 +296,9 @@ class NumberedLock(_Lock):
         return 1
 
 
+_PRODUCT_2, _ITS_ROW = "the row of product 2", {"stock": 5, "fence": 9}
+
+
 class SellOnce(Contract):
     """07.3: whoever was overtaken sells nothing."""
 
@@ -352,14 +355,20 @@ class SellOnce(Contract):
         return Case(start, {"ada": (Call("sell_once", (100,)),), "bob": late})
 
     def write(self, start: State, redis: Any, db: Any) -> None:
-        sql = "UPDATE products SET stock = :stock, fence = :fence WHERE id = 1"
-        db.execute(sql, stock=start["stock"], fence=start["fence"])
+        """Product 2 has one of the numbers; its row is somebody else's."""
+        sql = "UPDATE products SET stock = :stock, fence = :fence WHERE id = :id"
+        db.execute(sql, stock=start["stock"], fence=start["fence"], id=1)
+        db.execute(sql, **_ITS_ROW, id=2)
 
     def read(self, redis: Any, db: Any) -> State:
         state = State.read(redis)
-        state.update(db.fetch_one("SELECT stock, fence FROM products WHERE id = 1"))
-        state.lives |= {"stock": KEPT, "fence": KEPT}
+        mine, other = db.fetch_all("SELECT stock, fence FROM products WHERE id <= 2 ORDER BY id")
+        state.update({**mine, _PRODUCT_2: other})
+        state.lives |= dict.fromkeys(("stock", "fence", _PRODUCT_2), KEPT)
         return state
+
+    def shown(self, state: State, start: State) -> dict[str, Any]:
+        return {**super().shown(state, start), _PRODUCT_2: state.get(_PRODUCT_2, _ITS_ROW)}
 
     def sell_once(self, state: State, fence: int) -> Generator[Any, Any, bool]:
         """An equal number may sell or not, and who is overtaken inside may not any more."""

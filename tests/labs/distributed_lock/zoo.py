@@ -505,6 +505,18 @@ def compares_the_fence_alone(db, fence):
             return row["stock"] > 0
 
 
+@wrong(
+    "07.3", situation="One call after the other", because="the row of product 2", sequential=True
+)
+def sells_of_whatever_has_this_number(db, fence):
+    claim = "UPDATE products SET fence = :fence WHERE id = 1 AND fence < :fence"
+    if db.execute(claim, fence=fence) == 0:
+        return False
+    left = db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"] - 1
+    sell = "UPDATE products SET stock = :left WHERE fence = :fence"
+    return left >= 0 and db.execute(sell, left=left, fence=fence) > 0
+
+
 @wrong("07.1", situation="3,000 locks, one after the other", because="a token that no other has")
 def five_digits_for_a_token():
     return parts(new=lambda: str(secrets.randbelow(10**5)))
