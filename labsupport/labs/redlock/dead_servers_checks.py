@@ -20,7 +20,7 @@ _LONG_TTL = 60.0
 _MANY = 1_000  # of so many, two are alike in 16 bits of whatever
 _PATIENCE_SECONDS = 15.0  # how long free may take is not said
 
-_TOO_LONG = f"the lock does not end when its ttl of {_LONG_TTL:g} s is over."
+_OTHER_TTL = f"the lock does not end when its ttl of {_LONG_TTL:g} s is over."
 _LEFT = "a server still has the lock that nobody has any more."
 _NO_VOTES = "take returned a token that no majority of the servers has."
 
@@ -148,8 +148,8 @@ def _keeps_anothers(worker: Worker, servers: Sequence[Server], most: int) -> str
         return GAVE_UP
     found = [_lives_ms(server, "lock:lamp") for server in servers if server.alive]
     lives = [ms for ms in found if ms is not None]
-    if any(not 0 <= ms <= _LONG_TTL * 1000 for ms in lives):
-        return _TOO_LONG
+    if any(not _LONG_TTL * 750 <= ms <= _LONG_TTL * 1000 for ms in lives):
+        return _OTHER_TTL
     return TOOK_AWAY if len(lives) < most else ""
 
 

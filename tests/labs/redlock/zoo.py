@@ -296,6 +296,12 @@ def lives_for_five_seconds_more(urls):
     return (lambda key, ttl: take(key, ttl + 5)), free
 
 
+@wrong("08.2", situation="Five servers", because="does not end when its ttl", sequential=True)
+def lives_for_a_tenth(urls):
+    take, free = lock_on(clients(urls))
+    return (lambda key, ttl: take(key, ttl / 10)), free
+
+
 @wrong("08.2", situation=HANG, because="did not come back before its ttl")
 def waits_for_ever(urls):
     return lock_on(clients(urls, socket_timeout=None))
