@@ -416,12 +416,16 @@ def compare(
         due = way.state.lives.get(key, KEPT)
         got = view.lives[key]
         if key in visible and not lives_as(got, due, elapsed_ms):
-            lives = (
-                "has no time to live" if got is KEPT else f"lives for {math.ceil(got / 1000):,} s"
-            )
             wanted = "none" if due is KEPT else _seconds(due)
+            lives = "has no time to live" if got is KEPT else f"lives for {_lasting(got, wanted)}"
             return Fault("lives", f"The key {key!r} {lives}; {wanted} is due.", key), near
     return staying(contract, view), near
+
+
+def _lasting(ms: float, wanted: str) -> str:
+    """In whole seconds, unless so many are due."""
+    whole = f"{math.ceil(ms / 1000):,} s"
+    return whole if whole != wanted else f"{math.ceil(ms / 100) / 10:,} s"
 
 
 def staying(contract: Contract, view: State) -> Fault | None:

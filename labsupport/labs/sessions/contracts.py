@@ -68,9 +68,12 @@ class Visit(Contract):
             _start({"a": ({"user": "7", "cart": " 3"}, 3_600_000, 15_000)}),
             after=(("ada", Call("visit", ("a", 30_000))),),
         ),
-        Case(  # its end is not a whole second from now
-            _start({"a": ({"user": "7"}, 20_000, 15_000)}),
-            after=(("ada", Call(WAIT, (10.9,))), ("ada", Call("visit", ("a", 30_000)))),
+        *(  # now is not a whole second, and the end is sooner than idle_ms, or not
+            Case(start, after=(("ada", Call(WAIT, (10.9,))), ("ada", Call("visit", ("a", 30_000)))))
+            for start in (
+                _start({"a": ({"user": "7"}, 20_000, 15_000)}),
+                _start({"a": ({"user": "7"}, 100_000, 15_000)}),
+            )
         ),
         Case(  # for days; and sessions that are much alike
             _start({name: ({"user": "7"}, 2 * _DAYS_MS, 15_000) for name in _ALIKE}),

@@ -6,6 +6,7 @@ from redis.exceptions import WatchError
 from labsupport import check
 from labsupport.labs.sessions.exercises import EXERCISES
 from tests.exercises.zoo import schedule
+from tests.labs.sessions.zoo import prolongs_from_the_last_whole_second
 
 END_ALL = """
 for _, session in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('DEL', session) end
@@ -20,6 +21,13 @@ def test_what_breaks_each_stub():
     assert "The key 'session:a' lives for 30 s; 20 s is due" in str(first)
     assert "ada was given True and bob was given True. No order of the calls" in str(second)
     assert schedule(third) == "SELECT UPDATE SMEMBERS DEL MULTI/EXEC"
+
+
+@pytest.mark.long
+def test_a_part_of_a_second_is_told():
+    """No reason says that a key lives for 30 s, and that 30 s is due."""
+    found = check("12.1", prolongs_from_the_last_whole_second)
+    assert "The key 'session:a' lives for 29.1 s; 30 s is due" in str(found)
 
 
 def server_ms(redis):

@@ -733,6 +733,37 @@ def asks_the_server_for_whole_seconds(redis, session, idle_ms):
     return fields_of(redis.eval(script, 1, f"session:{session}", idle_ms))
 
 
+@wrong(
+    "12.1",
+    situation="One call after the other",
+    because="The key 'session:a' lives for 29.1 s; 30 s is due",
+    sequential=True,
+)
+def prolongs_from_the_last_whole_second(redis, session, idle_ms):
+    script = """
+    local ends, now = redis.call('HGET', KEYS[1], 'ends'), redis.call('TIME')[1] * 1000
+    if not ends then return {} end
+    redis.call('HINCRBY', KEYS[1], 'visits', 1)
+    redis.call('PEXPIREAT', KEYS[1], math.min(now + ARGV[1], ends))
+    return redis.call('HGETALL', KEYS[1])
+    """
+    found = redis.eval(script, 1, f"session:{session}", idle_ms)
+    return dict(zip(found[::2], found[1::2], strict=True)) or None
+
+
+@wrong("12.3", because="'session:s1' lives for 1,799 s; 3,600 s is due", sequential=True)
+def has_one_hour_for_both_sign_ins():
+    begin = COUNTED.replace("'EX', 3600)", "'EX', 3600, 'NX')", 1)
+
+    def sign_in(redis, db, user_id, email, session):
+        ended = redis.get(f"ended:{user_id}") or ""
+        keys = f"session:{session}", f"sessions:{user_id}", f"ended:{user_id}"
+        return has(db, user_id, email) and bool(redis.eval(begin, 3, *keys, user_id, ended))
+
+    _, change_email = counting_accounts(lambda one, other: one == other, lambda user_id: user_id)
+    return sign_in, change_email
+
+
 @wrong("12.3", because="has left 8,000; none is due", sequential=True)
 def ends_a_hundred_sessions():
     def change_email(redis, db, user_id, email):
