@@ -12,6 +12,7 @@ import secrets
 import struct
 import time
 import uuid
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -500,6 +501,45 @@ class TestOversleeping:
         assert report.violations > 0
         assert "times more, in 4." in report.schedule
         assert len(report.schedule.splitlines()) < 25
+
+    @pytest.mark.parametrize(
+        ("between", "found"),
+        [
+            (lambda redis, lock: None, True),
+            (lambda redis, lock: redis.get("x"), True),
+            (lambda redis, lock: lock.reacquire(), False),
+        ],
+    )
+    def test_two_that_are_too_long_together(self, between, found):
+        """Unless the lock is renewed between them."""
+
+        def counts(redis, db):
+            lock = redis.lock("lock", timeout=5)
+            lock.acquire()
+            n = int(redis.get("n") or 0)
+            time.sleep(3)
+            between(redis, lock)
+            time.sleep(3)
+            redis.set("n", n + 1)
+            with suppress(LockError):
+                lock.release()
+
+        report = explore({"a": counts, "b": counts}, invariant=lambda r, d: r.get("n") == "2")
+        assert bool(report.violations) == bool(report.notes) == found
+
+    def test_who_asks_again_and_again_may_be_answered_soon(self):
+        def asks(redis, db):
+            redis.set("wanted", 1, ex=5)
+            for _ in range(8):
+                if redis.get("answer"):
+                    return
+                time.sleep(1)
+
+        def answers(redis, db):
+            redis.set("answer", redis.exists("wanted"))
+
+        report = explore({"a": asks, "b": answers}, invariant=always)
+        assert (report.violations, report.notes) == (0, ())
 
     def test_who_works_for_longer_than_its_entry_is_left_alone(self):
         """A sleep that outlasts the idle time after which another claims the entry is found, too."""

@@ -9,7 +9,7 @@ from typing import Any
 from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.moves.futility import Futility
 from labsupport.explorer.moves.stage import PASS, WAIT, Powers, Stage
-from labsupport.explorer.operations import ANY_KEY, Move, Taken, prolongs, tries
+from labsupport.explorer.operations import ANY_KEY, Move, Operation, Taken, owner, prolongs, tries
 
 __all__ = ["MOST_MOMENTS", "PassingTime", "duration"]
 
@@ -56,6 +56,7 @@ class PassingTime:
         self._caught_up: Counter[tuple[str, Any]] = Counter()  # who, before which step, in this run
         self._timed_out: Counter[str] = Counter()  # how often whose wait has, in this run
         self._outwaited: Counter[str] = Counter()  # who has let days pass for all, in this run
+        self._slept: dict[str, tuple[int, float]] = {}  # who, after how many changes, for so long
         self._system.clock.outlasts = self._outlasts
 
     def begin(self) -> None:
@@ -64,6 +65,7 @@ class PassingTime:
         self._caught_up.clear()
         self._timed_out.clear()
         self._outwaited.clear()
+        self._slept.clear()
 
     @property
     def more(self) -> bool:
@@ -157,14 +159,25 @@ class PassingTime:
         if others and (self.oversleeps or once < _LONG_SECONDS or tried):
             return False
         if others:
-            if any(moment - now <= once * 1e6 for moment in self._system.ends_us()):
-                ends = self._system.deadlines_us(self._stage.changed_by(who))
-                own = any(moment - now <= once * 1e6 for moment in ends)
+            ends = self._system.deadlines_us(self._stage.changed_by(who))
+            slept = self._slept_in_all(who, once, last)
+            own = any(moment - now <= slept * 1e6 for moment in ends)
+            if own or any(moment - now <= once * 1e6 for moment in self._system.ends_us()):
                 self.oversleeps, self.may_wait = who, waits and not own
             return False
         ends = [moment - now for moment in self._system.deadlines_us()]
         slept = once if ends and self.all_prolonged() else seconds
         return any(end <= slept * 1e6 for end in ends)
+
+    def _slept_in_all(self, who: str, once: float, last: Operation | None) -> float:
+        """For how long it sleeps since it has changed something, or has repeated an attempt in vain."""
+        mine = (one for move, one, _ in self._stage.trace if one and owner(move.who) == owner(who))
+        changes = sum(not self._system.no_op(one) for one in mine)
+        before, slept = self._slept.get(who, (changes, 0.0))
+        again = last is not None and last.refused and last.site
+        slept = once + (slept if before == changes and not again else 0.0)
+        self._slept[who] = changes, slept
+        return slept
 
     def note_slept_before(self, client: Actor) -> None:
         """Note that others have slept on, or worked on, for longer than what they made meanwhile lives."""
