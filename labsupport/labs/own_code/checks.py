@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from labsupport.errors import ImplementationError, LabError
 from labsupport.exercises import Outcome
+from labsupport.exercises.matching import Skipped
 from labsupport.exploration import by_default, explore
 from labsupport.labs.own_code import variants
 from labsupport.labs.own_code.shop import Base, Order, Product, Shop, restock
@@ -23,6 +24,7 @@ __all__ = ["check_limit_test", "check_price_test", "check_sell"]
 
 _MOST_RUNS = 2_000  # of a test for one shop: three clients at once may have a hundred times as many
 _TIMES_OVERTAKEN, _RIVAL = 12, "another"
+_UNSURE = Skipped()  # what is told by an answer that promises nothing
 _CACHE = Redis(decode_responses=True)  # in an exploration it is the explorer's
 
 
@@ -213,8 +215,8 @@ async def _told(
 ) -> Any:
     try:
         return await answer(engine, redis, product, name)
-    except LockError:  # its lock was over: an answer that promises nothing
-        return None
+    except LockError:  # its lock was over
+        return _UNSURE
 
 
 def _fault(
@@ -227,15 +229,15 @@ def _fault(
 ) -> str:
     """What is wrong; "" if nothing is."""
     replies = [reply for said in told.values() for reply in said]
-    sure = everybody and None not in replies
+    sure = everybody and _UNSURE not in replies
     for reply in replies:
-        if not isinstance(reply, (bool, type(None))):
+        if not isinstance(reply, (bool, Skipped)):
             return f"The reply is {reply!r}, not True or False."
     if len(mine) > stock or left != stock - len(mine):
         return f"The stock was {stock} and is {left} now; orders written: {len(mine)}."
     for name, said in told.items():
         if said.count(True) > mine.count(name) or (
-            None not in said and said.count(True) < mine.count(name)
+            _UNSURE not in said and said.count(True) < mine.count(name)
         ):
             return (
                 f"{name} was told {', '.join(map(str, said))}, and has {mine.count(name)} orders."

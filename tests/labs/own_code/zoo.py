@@ -237,6 +237,24 @@ async def does_not_commit(engine, redis, product, customer):
     return True
 
 
+@wrong("15.3", situation="One after the other", because="The reply is None", sequential=True)
+async def tells_nobody(engine, redis, product, customer):
+    async with AsyncSession(engine) as session:
+        if (await session.execute(one_less(product))).rowcount:
+            session.add(Order(product_id=product, customer=customer))
+        await session.commit()
+
+
+@wrong("15.3", situation="One after the other", because="The reply is None", sequential=True)
+async def tells_nobody_that_there_is_none(engine, redis, product, customer):
+    async with AsyncSession(engine) as session:
+        if (await session.execute(one_less(product))).rowcount:
+            session.add(Order(product_id=product, customer=customer))
+            await session.commit()
+            return True
+    return None
+
+
 @wrong("15.3", situation="One after the other", because="Another product was sold", sequential=True)
 async def takes_from_all(engine, redis, product, customer):
     taken = sa.update(Product).where(Product.stock > 0).values(stock=Product.stock - 1)
