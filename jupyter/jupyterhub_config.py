@@ -7,6 +7,7 @@ import os
 import socket
 
 import docker
+import docker.errors
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821 (JupyterHub puts it there)
 CLASS = os.environ
@@ -19,7 +20,13 @@ for password, shortest in ("CLASS_PASSWORD", 8), ("TEACHER_PASSWORD", 32):
         )
 
 # The learners get the image and the network of this container, whatever Compose has called them.
-here = docker.from_env().containers.get(socket.gethostname())
+try:
+    here = docker.from_env().containers.get(socket.gethostname())
+except docker.errors.DockerException as error:
+    raise SystemExit(
+        "No Docker engine answers at the socket that this container was given. Set DOCKER_SOCKET in the "
+        "shell or in .env to where Docker listens; `docker context inspect` says where that is."
+    ) from error
 project = here.labels["com.docker.compose.project"]
 
 c.JupyterHub.authenticator_class = "shared-password"

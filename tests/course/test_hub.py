@@ -65,7 +65,13 @@ def started(compose):
         compose("class", "down", "--volumes")
         for name in _output("docker", "volume", "ls", "-q").split():
             if name.startswith(f"{PROJECT}-learner-"):
-                _output("docker", "volume", "rm", name)
+                _until(lambda name=name: _is_gone(name))
+
+
+def _is_gone(volume):
+    """Remove it; the engine may still be at work on its container, which the hub has ended."""
+    _output("docker", "volume", "rm", volume, check=False)
+    return volume not in _output("docker", "volume", "ls", "-q").split()
 
 
 def _until(done, *, seconds=300):
