@@ -687,6 +687,29 @@ def test_a_task_that_waits_for_redis_lets_a_long_loop_beside_it_end(nap):
     assert report.interleavings == 2  # the job may be there before it is waited for
 
 
+def test_a_task_that_renews_a_lock_has_too_many_orders():
+    """The report says what to do about it; not where a client only waits for a lock."""
+
+    def explored(renews):
+        async def works(redis, db):
+            lock = redis.lock("lock", timeout=30)
+
+            async def renew():
+                while True:
+                    await asyncio.sleep(10)
+                    await lock.reacquire()
+
+            async with lock:
+                task = asyncio.create_task(renew() if renews else asyncio.sleep(0))
+                await acount(redis, db)
+                task.cancel()
+
+        return explore({"a": works, "b": works}, invariant=always, max_runs=12)
+
+    assert "a task of b may go round its loop" in explored(True).given_up
+    assert "explore fewer clients" in explored(False).given_up
+
+
 def test_a_set_of_tasks_has_the_same_order_in_each_run():
     """`asyncio.wait` gives sets: Python orders them by where the tasks are in memory."""
 

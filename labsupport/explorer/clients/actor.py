@@ -154,6 +154,7 @@ class Actor:
         read_twice: True once it has asked, taken a step, and asked again.
         stepped: True once it has done more than begin.
         left_tasks: True once it has ended while a task of its own was at work.
+        beats: True once a task of its own has repeated beside the others what is not in vain.
         looked_anew: True once a statement that waited was run with a view that is too new.
         trusted: above 0 while the explorer's own code opens a connection for it.
         connecting: True while SQLAlchemy makes a connection ready for it, which is no step.
@@ -197,7 +198,7 @@ class Actor:
         self.counted: dict[int, list[Any]] | None = None
         self.punctual = False
         self.asked = self.asked_process = self.gave_seed = False
-        self.looked_anew = self.stepped = self.left_tasks = False
+        self.looked_anew = self.stepped = self.left_tasks = self.beats = False
         self.read_twice = self.drew_many = False
         self.fault: LabError | None = None
         self.others: dict[int, Callable[[], object]] = {}

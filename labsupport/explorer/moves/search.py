@@ -149,12 +149,21 @@ class Search:
             if runs >= self._max_runs or self.adversary.stage.moved >= self._max_moves:
                 orders = f"{runs:,} orders" if runs > 1 else "1 order"
                 self.given_up = self.given_up or (
-                    f"more than {orders}; explore fewer clients or steps, or set prune=True."
+                    f"more than {orders}; {self._how_to_have_fewer()}"
                 )
                 if not (self.checker.violations or self._endless):
                     self._few_switches(min(self._max_runs // 2, MOST_MEETINGS))
                 return
         self.given_up = self.given_up or "the search stops at the first violation."
+
+    def _how_to_have_fewer(self) -> str:
+        beating = [actor.name for actor in self.adversary.clients if actor.beats]
+        if beating and not self.system.clock.passing:
+            return (
+                f"a task of {beating[0]} may go round its loop between any two steps: set passes=1, "
+                "where a sleep lasts until time has passed."
+            )
+        return "explore fewer clients or steps, or set prune=True."
 
     def _few_switches(self, most: int) -> None:
         """Run orders in which the clients switch three times at the most: one begins, another comes in.

@@ -325,6 +325,8 @@ class Strand(Actor):
         self.no_shared_lock()
         self.note_code()
         self.parked = self._loops.spins(operation, self.last, self.alone)
+        if self.parked and self.client.divided and self.last and not self.last.refused:
+            self.client.beats = True
         self.pending = operation
         await self._wait()
 
