@@ -87,7 +87,8 @@ def _after_crashes(answer: Answer) -> Outcome:
                 continue
             rerun = report.anew(_crashing(steps, server, left, lapse=bool(later)), looks=False)
             if rerun.finding is not None and rerun.finding.kind == "broken":
-                crash = f"{_CRASHES} flushers, one after the other, crash after {steps} steps"
+                after = "1 step" if steps == 1 else f"{steps} steps"
+                crash = f"{_CRASHES} flushers, one after the other, crash after {after}"
                 shown = replace(report, findings=(rerun.finding,))
                 reason = f"{crash}{later or ' each'}: {rerun.finding.reason}"
                 return Outcome(False, reason, shown)

@@ -442,7 +442,7 @@ def takes_a_rival_for_a_full_stream(redis, db, page, most):
 
 @wrong(
     "03.2",
-    situation="6 flushers, one after the other, crash after 1 steps each",
+    situation="6 flushers, one after the other, crash after 1 step each",
     because="Of 6 views the database has 3.",
 )
 def adds_one_batch_a_call(redis, db):
@@ -576,7 +576,7 @@ def takes_a_page_a_call(redis, db):
 
 @wrong(
     "03.2",
-    situation="6 flushers, one after the other, crash after 1 steps each, and what has a TTL is gone",
+    situation="6 flushers, one after the other, crash after 1 step each, and what has a TTL is gone",
     because="Of 6 views the database has 5.",
 )
 def keeps_a_batch_for_an_hour(redis, db):
