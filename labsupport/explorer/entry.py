@@ -89,8 +89,9 @@ def explore(
         prune: run one order of each class that differ only in the order of steps that commute, by the
             keys and tables that they name; not where clients share the memory of the process.
         stop: "first" ends the search at the first violation.
-        max_runs: the search is given up after so many runs, and says so. The last of them are alike in
-            how they begin; half as many more, 500 at the most, are those in which clients switch seldom.
+        max_runs: the search is given up after so many runs, and says so; or after 50 moves for each of
+            them (a million at least), where runs are long. The last of them are alike in how they
+            begin; half as many more, 500 at the most, are those in which clients switch seldom.
 
     Returns:
         A `Report`: .interleavings, .violations, .exhausted, .counterexample, .verdict, .check().

@@ -29,6 +29,8 @@ from labsupport.explorer.system import Seat, System
 
 __all__ = ["Question", "Rounds"]
 
+_MOVES_A_RUN = 50  # on average, where there are very many runs; one that polls takes hundreds
+_MANY_RUNS = 20_000
 _MOST_UNASKED = 2_000  # orders in which time passes, though nobody asked for it
 _MOST_MOVES_UNASKED = 12_000  # in all of them
 _MOST_DELAYED = 400  # orders in which a reply comes late, though nobody asked for it
@@ -207,6 +209,7 @@ class Rounds:
         search = self._set_up(asked.powers(passes=times, **({"begins": self._late} | powers)))
         search.prune = asked.prune and not self._shared and not search.adversary.powers.delays
         most = asked.max_runs if most is None else min(most, asked.max_runs)
+        moves = min(moves, _MOVES_A_RUN * max(asked.max_runs, _MANY_RUNS))
         search.limit(max_runs=most, max_moves=moves, stop_first=asked.stop_first)
         try:
             with exploring(search, asked.functions):

@@ -30,6 +30,7 @@ from labsupport.errors import (
     NotSteppableError,
     plain_error,
 )
+from labsupport.explorer import rounds
 from labsupport.explorer.clients import guard
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import Operation
@@ -861,6 +862,15 @@ class TestWaiting:
         assert not report.exhausted
         assert report.violations == 2
         assert report.verdict.status == "broken"
+
+    def test_too_many_moves_is_not_exhausted(self, monkeypatch):
+        """Where runs are long, the search is given up after as many moves as it otherwise would have."""
+        monkeypatch.setattr(rounds, "_MOVES_A_RUN", 0.01)  # 200 in all, of some 800
+        clients = {"a": lost_update, "b": lost_update, "c": lost_update}
+        report = explore(clients, invariant=always)
+        assert report.given_up.startswith("more than")
+        assert report.interleavings < 90
+        assert report.verdict.status == "not exercised"
 
     @pytest.mark.long
     def test_few_switches_are_run_where_there_are_too_many_orders(self):
