@@ -507,6 +507,7 @@ class TestOversleeping:
         [
             (lambda redis, lock: None, True),
             (lambda redis, lock: redis.get("x"), True),
+            (lambda redis, lock: redis.set("done", 1), True),
             (lambda redis, lock: lock.reacquire(), False),
         ],
     )

@@ -9,7 +9,16 @@ from typing import Any
 from labsupport.explorer.clients.actor import Actor
 from labsupport.explorer.moves.futility import Futility
 from labsupport.explorer.moves.stage import PASS, WAIT, Powers, Stage
-from labsupport.explorer.operations import ANY_KEY, Move, Operation, Taken, owner, prolongs, tries
+from labsupport.explorer.operations import (
+    ANY_KEY,
+    NOTHING,
+    Effects,
+    Move,
+    Taken,
+    owner,
+    prolongs,
+    tries,
+)
 
 __all__ = ["MOST_MOMENTS", "PassingTime", "duration"]
 
@@ -56,7 +65,9 @@ class PassingTime:
         self._caught_up: Counter[tuple[str, Any]] = Counter()  # who, before which step, in this run
         self._timed_out: Counter[str] = Counter()  # how often whose wait has, in this run
         self._outwaited: Counter[str] = Counter()  # who has let days pass for all, in this run
-        self._slept: dict[str, tuple[int, float]] = {}  # who, after how many changes, for so long
+        self._slept: dict[
+            str, list[tuple[int, float]]
+        ] = {}  # who, after how many steps, for so long
         self._system.clock.outlasts = self._outlasts
 
     def begin(self) -> None:
@@ -159,9 +170,7 @@ class PassingTime:
         if others and (self.oversleeps or once < _LONG_SECONDS or tried):
             return False
         if others:
-            ends = self._system.deadlines_us(self._stage.changed_by(who))
-            slept = self._slept_in_all(who, once, last)
-            own = any(moment - now <= slept * 1e6 for moment in ends)
+            own = self._outsleeps_its_own(who, once)
             if own or any(moment - now <= once * 1e6 for moment in self._system.ends_us()):
                 self.oversleeps, self.may_wait = who, waits and not own
             return False
@@ -169,15 +178,29 @@ class PassingTime:
         slept = once if ends and self.all_prolonged() else seconds
         return any(end <= slept * 1e6 for end in ends)
 
-    def _slept_in_all(self, who: str, once: float, last: Operation | None) -> float:
-        """For how long it sleeps since it has changed something, or has repeated an attempt in vain."""
-        mine = (one for move, one, _ in self._stage.trace if one and owner(move.who) == owner(who))
-        changes = sum(not self._system.no_op(one) for one in mine)
-        before, slept = self._slept.get(who, (changes, 0.0))
-        again = last is not None and last.refused and last.site
-        slept = once + (slept if before == changes and not again else 0.0)
-        self._slept[who] = changes, slept
-        return slept
+    def _outsleeps_its_own(self, who: str, once: float) -> bool:
+        """Whether all that it slept since it has written a key is longer than that lives.
+
+        What it slept before it repeated an attempt in vain does not count: it may have been answered soon.
+        """
+        now, last = self._system.clock.now_us, self._stage.named[who].last
+        steps = [one for move, one, _ in self._stage.trace if one and owner(move.who) == owner(who)]
+        if last is not None and last.refused and last.site:
+            self._slept[who] = []
+        sleeps = self._slept.setdefault(who, [])
+        sleeps.append((len(steps), once))
+        later = NOTHING
+        for count in range(len(steps), 0, -1):
+            one = steps[count - 1]
+            if self._system.no_op(one):
+                continue
+            written = Effects(writes=one.effects(self._system.keys_of).writes - later.writes)
+            slept = sum(seconds for steps_taken, seconds in sleeps if steps_taken >= count)
+            ends = self._system.deadlines_us(written)
+            if any(end - now <= slept * 1e6 for end in ends):
+                return True
+            later |= written
+        return False
 
     def note_slept_before(self, client: Actor) -> None:
         """Note that others have slept on, or worked on, for longer than what they made meanwhile lives."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from labsupport.errors import ImplementationError
 from labsupport.explorer.clients.actor import Actor
-from labsupport.explorer.operations import NOTHING, Effects, Move, Operation, Taken, owner, reads
+from labsupport.explorer.operations import Move, Operation, Taken, owner, reads
 from labsupport.explorer.system import System
 
 __all__ = ["PASS", "REMEMBERS_NOT", "WAIT", "Powers", "Stage"]
@@ -115,14 +115,6 @@ class Stage:
         """Whether the reply of a client's next step may be lost."""
         actor = self.named[who]
         return actor.may_lose and actor.pending is not None and actor.pending.kind == "redis"
-
-    def changed_by(self, who: str) -> Effects:
-        """What a client has changed in this run."""
-        changed = NOTHING
-        for move, operation, _ in self.trace:
-            if operation is not None and owner(move.who) == owner(who) and not operation.refused:
-                changed |= Effects(writes=operation.effects(self.system.keys_of).writes)
-        return changed
 
     def told(self, actor: Actor) -> frozenset[Any]:
         """What a client was told in this run; of the database, when it asked: its code goes by that."""
