@@ -423,9 +423,9 @@ def compare(
 
 
 def _lasting(ms: float, wanted: str) -> str:
-    """In whole seconds, unless so many are due."""
+    """In whole seconds; where so many are due, it lacks a part of one."""
     whole = f"{math.ceil(ms / 1000):,} s"
-    return whole if whole != wanted else f"{math.ceil(ms / 100) / 10:,} s"
+    return whole if whole != wanted else f"{math.floor(ms / 100) / 10:,} s"
 
 
 def staying(contract: Contract, view: State) -> Fault | None:

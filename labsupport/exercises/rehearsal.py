@@ -138,7 +138,7 @@ def play_at_once(
         moves["clocks"] = clocks
     moves = {**_STILL, **moves}  # time passes, and a reply is late, only where a contract says so
     try:
-        report = race.explore(race.stop_at_first, most, moves)
+        report = race.run(race.stop_at_first, most, moves)
     except _FoundError:
         return race.shown(most, moves)
     except NotSteppableError as error:
@@ -166,7 +166,7 @@ class _Race:
     faults: dict[str, Fault] = field(default_factory=dict)
     _kept: set[str] = field(default_factory=set)
 
-    def explore(self, invariant: Callable[[Any, Any], bool], most: int, moves: Any) -> Any:
+    def run(self, invariant: Callable[[Any, Any], bool], most: int, moves: Any) -> Any:
         """Run the orders, or so many of them."""
         clients = {
             who: _client(self.contract, self.answer, self.case, who, self.notes)
@@ -199,7 +199,7 @@ class _Race:
         first = next(iter(self.faults.values()))
         more = most if self.runs > most else self.runs + _MORE_RUNS
         try:
-            report = self.explore(self.say, more, moves)
+            report = self.run(self.say, more, moves)
         except NotDeterministicError:  # what it does depends on the time: there is no schedule
             return 2 * self.runs, Breach(self.attack, self.case, first)
         fault = self.faults.get(report.reason, first)
@@ -491,7 +491,7 @@ def play_after(
         # the first run is the one in which none else does
         moves |= {"passes": True, "stop": "first"}
     moves = {**_STILL, **moves}
-    report = calls.explore(lambda *_: "stop" not in moves, **moves)
+    report = calls.run(lambda *_: "stop" not in moves, **moves)
     runs = calls.runs
     if calls.found:
         fault, number = calls.found[0]
@@ -501,7 +501,7 @@ def play_after(
         if waited is not None:
             waited.append(case)
         # what a crash has left is over at some time, and so is the wait for it
-        usual = calls.explore(lambda *_: True, delays=False)
+        usual = calls.run(lambda *_: True, delays=False)
         endless = _endless(usual) if any(one.kind == "stuck" for one in usual.findings) else None
     if endless:
         return runs, Breach(attack, case, endless, done=len(case.after))
@@ -531,7 +531,7 @@ class _Calls:
         """Who makes the first call; the explorer knows nobody else."""
         return self.case.after[0][0]
 
-    def explore(self, invariant: Callable[[Any, Any], bool], **moves: Any) -> Any:
+    def run(self, invariant: Callable[[Any, Any], bool], **moves: Any) -> Any:
         """Run them."""
         clients = {self.name: self.caller}
         return explore(clients, given=self.given, invariant=invariant, max_runs=200, **moves)

@@ -55,6 +55,7 @@ class Expiries:
         return list(self._keys)
 
     def expire(self, move: Move) -> None:
+        """Let the time to live end that the move names."""
         self._stage.trace.append(Taken(move, None, move.who))
         key = self._keys.get(move.who)
         if key is None:

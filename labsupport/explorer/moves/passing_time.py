@@ -65,9 +65,8 @@ class PassingTime:
         self._caught_up: Counter[tuple[str, Any]] = Counter()  # who, before which step, in this run
         self._timed_out: Counter[str] = Counter()  # how often whose wait has, in this run
         self._outwaited: Counter[str] = Counter()  # who has let days pass for all, in this run
-        self._slept: dict[
-            str, list[tuple[int, float]]
-        ] = {}  # who, after how many steps, for so long
+        # who in this run, after how many steps, for so long
+        self._slept: dict[str, list[tuple[int, float]]] = {}
         self._system.clock.outlasts = self._outlasts
 
     def begin(self) -> None:
@@ -255,6 +254,7 @@ class PassingTime:
             self._all_wait(min(waited, _MOST_DAYS * _DAY_US))
 
     def let_pass(self, move: Move) -> bool:
+        """Let it be the next moment; False when there is none."""
         clock = self._system.clock
         moment = self.next_moment()
         if moment is None:
@@ -302,4 +302,5 @@ class PassingTime:
 
 
 def duration(seconds: float) -> str:
+    """As it is read: 2.5 s, 86,400 s."""
     return f"{seconds:,.3f}".rstrip("0").rstrip(".") + " s"

@@ -109,6 +109,7 @@ class Stage:
         self.named[task.name] = task
 
     def others_than(self, who: str) -> bool:
+        """Whether any other client has not ended."""
         return any(one.live and owner(one.name) != owner(who) for one in self.actors)
 
     def may_lose(self, who: str) -> bool:
@@ -164,6 +165,7 @@ class Stage:
         return any(not reads(args) for args in operation.commands)
 
     def serve(self, mover: Actor | None) -> None:
+        """Blocked clients that have been served go on."""
         for actor in self.actors:
             while actor.live and actor.served():
                 if actor is not mover and actor.last is not None:
