@@ -51,7 +51,7 @@ class Lines(Plot):
         label: what is counted, with the unit.
         lines: the first is drawn above the others.
         top: how high the axis is at the least.
-        gap: two names, a role, and a name: what is between the two lines is filled, e.g.
+        gap: two names, a role, and a name: what the second line lacks of the first is filled, e.g.
             ("acknowledged", "persisted", "alarm", "not persisted").
     """
 
@@ -133,7 +133,7 @@ class Lines(Plot):
         if self._gap is None:
             return ()
         seconds, upper, lower = self._edges()
-        between = float((np.abs(upper - lower)[:-1] * np.diff(seconds)).sum())
+        between = float(((upper - lower)[:-1] * np.diff(seconds)).sum())
         if between <= _LEAST_GAP * self._axes.get_ylim()[1] * max(seconds, default=0.0):
             return ()
         return (area(self._gap[3], self._gap[2]),)
@@ -158,12 +158,13 @@ class Lines(Plot):
         return np.concatenate([there, back])
 
     def _edges(self) -> tuple[Values, Values, Values]:
-        """The moments of the two lines, and the value of each from then on."""
+        """The moments of the two lines, and from then on the first, and what the second has of it."""
         assert self._gap is not None
         names = [line.name for line in self._lines]
-        upper, lower = (self._drawn(*self._points[names.index(name)]) for name in self._gap[:2])
-        seconds = np.union1d(upper[0], lower[0]) if len(upper[0]) else np.empty(0)
-        return seconds, _at(seconds, *upper), _at(seconds, *lower)
+        first, second = (self._drawn(*self._points[names.index(name)]) for name in self._gap[:2])
+        seconds = np.union1d(first[0], second[0]) if len(first[0]) else np.empty(0)
+        upper = _at(seconds, *first)
+        return seconds, upper, np.minimum(upper, _at(seconds, *second))
 
     def _highest(self) -> float:
         return max((float(np.nanmax(values, initial=0.0)) for _, values in self._points), default=0)
@@ -210,8 +211,10 @@ class Quantiles(Plot):
 
     def prepare(self, axes: Axes) -> Sequence[Artist]:
         self._axes = axes
+        beside = axes.get_yscale() == "log"  # on the axes of another run, which may reach further
         axes.set_yscale("log")
-        axes.set_ylim(*self._limits)
+        if not beside:
+            axes.set_ylim(*self._limits)
         axes.yaxis.set_major_locator(LogLocator(10, numticks=12))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         axes.yaxis.set_minor_locator(NullLocator())  # unseen, it took a third of a first frame

@@ -17,6 +17,7 @@ _PAD = 0.1
 _TITLE_AT, _SUBTITLE_AT = 0.18, 0.56
 _LINE_HEIGHT = 1.2  # of the size of its letters
 _LINE = 0.32  # of a title that needs one more
+_BESIDE_AXIS = 0.05  # a label within the axes
 
 
 class Sheet:
@@ -168,7 +169,7 @@ def _keep_inside(axes: Axes, renderer: Any) -> None:
         if isinstance(text, Annotation):
             continue
         wide = text.get_window_extent(renderer)
-        by = max(min(box.x1 - wide.x1, 0.0), box.x0 - wide.x0)
+        by = max(min(box.x1 - wide.x1, 0.0), box.x0 + _BESIDE_AXIS * axes.figure.dpi - wide.x0)
         if by:
             at = text.get_transform()
             x, y = at.transform(text.get_position())

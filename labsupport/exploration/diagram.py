@@ -35,6 +35,10 @@ _LONGEST = 240  # characters of a step that does not decide
 _BROKEN = "When all have finished, this does not hold: "
 _UNNAMED = "the invariant holds"
 _ARROWS = frozenset({"step", "arrive", "lose", "timeout"})
+_TOGETHER = {
+    "→ ": "→\N{NO-BREAK SPACE}",
+    " …": "\N{NO-BREAK SPACE}…",
+}  # no line ends, or begins, so
 _PASSING = "#fbe9de"  # the alarm's colour at 12 % on white: an opaque ground for text
 
 
@@ -230,6 +234,8 @@ def _place_label(row: _Row, lanes: Sequence[float]) -> None:
     elif step.move in {"crash", "stuck", *_BANDS}:
         start = (lanes[0] if step.move in _BANDS else row.at) + 0.2
         room = _ACROSS - start
+    for loose, bound in _TOGETHER.items():
+        text = text.replace(loose, bound)
     row.text = _fit(text, max(room, _LEAST), Size.NOTE, bold=row.alarm)
     row.label = {"x": start, "ha": side}
 

@@ -211,6 +211,35 @@ def test_a_comparison_has_the_same_axes_for_all(figures: list[LabFigure]) -> Non
         assert axes[one].get_ylim() == axes[other].get_ylim()
 
 
+def test_a_comparison_cuts_no_run_off(run: tuple[Recorder, History], tmp_path: Path) -> None:
+    """The axes reach as far as the slowest and the quickest run need, wherever these stand."""
+    for start in range(100):
+        request(run, start, 5000 if start == 7 else 0.03)
+    run[1].read()
+    calm = History()
+    calm.add(tmp_path / "1", process=0)
+    calm.origin_ns = run[1].origin_ns
+    recorder = Recorder(tmp_path / "1")
+    recorder.record("request", 0, calm.origin_ns, calm.origin_ns + 5 * MS, 1.0)
+    calm.read()
+    runs = [Run(name, one, plots()) for name, one in (("a", calm), ("b", run[1]), ("c", calm))]
+    both = draw_comparison(runs, seconds=2, title="T", subtitle="s", alt="An alt.")
+    for axes in both.axes[1::2]:
+        assert axes.get_ylim() == (pytest.approx(0.01), pytest.approx(10_000))
+
+
+def test_a_label_stands_clear_of_the_axis(run: tuple[Recorder, History]) -> None:
+    """Also that of a bar at the very start of narrow axes."""
+    request(run, 0, 1)
+    run[1].read()
+    runs = [Run(name, run[1], plots()) for name in ("naive", "fixed")]
+    both = draw_comparison(runs, seconds=60, title="T", subtitle="s", alt="An alt.")
+    both.draw_without_rendering()
+    for axes in both.axes[::2]:
+        (label,) = axes.texts
+        assert label.get_window_extent().x0 >= axes.get_window_extent().x0 + 3
+
+
 def test_colours_of_bars_are_explained(figures: list[LabFigure]) -> None:
     """A key names the parts that there are: beside a run's bars, and once above those of several."""
     finished, both = figures

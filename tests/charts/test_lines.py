@@ -97,6 +97,16 @@ def test_what_is_between_two_lines_is_named(history: History) -> None:
     assert not axes.findobj(Legend)
 
 
+def test_nothing_is_lacking_where_the_second_is_ahead(history: History) -> None:
+    """It is neither filled nor named: what has been persisted before the answer came is not lost."""
+    ahead = [line("a", "limit", (0, 10), (2, 40)), line("b", "work", (0, 10), (1, 42))]
+    (axes,) = drawn(history, Lines("n", ahead, gap=("a", "b", "alarm", "lost"))).axes
+    assert not axes.findobj(Legend)
+    (patch,) = [patch for patch in axes.patches if patch.get_hatch()]
+    x, y = patch.get_xy().T
+    assert np.dot(x, np.roll(y, 1)) == pytest.approx(np.dot(y, np.roll(x, 1)))
+
+
 def test_a_line_without_points(history: History) -> None:
     """What has not happened is neither drawn nor named."""
     lines = Lines(

@@ -84,6 +84,16 @@ def test_every_clause_is_whole(names: str) -> None:
     assert f"crashes before {UPDATE}" in found
 
 
+@pytest.mark.parametrize("width", range(8, 40))
+def test_no_line_is_three_dots_or_ends_with_an_arrow(width: int) -> None:
+    """Wherever a label is folded, what is left out follows a word, and a reply its arrow."""
+    command = f"SELECT * FROM products WHERE name = '{'x' * width}'"
+    steps = [Step("ada", "step", command, "1, Brass Kettle, 2495, …", "database")]
+    (label,) = [one for one in texts(draw(steps, ["ada"], LONG, "1")) if "SELECT" in one.get_text()]
+    lines = label.get_text().split("\n")
+    assert not any(line == "…" or line.endswith("→") for line in lines)
+
+
 def test_the_finding_is_the_title() -> None:
     """What is wrong stands above how many orders there are."""
     told = "When all have finished, this does not hold: "
