@@ -10,6 +10,8 @@ from typing import Any
 import ipywidgets as widgets
 from IPython import get_ipython
 from IPython.display import DisplayHandle, display
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from labsupport.charts import Picture, Place
 from labsupport.errors import InvalidSettingError, LabError
@@ -120,9 +122,9 @@ class ControlPanel:
         self._run = widgets.Button(description="Run", icon="play", button_style="primary")
         self._halt = widgets.Button(description="Stop", icon="stop", disabled=True)
         self._both = widgets.Button(description="Compare", icon="columns", disabled=True)
-        longest = max(map(len, self._knobs), default=0)
+        widest = max((_ems(control.description) for control in self._knobs.values()), default=0.0)
         for control in self._knobs.values():
-            control.style.description_width = f"{0.625 * longest}em"  # the rest is the slider's
+            control.style.description_width = f"{widest:.2f}em"  # the rest is the slider's
             control.observe(lambda _: self._note_settings(), "value")
         self._run.on_click(lambda _: self.run())
         self._halt.on_click(lambda _: self.stop())
@@ -306,6 +308,12 @@ def _control(field: "dataclasses.Field[Any]", value: Any) -> widgets.Widget:
     digits = max(2, *(len(f"{one:g}".partition(".")[2]) for one in (low, value)))
     look |= {"readout_format": f".{digits}f"}
     return widgets.FloatSlider(value, min=low, max=high, step=step, **look)
+
+
+def _ems(name: str) -> float:
+    """Room for a name in DejaVu Sans, which is wider than what a page usually has."""
+    font = FontProperties(family="DejaVu Sans", size=1)
+    return 0.3 + float(text_to_path.get_text_width_height_descent(name, font, False)[0])
 
 
 def _told(error: LabError) -> str:

@@ -5,17 +5,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
+from matplotlib import get_data_path
 from nbclient import NotebookClient
+from PIL import ImageFont
 
 from labsupport.errors import InvalidSettingError
 from labsupport.experiments import panel as panels
 from labsupport.experiments.panel import ControlPanel
 from labsupport.labs.cache_aside import ThunderingHerd
+from labsupport.labs.pubsub import LostMessages
 from labsupport.labs.redis_outage import Outage
 from labsupport.labs.write_behind import WriteBehindCrash
 from tools.notebooks import clean, problems
@@ -75,6 +79,15 @@ def test_a_slider_for_each_knob(panel: Any) -> None:
     clients, ttl = panel._knobs["clients"], panel._knobs["ttl_seconds"]
     assert (clients.value, clients.min, clients.max) == (4, 2, 20)
     assert (ttl.value, ttl.min, ttl.max) == (0.2, 0.05, 1.0)
+
+
+@pytest.mark.parametrize("experiment", [LostMessages(), WriteBehindCrash(), Outage()])
+def test_a_knob_has_room_for_its_name(experiment: Any) -> None:
+    """Also for one with wide letters, in a font that is wider than most."""
+    font = ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), 100)
+    for control in experiment.panel(naive=dict)._knobs.values():
+        ems = float(control.style.description_width.removesuffix("em"))
+        assert font.getlength(control.description) / 100 + 0.1 < ems
 
 
 def test_a_slider_shows_its_least_value() -> None:
@@ -251,6 +264,7 @@ def test_what_is_saved_needs_no_kernel() -> None:
     """
     source = """
 from labsupport.labs.cache_aside import ThunderingHerd
+from labsupport.labs.pubsub import LostMessages
 from labsupport.labs.redis_outage import Outage
 from labsupport.labs.write_behind import WriteBehindCrash
 ThunderingHerd(clients=2).panel(naive=lambda redis, key, load, ttl: load())
