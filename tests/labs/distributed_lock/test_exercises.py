@@ -75,6 +75,26 @@ class TestOtherGoodAnswers:
         found = check("07.1", own_lock)
         assert found.passed, str(found)
 
+    @pytest.mark.parametrize("longer", [1, 2], ids=["a third of its life", "longer and longer"])
+    def test_long_sleeps(self, longer):
+        """Who waits may sleep as long as it likes between two attempts."""
+
+        def numbered_lock(redis, name, ttl):
+            script = """
+            if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+            local number = redis.call('INCR', KEYS[2])
+            redis.call('SET', KEYS[1], number, 'PX', ARGV[1])
+            return number
+            """
+            keys, pause = (name, f"{name}:number"), ttl / 3
+            while not (number := redis.eval(script, 2, *keys, int(ttl * 1000))):
+                time.sleep(pause)
+                pause *= longer
+            return number
+
+        found = check("07.2", numbered_lock)
+        assert found.passed, str(found)
+
     def test_token_of_letters(self):
         """The module random does not draw again what it drew for one who has crashed."""
 
