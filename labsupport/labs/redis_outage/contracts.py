@@ -30,7 +30,7 @@ class CountOnce(Contract):
     """13.1: a visit counts once, however often its caller has to ask."""
 
     answer = "count_once"
-    visible = ("visits:home", "visits:d'Arc")
+    visible = ("visits:home", "visits:homes", "visits:d'Arc")
     remembers = True
     faults = ("crash", "lost reply")
     clauses: ClassVar = {
@@ -56,6 +56,12 @@ class CountOnce(Contract):
             after=tuple(
                 ("ada", Call("count_once", ("home", visit)))
                 for visit in (*_LOOK_ALIKES, *_LOOK_ALIKES)
+            ),
+        ),
+        Case(  # page and visit are the same letters
+            State(),
+            after=tuple(
+                ("ada", Call("count_once", args)) for args in (("home", "s1"), ("homes", "1"))
             ),
         ),
         Case(

@@ -46,6 +46,15 @@ def one_note_for_all_pages(redis, page, visit):
     return redis.eval(script, 2, f"visits:{page}", f"visit:{visit}")
 
 
+@wrong("13.1", situation="One call after the other", because="is due", sequential=True)
+def page_and_visit_run_together(redis, page, visit):
+    script = """
+    if redis.call('SET', KEYS[2], 1, 'NX', 'EX', 86400) then return redis.call('INCR', KEYS[1]) end
+    return tonumber(redis.call('GET', KEYS[1]) or 0)
+    """
+    return redis.eval(script, 2, f"visits:{page}", f"visit:{page}{visit}")
+
+
 @wrong("13.1", situation="Several clients at once", because="No order of the calls gives that")
 def note_then_count(redis, page, visit):
     if redis.set(f"visit:{page}:{visit}", 1, nx=True, ex=DAY):
