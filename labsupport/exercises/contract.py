@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from labsupport.errors import InvalidSettingError
 from labsupport.exercises.matching import ANYTHING, Raised, Skipped
 from labsupport.exercises.state import KEPT, State
-from labsupport.explorer.clients.stand_ins import timekeeper_here
+from labsupport.explorer.stand_ins.timekeeper import timekeeper_here
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

@@ -16,9 +16,9 @@ from labsupport.exercises.possibilities import Fault, Possibilities, Possibility
 from labsupport.exercises.state import KEPT, State, frozen
 from labsupport.exploration import explore
 from labsupport.explorer.clients.actor import actor_here
-from labsupport.explorer.clients.stand_ins import Timekeeper, timekeeper_here
 from labsupport.explorer.moves.search import MAX_STEPS
 from labsupport.explorer.operations import Move
+from labsupport.explorer.stand_ins.timekeeper import Timekeeper, timekeeper_here
 
 __all__ = [
     "Breach",

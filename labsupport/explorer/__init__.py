@@ -8,8 +8,8 @@ from labsupport.explorer.testbed import Session, Testbed
 
 if TYPE_CHECKING:
     from labsupport.explorer.clients.nodes import as_nodes
-    from labsupport.explorer.clients.stand_ins import one_process
     from labsupport.explorer.entry import explore
+    from labsupport.explorer.stand_ins.machine import one_process
     from labsupport.explorer.system import System
 
 __all__ = [
@@ -31,7 +31,7 @@ _LATER = {
     "System": "system",
     "as_nodes": "clients.nodes",
     "explore": "entry",
-    "one_process": "clients.stand_ins",
+    "one_process": "stand_ins.machine",
 }
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Literal
 
 from labsupport.errors import InvalidSettingError
-from labsupport.explorer.clients.stand_ins import in_zone
 from labsupport.explorer.exploring import resumed
 from labsupport.explorer.moves.attempts import MAX_PATIENCE
 from labsupport.explorer.moves.search import Search
@@ -18,6 +17,7 @@ from labsupport.explorer.operations import Move
 from labsupport.explorer.report import Moment, Report, Rerun
 from labsupport.explorer.rerun import run_again, tables_of
 from labsupport.explorer.rounds import Question, Rounds
+from labsupport.explorer.stand_ins.clocks import in_zone
 from labsupport.explorer.system import Replay, System
 from labsupport.verdict import Claim, Status, Verdict
 

@@ -24,13 +24,13 @@ from labsupport.explorer.clients.guard import (
     watched,
 )
 from labsupport.explorer.clients.namespaces import installed
-from labsupport.explorer.clients.stand_ins import standing_in
 from labsupport.explorer.moves.search import Search
 from labsupport.explorer.operations import owner
 from labsupport.explorer.own.async_pools import async_pools_stepped
 from labsupport.explorer.own.engines import engines_stepped
 from labsupport.explorer.own.pools import pools_stepped
 from labsupport.explorer.shared_memory import shared_locks
+from labsupport.explorer.stand_ins.placing import standing_in
 
 __all__ = ["code_of", "exploring", "resumed"]
 

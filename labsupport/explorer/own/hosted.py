@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from labsupport.errors import InvalidSettingError
-from labsupport.explorer.clients.stand_ins import timekeeper_here
 from labsupport.explorer.own.event_loop import ClientLoop
+from labsupport.explorer.stand_ins.timekeeper import timekeeper_here
 
 __all__ = ["hosted"]
 

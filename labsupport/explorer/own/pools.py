@@ -16,10 +16,10 @@ from redis.connection import AbstractConnection, BlockingConnectionPool, Connect
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import actor_here, refusal
-from labsupport.explorer.clients.stand_ins import timekeeper_here
 from labsupport.explorer.own.exchange import Exchange
 from labsupport.explorer.own.turns import ActorTurn, HostTurn, Turn
 from labsupport.explorer.own.wires import Settings, Wires
+from labsupport.explorer.stand_ins.timekeeper import timekeeper_here
 
 __all__ = [
     "SteppedConnection",

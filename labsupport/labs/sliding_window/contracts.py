@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from labsupport.exercises.contract import Argument, Call, Case, Contract
 from labsupport.exercises.state import State
-from labsupport.explorer.clients.stand_ins import timekeeper_here
+from labsupport.explorer.stand_ins.timekeeper import timekeeper_here
 from labsupport.labs.limiters.near import NO_WAIT, START, in_time, near
 
 __all__ = ["Allow", "AllowAll", "Limiter"]
