@@ -316,7 +316,7 @@ class Operation:
 
     def told_that_nothing_changed(self, reply: Any) -> bool:
         """Whether the reply of a command that `tells` says so."""
-        return reply is None or reads(self.commands[0])
+        return reply is None or self.only_reads
 
     def same_target(self, other: "Operation") -> bool:
         """True when both send the same commands to the same keys, whatever their other arguments."""

@@ -16,11 +16,13 @@ from redis.commands.core import AsyncScript, Script
 from redis.exceptions import RedisError, ResponseError
 
 from labsupport.errors import InvalidSettingError
-from labsupport.explorer.clients.direct_redis import DirectRedis, Wiring, idle_times, note_times
-from labsupport.explorer.clients.scripts import Scripts, names_its_keys
-from labsupport.explorer.clients.server_time import IdleTimes, word
+from labsupport.explorer.clients.direct_redis import DirectRedis
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
+from labsupport.explorer.commands.scripts import Scripts, names_its_keys
+from labsupport.explorer.commands.sent import idle_times, note_times
+from labsupport.explorer.commands.server_time import IdleTimes, word
+from labsupport.explorer.commands.wiring import Wiring
 from labsupport.explorer.operations import EVERYTHING, Effects, Operation, asks_clock
 from labsupport.explorer.own.sql_steps import SqlSteps
 from labsupport.explorer.own.wires import Wires, reserve

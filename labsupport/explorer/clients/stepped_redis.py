@@ -11,9 +11,10 @@ from redis.exceptions import ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from labsupport.explorer.clients.actor import Actor, actor_here, refusal
-from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis, Wiring, transmit
-from labsupport.explorer.clients.server_time import word
-from labsupport.explorer.operations import Operation, reads
+from labsupport.explorer.clients.direct_redis import DirectPipeline, DirectRedis, transmit
+from labsupport.explorer.commands.server_time import word
+from labsupport.explorer.commands.wiring import Difference, Wiring
+from labsupport.explorer.operations import Operation
 
 __all__ = ["BLOCKING", "SteppedPipeline", "SteppedRedis", "without_timeout"]
 
@@ -73,27 +74,16 @@ class SteppedRedis(DirectRedis):
         actor.gate(operation)
         if operation.word == "TIME":
             actor.note_present()
-        timeout, version = None, self.wiring.version
         again = actor.repeated(operation)
         if again and self._as_before(operation, options):
             actor.arrival()
             return operation.replies[0]
+        difference = Difference(self.wiring, operation, again=again)
         sent, convert = self.prepare(args)
-        if _may_block(args[0]):
-            sent, timeout = without_timeout(sent)
-        touched = self.wiring.version
-        before = (
-            self.wiring.changes_before(operation, version)
-            if again and not operation.tells
-            else None
-        )
+        difference.look()
         actor.trusted += 1  # to connect is the explorer's doing
         try:
-            wire = self.wire or self.dial()
-            transmit(wire, sent)
-            if timeout is not None:
-                actor.block(operation, wire, self.number, timeout)
-            reply = self.receive(args, sent, convert, **options)
+            reply = self._exchange(operation, sent, convert, options)
         except ResponseError as error:
             actor.took(operation, error)
             self._lose()
@@ -105,19 +95,24 @@ class SteppedRedis(DirectRedis):
         finally:
             actor.trusted -= 1
         actor.took(operation, reply)
-        if before is not None:
-            operation.changed = self.wiring.changed(before)
-            operation.unchanged = not operation.changed
-        else:
-            operation.unchanged = again and operation.told_that_nothing_changed(reply)
-        alone = self.wiring.version == touched  # while it blocked, others may have taken steps
-        if alone and (operation.unchanged or reads(args)):
-            self.wiring.is_as_at(version)
-            if again:
-                self._remember(args, options, reply)
+        if difference.note(reply) and again:
+            self._remember(args, options, reply)
         self._lose()
         actor.arrival()
         return reply
+
+    def _exchange(
+        self, operation: Operation, sent: tuple[Any, ...], convert: Any, options: dict[str, Any]
+    ) -> Any:
+        """Send what was prepared for a step; the reply, when a wait for it is over."""
+        (args,), timeout = operation.commands, None
+        if _may_block(args[0]):
+            sent, timeout = without_timeout(sent)
+        wire = self.wire or self.dial()
+        transmit(wire, sent)
+        if timeout is not None:
+            self.actor.block(operation, wire, self.number, timeout)
+        return self.receive(args, sent, convert, **options)
 
     def _as_before(self, operation: Operation, options: dict[str, Any]) -> bool:
         """Answer a step that is known to change nothing, as nothing has changed since it was taken last."""

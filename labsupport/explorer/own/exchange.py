@@ -15,8 +15,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients.actor import refusal
-from labsupport.explorer.clients.server_time import word
 from labsupport.explorer.clients.stepped_redis import BLOCKING, without_timeout
+from labsupport.explorer.commands.server_time import word
+from labsupport.explorer.commands.wiring import Difference
 from labsupport.explorer.operations import Operation
 from labsupport.explorer.own.turns import Turn
 from labsupport.explorer.own.wires import Settings, Wire, Wires
@@ -121,13 +122,10 @@ class Exchange:
         await turn.gate(operation)
         if name == "TIME":
             turn.note_present()
-        again, before = turn.repeated(operation), None
-        wiring, version = direct.wiring, direct.wiring.version
+        difference = Difference(direct.wiring, operation, again=turn.repeated(operation))
         try:
             prepared = direct.prepare(args)  # which may change what the server knows
-            touched = wiring.version
-            if again and not operation.tells and not operation.only_reads:
-                before = wiring.changes_before(operation, version)
+            difference.look()
             reply = await self._take(turn, operation, prepared, name, raw)
         except Exception as error:
             turn.took(operation, error)
@@ -137,15 +135,7 @@ class Exchange:
             self._lose(turn)
             raise
         turn.took(operation, self._shown(name, reply))
-        if before is not None:
-            operation.changed = wiring.changed(before)
-            operation.unchanged = not operation.changed
-        else:
-            operation.unchanged = again and (
-                name == "WATCH" or operation.told_that_nothing_changed(reply)
-            )
-        if wiring.version == touched and (operation.unchanged or operation.only_reads):
-            wiring.is_as_at(version)  # nobody has moved while it blocked
+        difference.note(reply)
         self._lose(turn)
         await turn.arrival()
         return reply

@@ -1,7 +1,7 @@
 """Lua scripts and functions under the explorer's clock.
 
 In front of a script stands a `redis` of its own, whose `call` does what
-`labsupport.explorer.clients.server_time` does for a client's commands; the server is not touched. The
+`labsupport.explorer.commands.server_time` does for a client's commands; the server is not touched. The
 moment comes as one more ARGV, which the script does not see.
 """
 
@@ -10,8 +10,8 @@ import hashlib
 import re
 from typing import Any
 
-from labsupport.explorer.clients.server_time import IDLE_BASE_MS, IDLE_SCALE
 from labsupport.explorer.clock import START
+from labsupport.explorer.commands.server_time import IDLE_BASE_MS, IDLE_SCALE
 
 __all__ = ["BEYOND", "SCANNED", "Scripts", "names_its_keys"]
 

@@ -1,0 +1,84 @@
+"""Replies without what the machine makes of them: the order of a set, the age of a connection, INFO."""
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from labsupport.explorer.commands.reach import refused
+
+__all__ = ["HeldInfo", "SetInOrder", "ageless", "held"]
+
+
+def ageless(clients: Any) -> Any:
+    """What CLIENT tells of connections, without what the machine's clock makes of them."""
+    for one in clients if isinstance(clients, list) else [clients]:
+        if isinstance(one, dict):
+            one.update(dict.fromkeys(one.keys() & {"age", "idle"}, "0"))
+    return clients
+
+
+class HeldInfo(dict[str, Any]):
+    """What INFO tells of the server, without what changes by itself.
+
+    Raises:
+        NotSteppableError: something else is asked for.
+    """
+
+    _STAYS = re.compile(
+        r"(redis|valkey|server|os|arch|gcc|maxmemory|maxclients|aof_enabled|role|cluster_enabled"
+        r"|connected_slaves|mem_allocator)(_(?!seconds|time).*)?"
+    )
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        super().__init__({k: v for k, v in found.items() if self._STAYS.fullmatch(k)})
+        self._others = found.keys() - self.keys()
+
+    def __missing__(self, key: str) -> Any:
+        if key in self._others:
+            raise refused(f"INFO's {key}")
+        raise KeyError(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self or key in self._others else default
+
+
+class SetInOrder(set[Any]):
+    """A set of a reply, in the order of its members: Python has another one in each process."""
+
+    __class__ = set  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(sorted(super().__iter__(), key=lambda one: (type(one).__name__, one)))
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(repr, self))}}}" if self else "set()"
+
+    def pop(self) -> Any:
+        one = next(iter(self), None)
+        if not self:
+            raise KeyError("pop from an empty set")
+        self.remove(one)
+        return one
+
+
+def _in_order(name: str) -> Callable[..., Any]:
+    plain = getattr(set, name)
+
+    @functools.wraps(plain)
+    def made(self: set[Any], *others: Any) -> Any:
+        found = plain(self, *others)
+        return SetInOrder(found) if type(found) is set else found
+
+    return made
+
+
+for _name in (
+    "__and__", "__or__", "__sub__", "__xor__", "__rand__", "__ror__", "__rsub__", "__rxor__",
+    "copy", "difference", "intersection", "symmetric_difference", "union",
+):  # fmt: skip
+    setattr(SetInOrder, _name, _in_order(_name))
+
+
+def held(reply: Any) -> Any:
+    return SetInOrder(reply) if type(reply) is set else reply
