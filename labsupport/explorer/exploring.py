@@ -13,17 +13,13 @@ from typing import Any, Literal
 from greenlet import GreenletExit
 
 from labsupport.errors import InvalidSettingError, NotSteppableError
-from labsupport.explorer.clients import guard
 from labsupport.explorer.clients.actor import SharedLock
 from labsupport.explorer.clients.captured import OwnLocals
-from labsupport.explorer.clients.guard import (
-    StepTimeout,
-    acquiring,
-    foreign_use_noticed,
-    sets_gone_through,
-    watched,
-)
 from labsupport.explorer.clients.namespaces import installed
+from labsupport.explorer.guards import patience
+from labsupport.explorer.guards.foreign import foreign_use_noticed
+from labsupport.explorer.guards.patience import StepTimeout, acquiring, watched
+from labsupport.explorer.guards.set_orders import sets_gone_through
 from labsupport.explorer.moves.search import Search
 from labsupport.explorer.operations import owner
 from labsupport.explorer.own.async_pools import async_pools_stepped
@@ -123,8 +119,8 @@ class exploring(ExitStack):  # noqa: N801 (used as a function is)
                     "processes do, keep it in Redis or in the database, or try it with blocking=False.",
                 ) from None
             raise NotSteppableError(
-                f"A function ran for more than {guard.PATIENCE_SECONDS:.0f} s without a command to Redis or "
-                f"the database{_place(trace)}.",
+                f"A function ran for more than {patience.PATIENCE_SECONDS:.0f} s without a command to "
+                f"Redis or the database{_place(trace)}.",
                 "Look for a loop that never ends, or a wait for something outside the explorer; for a lock "
                 "of the process, say, which another client has that stands still meanwhile.",
             ) from None

@@ -52,8 +52,8 @@ from sqlalchemy.orm import (
 from labsupport import explore
 from labsupport.database import open_shop
 from labsupport.errors import LabError, NotSteppableError
-from labsupport.explorer.clients import guard
 from labsupport.explorer.clock import START
+from labsupport.explorer.guards import patience
 
 
 def always(redis, db):
@@ -456,7 +456,7 @@ class TestRefused:
             redis.ping()
             threading.Event().wait()
 
-        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 3600.0)
+        monkeypatch.setattr(patience, "PATIENCE_SECONDS", 3600.0)
         with pytest.raises(NotSteppableError, match="waits for another thread"):
             explore({"a": client}, invariant=always)
 
@@ -545,7 +545,7 @@ class TestRefused:
 
     def test_a_lock_of_the_process(self, monkeypatch):
         """A function that waits for a lock of the process is ended, and told, in the time it has."""
-        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 2.0)
+        monkeypatch.setattr(patience, "PATIENCE_SECONDS", 2.0)
         lock = threading.Lock()
         lock.acquire()
 
@@ -560,14 +560,14 @@ class TestRefused:
 
     def test_a_debugger_may_stop_in_a_client(self, monkeypatch):
         """Who looks has all the time there is; pdb may have its signals, and leaves none behind."""
-        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 1.0)
+        monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)
         monkeypatch.setattr(pdb.Pdb, "_previous_sigint_handler", None)
-        looks, debugged = [], guard._debugged
-        monkeypatch.setattr(guard, "_debugged", lambda frame: looks.append(1) or debugged(frame))
+        looks, debugged = [], patience.debugged
+        monkeypatch.setattr(patience, "_debugged", lambda frame: looks.append(1) or debugged(frame))
 
         class Keyboard(io.StringIO):
             def readline(self, *size):
-                while len(looks) < 2 * guard._LOOKS:
+                while len(looks) < 2 * patience._LOOKS:
                     pass
                 return super().readline(*size)
 
@@ -584,7 +584,7 @@ class TestRefused:
 
     def test_the_watch_works_in_a_thread(self, monkeypatch):
         """An exploration in another thread (a panel's) ends a loop, too."""
-        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.3)
+        monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.3)
         found = []
 
         def loop(redis, db):
@@ -897,7 +897,7 @@ class TestNothingOutlivesARun:
 
     def test_an_interrupt_waits_for_the_end_of_a_step(self, monkeypatch):
         """Ctrl-C ends the exploration where no code of a library can take it for its own error."""
-        monkeypatch.setattr(guard, "_GRACE_SECONDS", 3600.0)
+        monkeypatch.setattr(patience, "_GRACE_SECONDS", 3600.0)
         seen = []
         before = signal.getsignal(signal.SIGINT)
 
@@ -1088,7 +1088,7 @@ def test_a_look_at_a_client_keeps_nothing_alive():
 
     gc.disable()
     try:
-        with guard.watched(lambda: 0, lambda: True, lambda frame: False):
+        with patience.watched(lambda: 0, lambda: True, lambda frame: False):
             assert looked_at()() is None
     finally:
         gc.enable()
@@ -1117,8 +1117,8 @@ def test_a_look_at_a_client_keeps_nothing_alive():
 )
 def test_a_wait_for_a_lock_that_another_client_has(taken, told, monkeypatch):
     """It is told as soon as it is seen, long before a function that takes no step is given up."""
-    monkeypatch.setattr(guard, "PATIENCE_SECONDS", 3600.0)
-    monkeypatch.setattr(guard, "_LOOKS", 36_000)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 3600.0)
+    monkeypatch.setattr(patience, "_LOOKS", 36_000)
 
     def counts(redis, db):
         with taken():

@@ -31,7 +31,7 @@ from labsupport.errors import (
     plain_error,
 )
 from labsupport.explorer import rounds
-from labsupport.explorer.clients import guard
+from labsupport.explorer.guards import patience
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import Operation
 from labsupport.servers import start_server
@@ -1124,14 +1124,14 @@ class TestBadInput:
                 pass
 
         with monkeypatch.context() as patch:
-            patch.setattr(guard, "PATIENCE_SECONDS", 0.2)
+            patch.setattr(patience, "PATIENCE_SECONDS", 0.2)
             with pytest.raises(NotSteppableError, match="without a command"):
                 explore({"a": loop}, invariant=always)
         assert explore({"a": lost_update}, invariant=always).interleavings == 1
 
     def test_an_invariant_that_takes_long(self, monkeypatch):
         """What is worked out between the clients' steps is no loop of theirs."""
-        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.5)
+        monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.5)
 
         def slow(redis, db):
             return burn(0.6)
@@ -1142,7 +1142,7 @@ class TestBadInput:
     @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how long it waited for a core")
     def test_a_busy_machine_ends_nothing(self, monkeypatch):
         """Time in which the thread waits for a core is not the function's."""
-        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 1.0)
+        monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})
         busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from labsupport.errors import NotSteppableError
 from labsupport.explorer.clients.actor import Actor, actor_here
-from labsupport.explorer.clients.guard import note_statement
+from labsupport.explorer.guards.foreign import note_statement
 from labsupport.explorer.operations import Operation, changes_rows, looks_twice
 from labsupport.explorer.own.async_engines import Replaced, TaskTurn
 from labsupport.explorer.own.async_engines import connect as async_connect

@@ -15,7 +15,7 @@ from types import BuiltinFunctionType
 from typing import Any
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.guard import refusing
+from labsupport.explorer.guards.foreign import refusing
 from labsupport.explorer.stand_ins.timekeeper import timekeeper_here
 
 __all__ = ["CLOCKS", "dates_held", "in_zone", "refuse_other_clocks"]

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from labsupport.explorer.clients.actor import refusal
-from labsupport.explorer.clients.guard import refusing
+from labsupport.explorer.guards.foreign import refusing
 from labsupport.explorer.stand_ins.timekeeper import timekeeper_here
 
 __all__ = ["CLASSES", "FUNCTIONS", "asking", "is_one", "one_process"]

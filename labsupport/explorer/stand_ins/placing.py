@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import Any
 
 from labsupport.explorer.clients.captured import Captured, stand_in_for
-from labsupport.explorer.clients.guard import OF_DRIVERS, driver_imported
 from labsupport.explorer.clients.namespaces import Namespaces, installed
+from labsupport.explorer.guards.foreign import OF_DRIVERS, driver_imported
 from labsupport.explorer.stand_ins import chance, clocks, machine
 from labsupport.explorer.stand_ins.timekeeper import timekeeper_here
 

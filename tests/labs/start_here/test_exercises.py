@@ -5,7 +5,7 @@ import pytest
 from labsupport import check
 from labsupport.errors import InvalidSettingError, LabError, UnknownNameError
 from labsupport.exploration import close_testbed
-from labsupport.explorer.clients import guard
+from labsupport.explorer.guards import patience
 from labsupport.labs.start_here.exercises import EXERCISES
 from tests.exercises.zoo import schedule
 
@@ -157,7 +157,7 @@ class TestBadAnswers:
 
     def test_never_returns(self, monkeypatch):
         """A loop without a command is ended, and said to be one."""
-        monkeypatch.setattr(guard, "PATIENCE_SECONDS", 0.3)
+        monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.3)
 
         def count_visit(redis, page):
             while True:
