@@ -563,7 +563,7 @@ class TestRefused:
         monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)
         monkeypatch.setattr(pdb.Pdb, "_previous_sigint_handler", None)
         looks, debugged = [], patience.debugged
-        monkeypatch.setattr(patience, "_debugged", lambda frame: looks.append(1) or debugged(frame))
+        monkeypatch.setattr(patience, "debugged", lambda frame: looks.append(1) or debugged(frame))
 
         class Keyboard(io.StringIO):
             def readline(self, *size):

@@ -32,6 +32,24 @@ class _Engines:
         self._unsure: dict[int, tuple[Operation, Any, bool]] = {}  # and what was changed before
         self._watched: dict[int, Any] = {}  # those of sqlite3, which tell of each statement
 
+    def execute(self, cursor: Any, sql: str, parameters: Any, context: Any) -> Any:
+        """What `do_execute` does."""
+        return self.step(sql, parameters, context, lambda: cursor.execute(sql, parameters))
+
+    def execute_many(self, cursor: Any, sql: str, parameters: Any, context: Any) -> Any:
+        """What `do_executemany` does."""
+        if actor_here() is not None and _commits_each(context.root_connection):
+            for row in parameters:
+                self.step(sql, row, context, lambda row=row: cursor.execute(sql, row))
+                context._rowcount = (context._rowcount or 0) + cursor.rowcount
+            return True
+        rows = _flat(parameters)
+        return self.step(sql, rows, context, lambda: cursor.executemany(sql, parameters))
+
+    def execute_no_params(self, cursor: Any, sql: str, context: Any) -> Any:
+        """What `do_execute_no_params` does."""
+        return self.step(sql, (), context, lambda: cursor.execute(sql))
+
     def step(self, sql: str, parameters: Any, context: Any, run: Any) -> Any:
         """Run a statement as a step of the client; None outside of all clients."""
         actor = actor_here()
@@ -173,59 +191,45 @@ def engines_stepped() -> Iterator[Callable[[Any], None]]:
     from sqlalchemy.pool import Pool
 
     engines, replaced = _Engines(), Replaced()
-    step = engines.step
-
-    def do_execute(cursor: Any, sql: str, parameters: Any, context: Any) -> Any:
-        return step(sql, parameters, context, lambda: cursor.execute(sql, parameters))
-
-    def do_executemany(cursor: Any, sql: str, parameters: Any, context: Any) -> Any:
-        if actor_here() is not None and _commits_each(context.root_connection):
-            for row in parameters:
-                step(sql, row, context, lambda row=row: cursor.execute(sql, row))
-                context._rowcount = (context._rowcount or 0) + cursor.rowcount
-            return True
-        return step(sql, _flat(parameters), context, lambda: cursor.executemany(sql, parameters))
-
-    def do_execute_no_params(cursor: Any, sql: str, context: Any) -> Any:
-        return step(sql, (), context, lambda: cursor.execute(sql))
-
-    def do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
-        actor = actor_here()
-        if actor is None:  # `given`, or the invariant
-            return async_connect(dialect, arguments, options) if dialect.is_async else None
-        _driver(actor, dialect)
-        _connecting(actor, True)
-        try:
-            if dialect.is_async:
-                return async_connect(dialect, arguments, options)
-            return dialect.connect(*arguments, **options)
-        except BaseException:
-            _connecting(actor, False)
-            raise
 
     def checkout(connection: Any, record: Any, pooled: Any) -> None:
         replaced.checkout(connection, record)
         engines.handed_out(connection)
 
-    listeners: list[tuple[str, Callable[..., Any]]] = [
-        ("do_connect", do_connect),
-        ("do_execute", do_execute),
-        ("do_executemany", do_executemany),
-        ("do_execute_no_params", do_execute_no_params),
-        ("commit", lambda connection: engines.ended(connection, "COMMIT")),
-        ("rollback", lambda connection: engines.ended(connection, "ROLLBACK")),
+    listeners: list[tuple[Any, str, Callable[..., Any]]] = [
+        (Engine, "do_connect", _connect),
+        (Engine, "do_execute", engines.execute),
+        (Engine, "do_executemany", engines.execute_many),
+        (Engine, "do_execute_no_params", engines.execute_no_params),
+        (Engine, "commit", lambda connection: engines.ended(connection, "COMMIT")),
+        (Engine, "rollback", lambda connection: engines.ended(connection, "ROLLBACK")),
+        (Pool, "checkout", checkout),
     ]
-    for name, listener in listeners:
-        event.listen(Engine, name, listener)
-    event.listen(Pool, "checkout", checkout)
+    for listener in listeners:
+        event.listen(*listener)
     try:
         yield engines.watch
     finally:
-        for name, listener in listeners:
-            event.remove(Engine, name, listener)
-        event.remove(Pool, "checkout", checkout)
+        for listener in listeners:
+            event.remove(*listener)
         engines.restore()
         replaced.restore()
+
+
+def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+    """What `do_connect` does: where a client's engine connects, that is no step."""
+    actor = actor_here()
+    if actor is None:  # `given`, or the invariant
+        return async_connect(dialect, arguments, options) if dialect.is_async else None
+    _driver(actor, dialect)
+    _connecting(actor, True)
+    try:
+        if dialect.is_async:
+            return async_connect(dialect, arguments, options)
+        return dialect.connect(*arguments, **options)
+    except BaseException:
+        _connecting(actor, False)
+        raise
 
 
 def _commits_each(connection: Any) -> bool:

@@ -7,7 +7,7 @@ Only the connection is another: it goes to the exploration's server, never to th
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -173,20 +173,6 @@ def pools_replaced(
     """
     stock = _Stock(stepped, wires, handed_out)
     waits = inspect.iscoroutinefunction(connection.send_command)  # type: ignore[attr-defined]
-    replaced: list[tuple[type, str, Any]] = []
-
-    def replace(owner: type, name: str, other: Callable[..., Any]) -> None:
-        usual = owner.__dict__[name]
-
-        @functools.wraps(usual)
-        def method(this: Any, *args: Any, **options: Any) -> Any:
-            done, value = other(this, *args)
-            if not done:
-                return usual(this, *args, **options)
-            return _ready(value) if waits else value
-
-        replaced.append((owner, name, usual))
-        setattr(owner, name, method)
 
     def get_connection(pool: Any, *_: Any) -> tuple[bool, Any]:
         turn = whose()
@@ -199,16 +185,32 @@ def pools_replaced(
         _refuse_foreign()
         return False, None
 
-    try:
-        for pool in pools:
-            replace(pool, "get_connection", get_connection)
-            replace(pool, "release", release)
-        replace(connection, "send_command", send)
-        replace(connection, "send_packed_command", send)
+    with ExitStack() as undo:
+        for owner, name, other in (
+            *((pool, "get_connection", get_connection) for pool in pools),
+            *((pool, "release", release) for pool in pools),
+            (connection, "send_command", send),
+            (connection, "send_packed_command", send),
+        ):
+            usual = owner.__dict__[name]
+            undo.callback(setattr, owner, name, usual)
+            setattr(owner, name, _unless_done(other, usual, waits=waits))
         yield
-    finally:
-        for owner, name, usual in reversed(replaced):
-            setattr(owner, name, usual)
+
+
+def _unless_done(
+    other: Callable[..., tuple[bool, Any]], usual: Callable[..., Any], *, waits: bool
+) -> Callable[..., Any]:
+    """A method that does as usual, unless the other has done it; its value is awaited where it `waits`."""
+
+    @functools.wraps(usual)
+    def method(this: Any, *args: Any, **options: Any) -> Any:
+        done, value = other(this, *args)
+        if not done:
+            return usual(this, *args, **options)
+        return _ready(value) if waits else value
+
+    return method
 
 
 class _Stock:

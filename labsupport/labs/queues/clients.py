@@ -61,50 +61,63 @@ def work(
     killed_ns: int,
 ) -> None:
     """Be a worker."""
-    redis, own = connect_client(url), connect_client(url)
-    notes = connect_client(with_database(url, 1))  # out of sight of the queue
-    looked = 0
-
-    def running() -> bool:
-        nonlocal looked
-        now = time.monotonic_ns()
-        if now - looked > _SIGN_SECONDS * 1e9:
-            looked = now
-            client.note("looked")
-        return client.running
-
-    def be_killed(number: int) -> None:
-        client.note("doomed", number)
-        while client.running:
-            client.rest(60.0)
-        raise _JobFailedError("the run is over")
-
-    def handle(job: str) -> None:
-        number = _number(job)
-        start = time.monotonic_ns()
-        client.note("begun", number)
-        hashlib.pbkdf2_hmac("sha256", job.encode(), b"shop", _ROUNDS)
-        fate = fates.get(number, "")
-        first = fate != "" and notes.incr(job) == 1
-        if fate == "poison" or (fate == "before" and first):
-            be_killed(number)
-        if fate == "fails" and first:
-            client.note("failed", number)
-            raise _JobFailedError("the printer is away")
-        effect(own, job)
-        client.record("handled", start, time.monotonic_ns(), number)
-        if fate == "after" and first:
-            be_killed(number)
-
+    worker = _Worker(client, effect, url, fates)
+    redis = connect_client(url)
     client.meet()
     client.note("hired", slot)
     if predecessor >= 0:
         client.record("killed", killed_ns, killed_ns, predecessor)
     try:
-        function(redis, f"worker-{client.number}", handle, running)
+        function(redis, f"worker-{client.number}", worker.handle, worker.running)
     except _JobFailedError:
         if client.running:
             client.note("ended")
+
+
+class _Worker:
+    """What a worker's function is called with, and what becomes of its jobs."""
+
+    def __init__(
+        self, client: Client, effect: Function, url: str, fates: Mapping[int, str]
+    ) -> None:
+        self._client = client
+        self._effect = effect
+        self._fates = fates
+        self._own = connect_client(url)
+        self._notes = connect_client(with_database(url, 1))  # out of sight of the queue
+        self._looked = 0
+
+    def running(self) -> bool:
+        """Whether to go on; that it was asked is a sign of life."""
+        now = time.monotonic_ns()
+        if now - self._looked > _SIGN_SECONDS * 1e9:
+            self._looked = now
+            self._client.note("looked")
+        return self._client.running
+
+    def handle(self, job: str) -> None:
+        """Do a job, unless its fate is another."""
+        number = _number(job)
+        start = time.monotonic_ns()
+        self._client.note("begun", number)
+        hashlib.pbkdf2_hmac("sha256", job.encode(), b"shop", _ROUNDS)
+        fate = self._fates.get(number, "")
+        first = fate != "" and self._notes.incr(job) == 1
+        if fate == "poison" or (fate == "before" and first):
+            self._be_killed(number)
+        if fate == "fails" and first:
+            self._client.note("failed", number)
+            raise _JobFailedError("the printer is away")
+        self._effect(self._own, job)
+        self._client.record("handled", start, time.monotonic_ns(), number)
+        if fate == "after" and first:
+            self._be_killed(number)
+
+    def _be_killed(self, number: int) -> None:
+        self._client.note("doomed", number)
+        while self._client.running:
+            self._client.rest(60.0)
+        raise _JobFailedError("the run is over")
 
 
 def _number(job: str) -> int:
