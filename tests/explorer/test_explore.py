@@ -894,6 +894,7 @@ class TestWaiting:
         assert report.verdict.status == "broken"
         assert report.rerun().finding is not None  # its schedule is one that can be run again
 
+    @pytest.mark.long
     def test_a_wait_that_an_expiry_ends_is_none_for_ever(self):
         """With few switches, too: who waits for a lock that expires waits until it does."""
 

@@ -672,6 +672,7 @@ class TestNobodyCanMoveOn:
         assert "more than 1,000 steps: a goes on without end" in report.given_up
         assert report.verdict.claims[0].status == "not exercised"
 
+    @pytest.mark.long
     def test_a_poll_that_counts_is_given_up_soon(self):
         """Each attempt changes the counter: none is a repetition, and any number of them is an order."""
 

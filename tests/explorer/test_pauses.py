@@ -333,6 +333,7 @@ class TestMoments:
         )
         assert not report.violations
 
+    @pytest.mark.long
     def test_it_is_the_same_each_time(self):
         def hit(redis, db):
             now = int(time.time())
@@ -487,6 +488,7 @@ class TestOversleeping:
         report = explore({"a": waits, "b": waits}, invariant=always)
         assert (report.violations, report.notes) == (0, ())
 
+    @pytest.mark.long
     def test_who_found_nothing_before_does_not_wait(self):
         """What ends is its own; and the attempts of the other, all in vain, are shown as one."""
 
@@ -674,6 +676,7 @@ class TestWhatIsNoRetry:
         )
         assert (report.violations, report.exhausted) == (0, True)
 
+    @pytest.mark.long
     def test_who_polls_under_a_lock_is_no_deadlock(self):
         """It stands with the lock in hand; a step farther, another gets it."""
 
@@ -784,6 +787,7 @@ def test_a_time_to_live_that_every_attempt_prolongs_ends_no_wait():
 
 
 class TestWhatAFreshReaderBroke:
+    @pytest.mark.long
     def test_a_pause_that_jumps_over_a_moment_is_no_deadlock(self):
         def lease(redis, db):
             now = int(time.time() * 1000)
@@ -795,6 +799,7 @@ class TestWhatAFreshReaderBroke:
             report = explore({"a": lease, "b": lease}, invariant=always, **options)
             assert (report.violations, report.exhausted) == (0, True)
 
+    @pytest.mark.long
     def test_pruning_loses_no_late_look(self):
         def dates(redis, db):
             redis.set("d", time.time() + 1)
