@@ -123,6 +123,7 @@ def polls(redis, db):
 
 def moves_to_another_zone(redis, db):
     redis.ping()
+    os.environ["TZ"] = "Asia/Kolkata"
     time.tzset()
 
 

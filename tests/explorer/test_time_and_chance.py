@@ -1163,6 +1163,22 @@ def test_a_day_ends_at_the_same_moment_on_every_machine(monkeypatch):
     assert min(found)[1] > 0
 
 
+def test_a_date_is_read_on_a_machine_in_another_zone(monkeypatch):
+    """`strptime` sets the zone of the process to what it is, when it is not as it was the last time."""
+
+    def reads(redis, db):
+        redis.set("day", str(datetime.datetime.strptime("24.12.2026", "%d.%m.%Y").date()))
+
+    try:
+        monkeypatch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        time.strptime("2026", "%Y")
+        explore({"ada": reads}, invariant=lambda r, d: r.get("day") == "2026-12-24").check()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_who_one_is():
     """Each client is a process and a thread; a UUID by the time is by its clock, and no two are alike."""
 

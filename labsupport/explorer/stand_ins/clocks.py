@@ -18,7 +18,7 @@ from labsupport.errors import NotSteppableError
 from labsupport.explorer.guards.foreign import refusing
 from labsupport.explorer.stand_ins.timekeeper import timekeeper_here
 
-__all__ = ["CLOCKS", "dates_held", "in_zone", "refuse_other_clocks"]
+__all__ = ["CLOCKS", "ZONE", "dates_held", "in_zone", "refuse_other_clocks"]
 
 
 # they write down when a connection was made, and how long a command took: no answer depends on it
@@ -177,6 +177,8 @@ def _set_zone(zone: str | None) -> None:
     time.tzset()
 
 
+ZONE = "UTC"
+"""Of all explored code, as on a server."""
 CLOCKS: dict[str, Any] = {
     "sleep": _sleeping(time.sleep),
     "time": _clock(time.time, _same),
@@ -197,6 +199,8 @@ CLOCKS: dict[str, Any] = {
     "tzset": refusing(
         time.tzset,
         "sets the time zone of its process, which all clients share here",
+        # as strptime does, which sets it to what it is
+        unless=lambda: os.environ.get("TZ") == ZONE,
         remedy='Name the zone where it matters: datetime.now(ZoneInfo("Europe/Paris")).',
     ),
 }

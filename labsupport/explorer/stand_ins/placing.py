@@ -108,7 +108,7 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
     _OF_ITS_OWN.update(OF_DRIVERS)
     with ExitStack() as undo:
         undo.enter_context(clocks.dates_held())
-        undo.enter_context(clocks.in_zone("UTC"))
+        undo.enter_context(clocks.in_zone(clocks.ZONE))
         found = undo.enter_context(Captured(functions, _OF_ITS_OWN, goes_on=machine.is_one()))
         _hold_generators(found, undo)
         _hold_scheduler(undo)
