@@ -279,7 +279,7 @@ class _Reach:
     def _dunders(self) -> list[tuple[str, Any]]:
         """What classes of one's own keep under such names, where the code uses these."""
         kinds = [kind for _, kind in self.owners.values() if isinstance(kind, type)]
-        used = {name for name in self.words - _OF_PYTHON if name[0] == "_" == name[-1]}
+        used = {name for name in self.words - _OF_PYTHON if name[:1] == "_" == name[-1:]}
         return [
             (name, vars(kind)[name]) for kind in kinds for name in sorted(used & vars(kind).keys())
         ]

@@ -16,6 +16,7 @@ import mimetypes
 import os
 import pathlib
 import re
+import subprocess
 import sys
 import tempfile
 import types
@@ -610,6 +611,32 @@ def test_the_applications_own_package_is_no_library(told, own, tmp_path, monkeyp
     finally:
         del sys.modules["acme_cache"]
         namespaces._from_a_folder.cache_clear()
+
+
+def test_a_library_beside_those_of_python(tmp_path):
+    """What `pip install --user` puts elsewhere, or a .pth file names, is a library, too."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    (site / "acme_cache.py").touch()
+    code = "import acme_cache; from labsupport.explorer.clients.namespaces import installed as i; "
+    told = subprocess.run(
+        [sys.executable, "-c", code + "print(i('acme_cache'))"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == "True\n"
+
+
+def test_an_attribute_without_a_name():
+    """`getattr(request, "user", "")`: the text stands beside one that may be a name."""
+    box = types.SimpleNamespace(user="ada")
+
+    def client(redis, db):
+        return getattr(box, "user", "")
+
+    assert shared_names({"ada": client, "bob": client}) == ["box"]
 
 
 def test_memory_of_a_module_however_it_is_named():

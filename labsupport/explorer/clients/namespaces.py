@@ -22,9 +22,13 @@ UNSEEN = frozenset(
 )
 """Drivers written in C, of whose statements nothing in Python tells."""
 
-_INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
-_STDLIB = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])
-_SITE = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib")})
+_PATHS = sysconfig.get_paths()
+# the user's own, Debian's, and another environment's that a .pth file names, are on sys.path only
+_SITE = tuple(
+    {_PATHS["purelib"], _PATHS["platlib"]}
+    | {path for path in sys.path if Path(path).name in {"site-packages", "dist-packages"}}
+)
+_INSTALLED = (_PATHS["stdlib"], *_SITE)
 # Whatever runs the notebook or the test: its own clock is none of the explored code's.
 _HOSTS = frozenset(
     {"IPython", "_pytest", "comm", "coverage", "debugpy", "execnet", "ipykernel", "ipywidgets"}
