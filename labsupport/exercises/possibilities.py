@@ -438,13 +438,20 @@ def staying(contract: Contract, view: State) -> Fault | None:
     return None
 
 
+def _is_zero(state: State, key: str) -> bool:
+    """Whether a count is there that a contract may show as none."""
+    return str(state.get(key)) == "0"
+
+
 def _left(contract: Contract, start: State, view: State, due: State, names: Names) -> Fault | None:
     real, model = contract.shown(view, start), contract.shown(due, start)
     for key in dict.fromkeys([*real, *model]):  # in the order in which the contract shows them
         if key not in real:
-            return Fault("left", f"{key} is not there; {plain_text(model[key])} is due.", key)
+            found = "holds '0'" if _is_zero(view, key) else "is not there"
+            return Fault("left", f"{key} {found}; {plain_text(model[key])} is due.", key)
         if key not in model:
-            return Fault("left", f"{key} holds {plain_text(real[key])}; nothing is due.", key)
+            wanted = "'0'" if _is_zero(due, key) else "nothing"
+            return Fault("left", f"{key} holds {plain_text(real[key])}; {wanted} is due.", key)
         if not same(real[key], model[key], names, stored=True):
             got, wanted = plain_text(real[key]), plain_text(model[key])
             return Fault("left", f"{key} holds {got}; {wanted} is due.", key)

@@ -85,6 +85,15 @@ def forgets_who_has(redis, product, user):
     return redis.decr(stock(product)) >= 0
 
 
+@wrong("14.1", because="stock:{kettle} holds '0'; '1' is due", sequential=True)
+def takes_before_it_looks(redis, product, user):
+    script = """
+    if redis.call('DECR', KEYS[1]) < 0 then redis.call('INCR', KEYS[1]) return 0 end
+    return redis.call('SADD', KEYS[2], ARGV[1])
+    """
+    return redis.eval(script, 2, stock(product), f"reserved:{{{product}}}", user) == 1
+
+
 @wrong("14.1", because="False; True is due", sequential=True)
 def remembers_who_got_none(redis, product, user):
     script = """

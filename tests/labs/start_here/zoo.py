@@ -347,7 +347,7 @@ def multi_after_the_check(redis, product, customer):
 @wrong(
     "00.3",
     situation="One call after the other",
-    because="stock:7 holds '-1'; nothing is due",
+    because="stock:7 holds '-1'; '0' is due",
     sequential=True,
 )
 def takes_first_and_looks_then(redis, product, customer):
@@ -360,7 +360,7 @@ def takes_first_and_looks_then(redis, product, customer):
 @wrong(
     "00.3",
     situation="A client that crashes",
-    because="stock:7 is not there; '1' is due",
+    because="stock:7 holds '0'; '1' is due",
 )
 def takes_first_and_puts_back(redis, product, customer):
     if redis.decr(f"stock:{product}") < 0:
@@ -435,7 +435,7 @@ def watches_the_buyers(redis, product, customer):
 @wrong(
     "00.3",
     situation="A client that crashes",
-    because="stock:7 is not there; '1' is due",
+    because="stock:7 holds '0'; '1' is due",
 )
 def script_that_forgets_the_buyer(redis, product, customer):
     script = """
