@@ -21,6 +21,8 @@ from labsupport.experiments.stage import RunStopped
 _REACH = 5  # a slider goes to so many times the value that the experiment was made with
 _NOTE = "A panel with sliders, Run and Stop stands here while the notebook has a kernel."
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+_LETTERS = 16  # pixels
+_SLIDER_EMS = 10  # with its number
 _LOOK = """<style>
 .lab-panel { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 36px;
   column-gap: 16px; flex-flow: row wrap; padding: 4px 0; }
@@ -32,6 +34,7 @@ _LOOK = """<style>
 .lab-panel .widget-toggle-buttons { width: auto; margin: 2px 2em 2px 0; }
 .lab-panel .widget-toggle-buttons .widget-toggle-button { margin-top: 0; margin-bottom: 0; }
 .lab-panel button { flex-shrink: 0; font-weight: 600; }
+.lab-panel .widget-button { min-width: 6.5em; padding: 0 1.1em; width: auto; }
 .lab-panel .widget-image { align-self: flex-start; height: auto; margin: 2px 0;
   max-height: 46vh; width: auto; }
 .lab-panel:where(:has(.lab-panel-said > div > div:only-of-type)) .widget-image { max-height: 54vh; }
@@ -43,6 +46,11 @@ _LOOK = """<style>
   .lab-panel:where(:has(.lab-panel-said > div > div:only-of-type)) .widget-image {
     max-height: 48vh; }
   .lab-panel .lab-panel-said > div > div { margin: 0 !important; } }
+@media (max-height: 850px) and (max-width: 1100px) {
+  .lab-panel:where(:has(.lab-panel-said > div > div:nth-of-type(4))) .widget-image {
+    max-height: 36vh; }
+  .lab-panel .lab-panel-said > div:has(> div:nth-of-type(4)) { font-size: 13px;
+    line-height: 1.35; } }
 .lab-panel.jupyter-widgets-disconnected > * { opacity: .5; pointer-events: none; }
 .lab-panel .jupyter-widgets-disconnected::before { display: none; }
 .lab-panel.jupyter-widgets-disconnected::before { content: "The kernel of this panel has ended. Run\
@@ -122,9 +130,10 @@ class ControlPanel:
         self._run = widgets.Button(description="Run", icon="play", button_style="primary")
         self._halt = widgets.Button(description="Stop", icon="stop", disabled=True)
         self._both = widgets.Button(description="Compare", icon="columns", disabled=True)
-        widest = max((_ems(control.description) for control in self._knobs.values()), default=0.0)
+        names = [control.description for control in self._knobs.values()]
+        self._name_ems = max(map(_ems, names), default=0.0)
         for control in self._knobs.values():
-            control.style.description_width = f"{widest:.2f}em"  # the rest is the slider's
+            control.style.description_width = f"{self._name_ems:.2f}em"
             control.observe(lambda _: self._note_settings(), "value")
         self._run.on_click(lambda _: self.run())
         self._halt.on_click(lambda _: self.stop())
@@ -230,7 +239,10 @@ class ControlPanel:
     def _ipython_display_(self) -> None:
         wrap = widgets.Layout(flex_flow="row wrap")
         buttons = widgets.HBox([self._run, self._halt, self._both], layout=wrap)
-        columns = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(22em, 1fr))")
+        least = _LETTERS * (self._name_ems + _SLIDER_EMS)  # the more columns, the shorter a slider
+        columns = widgets.Layout(
+            grid_template_columns=f"repeat(auto-fit, minmax(min(100%, max({least:.0f}px, 24%)), 1fr))"
+        )
         box = widgets.VBox(
             [
                 widgets.HTML(_LOOK),
