@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from labsupport.charts.key import Entry, area
 from labsupport.charts.plot import Plot, name_at_right, name_inches, wrapped
-from labsupport.charts.style import MUTED, ROLES, Role, Size, number
+from labsupport.charts.style import GROUND, MUTED, ROLES, Role, Size, number
 from labsupport.history import History, Rows
 
 Times = NDArray[np.int64]
@@ -133,6 +133,7 @@ class Bars(Plot):
             fontsize=Size.LABEL,
             fontweight="bold",
             va="bottom",
+            bbox=GROUND,
         )
 
     def key_ahead(self) -> Sequence[Entry]:

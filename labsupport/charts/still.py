@@ -12,7 +12,7 @@ from labsupport.charts.key import area, draw_key
 from labsupport.charts.picture import LabFigure
 from labsupport.charts.plot import wrapped
 from labsupport.charts.sheet import Sheet
-from labsupport.charts.style import FIXED, INK, MUTED, ROLES, Size, number, style
+from labsupport.charts.style import FIXED, GROUND, INK, MUTED, ROLES, Size, number, style
 
 _BINS = 70  # of values that are not whole numbers, or too many
 _MOST_WHOLE = 200
@@ -60,7 +60,7 @@ def bar_chart(
             look, long = ROLES[role], max(value, least) if value else 0.0
             axes.barh(place, long, height=0.7, color=look.colour, hatch=look.hatch, **_EDGE)
             text = f"{number(value, digits=2)}{unit and FIXED + unit}"
-            axes.annotate(text, (long, place), (6, 0), **_BESIDE, fontweight="bold")
+            axes.annotate(text, (long, place), (6, 0), **_BESIDE, fontweight="bold", bbox=GROUND)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.axvline(0, color=MUTED, linewidth=1)
         _dress(axes, range(len(names)), [name for name, _ in names], label)

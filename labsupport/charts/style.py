@@ -26,6 +26,9 @@ INK = "#1a1a1a"
 MUTED = "#6b6b6b"
 """Axes, notes; 5.3 : 1 on white."""
 
+GROUND = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+"""Of a label among the lines of a grid: none runs through its letters."""
+
 CLIENTS = (
     (_BLUE, "o"),
     (_ORANGE, "s"),

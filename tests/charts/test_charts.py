@@ -284,6 +284,21 @@ def test_a_comparison_is_narrow(run: tuple[Recorder, History], columns: int) -> 
     assert len({round(box.x0, 3) for box in boxes}) <= 2
 
 
+def test_no_line_of_the_grid_runs_through_a_number() -> None:
+    """Neither through that of the highest bar nor through those of a bar chart."""
+    bars = [("a", 47.8, "work"), ("b", 50.0, "work")]
+    figure = charts.bar_chart(bars, title="T", label="ms", alt="An alt.", unit="ms")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    label = next(one for one in figure.axes[0].texts if one.get_text().startswith("48"))
+    box = label.get_window_extent()
+    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
+    beneath = pixels[
+        -int(box.y0) : -int(box.y0) + 1, int(box.x0) : int(box.x1)
+    ]  # below the letters
+    assert (beneath == 255).all()
+
+
 def test_the_highest_bar_says_its_number(figures: list[LabFigure], run: object) -> None:
     """The direct label holds the total and the needless part."""
     label = next(text.get_text() for text in figures[0].axes[0].texts)
