@@ -125,5 +125,5 @@ def clause_of(contract: Contract, breach: Breach) -> str:
         names.append("at once")
     elif breach.done:
         names.append(breach.case.after[breach.done - 1][1].name)
-    names += [fault.kind] if fault.kind != "left" else []
+    names += {"left": [], "raised": ["raised", "told"]}.get(fault.kind, [fault.kind])
     return next(clauses[name] for name in (*names, *about, "left", "told") if name in clauses)
