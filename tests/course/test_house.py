@@ -345,6 +345,16 @@ def test_notebook_reads_well(path):
 
 
 @every_notebook
+def test_notebook_reads_alike_on_every_page(path):
+    """No TeX, which slides and the web edition would show as it is; no sentence that looks like an item."""
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        if cell.cell_type == "markdown":
+            assert "$$" not in cell.source, f"cell {number}"
+            items = re.findall(r"^(\d+)[.)] ", cell.source, re.MULTILINE)
+            assert items == [f"{place}" for place in range(1, len(items) + 1)], f"cell {number}"
+
+
+@every_notebook
 def test_notebook_cites_what_the_sources_list(path):
     """Each link of its text to the web stands in docs/sources.md, with the lab's number behind it."""
     row = r"^\| \[.*?\]\((\S+)\) \|(?:.* \|)? ([\d, ]+) \|$"
