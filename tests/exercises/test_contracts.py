@@ -72,6 +72,7 @@ AFTER, CRASH = "one call after the other", "a client that crashes"
         ("04.3", CRASH, "left", "user:2 in the cache", "no crash leaves an old row"),
         ("06.1", "several clients at once", "left", "the life of the key, in s", "key expires"),
         ("07.1", AFTER, "lives", "lock:kettle", "then they change nothing"),
+        ("01.2", "at once", "left", "the list of locks that others freed", "nobody frees a lock"),
         ("09.1", AFTER, "raised", "", "The copy is always the stock"),
         ("13.1", CRASH, "stays", "visit:7", "what else you keep in Redis"),
     ],

@@ -39,7 +39,7 @@ class _Load(Argument):
             if "fails" in self.how:
                 raise DatabaseAwayError("the database is away")
             if self.how == "watches" and not redis.exists(_LOCK):
-                redis.rpush("loads", f"{who} has lost {_LOCK} to another")
+                redis.rpush(_FREED, f"{who} has lost {_LOCK} to another")
             return self.value
 
         return load
@@ -49,6 +49,7 @@ class _Load(Argument):
 
 
 _LEFT = "the count of locks that are left in the end"
+_FREED = "the list of locks that others freed"
 _LOCK, _SLOW = "product:1:lock", "the lock of a slow load"
 
 # KEYS: a lock, and where to note what it is.
@@ -65,7 +66,7 @@ class FetchOnce(Contract):
     """01.2: of many callers, one loads."""
 
     answer = "fetch_once"
-    visible = ("product:1", "d'Arc", "loads")
+    visible = (_FREED, "product:1", "d'Arc", "loads")
     clauses: ClassVar = {
         "raised": "An error in load reaches its caller and frees the lock.",
         "told": "Return the cached value, or load it",
@@ -74,6 +75,7 @@ class FetchOnce(Contract):
         "left": "The value, which JSON can hold, is cached for ttl seconds",
         "stays": "A holder may crash, or be slower than its lock: nobody waits for ever",
         "ends": "An error in load reaches its caller and frees the lock.",
+        "the list*": "nobody frees a lock that is not theirs",
         "the count*": "An error in load reaches its caller and frees the lock.",
         "at once": "Return the cached value, or load it; of many callers, one loads.",
         "crash": "A holder may crash, or be slower than its lock: nobody waits for ever",
@@ -162,8 +164,9 @@ class FetchOnce(Contract):
     def shown(self, state: State, start: State) -> dict[str, Any]:
         """How a value is kept is not said; that it is there is."""
         found = state.settled(self.visible)
-        kept = {key: one if key == "loads" else A_VALUE for key, one in found.items()}
-        return {**kept, _LEFT: state.get(_LEFT, 0)}
+        kept = {key: one if key in ("loads", _FREED) else A_VALUE for key, one in found.items()}
+        freed = {_FREED: kept.pop(_FREED)} if _FREED in kept else {}  # it says more than who loads
+        return {**freed, **kept, _LEFT: state.get(_LEFT, 0)}
 
     def fetch_once(
         self, state: State, key: str, load: _Load, ttl: float

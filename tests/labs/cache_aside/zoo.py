@@ -252,7 +252,7 @@ def frees_any_lock(redis, key, load, ttl):
 
 
 @wrong(
-    "01.2", situation="Several clients at once", because="bob has lost product:1:lock to another"
+    "01.2", situation="Several clients at once", because="nobody frees a lock that is not theirs"
 )
 def looks_then_frees(redis, key, load, ttl):
     def look_then_free(redis, lock, token):
