@@ -69,6 +69,7 @@ AFTER, CRASH = "one call after the other", "a client that crashes"
         ("01.3", CRASH, "left", "the count of calls that asked", "on a hit it does not ask"),
         ("04.3", CRASH, "lives", "user:2:lease", "over within a minute"),
         ("04.3", CRASH, "left", "the last deadline of a writer", "over within a minute"),
+        ("04.3", CRASH, "left", "the TTL of user:2:writers", "is still ahead"),
         ("04.3", CRASH, "left", "user:2 in the cache", "no crash leaves an old row"),
         ("06.1", "several clients at once", "left", "the life of the key, in s", "key expires"),
         ("07.1", AFTER, "lives", "lock:kettle", "then they change nothing"),

@@ -243,7 +243,7 @@ class AnnounceUser(_CachedRows):
         "user ? in the database": "The row's version goes up by one",
         "the count of writers*": "what one leaves who has finished keeps no reader out",
         "the last deadline*": "What a crashed writer leaves is over within a minute",
-        "the TTL of*": "What a crashed writer leaves is over within a minute",
+        "the TTL of*": "only if no deadline in the sorted set user:{id}:writers is still ahead",
         "told": "what one leaves who has finished keeps no reader out",
         "lives": "What a crashed writer leaves is over within a minute",
         "stays": "What a crashed writer leaves is over within a minute",
