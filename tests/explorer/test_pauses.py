@@ -4,6 +4,7 @@ clock may come late, and a pause lasts to any moment at which something may chan
 import asyncio
 import itertools
 import json
+import logging
 import operator
 import pickle
 import random
@@ -1076,6 +1077,27 @@ class TestAClockIsAskedTwice:
         assert explore(
             clients, invariant=lambda redis, db, told: told["a"] < 5, passes=True
         ).violations
+
+    @pytest.mark.parametrize("name", ["logging", "backoff._sync"])
+    def test_to_write_down_when_a_line_was_logged(self, name):
+        """A lock says no more of its time to live, and no less, because it tells what it does."""
+        theirs = {"__name__": name, "datetime": datetime}
+        exec("def now():\n    return datetime.now()", theirs)
+        says = logging.getLogger("shop").warning if name == "logging" else lambda _: theirs["now"]()
+
+        def works(redis, db):
+            says("begins")
+            if redis.set("lock", "mine", nx=True, ex=30):
+                redis.set("n", int(redis.get("n") or 0) + 1)
+                redis.delete("lock")
+                says("has counted")
+                return True
+            return False
+
+        explore(
+            {"a": works, "b": works},
+            invariant=lambda redis, db, told: int(redis.get("n")) == sum(told.values()),
+        ).check()
 
 
 class TestMomentsThatOnlyTheCodeKnows:

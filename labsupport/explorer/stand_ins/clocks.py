@@ -21,9 +21,11 @@ from labsupport.explorer.stand_ins.timekeeper import timekeeper_here
 __all__ = ["CLOCKS", "ZONE", "dates_held", "in_zone", "refuse_other_clocks"]
 
 
-# they write down when a connection was made, and how long a command took: no answer depends on it
+# they write down when a connection was made, or a line of a log, and how long a command took, or measure
+# their patience: no answer depends on it
 _BOOKKEEPERS = frozenset(
-    {"sqlalchemy.pool.base"}
+    {"backoff._async", "backoff._sync", "logging", "loguru._datetime", "opentelemetry.sdk.trace"}
+    | {"sqlalchemy.pool.base", "structlog.processors"}
     | {
         f"redis.{way}{part}"
         for way in ("", "asyncio.")
@@ -104,7 +106,7 @@ def _now(usual: Any) -> Any:
         keeper = timekeeper_here()
         if keeper is None:
             return usual.__get__(None, cls)(tz)
-        return cls.fromtimestamp(keeper.time(), tz)
+        return cls.fromtimestamp(keeper.time(asked=not _kept_only()), tz)
 
     return classmethod(now)
 
@@ -114,7 +116,8 @@ def _utcnow(usual: Any) -> Any:
         keeper = timekeeper_here()
         if keeper is None:
             return usual.__get__(None, cls)()
-        return cls.fromtimestamp(keeper.time(), datetime.UTC).replace(tzinfo=None)
+        now = keeper.time(asked=not _kept_only())
+        return cls.fromtimestamp(now, datetime.UTC).replace(tzinfo=None)
 
     return classmethod(utcnow)
 
