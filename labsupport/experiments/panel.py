@@ -241,7 +241,7 @@ class ControlPanel:
         buttons = widgets.HBox([self._run, self._halt, self._both], layout=wrap)
         least = _LETTERS * (self._name_ems + _SLIDER_EMS)  # the more columns, the shorter a slider
         columns = widgets.Layout(
-            grid_template_columns=f"repeat(auto-fit, minmax(min(100%, max({least:.0f}px, 24%)), 1fr))"
+            grid_template_columns=f"repeat(auto-fit, minmax(min(100%, max({least:.0f}px, 30%)), 1fr))"
         )
         box = widgets.VBox(
             [
