@@ -438,7 +438,7 @@ def staying(contract: Contract, view: State) -> Fault | None:
     return None
 
 
-def _is_zero(state: State, key: str) -> bool:
+def _holds_zero(state: State, key: str) -> bool:
     """Whether a count is there that a contract may show as none."""
     return str(state.get(key)) == "0"
 
@@ -447,10 +447,10 @@ def _left(contract: Contract, start: State, view: State, due: State, names: Name
     real, model = contract.shown(view, start), contract.shown(due, start)
     for key in dict.fromkeys([*real, *model]):  # in the order in which the contract shows them
         if key not in real:
-            found = "holds '0'" if _is_zero(view, key) else "is not there"
+            found = "holds '0'" if _holds_zero(view, key) else "is not there"
             return Fault("left", f"{key} {found}; {plain_text(model[key])} is due.", key)
         if key not in model:
-            wanted = "'0'" if _is_zero(due, key) else "nothing"
+            wanted = "'0'" if _holds_zero(due, key) else "nothing"
             return Fault("left", f"{key} holds {plain_text(real[key])}; {wanted} is due.", key)
         if not same(real[key], model[key], names, stored=True):
             got, wanted = plain_text(real[key]), plain_text(model[key])

@@ -20,12 +20,12 @@ from labsupport.explorer.guards import patience
 from labsupport.explorer.guards.foreign import foreign_use_noticed
 from labsupport.explorer.guards.patience import StepTimeout, acquiring, watched
 from labsupport.explorer.guards.set_orders import sets_gone_through
+from labsupport.explorer.memory.sharing import shared_locks
 from labsupport.explorer.moves.search import Search
 from labsupport.explorer.operations import owner
 from labsupport.explorer.own.async_pools import async_pools_stepped
 from labsupport.explorer.own.engines import engines_stepped
 from labsupport.explorer.own.pools import pools_stepped
-from labsupport.explorer.shared_memory import shared_locks
 from labsupport.explorer.stand_ins.placing import standing_in
 
 __all__ = ["code_of", "exploring", "resumed"]

@@ -17,6 +17,7 @@ from labsupport.explorer.clients.actor import Actor, CoroutineFoundError, Shared
 from labsupport.explorer.clients.namespaces import Namespaces
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.exploring import code_of, exploring
+from labsupport.explorer.memory.sharing import shared_locks, shared_names
 from labsupport.explorer.moves.adversary import Adversary
 from labsupport.explorer.moves.passing_time import MOST_MOMENTS
 from labsupport.explorer.moves.search import NoStepError, Search
@@ -24,7 +25,6 @@ from labsupport.explorer.moves.stage import Powers
 from labsupport.explorer.own.async_pools import handed_out
 from labsupport.explorer.own.coroutines import CoroutineActor
 from labsupport.explorer.own.hosted import hosted
-from labsupport.explorer.shared_memory import shared_locks, shared_names
 from labsupport.explorer.system import Seat, System
 
 __all__ = ["Question", "Rounds"]

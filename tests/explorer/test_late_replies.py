@@ -18,7 +18,7 @@ from redis import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from labsupport import explore
-from labsupport.explorer.shared_memory import shared_names
+from labsupport.explorer.memory.sharing import shared_names
 
 LOCAL: dict[str, object] = {}
 

@@ -31,8 +31,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from labsupport import explore
 from labsupport.explorer.clients import namespaces
 from labsupport.explorer.commands.scripts import names_its_keys
+from labsupport.explorer.memory.sharing import shared_names
 from labsupport.explorer.operations import EVERYTHING, sql_effects
-from labsupport.explorer.shared_memory import shared_names
 
 STATEMENTS = [
     "SELECT stock FROM products WHERE id = 1",

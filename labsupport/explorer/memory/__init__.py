@@ -1,0 +1,1 @@
+"""What clients share in the memory of their process, as far as code and objects tell."""
