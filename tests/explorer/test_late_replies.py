@@ -646,3 +646,38 @@ def test_an_objects_own_attribute_is_no_librarys():
         redis.set("job", json.dumps([job.time, job.name]))
 
     assert shared_names({"ada": client, "bob": client}) == []
+
+
+@pytest.mark.parametrize("others", [{}, {"bob": lambda redis, db: redis.ping()}], ids=["alone", ""])
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_timeout_ends_before_the_reply_comes(blocks, others):
+    """What was popped for it is gone; what was moved to a list of its own is there."""
+
+    def takes(how):
+        async def client(redis, db):
+            try:
+                async with asyncio.timeout(1):
+                    return await how(redis)
+            except TimeoutError:
+                return None
+
+        return client
+
+    def pops(redis):
+        return redis.blpop("jobs", 5) if blocks else redis.lpop("jobs")
+
+    def moves(redis):
+        command = redis.blmove if blocks else redis.lmove
+        return command("jobs", "mine", *[5] * blocks, "LEFT", "RIGHT")
+
+    def reports(how):
+        return explore(
+            {"ada": takes(how), **others},
+            given=lambda redis, db: redis.rpush("jobs", "one"),
+            invariant=lambda r, db, told: bool(told["ada"]) or bool(r.exists("jobs", "mine")),
+            passes=True,
+            delays=True,
+        )
+
+    assert reports(pops).violations
+    reports(moves).check()

@@ -324,6 +324,11 @@ class Actor:
         return False
 
     @property
+    def timed(self) -> bool:
+        """True while a timer of its event loop runs: it may end before a reply comes."""
+        return False
+
+    @property
     def stalled(self) -> bool:
         """True when it waits, and not for the explorer: a client whose tasks wait for one another."""
         return False

@@ -54,7 +54,7 @@ class Adversary:
         self.expiries = Expiries(self.stage, powers.expires)
         self._system = system
         self._lost = self._delayed = 0
-        self._accompanied = False  # whether others were there before the last move
+        self._accompanied = False  # whether others were there before the last move, or a timer ran
         self._ways = {
             "step": self._step,
             "lose": self._lose,
@@ -261,7 +261,7 @@ class Adversary:
         operation = actor.at
         whole = actor.whole
         # before the step: its reply may have ended the others, as one who wakes their task does
-        self._accompanied = any(
+        self._accompanied = bool(self.powers.passes and whole.timed) or any(
             a.live and a is not actor and a is not whole for a in self.stage.actors
         )
         since = self._system.clock.now_us
@@ -300,6 +300,8 @@ class Adversary:
         self._delayed += 1
         actor.delayed = True
         taken = self._step(actor, move, operation, "still on its way")
+        if actor.waiting is not None and actor.served():  # a blocking command had not to wait
+            actor.proceed()
         actor.delayed = False  # it waits, or has failed: there is no reply yet
         return taken and actor.on_its_way
 

@@ -61,6 +61,10 @@ class CoroutineActor(Actor):
         return any(strand.live for strand in self._strands.values())
 
     @property
+    def timed(self) -> bool:
+        return self.loop is not None and self.loop.next_timer() is not None
+
+    @property
     def stalled(self) -> bool:
         return not self._stops and not self.stands_back
 
