@@ -48,6 +48,8 @@ class _Election:
             )
         both = {"ada": self._frees, "bob": self._takes_over}
         yield Trial("A release that comes too late", both, self._held, self._kept)
+        late = {"ada": self._asks("ada", 3), "bob": self._takes_over}
+        yield Trial("Votes given back too late", late, self._some_held(2, 3), self._kept)
         for places in ((2,), (1, 3)):
             nodes = f"node{'s' if len(places) > 1 else ''} {' and '.join(map(str, places))}"
             situation = f"Another's lock on {nodes} of 3"

@@ -17,6 +17,7 @@ __all__ = ["check_lock_on"]
 _TTL = 1.2  # ten times what two nodes that hang cost an answer that waits 50 ms for each
 _TRIES = 4  # at all of which an answer has to fail where a busy machine can be why
 _SHORT_TTL = 0.9
+_TINY_TTL = 0.01  # over before one that hangs has not answered
 _LONG_TTL = 60.0
 _MANY = 1_000  # of so many, two are alike in 16 bits of whatever
 _PATIENCE_SECONDS = 15.0  # how long free may take is not said
@@ -24,6 +25,7 @@ _PATIENCE_SECONDS = 15.0  # how long free may take is not said
 _OTHER_TTL = f"the lock does not end when its ttl of {_LONG_TTL:g} s is over."
 _LEFT = "a server still has the lock that nobody has any more."
 _NO_VOTES = "take returned a token that no majority of the servers has."
+_OVER = f"take returned a token after its ttl of {_TINY_TTL:g} s was over."
 
 _Situation = Callable[[WorkerPool, Answer, Sequence[Server]], str]
 
@@ -46,6 +48,7 @@ def check_lock_on(answer: Answer) -> Outcome:
         ("One of three servers dead", partial(_try_some, count=3, dead=1)),
         ("Two of four servers dead", partial(_try_some, count=4, dead=2)),
         ("Two of five servers hang until the lock is freed", _hang_until_freed),
+        ("Two of five servers hang for longer than the ttl", _ends_too_soon),
         ("The lock ends while it is freed", partial(while_it_frees, cut=0)),
         ("The lock ends while a server loses a command", partial(while_it_frees, cut=2)),
     )
@@ -77,6 +80,19 @@ def _try_some(
 
 def _hang_until_freed(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) -> str:
     return _try_lock(pool, answer, servers, dead=0, hung=2, early=False, ttl=_TTL, stays=True)
+
+
+def _ends_too_soon(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) -> str:
+    take, _ = answer([server.url for server in servers])
+    take("lock:lamp", _LONG_TTL)  # so that it is connected
+    for server in servers[:2]:
+        server.pause()
+    begin = time.monotonic()
+    token = take(KEY, _TINY_TTL)
+    late = time.monotonic() - begin > 2 * _TINY_TTL
+    for server in servers[:2]:
+        server.resume()
+    return _OVER if late and token is not None else ""
 
 
 def _late(ttl: float) -> str:
@@ -201,4 +217,4 @@ def _left(servers: Sequence[Server]) -> str:
 
 
 # a server that answers late, as the machine is busy, is taken for one that hangs, and a TTL may be over
-_BAD_LUCK = {_late(_TTL), _late(_SHORT_TTL), GAVE_UP, _LEFT, _NO_VOTES}
+_BAD_LUCK = {_late(_TTL), _late(_SHORT_TTL), GAVE_UP, _LEFT, _NO_VOTES, _OVER}

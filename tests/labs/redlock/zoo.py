@@ -89,6 +89,21 @@ def keeps_its_votes_when_it_loses():
     return redlock(clean=lambda nodes, key, token: None)
 
 
+@wrong("08.1", situation="Votes given back too late", because="nobody frees the lock of another")
+def frees_its_votes_whoever_has_them_now():
+    def acquire(nodes, key, ttl):
+        mine, start = secrets.token_urlsafe(), time.monotonic()
+        votes = [node for node in nodes if vote(node, key, mine, ttl)]
+        validity = validity_left(ttl, start)
+        if 2 * len(votes) > len(nodes) and validity > 0:
+            return mine, validity
+        for node in votes:
+            node.delete(key)
+        return None
+
+    return acquire, give_back
+
+
 @wrong("08.1", situation="One call after the other", because="bob's", sequential=True)
 def frees_all_votes_when_it_loses():
     return redlock(clean=lambda nodes, key, token: [node.delete(key) for node in nodes])
@@ -320,6 +335,26 @@ def has_half_a_second_for_each(urls):
 @wrong("08.2", situation=HANG, because="did not come back before its ttl")
 def tries_ten_times(urls):
     return lock_on(clients(urls, socket_timeout=0.2, retry=Retry(NoBackoff(), 10)))
+
+
+@wrong(
+    "08.2", situation=f"{HANG} for longer than the ttl", because="after its ttl of 0.01 s was over"
+)
+def does_not_look_at_the_time(urls):
+    nodes = clients(urls)
+    _, free = lock_on(nodes)
+
+    def take(key, ttl):
+        token, votes = secrets.token_urlsafe(), 0
+        for node in nodes:
+            with suppress(redis.RedisError):
+                votes += bool(vote(node, key, token, ttl))
+        if votes > len(nodes) // 2:
+            return token
+        free(key, token)
+        return None
+
+    return take, free
 
 
 @wrong("08.2", situation=HANG, because="still has the lock")
