@@ -647,7 +647,8 @@ def _endless(report: Any) -> Fault | None:
     given_up = str(report.given_up)
     if report.exhausted or given_up.startswith(("more than", "the search stops")):
         return None
-    return Fault("ends", f"It does not end: {given_up}")
+    # who changes something at each attempt may wait for an end that the explorer does not see
+    return Fault("ends", f"It does not end, or changes Redis at each attempt: {given_up}")
 
 
 def _now(redis: Any) -> float:
