@@ -14,11 +14,12 @@ from labsupport.explorer.moves.attempts import MAX_PATIENCE
 from labsupport.explorer.moves.search import Search
 from labsupport.explorer.moves.stage import Powers
 from labsupport.explorer.operations import Move
+from labsupport.explorer.replay import Replay
 from labsupport.explorer.report import Moment, Report, Rerun
 from labsupport.explorer.rerun import run_again, tables_of
 from labsupport.explorer.rounds import Question, Rounds
 from labsupport.explorer.stand_ins.clocks import in_zone
-from labsupport.explorer.system import Replay, System
+from labsupport.explorer.system import System
 from labsupport.verdict import Claim, Status, Verdict
 
 __all__ = ["explore"]

@@ -1,15 +1,12 @@
 """The system under test: a server and a database, the clients' seats, and the way back to the start."""
 
 import hashlib
-import inspect
 import os
-import random
 import threading
-import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from greenlet import getcurrent
 from redis.commands.core import AsyncScript, Script
@@ -19,6 +16,7 @@ from labsupport.errors import InvalidSettingError
 from labsupport.explorer.clients.direct_redis import DirectRedis
 from labsupport.explorer.clients.stepped_redis import SteppedRedis
 from labsupport.explorer.clock import Clock
+from labsupport.explorer.commands.questions import DEADLINES, EMPTY, EXPIRABLE, STATE, VALUES
 from labsupport.explorer.commands.scripts import Scripts, names_its_keys
 from labsupport.explorer.commands.sent import idle_times, note_times
 from labsupport.explorer.commands.server_time import IdleTimes, word
@@ -26,157 +24,17 @@ from labsupport.explorer.commands.wiring import Wiring
 from labsupport.explorer.operations import EVERYTHING, Effects, Operation, asks_clock
 from labsupport.explorer.own.sql_steps import SqlSteps
 from labsupport.explorer.own.wires import Wires, reserve
+from labsupport.explorer.replay import Replay
+from labsupport.explorer.stand_ins.host import Host
 from labsupport.explorer.testbed import Session, Testbed
 
-__all__ = ["Replay", "Seat", "System"]
+__all__ = ["Seat", "System"]
 
 _HARDLY_NS = 10_000_000  # as much as one slice of a core
 _BY_TIME = ("TIME", "XAUTOCLAIM", "XCLAIM", "XPENDING")
 _SCRIPTED = ("EVAL", "FCALL")
 
-# Returns those of the named keys (or keys that match a pattern) that have a time to live, and of hashes
-# each such field, sorted.
-# KEYS: none; ARGV: names or glob patterns.
-_EXPIRABLE = """
-local found = {}
-for _, pattern in ipairs(ARGV) do
-  local names = {pattern}
-  if string.find(pattern, '[*?%[]') then
-    names = redis.call('KEYS', pattern)
-  end
-  for _, name in ipairs(names) do
-    if redis.call('PTTL', name) > 0 then found[#found + 1] = {name} end
-    if redis.call('TYPE', name).ok == 'hash' then
-      local fields = redis.call('HKEYS', name)
-      for first = 1, #fields, 1000 do
-        local last = math.min(first + 999, #fields)
-        local left = redis.pcall('HPTTL', name, 'FIELDS', last - first + 1, unpack(fields, first, last))
-        for at = first, left.err and 0 or last do
-          if left[at - first + 1] > 0 then found[#found + 1] = {name, fields[at]} end
-        end
-      end
-    end
-  end
-end
-table.sort(found, function(a, b) return a[1] .. (a[2] or '') < b[1] .. (b[2] or '') end)
-return found
-"""
-
-# Deletes every key of the database, which is the lab's own, but its mark of ownership. FLUSHDB takes
-# ten times as long on a small database. KEYS: none; ARGV[1]: the key to keep.
-_EMPTY = """
-local cursor = '0'
-repeat
-  local page = redis.call('SCAN', cursor, 'COUNT', 1000)
-  cursor = page[1]
-  for _, name in ipairs(page[2]) do
-    if name ~= ARGV[1] then redis.call('DEL', name) end
-  end
-until cursor == '0'
-"""
-
-# A digest of all keys, their values and when they end. KEYS: none.
-_STATE = """
-local found = redis.call('KEYS', '*')
-table.sort(found)
-for at, key in ipairs(found) do
-  found[at] = key .. redis.call('DUMP', key) .. redis.call('PEXPIRETIME', key)
-end
-return redis.sha1hex(table.concat(found))
-"""
-
-# How much ends, being over by ARGV[1], and when the other keys and fields of hashes do, in ms since
-# 1970, sorted. KEYS: none; ARGV[2…]: only of these keys, if there are any.
-_DEADLINES = """
-local found, ended, cursor, now = {}, 0, '0', tonumber(ARGV[1])
-local wanted = {}
-for at = 2, #ARGV do wanted[ARGV[at]] = true end
-local function ends(moment, remove, key)
-  if moment <= 0 then return end
-  if moment <= now then
-    remove()
-    ended = ended + 1
-  elseif #ARGV < 2 or wanted[key] then
-    found[#found + 1] = moment
-  end
-end
-repeat
-  local page = redis.call('SCAN', cursor, 'COUNT', 1000)
-  cursor = page[1]
-  for _, key in ipairs(page[2]) do
-    ends(redis.call('PEXPIRETIME', key), function() redis.call('PEXPIRE', key, 0) end, key)
-    if redis.call('TYPE', key).ok == 'hash' then
-      for _, field in ipairs(redis.call('HKEYS', key)) do
-        local known = redis.pcall('HPEXPIRETIME', key, 'FIELDS', 1, field)
-        if not known.err then
-          ends(known[1], function() redis.call('HDEL', key, field) end, key)
-        end
-      end
-    end
-  end
-until cursor == '0'
-table.sort(found)
-return {ended, found}
-"""
-
-# All that is in strings, hashes, sorted sets and lists, as far as it is short. KEYS: none.
-_VALUES = """
-local found, ask = {}, {
-  string = {'GET'}, hash = {'HVALS'}, zset = {'ZRANGE', 0, -1, 'WITHSCORES'}, list = {'LRANGE', 0, -1},
-}
-for _, key in ipairs(redis.call('KEYS', '*')) do
-  local how = ask[redis.call('TYPE', key).ok]
-  local told = how and redis.call(how[1], key, unpack(how, 2))
-  for _, value in ipairs(type(told) == 'table' and told or {told}) do
-    if value and #value < 200 then found[#found + 1] = value end
-  end
-end
-return found
-"""
-
-
 _EXPLORING = threading.Lock()
-
-
-class Replay:
-    """An iterator over steps that are run again: whoever holds it may never ask for the next one.
-
-    Args:
-        steps: between two of them, nothing else is explored; a new exploration ends them.
-    """
-
-    _latest: ClassVar["weakref.ref[Replay] | None"] = None
-
-    def __init__(self, steps: Generator[Any, None, None]) -> None:
-        self._steps = steps
-        self._thread = threading.get_ident()
-        self._ended = False
-
-    def __iter__(self) -> "Replay":
-        return self
-
-    def __next__(self) -> Any:
-        if self._ended:
-            raise InvalidSettingError(
-                "Another exploration has begun, and has ended this replay.",
-                "Ask for it again: report.replay().",
-            )
-        Replay._latest = weakref.ref(self)
-        return next(self._steps)
-
-    def close(self) -> None:
-        """Run no more steps."""
-        self._steps.close()
-
-    @classmethod
-    def end(cls) -> None:
-        """End the one that waits in this thread for somebody to ask; a failed test's traceback holds it."""
-        one = cls._latest() if cls._latest else None
-        if one is None or one._thread != threading.get_ident():
-            return
-        if inspect.getgeneratorstate(one._steps) == inspect.GEN_SUSPENDED:
-            one._ended = True
-            one.close()
 
 
 class Seat:
@@ -193,46 +51,6 @@ class Seat:
         """End both connections."""
         self.redis.hang_up()
         self.db.close()
-
-
-class Host:
-    """Keeps time and chance for `given` and the invariant, which are no clients.
-
-    Args:
-        clock: of the exploration.
-
-    Attributes:
-        advance: lets time pass up to a moment, in microseconds, once all clients have ended.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.advance: Callable[[int], None] | None = None
-        self._chance: random.Random | None = None
-
-    def restart(self) -> None:
-        """The same draws in each run."""
-        self._chance = None
-
-    @property
-    def chance(self) -> random.Random:
-        """What is drawn from."""
-        if self._chance is None:
-            self._chance = random.Random(0)
-        return self._chance
-
-    def time(self, *, asked: bool = True) -> float:
-        """Seconds since 1970."""
-        return self.clock.now_us / 1e6
-
-    def monotonic(self, *, asked: bool = False) -> float:
-        """Seconds since some moment."""
-        return self.clock.elapsed()
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass for all; before a run, when nobody has begun, it takes none."""
-        if self.advance is not None and seconds > 0:
-            self.advance(self.clock.now_us + round(seconds * 1e6))
 
 
 class System:
@@ -256,13 +74,13 @@ class System:
         reserve(client.connection_pool)
         self.redis = DirectRedis(client, self._wiring)
         self.wires = Wires(self.redis)
-        self._expirable = self._load(_EXPIRABLE)
-        self._empty = ("EVALSHA", self._load(_EMPTY), 0, testbed.kept_key)
-        self._deadlines = self._load(_DEADLINES)
-        self._values = self._load(_VALUES)
+        self._expirable = self._load(EXPIRABLE)
+        self._empty = ("EVALSHA", self._load(EMPTY), 0, testbed.kept_key)
+        self._deadlines = self._load(DEADLINES)
+        self._values = self._load(VALUES)
         self._wiring.empty = self._empty
         self._wiring.changes = self.changes
-        self._state = self._load(_STATE)
+        self._state = self._load(STATE)
         self._wiring.state = self.state
         self._wiring.has_library = self._has_library
         self.db = testbed.db
