@@ -79,8 +79,9 @@ class Machine:
         }
         self._resumed = 0
         # what a moment of this quarter of an hour begins with, in digits and as a date
-        self._signs = {str(int(self._begun) + later)[:7] for later in (0, 1000)}
-        self._signs |= {str(day) for day in days} | {str(day + timedelta(1)) for day in days}
+        signs = {str(int(self._begun) + later)[:7] for later in (0, 1000)}
+        signs |= {str(day) for day in days} | {str(day + timedelta(1)) for day in days}
+        self._signs = re.compile("|".join(signs))
 
     def resume(self) -> None:
         """A client's code goes on."""
@@ -89,12 +90,12 @@ class Machine:
 
     def shows_in(self, values: Iterable[Any]) -> str:
         """What in these values the clock has shown since then; empty when nothing has."""
-        now = _seconds()
         if self._resumed > _MOST_LOOKS:
             return ""
+        now = _seconds()
         for value in values:
             text = value if isinstance(value, str) else str(value)
-            if any(sign in text for sign in self._signs):
+            if self._signs.search(text):
                 for found, moment in _moments(text):
                     if max(self._since - _TICK, self._begun) < moment <= now:
                         return found

@@ -126,8 +126,10 @@ class Actor:
         db: its own session on the database.
         clock: of the exploration.
         no_op: tells of a step that was taken whether it changed nothing.
+        whole: the client, of which this is one task; None when it is all.
 
     Attributes:
+        whole: the client, of which this is all or one task.
         pending: the step that it is about to take.
         last: the step that it took last.
         steps: how many it took.
@@ -176,7 +178,9 @@ class Actor:
         db: DatabaseSeat,
         clock: Clock,
         no_op: Callable[[Operation], bool],
+        whole: "Actor | None" = None,
     ) -> None:
+        self.whole: Actor = whole or self
         self.name = name
         self.move = Move("step", name)
         self.function = function
@@ -284,8 +288,9 @@ class Actor:
     @property
     def ready(self) -> bool:
         """True when its next step can be taken now."""
-        waits = self.waiting is not None or self.wake_us is not None
-        return self.live and not (waits or self.standing or self.on_its_way)
+        if self.done or self.crashed or self.standing or self.on_its_way:
+            return False
+        return self.waiting is None and self.wake_us is None
 
     @property
     def running(self) -> bool:
@@ -312,11 +317,6 @@ class Actor:
     def draws_as(self) -> str:
         """Whose draws they are: a task's that has not taken a step yet, too."""
         return self.name
-
-    @property
-    def whole(self) -> "Actor":
-        """The client, of which this is all or one task."""
-        return self
 
     @property
     def stands_back(self) -> bool:

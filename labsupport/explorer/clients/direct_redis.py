@@ -211,7 +211,7 @@ _SCRIPT_CALLS = (Script.__call__.__code__, AsyncScript.__call__.__code__)
 
 def transmit(wire: Any, args: tuple[Any, ...]) -> None:
     """Send a command; what one run sends, the next one sends again."""
-    if not all(type(part) in _PLAIN_TYPES for part in args):  # True equals 1, and is sent otherwise
+    if not _PLAIN_TYPES.issuperset(map(type, args)):  # True equals 1, and is sent otherwise
         args = plain_numbers(args)  # the packer knows no other
         wire.send_packed_command(wire.pack_command(*args), check_health=False)
         return
@@ -228,7 +228,7 @@ _PLAIN_TYPES = frozenset({str, int, bytes})
 
 def plain_numbers(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Arguments in which numbers are of Python's own type: hiredis packs no other."""
-    if all(type(part) in _PLAIN_TYPES for part in args):
+    if _PLAIN_TYPES.issuperset(map(type, args)):
         return args
     return tuple(
         int(part) if isinstance(part, int) and not isinstance(part, bool) else part for part in args

@@ -192,8 +192,8 @@ class Adversary:
 
     def looks_after(self, move: Move) -> bool:
         """Whether the client has looked at a clock after its step, so that it may do so later."""
-        actor = self.stage.named.get(move.who)
-        return bool(self.powers.passes and actor is not None and actor.whole.looked)
+        actor = self.stage.named.get(move.who) if self.powers.passes else None
+        return actor is not None and actor.whole.looked
 
     def last_resort(self) -> Move | None:
         """What the environment does when nothing else ends a wait: a time to live ends by itself."""
@@ -261,8 +261,9 @@ class Adversary:
         operation = actor.at
         whole = actor.whole
         # before the step: its reply may have ended the others, as one who wakes their task does
-        self._accompanied = bool(self.powers.passes and whole.timed) or any(
-            a.live and a is not actor and a is not whole for a in self.stage.actors
+        self._accompanied = bool(self.powers.delays) and (
+            bool(self.powers.passes and whole.timed)
+            or any(a.live and a is not actor and a is not whole for a in self.stage.actors)
         )
         since = self._system.clock.now_us
         if not self._ways[move.kind](actor, move, operation):

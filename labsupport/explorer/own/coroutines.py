@@ -285,16 +285,18 @@ class Strand(Actor):
     def __init__(self, client: CoroutineActor, number: int) -> None:
         self.client = client
         super().__init__(
-            client.name, client.function, client.redis, client.db, client.clock, client._no_op
+            client.name,
+            client.function,
+            client.redis,
+            client.db,
+            client.clock,
+            client._no_op,
+            client,
         )
         self.name = f"{client.name}\0{number}"
         self.move = Move("step", self.name)
         self.may_lose = client.may_lose
         self._future: asyncio.Future[None] | None = None
-
-    @property
-    def whole(self) -> Actor:
-        return self.client
 
     @property
     def haste(self) -> int:
