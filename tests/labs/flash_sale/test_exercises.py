@@ -53,6 +53,23 @@ class TestOneRoundTrip:
         found = check("16.1", checkout)
         assert found.passed, str(found)
 
+    def test_entry_with_more_fields(self):
+        """The entry has the field customer, and may have others."""
+
+        def checkout(redis, customer):
+            script = """
+            if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 1 end
+            if tonumber(redis.call('GET', KEYS[1]) or 0) < 1 then return 0 end
+            local left, at = redis.call('DECR', KEYS[1]), redis.call('TIME')[1]
+            redis.call('SADD', KEYS[2], ARGV[1])
+            redis.call('XADD', KEYS[3], '*', 'customer', ARGV[1], 'left', left, 'at', at)
+            return 1
+            """
+            return redis.eval(script, 3, "stock", "buyers", "orders", customer) == 1
+
+        found = check("16.1", checkout)
+        assert found.passed, str(found)
+
     def test_pipeline_around_a_script(self):
         """One packet, whatever is in it."""
 
