@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -18,6 +19,7 @@ from labsupport.history import History, Rows
 
 _MOST_POINTS = 400
 _ROOM = 1.06
+_AGAIN = (0, (5, 1))  # of a second line with the dashes of a first: apart in greys, too
 _HAIR = 1e-6  # of the axes
 _LEAST_GAP = 0.002  # of the axes, to be named
 _QUANTILES = (("p99", 99, "tail"), ("p50", 50, "median"))
@@ -81,7 +83,9 @@ class Lines(Plot):
         self._artists = []
         for place, line in enumerate(self._lines):
             role = ROLES[line.role]
-            (artist,) = axes.plot([], [], color=role.colour, linestyle=role.dashes, linewidth=3)
+            known = [ROLES[other.role].dashes for other in self._lines[:place]]
+            dashes: Any = _AGAIN if role.dashes in known else role.dashes
+            (artist,) = axes.plot([], [], color=role.colour, linestyle=dashes, linewidth=3)
             artist.set(drawstyle="steps-post", zorder=4 - 0.1 * place)
             self._artists.append(artist)
         if self._gap is None:

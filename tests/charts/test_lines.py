@@ -97,6 +97,15 @@ def test_what_is_between_two_lines_is_named(history: History) -> None:
     assert not axes.findobj(Legend)
 
 
+def test_no_two_lines_look_alike_in_greys(history: History) -> None:
+    """Where two roles have the same dashes, the second line has others."""
+    roles = ("limit", "work", "good")
+    lines = Lines("n", [line(role, role, (0, at), (2, at)) for at, role in enumerate(roles, 1)])
+    (axes,) = drawn(history, lines).axes
+    looks = {(one.is_dashed(), str(one._unscaled_dash_pattern)) for one in axes.lines}
+    assert len(looks) == len(roles)
+
+
 def test_nothing_is_lacking_where_the_second_is_ahead(history: History) -> None:
     """It is neither filled nor named: what has been persisted before the answer came is not lost."""
     ahead = [line("a", "limit", (0, 10), (2, 40)), line("b", "work", (0, 10), (1, 42))]
