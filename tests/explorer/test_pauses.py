@@ -12,9 +12,11 @@ import re
 import secrets
 import struct
 import time
+import urllib.request
 import uuid
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from http.cookiejar import CookieJar
 
 import pytest
 import redis as redis_py
@@ -1078,12 +1080,16 @@ class TestAClockIsAskedTwice:
             clients, invariant=lambda redis, db, told: told["a"] < 5, passes=True
         ).violations
 
-    @pytest.mark.parametrize("name", ["logging", "backoff._sync"])
+    @pytest.mark.parametrize("name", ["logging", "backoff._sync", "http.cookiejar"])
     def test_to_write_down_when_a_line_was_logged(self, name):
         """A lock says no more of its time to live, and no less, because it tells what it does."""
         theirs = {"__name__": name, "datetime": datetime}
         exec("def now():\n    return datetime.now()", theirs)
-        says = logging.getLogger("shop").warning if name == "logging" else lambda _: theirs["now"]()
+        request = urllib.request.Request("http://shop.example")  # as a test client makes it
+        says = {
+            "logging": logging.getLogger("shop").warning,
+            "http.cookiejar": lambda _: CookieJar().add_cookie_header(request),
+        }.get(name, lambda _: theirs["now"]())
 
         def works(redis, db):
             says("begins")

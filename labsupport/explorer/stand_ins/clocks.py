@@ -24,8 +24,8 @@ __all__ = ["CLOCKS", "ZONE", "dates_held", "in_zone", "refuse_other_clocks"]
 # they write down when a connection was made, or a line of a log, and how long a command took, or measure
 # their patience: no answer depends on it
 _BOOKKEEPERS = frozenset(
-    {"backoff._async", "backoff._sync", "logging", "loguru._datetime", "opentelemetry.sdk.trace"}
-    | {"sqlalchemy.pool.base", "structlog.processors"}
+    {"backoff._async", "backoff._sync", "http.cookiejar", "logging", "loguru._datetime"}
+    | {"opentelemetry.sdk.trace", "sqlalchemy.pool.base", "structlog.processors"}
     | {
         f"redis.{way}{part}"
         for way in ("", "asyncio.")
