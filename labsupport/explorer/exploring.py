@@ -13,9 +13,9 @@ from typing import Any, Literal
 from greenlet import GreenletExit
 
 from labsupport.errors import InvalidSettingError, NotSteppableError
-from labsupport.explorer.clients.actor import SharedLock
 from labsupport.explorer.clients.captured import OwnLocals
 from labsupport.explorer.clients.namespaces import installed
+from labsupport.explorer.clients.seats import SharedLock
 from labsupport.explorer.guards import patience
 from labsupport.explorer.guards.foreign import foreign_use_noticed
 from labsupport.explorer.guards.patience import StepTimeout, acquiring, watched

@@ -13,8 +13,9 @@ from typing import Any
 
 from labsupport.errors import ImplementationError, Interrupted
 from labsupport.explorer.checker import Checker
-from labsupport.explorer.clients.actor import Actor, CoroutineFoundError, SharedLock
+from labsupport.explorer.clients.actor import Actor, CoroutineFoundError
 from labsupport.explorer.clients.namespaces import Namespaces
+from labsupport.explorer.clients.seats import SharedLock
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.exploring import code_of, exploring
 from labsupport.explorer.memory.sharing import shared_locks, shared_names

@@ -7,16 +7,17 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from types import CellType, CodeType, FrameType, FunctionType
-from typing import Any, Protocol
+from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from labsupport.errors import LabError, NotSteppableError
 from labsupport.explorer.clients.captured import OwnLocals
+from labsupport.explorer.clients.draws import Chance, Few
 from labsupport.explorer.clients.loops import Loops, forget_shown
 from labsupport.explorer.clients.namespaces import installed
+from labsupport.explorer.clients.seats import DatabaseSeat, RedisSeat, SharedLock
 from labsupport.explorer.clock import Clock
 from labsupport.explorer.operations import Move, Operation
 
@@ -24,9 +25,6 @@ __all__ = [
     "ENDS",
     "Actor",
     "CoroutineFoundError",
-    "DatabaseSeat",
-    "RedisSeat",
-    "SharedLock",
     "StepTimeout",
     "actor_here",
     "refusal",
@@ -35,53 +33,6 @@ __all__ = [
 _MAX_REFUSALS = 100
 _LITTLE = 2**-20
 _FEW_BITS = 20  # of chance, in a run: one in a million draws the same as another
-
-
-class RedisSeat(Protocol):
-    """The Redis client that the function is handed."""
-
-    def start(self) -> None:
-        """Forget what an earlier run has done to it."""
-
-    def drop(self) -> None:
-        """End its connections, as the system does for a process that died."""
-
-    def is_blocked(self, number: int) -> bool:
-        """True while the server keeps a connection waiting."""
-
-    def unblock(self, number: int) -> None:
-        """Let the timeout of a blocking command pass."""
-
-    def state(self) -> str:
-        """A digest of what is in Redis."""
-
-
-class DatabaseSeat(Protocol):
-    """The database session that the function is handed."""
-
-    @property
-    def in_transaction(self) -> bool:
-        """True while a transaction may hold locks."""
-
-    def rollback(self) -> None:
-        """Undo what was begun."""
-
-
-@dataclass(slots=True)
-class SharedLock:
-    """A lock of the process that clients share.
-
-    Attributes:
-        name: what the code calls it.
-        held: says whether anybody has it.
-        again: whoever has it takes it once more.
-        holder: the client that was seen to have it; empty when none was.
-    """
-
-    name: str
-    held: Callable[[], bool]
-    again: bool
-    holder: str = field(default="", compare=False)
 
 
 def refusal(problem: str, remedy: str) -> NotSteppableError:
@@ -497,7 +448,7 @@ class Actor:
         """What the client draws from: the same draws in each run."""
         self.looks = self.looks[0] + 1, *self.looks[1:]
         if self._chance is None:  # to seed takes as long as a step
-            self._chance = _Chance(self)
+            self._chance = Chance(self.name, self.few)
         return self._chance
 
     def few(self, bits: int) -> random.Random | None:
@@ -509,7 +460,7 @@ class Actor:
             return None
         self._few_bits[who] += bits
         if who not in self._common:
-            self._common[who] = _Few(self.clock.shift(self.clock.drew_few, who))
+            self._common[who] = Few(self.clock.shift(self.clock.drew_few, who))
         return self._common[who]
 
     def fraction(self, drawn: float) -> float:
@@ -663,33 +614,6 @@ class Actor:
         finally:
             self.pending = None
             self.done = True
-
-
-class _Chance(random.Random):
-    """What a client draws from, by its name, unless it draws one of a few."""
-
-    def __init__(self, actor: Actor) -> None:
-        super().__init__(actor.name)
-        self._few = actor.few
-
-    def getrandbits(self, k: int, /) -> int:
-        common = self._few(k)
-        # half of the values: none is drawn once more for being too large
-        return super().getrandbits(k) if common is None else common.getrandbits(max(k - 1, 0))
-
-
-class _Few(random.Random):
-    """What few values are drawn from: by all, or by each what is so much of 2**32 away from another's."""
-
-    def __init__(self, shift: int) -> None:
-        super().__init__(0)
-        self._shift = shift
-
-    def random(self) -> float:
-        return (super().random() + self._shift / 2**32) % 1
-
-    def getrandbits(self, k: int, /) -> int:
-        return (super().getrandbits(k) + (self._shift << k >> 32)) % (1 << k)
 
 
 def _cell(held: Mapping[str, Any], name: str) -> CellType:

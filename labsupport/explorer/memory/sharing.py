@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any
 
-from labsupport.explorer.clients.actor import SharedLock
+from labsupport.explorer.clients.seats import SharedLock
 from labsupport.explorer.memory.reach import Reach
 from labsupport.explorer.memory.things import is_theirs
 
