@@ -81,4 +81,5 @@ for _name in (
 
 
 def held(reply: Any) -> Any:
+    """A set in the order of its members; any other reply as it is."""
     return SetInOrder(reply) if type(reply) is set else reply

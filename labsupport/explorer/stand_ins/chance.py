@@ -245,6 +245,7 @@ def drawing(generator: random.Random) -> dict[str, Any]:
 
 
 def seeding(chance: random.Random, bits: int) -> int:
+    """A seed for a generator of NumPy's, which draws in ways that nobody holds."""
     clock = getattr(timekeeper_here(), "clock", None)
     if clock is not None:
         clock.drew_once = True

@@ -18,7 +18,7 @@ from labsupport.explorer.clients.actor import refusal
 from labsupport.explorer.guards.foreign import refusing
 from labsupport.explorer.stand_ins.timekeeper import timekeeper_here
 
-__all__ = ["CLASSES", "FUNCTIONS", "asking", "is_one", "one_process"]
+__all__ = ["CLASSES", "FUNCTIONS", "asking", "has_one_process", "one_process"]
 
 
 def _leaving(usual: Callable[[int], Any]) -> Callable[[int], Any]:
@@ -79,6 +79,7 @@ def _polling(usual: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def asking(usual: Callable[..., str]) -> Callable[..., str]:
+    """Python's `input`, which a client may not call."""
     return refusing(usual, "waits for the keyboard", remedy="Hand its answer over as an argument.")
 
 
@@ -123,7 +124,7 @@ class _Process(int):
 _one = {"process": False}
 
 
-def is_one() -> bool:
+def has_one_process() -> bool:
     """Whether all clients are threads of one process."""
     return _one["process"]
 

@@ -109,7 +109,9 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
     with ExitStack() as undo:
         undo.enter_context(clocks.dates_held())
         undo.enter_context(clocks.in_zone(clocks.ZONE))
-        found = undo.enter_context(Captured(functions, _OF_ITS_OWN, goes_on=machine.is_one()))
+        found = undo.enter_context(
+            Captured(functions, _OF_ITS_OWN, goes_on=machine.has_one_process())
+        )
         _hold_generators(found, undo)
         _hold_scheduler(undo)
         own = (_own_sites(space) for space in Namespaces(functions).own)
