@@ -131,6 +131,16 @@ def test_code_gives_way_to_its_picture_and_no_further(measure):
     assert [slide["folded"] for slide in measure(whole)] == [0, 0, 0]
 
 
+def test_code_stays_whole_while_its_answer_is_hidden(measure):
+    """What is not to be seen yet needs no room, so nothing gives way to it."""
+    said = nbformat.v4.new_output("stream", text="one\n" * 20)
+    cell = nbformat.v4.new_code_cell("x = 1\n" * 12, outputs=[said])
+    cell.metadata["slideshow"] = {"slide_type": "slide"}
+    page = export(nbformat.v4.new_notebook(cells=[cell]), title="hidden")
+    (slide,) = measure(page.replace('"jp-OutputArea ', '"lab-hidden jp-OutputArea '), live=True)
+    assert slide["folded"] == 0
+
+
 def test_what_does_not_fit_is_found(measure):
     """The test itself can fail: by a long text, by a wide one, by a picture with no room left."""
     cells = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell

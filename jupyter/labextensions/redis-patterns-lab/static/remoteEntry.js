@@ -159,7 +159,8 @@
     slide.dataset.fit = found;
     const code = [...slide.querySelectorAll(".jp-CodeCell > .jp-Cell-inputWrapper")].filter(one => one.offsetHeight);
     code.forEach(one => one.classList.remove("lab-folded"));
-    const boxes = [slide, ...slide.querySelectorAll(".jp-Cell, [class*=jp-OutputArea]")];
+    const boxes = [slide, ...slide.querySelectorAll(".jp-Cell, [class*=jp-OutputArea]")]
+      .filter(one => !one.closest(".lab-hidden"));
     const lacks = () => Math.max(...boxes.map(one => one.scrollHeight - one.clientHeight), pictures.reduce((sum, one) =>
       sum + Math.max(0, LEAST * own(one, "height") - one.offsetHeight, LEAST * own(one, "width") - one.offsetWidth), 0));
     const place = (on, off) => pictures.forEach(one => {
