@@ -13,6 +13,7 @@ __all__ = ["consume_of_many", "credit_of_many", "take_really"]
 
 _MOST = 3
 _MANY = 2_500
+_MANY_DEAD = 10_200  # MAXLEN ~ 10000 leaves less
 _MINUTE, _MIN_IDLE, _HOUR = 60_000, 600_000, 3_600_000  # ms
 
 
@@ -30,7 +31,27 @@ def credit_of_many(answer: Answer) -> Outcome:
 def take_really(answer: Answer) -> Outcome:
     """The same, and then among workers that are killed."""
     found = _of_many(lambda redis: answer(redis, "ada", _MIN_IDLE), (f"{_MANY}-0", "late"))
+    if found.passed:
+        found = _beside_many_dead(answer)
     return _take_in_processes(answer) if found.passed else found
+
+
+def _beside_many_dead(answer: Answer) -> Outcome:
+    """Is one more put into dead, and does none of many leave it?"""
+    with start_server() as server, server.client() as redis:
+        with redis.pipeline() as pipe:
+            for number in range(_MANY_DEAD):
+                pipe.xadd("dead", {"job": f"{number}"})
+            pipe.xadd("jobs", {"job": "a"}, id="1-0")
+            pipe.xgroup_create("jobs", "mailers", id="0")
+            pipe.xreadgroup("mailers", "old", {"jobs": ">"})
+            pipe.xclaim("jobs", "mailers", "old", 0, ["1-0"], idle=_HOUR, retrycount=_MOST)
+            pipe.execute()
+        with suppress(Exception):  # what is left tells
+            answer(redis, "ada", _MIN_IDLE)
+        left = redis.xlen("dead")
+    reason = f"One more for the {_MANY_DEAD:,} in dead: afterwards it has {left:,}; jobs are lost."
+    return Outcome(left == _MANY_DEAD + 1, reason, left)
 
 
 def _of_many(call: Callable[[Any], Any], due: Any) -> Outcome:

@@ -242,7 +242,6 @@ class Consume(_Group):
 
 _TAKE = Call("take", (ME, _MIN_IDLE_MS))
 _TAKE_NOW = Call("take", (ME, 0))
-_MANY_DEAD = ["z"] * 250  # MAXLEN ~ 100 would leave less than 200
 
 
 class Take(_Group):
@@ -284,7 +283,6 @@ class Take(_Group):
             Case(start, after=(("ada", Call("take", (ME, _NO_SECOND_MS))),))
             for start in _FOR_NO_SECOND
         ),
-        Case(_Group.start([("a", "old", 3, _LONG)], [], _MANY_DEAD), after=(("ada", _TAKE),)),
     )
 
     @staticmethod

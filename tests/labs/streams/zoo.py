@@ -449,9 +449,14 @@ def taken(redis, me, min_idle, script):
     return None
 
 
-@wrong("11.2", because="… (100 in all) …", sequential=True)
+@wrong("11.2", because="jobs are lost", sequential=True)
 def keeps_a_hundred_dead_letters(redis, me, min_idle):
     return taken(redis, me, min_idle, DEAD_LETTER % ("XACK", "'mailers',", "'MAXLEN', 100,"))
+
+
+@wrong("11.2", because="One more for the 10,200 in dead", sequential=True)
+def keeps_ten_thousand_dead_letters(redis, me, min_idle):
+    return taken(redis, me, min_idle, DEAD_LETTER % ("XACK", "'mailers',", "'MAXLEN', '~', 10000,"))
 
 
 @wrong("11.2", because="instead, and acknowledges it", sequential=True)
