@@ -44,7 +44,7 @@ _LOOK = f"""<style>
  the cell again."; color: var(--jp-content-font-color1); font: 600 16px var(--jp-content-font-family);
   padding: 8px 2px; }}
 @media (prefers-reduced-motion: reduce) {{ .lab-steps-veil, .lab-steps-band {{ transition: none; }} }}
-.jp-OutputArea-child:has(.lab-steps) + .jp-OutputArea-child {{ display: none; }}
+.jp-OutputArea-child:has(.lab-steps) + .jp-OutputArea-child {{ display: none !important; }}
 </style>"""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from labsupport.exploration.stepper import _LOOK
 from labsupport.verdict import row
 from tests.course.test_browser import CHROMIUM
 from tools.slides import (
@@ -139,6 +140,22 @@ def test_code_stays_whole_while_its_answer_is_hidden(measure):
     page = export(nbformat.v4.new_notebook(cells=[cell]), title="hidden")
     (slide,) = measure(page.replace('"jp-OutputArea ', '"lab-hidden jp-OutputArea '), live=True)
     assert slide["folded"] == 0
+
+
+def test_a_schedule_that_is_stepped_through_is_seen_once(measure):
+    """On a slide, too, the picture that stands for the steps where there are none is hidden."""
+    look = {"image/png": {"width": 960, "height": 300}}
+    made = [
+        nbformat.v4.new_output("display_data", data, metadata=metadata)
+        for data, metadata in (
+            ({"text/html": f'{_LOOK}<div class="lab-steps">1</div>'}, {}),
+            ({"image/png": PIXEL}, look),
+        )
+    ]
+    cell = nbformat.v4.new_code_cell("x = 1", outputs=made)
+    cell.metadata["slideshow"] = {"slide_type": "slide"}
+    (slide,) = measure(export(nbformat.v4.new_notebook(cells=[cell]), title="steps"), live=True)
+    assert [share for share, _ in slide["pictures"]] == [0]
 
 
 def test_what_does_not_fit_is_found(measure):
