@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from labsupport.errors import LabError
 from labsupport.exercises.contract import WAIT, Case, Contract, Functions
-from labsupport.exercises.rehearsal import (
-    Breach,
+from labsupport.exercises.rehearsal.at_once import Remains, play_at_once, without_unpromised
+from labsupport.exercises.rehearsal.in_turn import play_after
+from labsupport.exercises.rehearsal.meetings import (
     Overtaken,
-    Remains,
-    play_after,
-    play_at_once,
     play_meetings,
     play_overtaken,
     play_waits,
-    without_unpromised,
 )
+from labsupport.exercises.rehearsal.run import Breach
 from labsupport.exercises.state import frozen
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from labsupport.exercises.attacks import attack
 from labsupport.exercises.contract import Contract
 from labsupport.exercises.exercise import Outcome
 from labsupport.exercises.matching import listed
-from labsupport.exercises.rehearsal import Breach
+from labsupport.exercises.rehearsal.run import Breach
 
 __all__ = ["Refusal", "judged_by"]
 

@@ -12,7 +12,7 @@ from labsupport.exercises import attacks
 from labsupport.exercises.contract import Call, Case
 from labsupport.exercises.judge import clause_of, judged_by
 from labsupport.exercises.possibilities import Fault
-from labsupport.exercises.rehearsal import Breach
+from labsupport.exercises.rehearsal.run import Breach
 from labsupport.exercises.state import State
 
 MODELLED = [

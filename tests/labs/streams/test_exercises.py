@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError, WatchError
 
 from labsupport import check
 from labsupport.exercises.contract import ME, Call, Case
-from labsupport.exercises.rehearsal import play_after
+from labsupport.exercises.rehearsal.in_turn import play_after
 from labsupport.labs.queues.handling import Handle
 from labsupport.labs.streams.deliveries import Consume
 from labsupport.labs.streams.exercises import EXERCISES
