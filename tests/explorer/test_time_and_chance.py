@@ -634,6 +634,25 @@ class TestTime:
         with pytest.raises(NotSteppableError, match="INFO's used_memory"):
             explore({"a": memory}, invariant=always)
 
+    @pytest.mark.parametrize("transaction", [False, True, None])
+    def test_what_the_server_tells_a_client_of_ones_own(self, transaction):
+        """Nothing that another machine would tell otherwise; no number, which code would go by."""
+
+        def asks(redis, db):
+            with redis_py.Redis() as own:
+                if transaction is None:
+                    return own.info()
+                with own.pipeline(transaction=transaction) as pipe:
+                    return pipe.info().execute()[0]
+
+        def holds(redis, db, told):
+            unknown = {told["a"][name] for name in ("used_memory", "uptime_in_seconds")}
+            return (
+                unknown == {"unknown in an exploration"} and told["a"]["redis_version"][0].isdigit()
+            )
+
+        explore({"a": asks}, invariant=holds).check()
+
     @pytest.mark.parametrize("absolute", [False, True])
     def test_a_key_that_is_restored_ends_on_the_explorers_clock(self, absolute):
         """RESTORE with a TTL, or with a moment, on the wire and in Lua."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from labsupport.explorer.commands.reach import refused
 
-__all__ = ["HeldInfo", "SetInOrder", "ageless", "held"]
+__all__ = ["SetInOrder", "ageless", "held", "held_info"]
 
 
 def ageless(clients: Any) -> Any:
@@ -18,20 +18,34 @@ def ageless(clients: Any) -> Any:
     return clients
 
 
+_STAYS = re.compile(
+    r"(redis|valkey|server|os|arch|gcc|maxmemory|maxclients|aof_enabled|role|cluster_enabled"
+    r"|connected_slaves|mem_allocator)(_(?!seconds|time).*)?"
+)
+_UNKNOWN = "unknown in an exploration"  # no number: whoever reckons with it is stopped
+_LINE = re.compile(r"^([^:#\r\n]+):[^\r\n]*", re.MULTILINE)
+
+
+def held_info(found: Any) -> Any:
+    """What INFO tells of the server, without what changes by itself; as a text to a client of one's own."""
+    if isinstance(found, bytes):
+        return held_info(found.decode()).encode()
+    if isinstance(found, str):
+        return _LINE.sub(
+            lambda at: at[0] if _STAYS.fullmatch(at[1]) else f"{at[1]}:{_UNKNOWN}", found
+        )
+    return HeldInfo(found) if isinstance(found, dict) else found
+
+
 class HeldInfo(dict[str, Any]):
-    """What INFO tells of the server, without what changes by itself.
+    """The same to the client that is handed out.
 
     Raises:
         NotSteppableError: something else is asked for.
     """
 
-    _STAYS = re.compile(
-        r"(redis|valkey|server|os|arch|gcc|maxmemory|maxclients|aof_enabled|role|cluster_enabled"
-        r"|connected_slaves|mem_allocator)(_(?!seconds|time).*)?"
-    )
-
     def __init__(self, found: dict[str, Any]) -> None:
-        super().__init__({k: v for k, v in found.items() if self._STAYS.fullmatch(k)})
+        super().__init__({k: v for k, v in found.items() if _STAYS.fullmatch(k)})
         self._others = found.keys() - self.keys()
 
     def __missing__(self, key: str) -> Any:

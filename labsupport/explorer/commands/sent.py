@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labsupport.explorer.commands.reach import CHECKED, REPLICATED, refused
-from labsupport.explorer.commands.replies import HeldInfo, ageless
+from labsupport.explorer.commands.replies import ageless, held_info
 from labsupport.explorer.commands.scripts import SCANNED
 from labsupport.explorer.commands.server_time import on_the_wire, word
 from labsupport.explorer.commands.wiring import Wiring
@@ -68,7 +68,7 @@ def _replicated(name: str, args: Arguments, wiring: Wiring) -> Sent | None:
 
 
 def _info(name: str, args: Arguments, wiring: Wiring) -> Sent:
-    return args, lambda found: HeldInfo(found) if isinstance(found, dict) else found
+    return args, held_info
 
 
 def _client(name: str, args: Arguments, wiring: Wiring) -> Sent:
