@@ -168,6 +168,7 @@ class Contract:
             sequence, or the pattern of a key; one with a blank comes first. The exact word counts.
             With "waits", nobody may wait for somebody else, but in `patient` functions.
         visible: patterns of the keys whose content is promised; any other must have a TTL.
+        verb: between what is shown and its value, in a reason.
         place: where the start is.
         remembers: True when the contract's state is in keys of the answer's own, so that their TTLs
             do not pass in a case.
@@ -192,6 +193,7 @@ class Contract:
     takes: ClassVar[Sequence[str]] = ("redis",)
     clauses: ClassVar[Mapping[str, str]]
     visible: ClassVar[Sequence[str]]
+    verb: ClassVar[str] = "holds"
     place: ClassVar[str] = "In Redis"
     remembers: ClassVar[bool] = False
     others: ClassVar[Mapping[str, Callable[..., Any]]] = {}

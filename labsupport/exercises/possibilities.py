@@ -451,10 +451,12 @@ def _left(contract: Contract, start: State, view: State, due: State, names: Name
             return Fault("left", f"{key} {found}; {plain_text(model[key])} is due.", key)
         if key not in model:
             wanted = "'0'" if _holds_zero(due, key) else "nothing"
-            return Fault("left", f"{key} holds {plain_text(real[key])}; {wanted} is due.", key)
+            return Fault(
+                "left", f"{key} {contract.verb} {plain_text(real[key])}; {wanted} is due.", key
+            )
         if not same(real[key], model[key], names, stored=True):
             got, wanted = plain_text(real[key]), plain_text(model[key])
-            return Fault("left", f"{key} holds {got}; {wanted} is due.", key)
+            return Fault("left", f"{key} {contract.verb} {got}; {wanted} is due.", key)
     return None
 
 

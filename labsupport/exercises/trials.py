@@ -90,7 +90,7 @@ def put_through(trials: Iterable[Trial]) -> Outcome:
             )
         if report.violations:
             claim = (trial.invariant.__doc__ or "").strip().rstrip(".")
-            share = "already"
+            share = "it"
             if report.interleavings > 1:
                 share = f"{report.violations:,} of {report.interleavings:,} orders"
             verb = "breaks" if report.violations == 1 else "break"

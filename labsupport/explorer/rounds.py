@@ -44,10 +44,10 @@ _OTHER_CLOCK = (
 )
 
 _DRAWN_ALIKE = "The server draws the same for all who ask it for any member."
-_DRAWN = "What the server draws is one of many: tried were the same for all, and for each another."
+_DRAWN = "What the server draws is one of many: the same for all was tried, and another for each."
 _DRAWN_ONCE = "What the server draws is one of many: one was tried."
 _FEW_ALIKE = "Clients that draw one of a few (a code, a digit) draw the same here."
-_FEW = "Clients draw one of a few: tried were the same for all, and for each another."
+_FEW = "Clients draw one of a few: the same for all was tried, and another for each."
 _FRACTIONS = (
     "Clients draw fractions, or go by one of very many (random.random() and its like): tried were some, "
     "very small and very large ones."

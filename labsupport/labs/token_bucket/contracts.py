@@ -58,6 +58,7 @@ class Take(_Bucket):
     """06.1: no part of a token is lost, and none is made."""
 
     answer = "take"
+    verb = "is"
     clauses: ClassVar = {
         "told": "Return (allowed, remaining, retry_after): True or False; the whole tokens left; for a "
         "refused call, the seconds until there is one, else 0.",
@@ -134,13 +135,15 @@ class Take(_Bucket):
         """How long the longest key lives."""
         if state.at:
             lives = [ms / 1000 for ms in state.lives.values() if ms is not KEPT]
-            return {"the life of the key, in s": max(lives, default=0)}
+            return {"the life of the key in seconds": max(lives, default=0)}
         if "unknown" in state:
-            return {"the life of the key, in s": ANYTHING}
+            return {"the life of the key in seconds": ANYTHING}
         clock, ends = state.get("clock", 0.0), state.get("ends", {}).values()
         low = max((low for low, _ in ends), default=0) - clock
         high = max((high for _, high in ends), default=0) - clock
-        return {"the life of the key, in s": Between(max(0, low - 0.002), max(0, high + 1.001))}
+        return {
+            "the life of the key in seconds": Between(max(0, low - 0.002), max(0, high + 1.001))
+        }
 
     def take(self, state: State, key: str, capacity: int, rate: float, now: float) -> Any:
         clock = state.get("clock", 0.0)

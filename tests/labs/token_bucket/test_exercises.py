@@ -36,7 +36,7 @@ def gcra(redis, key, capacity, rate, now="", cost=1):
 def test_what_breaks_each_stub():
     """Each stub breaks where its exercise is about: a lost part, a half payment, a turn that is forgotten."""
     first, second, third = (check(one.number, one.stub) for one in EXERCISES)
-    assert "the life of the key, in s holds 3600.0" in str(first)
+    assert "the life of the key in seconds is 3600.0" in str(first)
     assert "ada was given (False, 0, 6000.0); (False, 5, inf) is due" in str(second)
     assert "ada was given 0.0; 409.6 is due" in third.reason
 

@@ -89,7 +89,7 @@ def gives_up_when_overtaken(redis, key, capacity, rate, now):
 @wrong(
     "06.1",
     situation="Several clients at once",
-    because="the life of the key, in s holds 60.0; from 119.998 to 121.001 is due",
+    because="the life of the key in seconds is 60.0; from 119.998 to 121.001 is due",
 )
 def expires_it_afterwards(redis, key, capacity, rate, now):
     script = but("'PEXPIRE', KEYS[1], math.ceil((capacity - tokens) / rate * 1000)", "'GET', 'x'")
@@ -123,7 +123,7 @@ def floors(redis, key, capacity, rate, now):
 @wrong(
     "06.1",
     situation="One call after the other",
-    because="the life of the key, in s holds 3600.0; from 127.998 to 129.001 is due",
+    because="the life of the key in seconds is 3600.0; from 127.998 to 129.001 is due",
     sequential=True,
 )
 def lives_for_an_hour(redis, key, capacity, rate, now):
@@ -155,7 +155,7 @@ def goes_into_debt(redis, key, capacity, rate, now):
 @wrong(
     "06.1",
     situation="One call after the other",
-    because="the life of the key, in s holds",
+    because="the life of the key in seconds is",
     sequential=True,
 )
 def runs_over(redis, key, capacity, rate, now):
@@ -502,7 +502,7 @@ def takes_nearly_enough_for_enough(redis, key, capacity, rate, cost):
     return allowed == 1, left, float(wait) if cost <= capacity else math.inf
 
 
-@wrong("06.1", situation=ALONE, because="the life of the key, in s holds 3600.0", sequential=True)
+@wrong("06.1", situation=ALONE, because="the life of the key in seconds is 3600.0", sequential=True)
 def lives_for_an_hour_at_the_most(redis, key, capacity, rate, now):
     life = "math.ceil((capacity - tokens) / rate * 1000)"
     return take(but(life, f"math.min(3600000, {life})"), redis, key, capacity, rate, now)
