@@ -1,7 +1,7 @@
 """What the exercises of lab 03 ask for, as models: each view is in Redis or in the database, once."""
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -212,7 +212,8 @@ class FlushDeltas(_Views):
 
     def read(self, redis: Any, db: Any) -> State:
         for _ in range(3):
-            self._answer(redis, db)
+            with suppress(Exception):  # an error here would end the search; what it leaves is told
+                self._answer(redis, db)
         state = super().read(redis, db)
         state.keep("flushes", [row["batch"] for row in db.fetch_all("SELECT batch FROM flushes")])
         return state

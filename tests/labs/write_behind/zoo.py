@@ -26,7 +26,7 @@ DROP = "if redis.call('HGET', KEYS[1], 'name') == ARGV[1] then redis.call('DEL',
 # 03.1
 
 
-@wrong("03.1", situation="Several clients at once", because="views:1 is not there; '1' is due.")
+@wrong("03.1", situation="Several clients at once", because="views:1 holds '0'; '1' is due.")
 def sets_it_to_zero(redis, db, page):
     views = int(redis.get(f"views:{page}") or 0)
     if views:
@@ -190,6 +190,20 @@ def reads_then_deletes(redis, db):
     with db.transaction():
         add_all(db, deltas)
     redis.delete("deltas")
+
+
+@wrong("03.2", because="ConstraintError")
+def raises_where_the_batch_was_added(redis, db):
+    """What a crash has left behind the commit, no later call finishes."""
+    found = redis.eval(TAKE, 2, "deltas", "batch", secrets.token_hex(8))
+    batch = dict(zip(found[::2], found[1::2], strict=True))
+    if not batch:
+        return
+    name = batch.pop("name")
+    with db.transaction():
+        db.execute(NOTE.removesuffix(" ON CONFLICT DO NOTHING"), name=name)
+        add_all(db, batch)
+    redis.eval(DROP, 1, "batch", name)
 
 
 @wrong(
