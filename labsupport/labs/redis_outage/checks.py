@@ -70,12 +70,13 @@ class _Shop:
 
     def is_given(self, due: str, *, loads: int, key: str = _KEY) -> None:
         """Ask for the page, and compare."""
+        wanted = repr(due) if due else "the empty text ''"
         try:
             got = self.page(key)
         except Exception as error:
             told = ImplementationError("the answer", error).problem
-            require(False, f"{told}; {due!r} is due.")
-        require(got == due, f"it returned {got!r}; {due!r} is due.")
+            require(False, f"{told}; {wanted} is due.")
+        require(got == due, f"it returned {got!r}; {wanted} is due.")
         require(self.loads == loads, f"it called load {self.loads} times; {loads} is due.")
         self._due[key] = due
         require(self.kept == self._due, f"kept is {self.kept}; {self._due} is due.")
