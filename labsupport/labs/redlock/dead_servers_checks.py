@@ -48,6 +48,7 @@ def check_lock_on(answer: Answer) -> Outcome:
         ("One of three servers dead", partial(_try_some, count=3, dead=1)),
         ("Two of four servers dead", partial(_try_some, count=4, dead=2)),
         ("Two of five servers hang until the lock is freed", _hang_until_freed),
+        ("A lock that another has", _takes_twice),
         ("Two of five servers hang for longer than the ttl", _ends_too_soon),
         ("The lock ends while it is freed", partial(while_it_frees, cut=0)),
         ("The lock ends while a server loses a command", partial(while_it_frees, cut=2)),
@@ -80,6 +81,12 @@ def _try_some(
 
 def _hang_until_freed(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) -> str:
     return _try_lock(pool, answer, servers, dead=0, hung=2, early=False, ttl=_TTL, stays=True)
+
+
+def _takes_twice(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) -> str:
+    (first, _), (second, _) = (answer([server.url for server in servers]) for _ in range(2))
+    both = first(KEY, _LONG_TTL) is not None and second(KEY, _LONG_TTL) is not None
+    return "take returned a token, though the lock is not free." if both else ""
 
 
 def _ends_too_soon(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) -> str:

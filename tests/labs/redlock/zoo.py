@@ -337,6 +337,20 @@ def tries_ten_times(urls):
     return lock_on(clients(urls, socket_timeout=0.2, retry=Retry(NoBackoff(), 10)))
 
 
+@wrong("08.2", situation="A lock that another has", because="though the lock is not free")
+def takes_what_another_has(urls):
+    nodes = clients(urls)
+    once, free = lock_on(nodes)
+
+    def take(key, ttl):
+        for node in nodes:
+            with suppress(redis.RedisError):
+                node.delete(key)
+        return once(key, ttl)
+
+    return take, free
+
+
 @wrong(
     "08.2", situation=f"{HANG} for longer than the ttl", because="after its ttl of 0.01 s was over"
 )
