@@ -196,7 +196,7 @@ ESCAPES = {
     subscribes: "Pub/Sub",
     monitors: "MONITOR",
     runs_a_loop: "event loop of its own",
-    joins_a_cluster: "nodes of a cluster|COMMAND|opens a connection",
+    joins_a_cluster: "CLUSTER reaches beyond|COMMAND|opens a connection",
     subscribes_by_itself: "SUBSCRIBE waits for messages",
     other_greenlet: "used outside its function",
     psycopg_by_itself: "psycopg by itself",

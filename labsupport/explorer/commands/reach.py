@@ -79,16 +79,18 @@ def refused(name: str) -> NotSteppableError:
             "the explorer does not hold there.",
             "Draw without them, and ask for the values or scores of what was drawn.",
         )
+    remedy = (
+        "Leave it out of the explored functions; put it to an experiment with a server of its own."
+    )
     if name.startswith("CLUSTER"):
-        return refusal(
-            f"{name.strip()} asks for the nodes of a cluster; the explorer has one server.",
+        remedy = (
             "Hand the code a redis.Redis in place of a RedisCluster: its commands are the same. Put what "
-            "slots and failovers do to an experiment.",
+            "slots and failovers do to an experiment."
         )
     return refusal(
         f"{name.strip()} reaches beyond the database that the explorer sets back, or reads the machine's "
         "clock.",
-        "Leave it out of the explored functions; put it to an experiment with a server of its own.",
+        remedy,
     )
 
 
