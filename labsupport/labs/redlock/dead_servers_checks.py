@@ -94,11 +94,13 @@ def _ends_too_soon(pool: WorkerPool, answer: Answer, servers: Sequence[Server]) 
     take("lock:lamp", _LONG_TTL)  # so that it is connected
     for server in servers[:2]:
         server.pause()
-    begin = time.monotonic()
-    token = take(KEY, _TINY_TTL)
-    late = time.monotonic() - begin > 2 * _TINY_TTL
-    for server in servers[:2]:
-        server.resume()
+    try:
+        begin = time.monotonic()
+        token = take(KEY, _TINY_TTL)
+        late = time.monotonic() - begin > 2 * _TINY_TTL
+    finally:
+        for server in servers[:2]:
+            server.resume()
     return _OVER if late and token is not None else ""
 
 

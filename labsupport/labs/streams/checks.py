@@ -50,8 +50,9 @@ def _beside_many_dead(answer: Answer) -> Outcome:
         with suppress(Exception):  # what is left tells
             answer(redis, "ada", _MIN_IDLE)
         left = redis.xlen("dead")
-    reason = f"One more for the {_MANY_DEAD:,} in dead: afterwards it has {left:,}; jobs are lost."
-    return Outcome(left == _MANY_DEAD + 1, reason, left)
+    due = _MANY_DEAD + 1
+    reason = f"One more for the {_MANY_DEAD:,} in dead: afterwards it has {left:,}; {due:,} is due."
+    return Outcome(left == due, reason, left)
 
 
 def _of_many(call: Callable[[Any], Any], due: Any) -> Outcome:

@@ -10,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from labsupport import check
+from labsupport.labs.redlock import dead_servers_checks
 from labsupport.labs.redlock.exercises import EXERCISES
 from tests.exercises.zoo import schedule
 
@@ -22,6 +23,23 @@ def test_what_breaks_each_stub():
     assert "9.898) (tuple); None is due" in first.reason  # one vote is no majority
     assert second.reason.startswith("Two of five servers hang: take did not come back")
     assert schedule(third) == "SELECT SELECT UPDATE UPDATE"
+
+
+def test_what_an_answer_raises_is_its_own(monkeypatch):
+    """An error of a function that it has returned refuses it; one of the check's stays one."""
+
+    def lock_on(urls):
+        def take(key, ttl):
+            raise ValueError(f"no lock of {ttl:g} s")
+
+        return take, lambda key, token: None
+
+    monkeypatch.setattr(dead_servers_checks, "_on_servers", lambda one, _: one([])[0]("a", 2))
+    found = check("08.2", lock_on)
+    assert found.reason.startswith("the answer raised ValueError: no lock of 2 s at line")
+    monkeypatch.setattr(dead_servers_checks, "_on_servers", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        check("08.2", EXERCISES[1].solution)
 
 
 @pytest.mark.long

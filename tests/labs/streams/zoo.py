@@ -449,7 +449,7 @@ def taken(redis, me, min_idle, script):
     return None
 
 
-@wrong("11.2", because="jobs are lost", sequential=True)
+@wrong("11.2", because="10,201 is due", sequential=True)
 def keeps_a_hundred_dead_letters(redis, me, min_idle):
     return taken(redis, me, min_idle, DEAD_LETTER % ("XACK", "'mailers',", "'MAXLEN', 100,"))
 
