@@ -65,6 +65,9 @@ class Attempts:
         self._gave_up: Counter[tuple[str, Any]] = Counter()  # who, at which site, in this run
         self._stirred: Counter[str] = Counter()  # who has let others try anew, in this run
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
+        # after how many attempts each sleep grows: where the run stands, and with what patience
+        self._hastes: dict[tuple[Any, int], int] = {}
+        self._by_clock = set[tuple[int, int]]()  # sites of those who gave up only when sleeps grew
         self._asked_for = NOTHING  # in the attempts in vain that were made last
         self._tried = 0.0  # when the last attempt in vain was made, on the clock of who made it
 
@@ -134,7 +137,7 @@ class Attempts:
         most = self.patience if others or self.others_time_out(actor) else MAX_IDLE
         here, steps, told = self._here(actor), actor.steps, self._stage.told(actor)
         self._stage.trace.append(Taken(actor.move, operation))
-        attempts = self._attempt(actor, most, alone=not others)
+        attempts = self._attempt(actor, most, here, alone=not others)
         if attempts == most and actor.ready and actor.parked:
             self._stage.trace.pop()
             if most == MAX_IDLE and loops.counting(actor.whole.counted or {}):
@@ -145,6 +148,8 @@ class Attempts:
             return False
         self._gave_up[actor.name, operation.site] += 1
         self._note_given_up(actor, here, attempts)
+        if attempts > self._hastes[here, self.patience]:
+            self._by_clock.add((operation.site, self.patience))
         if not others:
             return True
         self._stage.trace[-1] = Taken(actor.move, operation, "until it gives up")
@@ -156,7 +161,8 @@ class Attempts:
         Args:
             later: how many steps it then takes, if its replies come.
         """
-        more = self._attempts.get(self._here(actor), 0) - 1 - later
+        here = self._here(actor)
+        more = self._attempts.get(here, 0) - 1 - later
         if more < 1 or not actor.may_lose:
             return False
         if actor.wake_us is not None:
@@ -169,7 +175,7 @@ class Attempts:
             self._stage.trace.append(
                 Taken(actor.move, operation, f"{more} times" if more > 1 else "")
             )
-            self._attempt(actor, more, alone=not others)
+            self._attempt(actor, more, here, alone=not others)
             if others and not self._in_vain(actor):
                 return False
         self.at_last = actor.name
@@ -177,7 +183,8 @@ class Attempts:
 
     def again(self, actor: Actor, move: Move, operation: Operation | None) -> bool:
         """Let a client that gives up some time retry in vain, but not so often."""
-        left = actor.left or self._attempts.get(self._here(actor), 0)
+        here = self._here(actor)
+        left = actor.left or self._attempts.get(here, 0)
         if not 1 < left <= _MOST_AGAIN:  # it gives up with the next attempt; or late, or never
             return False
         more = 1 if left <= _ONE_BY_ONE else left - 1
@@ -189,7 +196,7 @@ class Attempts:
             self._stage.trace.append(
                 Taken(actor.move, operation, f"{more} times" if more > 1 else "")
             )
-            self._attempt(actor, more, alone=False)
+            self._attempt(actor, more, here, alone=False)
             if not self._in_vain(actor):
                 return False
         actor.left = left - more
@@ -253,13 +260,16 @@ class Attempts:
         """Where the run stands, and who is asked: the same in each run that has come here."""
         return actor.name, *((taken.move, taken.note) for taken in self._stage.trace)
 
-    def _attempt(self, actor: Actor, most: int, *, alone: bool) -> int:
+    def _attempt(self, actor: Actor, most: int, here: tuple[Any, ...], *, alone: bool) -> int:
         """Repeat a step until something else comes, or so often; how often it was.
 
         Args:
+            here: where the run stood before; who comes here again is given as much time.
             alone: nobody else can move now.
         """
-        haste_after = _HASTE_AFTER if alone else self.patience // 2
+        known = actor.pending and (actor.pending.site, self.patience) in self._by_clock
+        soon = _HASTE_AFTER if alone or known else self.patience // 2
+        haste_after = self._hastes.setdefault((here, self.patience), soon)
         self._asked_for, goes_by_time = NOTHING, False
         self.sites.clear()
         try:
