@@ -297,3 +297,35 @@ class TestWhatAlwaysChangesSomething:
         block = [("INCR", "k"), ("LPUSH", "l", "1")]  # of the wrong type they change nothing
         assert not Operation("redis", block, transaction="multi").always_changes
         assert Operation("redis", [*block, ("SET", "k", "1")], transaction="multi").always_changes
+
+
+class TestHowLongItIsFollowed:
+    """While others stand still, who gives up by a clock is followed for a while; who counts, to the end."""
+
+    @staticmethod
+    def most_polls_of(ends):
+        """How often bob asks at the most, while ada has a lock."""
+        polls = []
+
+        def bob(redis, db):
+            began = time.monotonic()
+            polls.append(0)
+            while not redis.set("lock", "bob", nx=True):
+                polls[-1] += 1
+                time.sleep(0.01)
+                if ends(polls[-1], time.monotonic() - began):
+                    raise TimeoutError
+
+        def ada(redis, db):
+            redis.set("lock", "ada", nx=True)
+            redis.get("other")
+
+        report = explore({"ada": ada, "bob": bob}, invariant=always, raises=TimeoutError)
+        assert report.verdict.status == "holds"
+        return max(polls)
+
+    def test_by_a_clock(self):
+        assert self.most_polls_of(lambda polls, seconds: seconds > 60) < 80
+
+    def test_by_a_count(self):
+        assert self.most_polls_of(lambda polls, seconds: polls == 140) == 140

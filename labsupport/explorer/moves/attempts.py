@@ -27,6 +27,7 @@ _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for eve
 _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 12  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
+_LOOKED_AT = 48  # until then, it is seen whether one counts its attempts; who does not goes by a clock
 _MOST_STIRRED = 12  # so often one lets others try anew: a circle that nothing comes of has an end
 
 _Known = dict[int, dict[frozenset[Any], int]]
@@ -67,7 +68,8 @@ class Attempts:
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         # after how many attempts each sleep grows: where the run stands, and with what patience
         self._hastes: dict[tuple[Any, int], int] = {}
-        self._by_clock = set[tuple[int, int]]()  # sites of those who gave up only when sleeps grew
+        self._by_clock = set[int]()  # sites of those who count nothing, and are asked in vain for long
+        self._counted: dict[int, list[Any]] = {}  # by who made the last attempts in vain
         self._asked_for = NOTHING  # in the attempts in vain that were made last
         self._tried = 0.0  # when the last attempt in vain was made, on the clock of who made it
 
@@ -140,7 +142,7 @@ class Attempts:
         attempts = self._attempt(actor, most, here, alone=not others)
         if attempts == most and actor.ready and actor.parked:
             self._stage.trace.pop()
-            if most == MAX_IDLE and loops.counting(actor.whole.counted or {}):
+            if most == MAX_IDLE and loops.counting(self._counted):
                 self._futility.counting_at.add(operation.site)
             sites = self._endless if most == MAX_IDLE else self._lasting
             known = sites.setdefault(operation.site, {})
@@ -148,8 +150,6 @@ class Attempts:
             return False
         self._gave_up[actor.name, operation.site] += 1
         self._note_given_up(actor, here, attempts)
-        if attempts > self._hastes[here, self.patience]:
-            self._by_clock.add((operation.site, self.patience))
         if not others:
             return True
         self._stage.trace[-1] = Taken(actor.move, operation, "until it gives up")
@@ -267,16 +267,25 @@ class Attempts:
             here: where the run stood before; who comes here again is given as much time.
             alone: nobody else can move now.
         """
-        known = actor.pending and (actor.pending.site, self.patience) in self._by_clock
-        soon = _HASTE_AFTER if alone or known else self.patience // 2
-        haste_after = self._hastes.setdefault((here, self.patience), soon)
-        self._asked_for, goes_by_time = NOTHING, False
+        at = here, self.patience
+        soon = alone or (actor.pending is not None and actor.pending.site in self._by_clock)
+        haste_after = self._hastes.setdefault(at, _HASTE_AFTER if soon else self.patience // 2)
+        self._asked_for, goes_by_time, counted = NOTHING, False, actor.whole.counted
         self.sites.clear()
         try:
             for attempt in range(most):
                 if attempt > haste_after:
                     actor.haste = min(actor.haste * 2, 1 << 40)
-                if attempt == MAX_IDLE - _COUNTED:
+                elif attempt == _HASTE_AFTER + 1:
+                    actor.whole.counted = {}
+                elif attempt == _LOOKED_AT:
+                    if not loops.counting(actor.whole.counted or {}):
+                        self._hastes[at] = haste_after = attempt
+                        self._by_clock |= self.sites
+                    actor.whole.counted = counted
+                if attempt == MAX_PATIENCE and haste_after < attempt and not alone:
+                    return most
+                if attempt == most - _COUNTED and most == MAX_IDLE:
                     actor.whole.counted = {}
                 self._tried = actor.whole.monotonic()
                 self._passing.catch_up(actor)
@@ -296,6 +305,7 @@ class Attempts:
             return most
         finally:
             actor.haste = 1
+            self._counted, actor.whole.counted = actor.whole.counted or {}, counted
 
     def _stirs(self, actor: Actor) -> bool:
         """Whether one that goes round in a circle has changed what others repeat their attempts for.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from labsupport.errors import NotDeterministicError
 from labsupport.explorer.moves.stage import Stage
 from labsupport.explorer.names import Names
-from labsupport.explorer.operations import Move, Taken, glob_matches
+from labsupport.explorer.operations import RANDOM, Move, Taken, glob_matches
 
 __all__ = ["Expiries"]
 
@@ -37,13 +37,9 @@ class Expiries:
         """The keys, and fields of hashes, that may expire, by the names that they have in this run."""
         if not self._patterns:
             return []
-        for taken in self._stage.trace[self._labelled :]:  # what is random is named as it came
-            if taken.operation is not None:
-                if taken.move.kind in {"step", "lose"}:
-                    self._names.reply(taken.operation)
-                self._names.label(taken.operation)
-        self._labelled = len(self._stage.trace)
         found = self._stage.system.expirable(self._patterns)
+        if any(RANDOM.search(part) for one in found for part in one):
+            self._name_what_came()
         for key, *_ in found if self.unmatched else ():
             self.unmatched = [one for one in self.unmatched if not glob_matches(one, key)]
         self._keys = {}
@@ -53,6 +49,15 @@ class Expiries:
                 name += "′"
             self._keys[name] = one
         return list(self._keys)
+
+    def _name_what_came(self) -> None:
+        """Name what is random in the order in which it came."""
+        for taken in self._stage.trace[self._labelled :]:
+            if taken.operation is not None:
+                if taken.move.kind in {"step", "lose"}:
+                    self._names.reply(taken.operation)
+                self._names.label(taken.operation)
+        self._labelled = len(self._stage.trace)
 
     def expire(self, move: Move) -> None:
         """Let the time to live end that the move names."""
