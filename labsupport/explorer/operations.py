@@ -259,6 +259,7 @@ class Operation:
     looks: tuple[int, int, int] = (0, 0, 0)
     _target: tuple[Arguments, ...] | None = field(default=None, init=False, compare=False)
     _tells: bool | None = field(default=None, init=False, compare=False)
+    _effects: Effects | None = field(default=None, init=False, compare=False)
 
     @property
     def word(self) -> str:
@@ -269,6 +270,13 @@ class Operation:
         self, get_keys: Callable[[Arguments], Sequence[tuple[str, Iterable[str]]]]
     ) -> Effects:
         """Keys and tables touched; a transaction on the database counts as touching all of it."""
+        if self._effects is None:  # it is asked for with each attempt that comes after
+            self._effects = self._touched(get_keys)
+        return self._effects
+
+    def _touched(
+        self, get_keys: Callable[[Arguments], Sequence[tuple[str, Iterable[str]]]]
+    ) -> Effects:
         if self.kind == "sql":
             if self.transaction:
                 return EVERYTHING

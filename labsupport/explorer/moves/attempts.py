@@ -27,7 +27,7 @@ _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for eve
 _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 12  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
-_LOOKED_AT = 48  # until then, it is seen whether one counts its attempts; who does not goes by a clock
+_LOOKED = {_HASTE_AFTER: 4, 3 * _HASTE_AFTER: 0}  # then it is seen whether one counts its attempts
 _MOST_STIRRED = 12  # so often one lets others try anew: a circle that nothing comes of has an end
 
 _Known = dict[int, dict[frozenset[Any], int]]
@@ -68,7 +68,7 @@ class Attempts:
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         # after how many attempts each sleep grows: where the run stands, and with what patience
         self._hastes: dict[tuple[Any, int], int] = {}
-        self._by_clock = set[int]()  # sites of those who count nothing, and are asked in vain for long
+        self._by_clock = set[int]()  # sites of those who were seen to count nothing
         self._counted: dict[int, list[Any]] = {}  # by who made the last attempts in vain
         self._asked_for = NOTHING  # in the attempts in vain that were made last
         self._tried = 0.0  # when the last attempt in vain was made, on the clock of who made it
@@ -187,6 +187,8 @@ class Attempts:
         left = actor.left or self._attempts.get(here, 0)
         if not 1 < left <= _MOST_AGAIN:  # it gives up with the next attempt; or late, or never
             return False
+        if actor.pending is not None and actor.pending.site in self._by_clock:
+            return False
         more = 1 if left <= _ONE_BY_ONE else left - 1
         if actor.wake_us is not None:
             self._passing.passed += not actor.left
@@ -268,20 +270,22 @@ class Attempts:
             alone: nobody else can move now.
         """
         at = here, self.patience
-        soon = alone or (actor.pending is not None and actor.pending.site in self._by_clock)
-        haste_after = self._hastes.setdefault(at, _HASTE_AFTER if soon else self.patience // 2)
+        known = actor.pending is not None and actor.pending.site in self._by_clock
+        most_calm = 1 if known else _HASTE_AFTER if alone else self.patience // 2
+        haste_after, looked = self._hastes.setdefault(at, most_calm), {} if known else _LOOKED
         self._asked_for, goes_by_time, counted = NOTHING, False, actor.whole.counted
         self.sites.clear()
+        if looked:
+            actor.whole.counted = {}
         try:
             for attempt in range(most):
                 if attempt > haste_after:
                     actor.haste = min(actor.haste * 2, 1 << 40)
-                elif attempt == _HASTE_AFTER + 1:
-                    actor.whole.counted = {}
-                elif attempt == _LOOKED_AT:
-                    if not loops.counting(actor.whole.counted or {}):
-                        self._hastes[at] = haste_after = attempt
-                        self._by_clock |= self.sites
+                if attempt in looked and self._counts_nothing(actor, looked[attempt]):
+                    self._hastes[at] = haste_after = min(haste_after, attempt)
+                    self._by_clock |= self.sites
+                    actor.whole.counted, looked = counted, {}
+                elif attempt == max(looked, default=-1):
                     actor.whole.counted = counted
                 if attempt == MAX_PATIENCE and haste_after < attempt and not alone:
                     return most
@@ -306,6 +310,15 @@ class Attempts:
         finally:
             actor.haste = 1
             self._counted, actor.whole.counted = actor.whole.counted or {}, counted
+
+    def _counts_nothing(self, actor: Actor, often: int) -> bool:
+        """Whether it is known that a client goes by a clock: it came round, and counted nothing.
+
+        Args:
+            often: it must have come round so often.
+        """
+        seen = actor.whole.counted or {}
+        return not loops.counting(seen) and all(len(one) >= often for one in seen.values())
 
     def _stirs(self, actor: Actor) -> bool:
         """Whether one that goes round in a circle has changed what others repeat their attempts for.
