@@ -163,27 +163,32 @@ class State(dict[str, Any]):
 
     def write(self, redis: Any) -> None:
         """Put every key into a database that holds none of them."""
+        with redis.pipeline(transaction=False) as pipe:
+            self._write(redis, pipe)
+            pipe.execute()
+
+    def _write(self, redis: Any, pipe: Any) -> None:
         for name, held in self.items():
             key, value = as_sent(name), as_sent(held)
             if isinstance(value, Scores):
                 if value:
-                    redis.zadd(key, value)
+                    pipe.zadd(key, value)
             elif isinstance(value, Entries):
                 value.ids = held.ids
                 value.write(redis, key)
             elif isinstance(value, dict):
                 if value:
-                    redis.hset(key, mapping=value)
+                    pipe.hset(key, mapping=value)
             elif isinstance(value, list):
                 if value:
-                    redis.rpush(key, *value)
+                    pipe.rpush(key, *value)
             elif isinstance(value, set):
                 if value:
-                    redis.sadd(key, *sorted(value, key=str))
+                    pipe.sadd(key, *sorted(value, key=str))
             else:
-                redis.set(key, value)
+                pipe.set(key, value)
             if self.lives.get(name) is not KEPT:
-                redis.pexpire(key, round(self.lives[name]))
+                pipe.pexpire(key, round(self.lives[name]))
 
     @classmethod
     def read(cls, redis: Any) -> "State":

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from redis.connection import Connection, UnixDomainSocketConnection
 
 from labsupport.course import exercises_of, titles
 from labsupport.exercises import attacks
@@ -13,7 +14,7 @@ from labsupport.exercises.contract import Call, Case
 from labsupport.exercises.judge import clause_of, judged_by
 from labsupport.exercises.possibilities import Fault
 from labsupport.exercises.rehearsal.run import Breach
-from labsupport.exercises.state import State
+from labsupport.exercises.state import Scores, State
 
 MODELLED = [
     one for lab in titles() for one in exercises_of(lab) if isinstance(one.check, judged_by)
@@ -119,3 +120,24 @@ def test_a_case_is_tried_once(monkeypatch):
     assert len(list(attacks.attack(count.check.contract, {}))) == 1
     assert len(tried) > 2
     assert set(tried.values()) == {1}
+
+
+def test_a_start_is_one_round_trip(redis_server, monkeypatch):
+    """However many keys a case begins with: it is written before each of thousands of runs."""
+    start = State(
+        {"text": "1", "list": ["a", "b"], "set": {"x"}, "hash": {"f": "1"}, "scores": Scores(a=1)},
+        {"text": 60_000, "hash": 5_000},
+    )
+    redis = redis_server.client()
+    redis.ping()
+    sent = Counter()
+    send = Connection.send_packed_command
+    monkeypatch.setattr(
+        UnixDomainSocketConnection,
+        "send_packed_command",
+        lambda *args, **options: sent.update(["trip"]) or send(*args, **options),
+    )
+    start.write(redis)
+    monkeypatch.undo()
+    assert sent["trip"] == 1
+    assert State.read(redis) == start

@@ -129,6 +129,7 @@ class Reap(Contract):
     """10.2: the jobs of the dead go back, each counted, each in one list."""
 
     answer = "reap"
+    effort = 0.6
     visible = ("workers", "jobs", "jobs:*", "lease:*", "attempts", "dead")
     clauses: ClassVar = {
         "told": "return how many this call has moved",

@@ -28,6 +28,7 @@ class Accounts(Contract):
     takes = ("redis", "db")
     visible = ("session:*", "emails")
     remembers = True
+    effort = 0.6
     faults = ("crash", "stall")
     too_late: ClassVar = {"sign_in": False}
     clauses: ClassVar = {
