@@ -12,6 +12,7 @@ from greenlet import getcurrent, greenlet
 from redis.exceptions import LockError
 
 from labsupport import check
+from labsupport.labs.cache_aside.checks import PatientHerd
 from labsupport.labs.cache_aside.exercises import EXERCISES
 from labsupport.servers import start_server
 from tests.exercises.zoo import schedule
@@ -132,6 +133,24 @@ class TestOtherGoodAnswers:
 
         found = check("01.2", fetch_once)
         assert found.passed, str(found)
+
+    def test_a_pause_of_five_seconds(self):
+        """Who sleeps for long between two attempts is served late, and not never."""
+
+        def fetch_once(redis, key, load, ttl):
+            while (cached := redis.get(key)) is None:
+                if not redis.set(f"{key}:lock", "", nx=True, px=10_000):
+                    time.sleep(5)
+                    continue
+                cached = json.dumps(load())
+                redis.set(key, cached, px=int(ttl * 1000))
+                redis.delete(f"{key}:lock")
+            return json.loads(cached)
+
+        found = PatientHerd(clients=2, processes=1, seconds=0.5, ttl_seconds=0.3).run(
+            fetch_once, live=False
+        )
+        assert found.verdict.status == "holds", str(found.verdict)
 
     def test_version_that_stays(self):
         """A version that never expires, compared in a script, keeps the old row out as well."""
