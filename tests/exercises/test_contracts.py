@@ -71,6 +71,7 @@ AFTER, CRASH = "one call after the other", "a client that crashes"
         ("04.3", CRASH, "lives", "user:2:lease", "over within a minute"),
         ("04.3", CRASH, "left", "the last deadline of a writer", "over within a minute"),
         ("04.3", CRASH, "left", "the TTL of user:2:writers", "is still ahead"),
+        ("04.3", CRASH, "left", "the count of deadlines of others", "one for each writer"),
         ("04.3", CRASH, "left", "user:2 in the cache", "no crash leaves an old row"),
         (
             "06.1",

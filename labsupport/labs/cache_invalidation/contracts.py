@@ -241,6 +241,8 @@ class AnnounceUser(_CachedRows):
     clauses: ClassVar = {
         "left": "no crash leaves an old row in the cache",
         "user ? in the database": "The row's version goes up by one",
+        "the count of deadlines*": "only if no deadline in the sorted set user:{id}:writers is still "
+        "ahead (one for each writer, in seconds on the server's clock)",
         "the count of writers*": "what one leaves who has finished keeps no reader out",
         "the last deadline*": "What a crashed writer leaves is over within a minute",
         "the TTL of*": "only if no deadline in the sorted set user:{id}:writers is still ahead",
@@ -302,10 +304,20 @@ class AnnounceUser(_CachedRows):
         when = "a minute from now at the most" if last <= 61 else f"{last:,.0f} s from now"
         return {
             **state.get("wrong", {}),
+            **(self._taken_away(state, start) if state.at else {}),
             "the count of writers whose deadline is ahead": len(ahead),
             **({"the last deadline of a writer": Words(when)} if ahead else {}),
             **super().shown(state, start),
         }
+
+    def _taken_away(self, state: State, start: State) -> dict[str, int]:
+        """Of those who crashed before, whose deadline is ahead: how many have none any more."""
+        found, soon = 0, state.at + 1 + _LATER_SECONDS  # `write` may have made them older
+        for key in ("user:1:writers", "user:2:writers"):
+            ahead = sum(at > soon for at in start.get(key, {}).values())
+            ahead += key == "user:2:writers" and _CRASHED in start
+            found += max(0, ahead - sum(at > state.at for at in state.get(key, {}).values()))
+        return {"the count of deadlines of others that it took away": found} if found else {}
 
     def announce_user(self, state: State, user_id: int, name: str) -> Generator[Any, Any, Any]:
         for key in ("user:1", "user:2"):

@@ -508,7 +508,7 @@ def trusts_the_announcement(redis, db, user_id, name):
 @wrong(
     "04.3",
     situation="A client that crashes, and the next one, too",
-    because="the count of writers whose deadline is ahead holds 0; 1 is due",
+    because="the count of deadlines of others that it took away holds 1",
 )
 def lets_everybody_in(redis, db, user_id, name):
     announce(redis, user_id, secrets.token_urlsafe())
@@ -519,7 +519,7 @@ def lets_everybody_in(redis, db, user_id, name):
         redis.delete(key, f"{key}:lease", f"{key}:writers")
 
 
-@wrong("04.3", because="writers whose deadline is ahead holds 0; 1 is due")
+@wrong("04.3", because="the count of deadlines of others that it took away holds 1")
 def names_the_process(redis, db, user_id, name):
     token = "process-7"
     announce(redis, user_id, token)
