@@ -1,18 +1,26 @@
 """The verdict on an answer: attack it until something breaks, and say what in the learner's words."""
 
 import fnmatch
+import functools
+import inspect
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from labsupport.exercises.attacks import attack
-from labsupport.exercises.contract import Contract
+from labsupport.errors import LabError
+from labsupport.exercises.attacks import ATTACKS, attack
+from labsupport.exercises.contract import Contract, Functions
 from labsupport.exercises.exercise import Outcome
 from labsupport.exercises.matching import listed
+from labsupport.exercises.rehearsal.in_turn import play_after
 from labsupport.exercises.rehearsal.run import Breach
+from labsupport.exercises.trials import elsewhere
 
 __all__ = ["Refusal", "judged_by"]
+
+_REMEMBERS = " It is what the process remembers of calls before: in a new process, the same calls break nothing."
 
 
 class Refusal:
@@ -87,13 +95,15 @@ class judged_by:  # noqa: N801 (it reads as what it does: check=judged_by(contra
     also: Callable[[Callable[..., Any]], Outcome] | None = None
 
     def __call__(self, answer: Callable[..., Any]) -> Outcome:
-        runs = 0
+        runs, fresh = 0, elsewhere(answer)  # before it remembers anything
         functions = self.contract.bound(answer)
         for _, took, breach in attack(self.contract, functions):
             runs += took
             if breach is not None:
                 refusal = Refusal(breach, self.contract.begins(breach.case.start))
-                return Outcome(False, reason_of(self.contract, breach), refusal)
+                remembers = _due_to_memory(self.contract, functions, fresh, breach)
+                more = _REMEMBERS if remembers else ""
+                return Outcome(False, reason_of(self.contract, breach, more), refusal)
         if self.also is not None and not (found := self.also(answer)).passed:
             return found
         return Outcome(
@@ -101,11 +111,37 @@ class judged_by:  # noqa: N801 (it reads as what it does: check=judged_by(contra
         )
 
 
-def reason_of(contract: Contract, breach: Breach) -> str:
+def _due_to_memory(
+    contract: Contract, answer: Functions, fresh: Callable[..., Any], breach: Breach
+) -> bool:
+    """Whether calls that break the answer each time break no copy of it that remembers no others."""
+    if breach.attack != ATTACKS[0].name:
+        return False
+
+    def breaks(functions: Functions) -> bool:
+        return play_after(contract, functions, breach.case, attack=breach.attack)[1] is not None
+
+    with suppress(LabError):
+        copies = contract.bound(fresh)
+        if breaks(answer):
+            for one in copies.values():
+                _forget(one)
+            return not breaks(copies)
+    return False
+
+
+def _forget(function: Callable[..., Any]) -> None:
+    """Empty what functools keeps for it, or for those of its module: a copy may share that."""
+    for one in (function, *getattr(inspect.unwrap(function), "__globals__", {}).values()):
+        if isinstance(one, functools._lru_cache_wrapper):
+            one.cache_clear()
+
+
+def reason_of(contract: Contract, breach: Breach, more: str = "") -> str:
     """What was tried, how it failed, and the clause that is broken."""
     attack = breach.attack[0].upper() + breach.attack[1:]
     clause = clause_of(contract, breach).rstrip(".")  # the sentence that quotes it has a full stop
-    return f"{attack}: {breach.fault.text} The contract: “{clause}”."
+    return f"{attack}: {breach.fault.text}{more} The contract: “{clause}”."
 
 
 def clause_of(contract: Contract, breach: Breach) -> str:
