@@ -757,3 +757,25 @@ def test_tasks_end_with_a_client_that_fails(capfd):
     ).check()
     gc.collect()
     assert capfd.readouterr().err == ""
+
+
+def test_generators_end_with_a_client_that_crashes(capfd):
+    """One that nobody holds any longer is closed in a task: that ends with the client, and tells nobody."""
+
+    async def pages(redis):
+        try:
+            yield
+        finally:
+            await redis.delete("page")
+
+    async def reads(redis, db):
+        one = pages(redis)
+        await anext(one)
+        del one
+        await redis.get("one")
+        await redis.get("two")
+
+    clients = {"ada": reads, "bob": reads}
+    explore(clients, invariant=lambda redis, db: True, crashes=["ada"]).check()
+    gc.collect()
+    assert capfd.readouterr().err == ""

@@ -1,5 +1,6 @@
 """Loops of attempts in vain: which end, which do not, and of which the explorer can't tell."""
 
+import asyncio
 import itertools
 import time
 import weakref
@@ -329,3 +330,51 @@ class TestHowLongItIsFollowed:
 
     def test_by_a_count(self):
         assert self.most_polls_of(lambda polls, seconds: polls == 140) == 140
+
+
+class TestADeadlineAndATimeToLive:
+    """Whichever comes first decides, to the sleep: a lock that ends before its waiter gives up is had."""
+
+    @staticmethod
+    def explored(seconds, ttl_s, moves):
+        ttl = round(ttl_s * 1000)
+
+        def holder(redis, db):
+            redis.set("lock", "holder", nx=True, px=ttl)
+            redis.get("work")
+            redis.delete("lock")
+
+        def waiter(redis, db):
+            end = time.monotonic() + seconds
+            while not redis.set("lock", "waiter", nx=True, px=ttl):
+                if time.monotonic() > end:
+                    raise TimeoutError
+                time.sleep(0.01)
+            redis.delete("lock")
+
+        return explore({"holder": holder, "waiter": waiter}, invariant=always, **moves)
+
+    @staticmethod
+    def explored_async(seconds, ttl_s, moves):
+        ttl = round(ttl_s * 1000)
+
+        async def holder(redis, db):
+            await redis.set("lock", "holder", nx=True, px=ttl)
+            await redis.get("work")
+            await redis.delete("lock")
+
+        async def waiter(redis, db):
+            async with asyncio.timeout(seconds):
+                while not await redis.set("lock", "waiter", nx=True, px=ttl):
+                    await asyncio.sleep(0.01)
+            await redis.delete("lock")
+
+        return explore({"holder": holder, "waiter": waiter}, invariant=always, **moves)
+
+    @pytest.mark.parametrize("moves", [{}, {"crashes": ["holder"]}])
+    @pytest.mark.parametrize("ttl_s", [0.8, 0.96, 1.04])
+    @pytest.mark.parametrize("scale", [1, 60])
+    def test_is_had_or_not(self, scale, ttl_s, moves):
+        due = "holds" if ttl_s < 1 else "broken"
+        for one in (self.explored, self.explored_async):
+            assert one(scale, scale * ttl_s, moves).verdict.status == due, one

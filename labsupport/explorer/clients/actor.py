@@ -1,5 +1,6 @@
 """One client under exploration: the learner's function, which stops before each of its steps."""
 
+import math
 import random
 import sys
 import threading
@@ -96,6 +97,7 @@ class Actor:
         delayed: that reply will be on its way until the explorer lets it arrive.
         on_its_way: a reply is.
         haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
+        ends: moments on its clock, none of which such a sleep leaves out.
         others: what ends the work of connections of its own, by their identity.
         counted: what it counts in its loop, by the place, while that is looked at.
         punctual: its sleeps take as long as they say, however many there are.
@@ -182,6 +184,7 @@ class Actor:
         self.connecting = False
         self.losing = self.delayed = self.on_its_way = False
         self.haste = 1
+        self.ends: tuple[float, ...] = ()
         self._slept = 0.0
         self.looks = 0, 0, 0
         # a client that repeats a step in vain is parked until something else has moved
@@ -514,7 +517,7 @@ class Actor:
         seconds = float(seconds)
         self.looks = *self.looks[:2], self.looks[2] + 1
         if self.crashed or not self.passes_in(seconds):
-            self._slept += seconds * self.haste
+            self._slept += self.lasts(seconds)
             return
         assert self._hub is not None
         if seconds > 0:
@@ -523,6 +526,14 @@ class Actor:
             self._hub.switch()
             if self.crashed:
                 raise GreenletExit
+
+    def lasts(self, seconds: float) -> float:
+        """How long a sleep counts: longer in haste, but it begins nothing that would have ended before."""
+        if self.haste == 1:
+            return seconds
+        now = self.monotonic()
+        left = min((end - now for end in self.ends if end > now), default=math.inf)
+        return max(seconds, min(seconds * self.haste, left))
 
     def passes_in(self, seconds: float) -> bool:
         """Whether a sleep takes time for all, and not only on the client's own clock."""

@@ -203,13 +203,16 @@ class Adversary:
         return None
 
     def _ways_out(self, live: list[Actor], ready: list[Actor], *, others: bool) -> list[Move]:
+        idle = [a for a in ready if not self.attempts.endless(a)]
+        trying = {a.whole for a in idle}  # whose timers end as it goes on, and not before
         waits = [a for a in live if a.waiting and a.waiting[2] and a.until_us is None]
+        waits = [a for a in waits if not (a.stands_back and a in trying)]
         moves = [Move("timeout", a.name) for a in waits]
         if self._lost < self.powers.losses - self.powers.at_last:  # that there was nothing
             moves += [Move("lose", a.name) for a in waits if self.stage.may_lose(a.name)]
         if any(a.wake_us or a.until_us or a.standing for a in live):
             moves += self.passing.pauses() if self.powers.passes else [PASS]
-        return moves + [Move("idle", a.name) for a in ready if not self.attempts.endless(a)]
+        return moves + [Move("idle", a.name) for a in idle]
 
     def command(self, move: Move) -> str:
         """What the move is about, in a word or two; "-" when it cannot be made now."""

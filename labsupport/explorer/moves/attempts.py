@@ -33,6 +33,46 @@ _MOST_STIRRED = 12  # so often one lets others try anew: a circle that nothing c
 _Known = dict[int, dict[frozenset[Any], int]]
 
 
+class _Pace:
+    """How fast time goes for one who repeats a step in vain: sleeps grow, so that a deadline comes.
+
+    Args:
+        actor: who repeats it.
+        calm: after so many attempts each sleep is twice as long as the one before.
+        looks: look whether it counts its attempts; who does not goes by a clock, and is calm no longer.
+    """
+
+    def __init__(self, actor: Actor, calm: int, *, looks: bool) -> None:
+        self._actor = actor
+        self._counted = actor.whole.counted
+        self._looks = _LOOKED if looks else {}
+        self.calm = calm
+        if looks:
+            actor.whole.counted = {}
+
+    def goes_by_clock(self, attempt: int) -> bool:
+        """Begin an attempt; True when it is known now that the client counts none."""
+        if attempt > self.calm:
+            self._actor.haste = min(self._actor.haste * 2, 1 << 40)
+        often = self._looks.get(attempt)
+        if often is None:
+            return False
+        seen = self._actor.whole.counted or {}
+        known = not loops.counting(seen) and all(len(one) >= often for one in seen.values())
+        if known or attempt == max(self._looks):
+            self._actor.whole.counted, self._looks = self._counted, {}
+        if known:
+            self.calm = min(self.calm, attempt)
+        return known
+
+    def end(self) -> dict[int, list[Any]]:
+        """Let time go as before; what was counted last."""
+        seen = self._actor.whole.counted or {}
+        self._actor.haste, self._actor.whole.ends = 1, ()
+        self._actor.whole.counted = self._counted
+        return seen
+
+
 class Attempts:
     """Lets a client repeat what it does in vain.
 
@@ -272,22 +312,16 @@ class Attempts:
         at = here, self.patience
         known = actor.pending is not None and actor.pending.site in self._by_clock
         most_calm = 1 if known else _HASTE_AFTER if alone else self.patience // 2
-        haste_after, looked = self._hastes.setdefault(at, most_calm), {} if known else _LOOKED
-        self._asked_for, goes_by_time, counted = NOTHING, False, actor.whole.counted
+        pace = _Pace(actor, self._hastes.setdefault(at, most_calm), looks=not known)
+        actor.whole.ends = () if alone else self._ends(actor)
+        self._asked_for, goes_by_time = NOTHING, False
         self.sites.clear()
-        if looked:
-            actor.whole.counted = {}
         try:
             for attempt in range(most):
-                if attempt > haste_after:
-                    actor.haste = min(actor.haste * 2, 1 << 40)
-                if attempt in looked and self._counts_nothing(actor, looked[attempt]):
-                    self._hastes[at] = haste_after = min(haste_after, attempt)
+                if pace.goes_by_clock(attempt):
+                    self._hastes[at] = pace.calm
                     self._by_clock |= self.sites
-                    actor.whole.counted, looked = counted, {}
-                elif attempt == max(looked, default=-1):
-                    actor.whole.counted = counted
-                if attempt == MAX_PATIENCE and haste_after < attempt and not alone:
+                if attempt == MAX_PATIENCE and pace.calm < attempt and not alone:
                     return most
                 if attempt == most - _COUNTED and most == MAX_IDLE:
                     actor.whole.counted = {}
@@ -308,17 +342,7 @@ class Attempts:
                     return attempt + 1
             return most
         finally:
-            actor.haste = 1
-            self._counted, actor.whole.counted = actor.whole.counted or {}, counted
-
-    def _counts_nothing(self, actor: Actor, often: int) -> bool:
-        """Whether it is known that a client goes by a clock: it came round, and counted nothing.
-
-        Args:
-            often: it must have come round so often.
-        """
-        seen = actor.whole.counted or {}
-        return not loops.counting(seen) and all(len(one) >= often for one in seen.values())
+            self._counted = pace.end()
 
     def _stirs(self, actor: Actor) -> bool:
         """Whether one that goes round in a circle has changed what others repeat their attempts for.
@@ -335,6 +359,11 @@ class Attempts:
         for one in others:
             one.parked = False
         return True
+
+    def _ends(self, actor: Actor) -> tuple[float, ...]:
+        """When what is in Redis ends, on the clock of one who alone goes on."""
+        now = self._system.clock.now_us
+        return tuple(actor.since + (at - now + 1) / 1e6 for at in self._system.deadlines_us())
 
     def _in_vain(self, actor: Actor) -> bool:
         """True unless what it waited for would have ended before: it sleeps, or a TTL was shorter."""

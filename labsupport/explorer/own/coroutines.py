@@ -245,7 +245,7 @@ class CoroutineActor(Actor):
         timer = self.loop.next_timer()
         if timer is not None:
             self.looks = *self.looks[:2], self.looks[2] + (not timer[1])
-            self._slept += max(timer[0] - self.monotonic(), 0.0) * self.haste
+            self._slept += self.lasts(max(timer[0] - self.monotonic(), 0.0))
 
     @contextmanager
     def _away(self) -> Iterator[None]:

@@ -103,6 +103,7 @@ class ClientLoop(asyncio.BaseEventLoop):
         self.time = now  # type: ignore[method-assign]
         self.tasks: list[Any] = []
         self.numbers = itertools.count()
+        self._dropped: list[Any] = []  # generators that nobody holds any longer
         self.set_task_factory(lambda loop, coro, **options: _Task(coro, loop=loop, **options))
         self._selector = _Selector(idle, turn)
         self._clock_resolution = 1e-6
@@ -136,7 +137,7 @@ class ClientLoop(asyncio.BaseEventLoop):
 
     def abandon(self) -> None:
         """Drop all tasks as they are; their `finally` blocks reach no server."""
-        generators = list(self._asyncgens)  # type: ignore[attr-defined]
+        generators = [*self._asyncgens, *self._dropped]  # type: ignore[attr-defined]
         events._set_running_loop(self)  # a `finally` may make a task, which ends here, too
         try:
             for task in self.tasks:
@@ -147,6 +148,21 @@ class ClientLoop(asyncio.BaseEventLoop):
                 _close_generator(generator)
         finally:
             events._set_running_loop(None)
+
+    def close(self) -> None:
+        for generator in self._dropped:
+            _close_generator(generator)
+        super().close()
+
+    def _asyncgen_finalizer_hook(self, generator: Any) -> None:
+        """Close a generator that nobody holds any longer, in a task of its own, as asyncio does.
+
+        What would close it is made only then: if the run has ended before, nobody would await it.
+        """
+        self._asyncgens.discard(generator)  # type: ignore[attr-defined]
+        if not self.is_closed():
+            self._dropped.append(generator)
+            self.call_soon_threadsafe(lambda: self.create_task(generator.aclose()))
 
     def _process_events(self, events: Any) -> None:
         pass
