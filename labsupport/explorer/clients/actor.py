@@ -97,7 +97,7 @@ class Actor:
         delayed: that reply will be on its way until the explorer lets it arrive.
         on_its_way: a reply is.
         haste: a sleep counts as so many: nobody else can move, so nothing else would happen.
-        ends: moments on its clock, none of which such a sleep leaves out.
+        ends: moments on its clock before which no sleep counts as more than one.
         others: what ends the work of connections of its own, by their identity.
         counted: what it counts in its loop, by the place, while that is looked at.
         punctual: its sleeps take as long as they say, however many there are.
@@ -528,12 +528,12 @@ class Actor:
                 raise GreenletExit
 
     def lasts(self, seconds: float) -> float:
-        """How long a sleep counts: longer in haste, but it begins nothing that would have ended before."""
+        """How long a sleep counts: longer in haste, but where something ends it is as long as it says."""
         if self.haste == 1:
             return seconds
         now = self.monotonic()
         left = min((end - now for end in self.ends if end > now), default=math.inf)
-        return max(seconds, min(seconds * self.haste, left))
+        return max(seconds, min(seconds * self.haste, left - 2 * seconds))
 
     def passes_in(self, seconds: float) -> bool:
         """Whether a sleep takes time for all, and not only on the client's own clock."""
