@@ -23,7 +23,6 @@ __all__ = ["Diagram", "draw"]
 _STORES = {"redis": "Redis", "database": "Database"}
 _BANDS = {"pass", "enter", "begin"}  # moves that are drawn across all lanes
 _MARGIN = 0.3
-_ACROSS = WIDTH - 2 * _MARGIN
 _FIRST_LANE = 0.75  # room for the numbers of the steps
 _LINE = 0.2  # of a label
 _ROW, _CLOSE_ROW = 0.26, 0.17  # of a step, without its label; of many, for a slide's sake
@@ -93,6 +92,7 @@ def draw(
     headline: str,
     *,
     held: bool = False,
+    width: float = WIDTH,
 ) -> Diagram:
     """Draw a schedule from top to bottom.
 
@@ -102,12 +102,14 @@ def draw(
         reason: what is wrong at the end: the title.
         headline: how many orders there are, and how many are broken.
         held: nothing was wrong in this one, so its last step is no alarm.
+        width: of the picture in inches; the narrower, the larger its letters on a page.
     """
     stores = [name for name in _STORES if any(step.store == name for step in steps)]
     heads = [*clients, *(_STORES[store] for store in stores)]
-    lanes, names = _lanes(heads, len(clients))
+    across = width - 2 * _MARGIN
+    lanes, names = _lanes(heads, len(clients), across)
     head = _LINE * max(name.count("\n") + 1 for name in names) + 2 * _HEAD_PAD
-    rows = _rows(steps, list(clients), [*clients, *stores], lanes, held)
+    rows = _rows(steps, list(clients), [*clients, *stores], lanes, across, held=held)
     height = _stack(rows, head + 0.14) + 0.1
     with style():
         sheet = Sheet(
@@ -117,9 +119,10 @@ def draw(
             subtitle=headline,
             top=0.95,
             bottom=0.2,
+            width=width,
         )
         ((axes,),) = sheet.grid
-        axes.set_xlim(0, _ACROSS)
+        axes.set_xlim(0, across)
         axes.set_ylim(height, 0)
         axes.set_yticks([])
         axes.axis("off")
@@ -175,20 +178,20 @@ def _fit(text: str, inches: float, size: float, *, bold: bool) -> str:
     return "\n".join(lines)
 
 
-def _lanes(heads: Sequence[str], clients: int) -> tuple[list[float], list[str]]:
+def _lanes(heads: Sequence[str], clients: int, across: float) -> tuple[list[float], list[str]]:
     """How far from the left each lifeline is, and its name in lines that leave its neighbours room.
 
     The labels of the last client begin beside the first store, so that there is more room between.
     """
     gaps = [1.5 if at == clients else 1.0 for at in range(1, len(heads))]
-    room = (_ACROSS - _FIRST_LANE) / (sum(gaps) + 0.5)
+    room = (across - _FIRST_LANE) / (sum(gaps) + 0.5)
     names = [_fit(name, room - 0.35, Size.LABEL, bold=True) for name in heads]
     half = [
         max(_inches(line, Size.LABEL, bold=True) for line in name.split("\n")) / 2 + _HEAD_PAD
         for name in names
     ]
     first = max(_FIRST_LANE, 0.35 + half[0])
-    room = (_ACROSS - half[-1] - first) / max(sum(gaps), 1.0)
+    room = (across - half[-1] - first) / max(sum(gaps), 1.0)
     return [first + room * past for past in itertools.accumulate(gaps, initial=0.0)], names
 
 
@@ -197,6 +200,8 @@ def _rows(
     clients: list[str],
     owners: list[str],
     lanes: Sequence[float],
+    across: float,
+    *,
     held: bool,
 ) -> list[_Row]:
     fatal = {row for row, step in enumerate(steps) if step.move not in {"step", "timeout"}}
@@ -209,7 +214,7 @@ def _rows(
         colour, marker = CLIENTS[at % len(CLIENTS)] if step.client in clients else (INK, "D")
         alarm = number in fatal
         row = _Row(step, alarm, "", lanes[at], lanes[to], ALARM if alarm else colour, marker)
-        _place_label(row, lanes)
+        _place_label(row, lanes, across)
         rows.append(row)
     return rows
 
@@ -223,7 +228,7 @@ def _stack(rows: Sequence[_Row], top: float) -> float:
     return top
 
 
-def _place_label(row: _Row, lanes: Sequence[float]) -> None:
+def _place_label(row: _Row, lanes: Sequence[float], across: float) -> None:
     """Beside the lifeline where it begins, in as many lines as end before the one where it goes."""
     step = row.step
     text = f"time passes: {step.label}" if step.move == "pass" else str(step)
@@ -233,7 +238,7 @@ def _place_label(row: _Row, lanes: Sequence[float]) -> None:
         start, room, side = row.to - 0.18, row.to - lanes[0] - 0.4, "right"
     elif step.move in {"crash", "stuck", *_BANDS}:
         start = (lanes[0] if step.move in _BANDS else row.at) + 0.2
-        room = _ACROSS - start
+        room = across - start
     for loose, bound in _TOGETHER.items():
         text = text.replace(loose, bound)
     row.text = _fit(text, max(room, _LEAST), Size.NOTE, bold=row.alarm)
@@ -283,7 +288,12 @@ def _draw_step(axes: Axes, row: _Row) -> None:
     elif step.move in _BANDS:
         high = _LINE * row.lines / 2 + 0.07
         axes.fill_between(
-            [0.35, _ACROSS], row.line - high, row.line + high, color=_PASSING, lw=0, zorder=1.2
+            [0.35, axes.get_xlim()[1]],
+            row.line - high,
+            row.line + high,
+            color=_PASSING,
+            lw=0,
+            zorder=1.2,
         )
     else:
         _draw_arrow(axes, row)

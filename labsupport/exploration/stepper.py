@@ -17,12 +17,14 @@ __all__ = ["Stepper"]
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _MILLISECONDS = 1400  # from one step to the next while it plays
-_DOTS_PER_INCH = 130
+_DOTS_PER_INCH = 170
+_INCHES = 7.0  # of the picture: its letters are 16 pixels high where it is 700 wide
+_MOST_LANES = 4  # in so many inches
 _ANOTHER_WAY = "Not every step can come there: the clients go another way."
 _LOOK = f"""<style>
-.lab-steps {{ --jp-widgets-font-size: 15px; overflow: hidden; }}
+.lab-steps {{ --jp-widgets-font-size: 16px; overflow: hidden; }}
 .lab-steps button {{ font-weight: 600; width: auto; }}
-.lab-steps-stage {{ position: relative; overflow: hidden; max-width: 1250px; }}
+.lab-steps-stage {{ position: relative; overflow: hidden; max-width: clamp(700px, 85vh, 840px); }}
 .lab-steps-stage > * {{ margin: 0; }}
 .lab-steps-stage .widget-html-content img {{ display: block; width: 100%; }}
 .lab-steps-veil, .lab-steps-band {{ left: 0; position: absolute; right: 0; pointer-events: none;
@@ -33,7 +35,7 @@ _LOOK = f"""<style>
 .lab-steps-state {{ line-height: 1.45; }}
 .lab-steps-state table {{ border-collapse: collapse; margin: 0 0 12px; }}
 .lab-steps-state td {{ padding: 3px 14px 3px 6px; vertical-align: top; overflow-wrap: anywhere;
-  font-family: var(--jp-code-font-family); font-size: 14px; }}
+  font-family: var(--jp-code-font-family); font-size: 16px; }}
 .lab-steps-state p {{ margin: 10px 0 2px; }}
 .lab-steps-state tr.new td {{ background: rgba(0, 114, 178, .1); font-weight: 600; }}
 .lab-steps-state tr.new td:first-child {{ border-left: 4px solid {ROLES["work"].colour}; }}
@@ -141,7 +143,10 @@ class Stepper:
         self._verdict.value = badge("broken" if run.finding else "holds", told, note)
 
     def _draw(self, steps: Sequence[Step], reason: str, *, held: bool) -> Diagram:
-        drawn = draw(steps, self._report.clients, reason, self._report.headline, held=held)
+        clients = self._report.clients
+        lanes = len(clients) + len({step.store for step in steps if step.store})
+        look: dict[str, Any] = {"width": _INCHES} if lanes <= _MOST_LANES else {}
+        drawn = draw(steps, clients, reason, self._report.headline, held=held, **look)
         data = base64.b64encode(png(drawn.figure, dpi=_DOTS_PER_INCH)).decode()
         alt = escape(drawn.figure.alt, quote=True)
         self._picture.value = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
@@ -196,7 +201,7 @@ class Stepper:
         wrap = widgets.Layout(flex_flow="row wrap", overflow="hidden")
         # beside each other where there is room for letters that one can read
         beside = widgets.Layout(flex_flow="row wrap", grid_gap="18px", overflow="hidden")
-        stage.layout.flex, self._state.layout.flex = "3 1 36em", "1 1 14em"
+        stage.layout.flex, self._state.layout.flex = "3 1 700px", "1 1 14em"
         box = widgets.VBox(
             [
                 widgets.HTML(_LOOK),

@@ -18,7 +18,9 @@ import pandas as pd
 import psutil
 import pytest
 
+from labsupport.charts import Size
 from labsupport.doctor import CHROMIUMS
+from labsupport.exploration.stepper import _INCHES
 from labsupport.verdict import _LOOK
 from tests.course.axe import violations
 
@@ -537,6 +539,12 @@ def test_steps_through_a_schedule(lab, page):
     cell.get_by_text("3. bob: SET n 1 → OK").wait_for()
     assert "● n1" in cell.locator(".lab-steps-state").inner_text().replace("\t", "")
     _screenshot(page, "stepper")
+    letters = cell.locator(".lab-steps button, .lab-steps-state *").evaluate_all(
+        "all => all.map(one => parseFloat(getComputedStyle(one).fontSize))"
+    )
+    picture = cell.locator(".lab-steps img").bounding_box()["width"]
+    letters.append(Size.NOTE / 72 * picture / _INCHES)
+    assert min(letters) >= 16, "to be read from the back of a room"
     page.keyboard.press("ArrowLeft")
     cell.get_by_text("2. bob: GET n → nil").wait_for()
     cell.locator("button", has_text="later").click()
