@@ -20,7 +20,7 @@ from labsupport.exercises.trials import elsewhere
 
 __all__ = ["Refusal", "judged_by"]
 
-_REMEMBERS = " It is what the process remembers of calls before: in a new process, the same calls break nothing."
+_REMEMBERS = " It is what the process remembers: in a new process, the same calls break nothing."
 
 
 class Refusal:
