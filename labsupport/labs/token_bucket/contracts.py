@@ -275,8 +275,8 @@ class Reserve(_Bucket):
 
         Or after a part of a millisecond; or it is over by the clock of a caller that is ahead.
         """
-        ahead = tuple(("ada", self._call("bucket:7", 1 / 64, 9, at)) for at in (0, 100, 100))
-        return Case(State(), after=ahead), *(
+        ahead = tuple(("ada", self._call("bucket:7", 1 / 64, 90, at)) for at in (0, 100, 100))
+        return Case(State(), after=ahead, about="Nobody saves up turns that were not used."), *(
             Case(
                 State(),
                 after=in_time([(at, self._call("bucket:7", rate, 9, at)) for at in moments]),

@@ -526,3 +526,18 @@ def a_turn_is_over_when_its_key_is_gone(redis, key, rate, longest, now):
     """
     wait = redis.eval(script, 1, key, 1 / rate, longest, repr(now))
     return None if wait is None else float(wait)
+
+
+@wrong("06.3", situation=ALONE, because="ada was given 28.0; 64 is due", sequential=True)
+def saves_up_turns_by_a_clock_that_is_ahead(redis, key, rate, longest, now):
+    """A turn that was not used is the next one's, as long as its key is there."""
+    script = """
+    local interval, longest, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+    local turn = tonumber(redis.call('GET', KEYS[1])) or now
+    if turn - now > longest then return false end
+    local ms = math.max(1000, math.ceil((turn + interval - now) * 1000))
+    redis.call('SET', KEYS[1], string.format('%.17g', turn + interval), 'PX', ms)
+    return string.format('%.17g', math.max(0, turn - now))
+    """
+    wait = redis.eval(script, 1, key, 1 / rate, longest, repr(now))
+    return None if wait is None else float(wait)
