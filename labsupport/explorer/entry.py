@@ -92,7 +92,8 @@ def explore(
         stop: "first" ends the search at the first violation.
         max_runs: the search is given up after so many runs, and says so; or after 50 moves for each of
             them (a million at least), where runs are long. The last of them are alike in how they
-            begin; half as many more, 500 at the most, are those in which clients switch seldom.
+            begin; half as many more, 500 at the most, are those in which clients switch seldom; and
+            again as many, in which the adversary makes one of its moves, too, where they switch.
 
     Returns:
         A `Report`: .interleavings, .violations, .exhausted, .counterexample, .verdict, .check().

@@ -894,6 +894,39 @@ class TestWaiting:
         assert report.verdict.status == "broken"
         assert report.rerun().finding is not None  # its schedule is one that can be run again
 
+    @pytest.mark.parametrize(
+        ("kind", "moves"),
+        [
+            ("expire", {"expires": "lock"}),
+            ("crash", {"crashes": "a"}),
+            ("lose", {"loses": "a"}),
+            ("pass", {"passes": True}),
+        ],
+    )
+    def test_with_few_switches_the_adversary_moves_as_well(self, kind, moves):
+        """Early in a long run, where a search that is given up has not come."""
+
+        def early(redis, db):
+            redis.incr("tries")
+            redis.set("lock", "taken", ex=60)
+            if not redis.exists("lock"):
+                redis.set("seen", "gone")
+            redis.delete("lock")
+            late(redis, db)
+
+        def late(redis, db):
+            for _ in range(8):
+                redis.incr("n")
+
+        report = explore(
+            {"a": early, "b": late},
+            invariant=lambda r, d: r.get("tries") == "1" and not r.exists("seen", "lock"),
+            max_runs=60,
+            **moves,
+        )
+        assert report.given_up.startswith("more than 60 orders")
+        assert kind in {step.move for step in report.counterexample}
+
     @pytest.mark.long
     def test_a_wait_that_an_expiry_ends_is_none_for_ever(self):
         """With few switches, too: who waits for a lock that expires waits until it does."""

@@ -169,32 +169,45 @@ class Search:
         """Run orders in which the clients switch three times at the most: one begins, another comes in.
 
         Depth first, what is run of too many orders is alike in how it begins. Few switches break most of
-        what is broken (Musuvathi and Qadeer, "Iterative Context Bounding", PLDI 2007).
+        what is broken (Musuvathi and Qadeer, "Iterative Context Bounding", PLDI 2007). Of each such order
+        there are others, in which the adversary makes a move of its own where the clients switch.
 
         Args:
-            most: how many orders; drawn evenly where there are more.
+            most: how many orders of either kind; drawn evenly where there are more.
         """
-        late = bool(self.adversary.powers.delays)  # what follows the last reply is no step
+        powers = self.adversary.powers
+        late = bool(powers.delays)  # what follows the last reply is no step
         meetings = [
             (one, before, other, within)
             for one, other in itertools.permutations(self._steps, 2)
             for before in range(1, self._steps[one] + late)
             for within in range(1, self._steps[other] + 1)
         ]
-        drawn = random.Random(0).sample(meetings, min(most, len(meetings)))
-        for one, before, other, within in drawn:
-            moves = [Move("step", one)] * (before - 1) + [Move("delay" if late else "step", one)]
-            moves += [Move("step", other)] * within
-            moves += [Move("arrive", one)] * late + [Move("step", one)] * (
-                self._steps[one] - before
-            )
-            try:
-                ending, made = self.rerun(moves, lambda: None)
-                self._judge(ending, tuple(made))
-            finally:
-                self.adversary.end()
-            if self._stop_first and self.checker.violations:
-                return
+        faults = [(*one, *fault) for one in meetings for fault in powers.at_a_switch]
+        for orders in ([(*one, "", 0) for one in meetings], faults):
+            drawn = random.Random(0).sample(orders, min(most, len(orders)))
+            for one, before, other, within, kind, switch in drawn:
+                parts = [
+                    [Move("step", one)] * (before - 1) + [Move("delay" if late else "step", one)],
+                    [Move("step", other)] * within,
+                    [Move("arrive", one)] * late
+                    + [Move("step", one)] * (self._steps[one] - before),
+                ]
+                try:
+                    ending, made = self.rerun(self._with_fault(parts, kind, switch), lambda: None)
+                    self._judge(ending, tuple(made))
+                finally:
+                    self.adversary.end()
+                if self._stop_first and self.checker.violations:
+                    return
+
+    def _with_fault(self, parts: list[list[Move]], kind: str, switch: int) -> Iterator[Move]:
+        """An order, in which the adversary makes a move of that kind before a part, if it can then."""
+        for at, part in enumerate(parts):
+            if kind and at == switch:
+                found = [move for move in self.adversary.moves() if move.kind == kind]
+                yield from found[self.interleavings % max(len(found), 1) :][:1]
+            yield from part
 
     def replay(self, moves: Sequence[Move]) -> Iterator[Taken]:
         """Run one order again; each move is made when the next value is asked for."""

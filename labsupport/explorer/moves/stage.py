@@ -57,6 +57,17 @@ class Powers:
         """True when clients only take steps."""
         return not (self.crashes or self.expires or self.loses or self.passes or self.delays)
 
+    @property
+    def at_a_switch(self) -> list[tuple[str, int]]:
+        """Kinds of the adversary's own moves, each with the number of a switch that it may come at."""
+        on = {
+            "crash": self.crashes,
+            "expire": self.expires,
+            "lose": self.loses,
+            "pass": self.passes,
+        }
+        return [(kind, switch) for kind in on if on[kind] for switch in (1, 2)]
+
 
 class Stage:
     """The clients of one run, and what they did; a new run begins with the clients alone.
