@@ -1,5 +1,6 @@
 """A claim, and whether it held, broke, or was never put to the test."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
@@ -13,6 +14,7 @@ _LOOK: dict[Status, tuple[str, str, str]] = {
     "broken": ("✗", "#111111", "#d55e00"),
     "not exercised": ("?", "#111111", "#e0e0e0"),
 }
+_CODE = re.compile(r"`([^`]+)`")  # as docstrings have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ def status_of(met: bool, *, broken: bool = False) -> Status:
 
 def row(status: Status, word: str, text: str) -> str:
     """A line of HTML: a badge that looks as the status does, and what is said of it."""
+    said = _CODE.sub(r"<code>\1</code>", escape(text))
     sign, colour, background = _LOOK[status]
     badge = (
         f"flex:none;align-self:start;min-width:8.5em;padding:.1em .6em;margin-right:.8em;"
@@ -76,5 +79,5 @@ def row(status: Status, word: str, text: str) -> str:
     return (
         f'<div style="display:flex;margin:.25em 0;font-size:1.1em">'
         f'<span style="{badge}">{sign} {word}</span>'
-        f'<span style="padding:.1em 0">{escape(text)}</span></div>'
+        f'<span style="padding:.1em 0">{said}</span></div>'
     )

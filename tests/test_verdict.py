@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from labsupport.charts.style import luminance
-from labsupport.verdict import _LOOK, Claim, Verdict, status_of
+from labsupport.verdict import _LOOK, Claim, Verdict, row, status_of
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,11 @@ def test_html_escapes_what_a_claim_says():
     """A claim with angle brackets is shown as it is."""
     html = Verdict([Claim("a < b & c", "broken")])._repr_html_()
     assert "a &lt; b &amp; c" in html
+
+
+def test_code_in_a_sentence_is_shown_as_such():
+    """A sentence of a docstring is quoted in a reason; no reader sees its backticks on a page."""
+    assert "fewer than <code>limit</code>" in row("broken", "not yet", "fewer than `limit`")
 
 
 def test_the_same_claims_are_equal_whatever_was_measured():

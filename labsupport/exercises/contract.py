@@ -165,7 +165,8 @@ class Contract:
         takes: what each function is handed before a call's arguments: "redis", "db" or both.
         clauses: sentences of the docstring, by what breaks them: "told", "left", "lives", "stays",
             "raised", "at once", "crash", "ends", "waits", the name of a call that was the last of a
-            sequence, or the pattern of a key; one with a blank comes first. The exact word counts.
+            sequence (or, of what it tells, "<name> tells"), or the pattern of a key; one with a blank
+            comes first. The exact word counts.
             With "waits", nobody may wait for somebody else, but in `patient` functions.
         visible: patterns of the keys whose content is promised; any other must have a TTL.
         verb: between what is shown and its value, in a reason.

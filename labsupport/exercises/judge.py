@@ -160,6 +160,8 @@ def clause_of(contract: Contract, breach: Breach) -> str:
     if breach.case.programs:
         names.append("at once")
     elif breach.done:
-        names.append(breach.case.after[breach.done - 1][1].name)
+        last = breach.case.after[breach.done - 1][1].name
+        names += [f"{last} tells"] if fault.kind in ("told", "raised") else []
+        names.append(last)
     names += {"left": [], "raised": ["raised", "told"]}.get(fault.kind, [fault.kind])
     return next(clauses[name] for name in (*names, *about, "left", "told") if name in clauses)

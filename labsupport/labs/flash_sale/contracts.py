@@ -29,10 +29,9 @@ _MINUTE_MS, _HALF_HOUR_MS = 60_000, 1_800_000
 _LIMIT = 3
 _ADMIT = Call("admit", ("7",))
 _HAS_A_PIECE = "True for a customer who has a piece, else False."
-_TOLD = (
-    "admit is True for the first three calls of a customer in a minute. reserve is True for "
-    "a customer who has a piece, also when asked again, else False."
-)
+_ADMITS = "admit is True for the first three calls of a customer in a minute."
+_RESERVES = "reserve is True for a customer who has a piece, also when asked again, else False."
+_SIGNS_IN = "sign_in keeps the hash session:{token}, with the field customer, for half an hour."
 
 
 def _reserve(state: State, customer: str) -> bool:
@@ -139,9 +138,10 @@ class Parts(Contract):
     remembers = True
     faults = ("crash", "lost reply")
     clauses: ClassVar = {
-        "session:*": "sign_in keeps the hash session:{token}, with the field customer, for half an hour.",
-        "told": _TOLD,
-        "raised": _TOLD,
+        "session:*": _SIGNS_IN,
+        "told": _SIGNS_IN,
+        "admit tells": _ADMITS,
+        "reserve tells": _RESERVES,
         "left": "It takes one from the number in stock for each customer of the set buyers.",
         "stays": "Nothing else stays for ever.",
         "at once": "Any call may crash, or be made again, or meet others.",
@@ -267,7 +267,7 @@ def check_checkout(answer: Callable[..., Any]) -> Outcome:
 
 def check_reserve(answer: Callable[..., Any]) -> Outcome:
     """What the model does not see: a client that does not try again."""
-    return asked_again(answer()[2], _TOLD.rstrip("."))
+    return asked_again(answer()[2], _RESERVES.rstrip("."))
 
 
 def _in_one_trip(answer: Callable[..., Any]) -> Outcome:

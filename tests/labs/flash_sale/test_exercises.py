@@ -18,6 +18,7 @@ def test_what_breaks_each_stub():
     assert "crashes before XADD" in str(first)
     assert "was given False; True is due" in second.reason
     assert "also when asked again" in second.reason
+    assert "admit" not in second.reason  # one fault, one sentence
 
 
 @pytest.mark.parametrize(("maker", "expected"), [(shop_stub, "broken"), (shop_solution, "holds")])
