@@ -309,6 +309,26 @@ class TestLostReplies:
         )
 
     @pytest.mark.parametrize("own", [False, True])
+    def test_what_one_is_served_with_that_has_blocked(self, own):
+        """The job is gone, and nobody has it; whether it was there before, or comes only then."""
+
+        def takes(redis, db):
+            mine = redis_py.from_url("redis://localhost") if own else redis
+            mine.set_retry(Retry(NoBackoff(), 0))
+            return mine.blpop("jobs", timeout=0)
+
+        def had(redis, db, told):
+            return not isinstance(told["a"], redis_py.TimeoutError)
+
+        report = explore(
+            {"a": takes, "b": lambda redis, db: redis.rpush("jobs", "job")},
+            invariant=had,
+            loses="a",
+            raises=redis_py.TimeoutError,
+        )
+        assert (report.interleavings, report.violations) == (4, 2)
+
+    @pytest.mark.parametrize("own", [False, True])
     def test_that_nothing_came_while_one_waited(self, own):
         """Who waits for as long as its socket does is told of no empty queue, but of a timeout."""
 

@@ -361,8 +361,9 @@ class Adversary:
             actor.proceed()
         if actor.waiting is not None and actor.served():  # a blocking command had not to wait
             actor.proceed()
-        if actor.losing:  # it blocks: there is no reply yet that could be lost
-            actor.losing = False
+        others = any(a.live and a not in (actor, actor.whole) for a in self.stage.actors)
+        if actor.losing and (actor.waiting is None or not others):
+            actor.losing = False  # there is no reply that could be lost, nor will one come
             return False
         return True
 
