@@ -62,15 +62,9 @@ class Names:
             if not getattr(reply, "columns", ()):
                 return ""
             return shorten(self.of(_row(reply.rows[0])), 24) if reply.rows else "no row"
-        if reply is None or reply == []:
-            return "nil"
-        if reply is True:
-            return "OK"
-        if reply is False:
-            return "no"
         if isinstance(reply, set):  # in whose order nobody may trust
             reply = "{" + ", ".join(sorted(map(repr, reply))) + "}"
-        return shorten(self.of(reply), 24)
+        return shorten(self.of(_as_told(reply)), 24)
 
     def _command(self, args: tuple[Any, ...]) -> str:
         name = str(args[0])
@@ -84,6 +78,23 @@ class Names:
             shown, rest = [name, *args[1:2]], args[2:]
         parts = [shorten(self.of(part), 40) for part in shown]
         return " ".join([*parts, *(shorten(self.of(part), 16) for part in rest)])
+
+
+def _as_told(reply: Any) -> Any:
+    """What redis-py returned, in Redis's own words for nothing, yes and no; within a list, too."""
+    if reply is None or reply == []:
+        return "nil"
+    if isinstance(reply, bool):
+        return "OK" if reply else "no"
+    if type(reply) is list:
+        return (
+            "[" + ", ".join(str(_as_told(one)) if _bare(one) else repr(one) for one in reply) + "]"
+        )
+    return reply
+
+
+def _bare(reply: Any) -> bool:
+    return reply is None or isinstance(reply, bool | list)
 
 
 def as_text(reply: Any) -> Any:

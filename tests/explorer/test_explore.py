@@ -1321,3 +1321,9 @@ def test_a_set_reads_the_same_every_time():
     """The order of a set differs from process to process; a schedule's text must not."""
     taken = Operation("redis", (("SMEMBERS", "workers"),), replies=[{"bob", "ada", "carol"}])
     assert Names().reply(taken) == "{'ada', 'bob', 'carol'}"
+
+
+def test_nothing_and_yes_are_said_alike_in_a_list():
+    """`nil` is nil in an MGET, too, and what a MULTI set is OK."""
+    taken = Operation("redis", [("MGET", "a", "b")], replies=[[None, "None", [True, 1]]])
+    assert Names().reply(taken) == "[nil, 'None', [OK, 1]]"
