@@ -2,13 +2,15 @@
 
 import dis
 import functools
+import itertools
+import operator
 import random
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from inspect import CO_OPTIMIZED
-from types import CodeType, FrameType, FunctionType, ModuleType
+from types import CellType, CodeType, FrameType, FunctionType, GeneratorType, ModuleType
 from typing import Any, Protocol
 
 from labsupport.explorer.operations import Operation
@@ -211,13 +213,28 @@ def _locals(frame: FrameType) -> tuple[Any, ...]:
     return held
 
 
+def _kept(cell: CellType) -> Any:
+    with suppress(ValueError):  # it holds nothing yet
+        return _sizes(cell.cell_contents, 0)
+    return None
+
+
 def _sizes(thing: Any, depth: int = 2) -> Any:
-    """A small number, how much is in a container, or that of an object's attributes; else None."""
+    """A small number, how much is in a container or left of an iterator; of what is within; else None."""
     kind = type(thing)
     if kind in (int, float):
         return thing if abs(thing) < _MOST_COUNTED else None
     if kind in (list, dict, set, deque):
         return len(thing)
+    if kind is itertools.count:
+        return repr(thing)
+    if kind.__module__ == "builtins" and hasattr(kind, "__length_hint__"):  # an iterator
+        return operator.length_hint(thing)
+    if kind is GeneratorType:
+        frame = thing.gi_frame
+        return tuple(_sizes(one, 0) for one in (_locals(frame) if frame is not None else ()))
+    if kind is FunctionType:
+        return tuple(map(_kept, thing.__closure__ or ()))
     inside = None
     if depth and not _is_code(thing):
         with suppress(Exception):  # what is made when it is needed may not be there yet

@@ -27,7 +27,7 @@ _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for eve
 _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 12  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
-_LOOKED = {_HASTE_AFTER: 4, 3 * _HASTE_AFTER: 0}  # then it is seen whether one counts its attempts
+_LOOKED_AT = 48  # so many of one with more patience show whether it counts them
 _MOST_STIRRED = 12  # so often one lets others try anew: a circle that nothing comes of has an end
 
 _Known = dict[int, dict[frozenset[Any], int]]
@@ -39,31 +39,28 @@ class _Pace:
     Args:
         actor: who repeats it.
         calm: after so many attempts each sleep is twice as long as the one before.
-        looks: look whether it counts its attempts; who does not goes by a clock, and is calm no longer.
+        looks: look whether it counts its attempts.
+
+    Attributes:
+        counts: it may count them; True unless that was looked at.
     """
 
     def __init__(self, actor: Actor, calm: int, *, looks: bool) -> None:
         self._actor = actor
         self._counted = actor.whole.counted
-        self._looks = _LOOKED if looks else {}
-        self.calm = calm
+        self._looks = looks
+        self._calm = calm
+        self.counts = True
         if looks:
             actor.whole.counted = {}
 
-    def goes_by_clock(self, attempt: int) -> bool:
-        """Begin an attempt; True when it is known now that the client counts none."""
-        if attempt > self.calm:
+    def begin(self, attempt: int) -> None:
+        """Begin an attempt."""
+        if attempt > self._calm:
             self._actor.haste = min(self._actor.haste * 2, 1 << 40)
-        often = self._looks.get(attempt)
-        if often is None:
-            return False
-        seen = self._actor.whole.counted or {}
-        known = not loops.counting(seen) and all(len(one) >= often for one in seen.values())
-        if known or attempt == max(self._looks):
-            self._actor.whole.counted, self._looks = self._counted, {}
-        if known:
-            self.calm = min(self.calm, attempt)
-        return known
+        if self._looks and attempt == _LOOKED_AT:
+            self.counts = loops.counting(self._actor.whole.counted or {})
+            self._actor.whole.counted = self._counted
 
     def end(self) -> dict[int, list[Any]]:
         """Let time go as before; what was counted last."""
@@ -108,8 +105,9 @@ class Attempts:
         self._attempts: dict[tuple[Any, ...], int] = {}  # until it gives up: who, after which moves
         # after how many attempts each sleep grows: where the run stands, and with what patience
         self._hastes: dict[tuple[Any, int], int] = {}
-        self._by_clock = set[int]()  # sites of those who were seen to count nothing
+        self._by_clock = set[int]()  # sites of those who gave up only when their sleeps grew
         self._counted: dict[int, list[Any]] = {}  # by who made the last attempts in vain
+        self._counts = True  # it may count these attempts
         self._asked_for = NOTHING  # in the attempts in vain that were made last
         self._tried = 0.0  # when the last attempt in vain was made, on the clock of who made it
 
@@ -178,6 +176,7 @@ class Attempts:
         others = any(one.ready and not one.parked for one in self._stage.actors)
         most = self.patience if others or self.others_time_out(actor) else MAX_IDLE
         here, steps, told = self._here(actor), actor.steps, self._stage.told(actor)
+        looked = actor.whole.looks[1]
         self._stage.trace.append(Taken(actor.move, operation))
         attempts = self._attempt(actor, most, here, alone=not others)
         if attempts == most and actor.ready and actor.parked:
@@ -190,6 +189,9 @@ class Attempts:
             return False
         self._gave_up[actor.name, operation.site] += 1
         self._note_given_up(actor, here, attempts)
+        late = attempts > self._hastes[here, self.patience]
+        if late and actor.whole.looks[1] > looked and not self._counts:
+            self._by_clock.add(operation.site)
         if not others:
             return True
         self._stage.trace[-1] = Taken(actor.move, operation, "until it gives up")
@@ -312,16 +314,15 @@ class Attempts:
         at = here, self.patience
         known = actor.pending is not None and actor.pending.site in self._by_clock
         most_calm = 1 if known else _HASTE_AFTER if alone else self.patience // 2
-        pace = _Pace(actor, self._hastes.setdefault(at, most_calm), looks=not known)
+        calm = self._hastes.setdefault(at, most_calm)
+        pace = _Pace(actor, calm, looks=not (alone or known))
         actor.whole.ends = () if alone else self._ends(actor)
         self._asked_for, goes_by_time = NOTHING, False
         self.sites.clear()
         try:
             for attempt in range(most):
-                if pace.goes_by_clock(attempt):
-                    self._hastes[at] = pace.calm
-                    self._by_clock |= self.sites
-                if attempt == MAX_PATIENCE and pace.calm < attempt and not alone:
+                pace.begin(attempt)
+                if attempt == MAX_PATIENCE < most and not pace.counts:
                     return most
                 if attempt == most - _COUNTED and most == MAX_IDLE:
                     actor.whole.counted = {}
@@ -342,7 +343,7 @@ class Attempts:
                     return attempt + 1
             return most
         finally:
-            self._counted = pace.end()
+            self._counted, self._counts = pace.end(), pace.counts
 
     def _stirs(self, actor: Actor) -> bool:
         """Whether one that goes round in a circle has changed what others repeat their attempts for.

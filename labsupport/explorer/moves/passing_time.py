@@ -145,7 +145,7 @@ class PassingTime:
         attempts = [
             one for actor in self._stage.stuck for one in (actor.last, actor.pending) if one
         ]
-        attempts = [one for one in attempts if one.kind == "redis"]
+        attempts = [one for one in attempts if one.kind == "redis" and one.site]  # made before, too
         prolonged = {key for one in attempts for args in one.commands for key in prolongs(args)}
         if not prolonged:
             return False

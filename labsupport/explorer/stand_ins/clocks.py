@@ -41,7 +41,7 @@ def _kept_only() -> bool:
 def _sleeping(usual: Callable[[float], None]) -> Callable[[float], None]:
     def sleep(seconds: float) -> None:
         keeper = timekeeper_here()
-        if keeper is None:
+        if keeper is None or not seconds >= 0:  # Python says what is wrong with it
             usual(seconds)
         else:
             keeper.sleep(seconds)
