@@ -86,15 +86,19 @@ def _as_told(reply: Any) -> Any:
         return "nil"
     if isinstance(reply, bool):
         return "OK" if reply else "no"
-    if type(reply) is list:
-        return (
-            "[" + ", ".join(str(_as_told(one)) if _bare(one) else repr(one) for one in reply) + "]"
-        )
-    return reply
+    return _listed(reply) if type(reply) is list else reply
+
+
+def _listed(reply: list[Any]) -> str:
+    parts = (
+        _listed(one) if type(one) is list else _as_told(one) if _bare(one) else repr(one)
+        for one in reply
+    )
+    return f"[{', '.join(parts)}]"
 
 
 def _bare(reply: Any) -> bool:
-    return reply is None or isinstance(reply, bool | list)
+    return reply is None or isinstance(reply, bool)
 
 
 def as_text(reply: Any) -> Any:
