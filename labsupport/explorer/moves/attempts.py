@@ -27,7 +27,7 @@ _MOST_GIVEN_UP = 3  # by one client at one place, in one run: it may try for eve
 _MOST_AGAIN = 20  # attempts are left; who makes more goes by a clock
 _ONE_BY_ONE = 12  # so many attempts that are left are made one by one, of more all but the last
 _HASTE_AFTER = 16  # such repetitions, each sleep lasts twice as long as the one before
-_LOOKED_AT = 48  # so many of one with more patience show whether it counts them
+_LOOKED_AT = 48  # by then it is seen whether one counts them
 _MOST_STIRRED = 12  # so often one lets others try anew: a circle that nothing comes of has an end
 
 _Known = dict[int, dict[frozenset[Any], int]]
