@@ -1066,6 +1066,31 @@ class TestAClockIsAskedTwice:
         assert report.violations
         assert "as a asks twice what time it is" in str(report)
 
+    @pytest.mark.parametrize(
+        ("clock", "seconds", "found"),
+        [(time.monotonic, 6, True), (time.time, 6, True), (time.monotonic, 2, False)],
+    )
+    def test_who_looks_between_two_sleeps_may_begin_when_the_other_has_slept(
+        self, clock, seconds, found
+    ):
+        def counts(redis, db):
+            begin = clock()
+            if not redis.set("lease", "x", nx=True, ex=10):
+                return 0
+            n = int(redis.get("n") or 0)
+            time.sleep(seconds)
+            if clock() - begin > 9:
+                return 0
+            time.sleep(seconds)
+            redis.set("n", n + 1)
+            return 1
+
+        report = explore(
+            {"a": counts, "b": counts},
+            invariant=lambda redis, db, told: int(redis.get("n") or 0) == sum(told.values()),
+        )
+        assert bool(report.violations) == found
+
     @pytest.mark.parametrize("clock", [time.monotonic, time.perf_counter], ids=str)
     def test_how_long_something_took(self, clock):
         def works(redis, db):

@@ -157,10 +157,7 @@ class Adversary:
 
     def _begins(self) -> list[Move]:
         """Those who look at a clock before their first step may do so later: they begin later."""
-        if (
-            any(taken.move.kind != "begin" for taken in self.stage.trace)
-            or self.passing.next_moment() is None
-        ):
+        if any(taken.move.kind != "begin" for taken in self.stage.trace):
             return []
         standing = [at for at, actor in enumerate(self.stage.clients) if actor.standing]
         rest = self.stage.clients[max(standing, default=-1) + 1 :]

@@ -46,7 +46,7 @@ class PassingTime:
 
     Attributes:
         passed: how often it has passed in this run while somebody could move.
-        passed_once: True once it has, in any run.
+        passed_once: True once it has, in any run, up to a moment that was known.
         cut_short: True once a pause has ended, though something changes later.
         foreseen: how often moments to come were looked for, in all runs.
         oversleeps: who slept, while others stood still, for longer than something in Redis lives.
@@ -108,8 +108,13 @@ class PassingTime:
         )
         return sum(1 for _ in passed)
 
-    def next_moment(self, after: int | None = None) -> int | None:
-        """The next moment at which anything may change, or the next one after that."""
+    def next_moment(self, after: int | None = None, *, days: bool = True) -> int | None:
+        """The next moment at which anything may change, or the next one after that.
+
+        Args:
+            after: the next one after this; after now without it.
+            days: a day from now, too, where none is known and one may pass.
+        """
         self.foreseen += 1
         for actor in self._stage.actors:
             if actor.live and actor.pending is not None and not actor.pending.noted:
@@ -119,7 +124,7 @@ class PassingTime:
         ends = [at for actor in live for at in (actor.wake_us, actor.until_us) if at]
         return self._system.clock.next_moment(
             [*ends, *self._system.moments_us()],
-            any_day=after is None and self._any_day,
+            any_day=days and after is None and self._any_day,
             asked=self._system.clock.any_day and any(actor.asked for actor in self._stage.clients),
             after=after,
         )
@@ -261,7 +266,8 @@ class PassingTime:
             return False
         chosen = any((one.ready and not one.parked) or one.standing for one in self._stage.actors)
         self.passed += chosen and not self.paused
-        self.passed_once = self.passed_once or chosen
+        if chosen and not self.passed_once:
+            self.passed_once = self.next_moment(days=False) is not None
         if not chosen:
             moment += self._longer(moment)
         self._day_passed = moment - clock.now_us >= _DAY_US
