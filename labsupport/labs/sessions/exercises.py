@@ -66,7 +66,7 @@ def rotate_stub(redis, user, old, new):
 def rotate_solution(redis, user, old, new):
     """Log the user in: the session `old` goes on as `new`; return True, or False if it was over."""
     script = """
-    -- Goes on with a session under a new name, logged in, and notes it with its user's others.
+    -- Continues a session under a new name, logged in, and notes it with its user's others.
     -- KEYS: old session, new session, the user's set; ARGV: user, new name; returns 1 or 0.
     if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
     redis.call('RENAME', KEYS[1], KEYS[2])
