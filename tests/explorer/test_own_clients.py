@@ -206,6 +206,17 @@ class TestCommands:
         assert alone.violations == 0
         assert explore({"a": waits}, invariant=always).findings[0].kind == "stuck"
 
+    def test_a_wait_for_ever_under_a_watch(self):
+        """The connection that waits is not asked to forget its watch as the client ends: that took 10 s."""
+
+        def waits(redis, db):
+            with MODULE.pipeline() as pipe:
+                pipe.watch("seen")
+                return pipe.blpop("q")
+
+        report = explore({"a": waits}, invariant=always)
+        assert (report.interleavings, report.findings[0].kind) == (1, "stuck")
+
     def test_its_time_is_the_explorers(self):
         """TTLs, TIME and the ids of streams follow the explorer's clock."""
 
