@@ -49,15 +49,17 @@ import os
 import random
 import secrets
 import time
+import timeit
 import uuid
 from datetime import datetime as moment
 from time import sleep, time as now
 
 def nap(redis, seconds):
     redis.incr("n")
-    begin = time.time()
+    begin, count = time.time(), timeit.default_timer()
     time.sleep(seconds)
     redis.set("slept", round(time.time() - begin))
+    assert round(timeit.default_timer() - count) == seconds
 
 class Service:
     def nap(self, redis, seconds):

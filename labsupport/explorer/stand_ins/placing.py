@@ -13,6 +13,7 @@ import sched
 import sys
 import threading
 import time
+import timeit
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -41,6 +42,7 @@ _FUNCTIONS: list[tuple[ModuleType, dict[str, Any]]] = [
     (time, clocks.CLOCKS),
     (queue, {"time": clocks.CLOCKS["monotonic"]}),
     (threading, {"_time": clocks.CLOCKS["monotonic"]}),
+    (timeit, {"default_timer": clocks.CLOCKS["perf_counter"]}),
     (importlib, {"import_module": _importing_by_name(importlib.import_module)}),
     *chance.FUNCTIONS,
     *machine.FUNCTIONS,
