@@ -83,6 +83,7 @@ def test_given_up(explorer):
     assert "report.py" not in said
 
 
+@pytest.mark.long
 def test_a_refusal_shows_the_tests_own_lines(pytester):
     """Of what the explorer refuses, pytest shows the lines that led there, and none of the lab's."""
     pytester.makepyfile(

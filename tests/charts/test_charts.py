@@ -260,6 +260,7 @@ def test_the_quantiles_of_all_requests_are_no_label_of_a_line(figures: list[LabF
         assert not figure.axes[1].texts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("columns", [1, 2, 3, 4, 5])
 def test_a_comparison_is_narrow(run: tuple[Recorder, History], columns: int) -> None:
     """Its letters have 12 pixels and more where the page has 1,008, however many kinds of plots."""

@@ -108,6 +108,7 @@ class TestLanes:
         ]
         assert axes.collections[1].get_hatch() == ROLES["alarm"].hatch
 
+    @pytest.mark.long
     @pytest.mark.parametrize("kinds", [0, 1, 2, 3, 4])
     def test_every_word_is_in_the_figure(self, history: History, kinds: int) -> None:
         """The names of the rows and the key have the room that they need; compared, there is one key."""

@@ -68,6 +68,7 @@ def frames(figure: LabFigure) -> dict[str, Bbox]:
     return dict(itertools.islice(boxes.items(), 0, None, 2))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", WORDS)
 @pytest.mark.parametrize("draw", FIGURES)
 def test_nothing_is_cut_and_nothing_overlaps(draw, text) -> None:

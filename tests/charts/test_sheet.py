@@ -175,6 +175,7 @@ def _is_outside_its_axes(text: Text) -> bool:
     return text in minor
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kinds",
     [[nodes], [nodes, bars(("load", "loads")), bars(("load", "loads"))], [PLOTS[1], quantiles]],
@@ -209,6 +210,7 @@ def test_one_run_fits_a_slide() -> None:
         assert figure.get_size_inches()[1] * 0.8 <= SLIDE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("names", NAMES, ids=["short", "long"])
 @pytest.mark.parametrize("value", EXTREMES_FIRST)
 def test_nothing_is_cut_and_nothing_overlaps(value: int, names: tuple[str, str]) -> None:

@@ -58,6 +58,7 @@ def said(*lines):
 LACKS = "Not on this server: it keeps no copies."
 
 
+@pytest.mark.long
 def test_what_a_server_lacks_is_skipped(compared):
     """The cell that says so, one that raises so, and a later table in which it is left open."""
     raises = (
@@ -74,6 +75,7 @@ def test_what_a_server_lacks_is_skipped(compared):
     )
 
 
+@pytest.mark.long
 def test_no_other_difference_is_skipped(compared):
     """Neither one beside it, nor what is left open where the server lacks nothing."""
     saved = "✓ holds  one\n✓ holds  two\n"

@@ -711,6 +711,7 @@ class TestPrivateCopies:
         del database
         assert not directory.exists()
 
+    @pytest.mark.long
     def test_kernels_that_start_at_once(self, tmp_path: Path) -> None:
         """Three processes with an empty cache all get the whole shop, and leave one template."""
         script = (

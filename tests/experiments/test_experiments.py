@@ -435,6 +435,7 @@ def test_compare_needs_results() -> None:
         small().compare()
 
 
+@pytest.mark.long
 def test_what_the_server_does_not_allow_is_not_exercised(results: dict[str, Result]) -> None:
     """No claim is judged, and the others are compared; the reason is told, but not in the claims."""
 
@@ -573,6 +574,7 @@ def notebook() -> nbformat.NotebookNode:
     return book
 
 
+@pytest.mark.long
 def test_functions_from_cells_run_in_workers(notebook: nbformat.NotebookNode) -> None:
     """In a real kernel, with a helper from the same cell, the run ends in a verdict."""
     shown = notebook.cells[2].outputs

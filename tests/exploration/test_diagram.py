@@ -45,6 +45,7 @@ def texts(found: Diagram) -> list[Text]:
     return [one for one in found.figure.findobj(Text) if isinstance(one, Text) and one.get_text()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("value", EXTREMES_FIRST)
 @pytest.mark.parametrize("names", NAMES)
 def test_nothing_is_cut_and_nothing_overlaps(names: str, value: int) -> None:

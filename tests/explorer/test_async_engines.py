@@ -126,6 +126,7 @@ def test_a_crash_rolls_back(engines):
     assert report.violations == 1  # after the commit; before it, the crash undoes all
 
 
+@pytest.mark.long
 def test_what_is_abandoned_says_nothing(engines):
     """Code that awaits in its `finally`, and a client that crashed in it: closed to the last coroutine."""
     engine, _ = engines

@@ -559,6 +559,7 @@ class TestRefused:
         ):
             explore({"a": client}, invariant=always)
 
+    @pytest.mark.long
     def test_a_debugger_may_stop_in_a_client(self, monkeypatch):
         """Who looks has all the time there is; pdb may have its signals, and leaves none behind."""
         monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)

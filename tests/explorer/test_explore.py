@@ -628,6 +628,7 @@ class TestWaiting:
         report = explore({"a": patient}, invariant=lambda r, d: r.exists("gave_up") == 1)
         assert (report.violations, report.exhausted) == (0, True)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("pause", [0, 0.05])
     @pytest.mark.parametrize("attempts", [2, 3, 20])
     def test_a_bounded_wait_gives_up_while_the_holder_stands_still(self, attempts, pause):
@@ -894,6 +895,7 @@ class TestWaiting:
         assert report.verdict.status == "broken"
         assert report.rerun().finding is not None  # its schedule is one that can be run again
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("kind", "moves"),
         [

@@ -8,6 +8,8 @@ import redis as redis_py
 from labsupport import explore
 from labsupport.errors import NotSteppableError
 
+pytestmark = pytest.mark.long
+
 URL = "redis://cache.example:6379/0"
 
 

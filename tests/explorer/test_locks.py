@@ -58,6 +58,7 @@ def counted(redis, db):
     return db.fetch_one("SELECT fence FROM products WHERE id = 1")["fence"] in (0, 2)
 
 
+@pytest.mark.long
 def test_an_outsider_s_lock_takes_no_interleaving_away(shop):
     """The step is taken when the lock is free: the report is the same."""
     clients = {"ada": sell, "bob": sell}

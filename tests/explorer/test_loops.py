@@ -44,6 +44,7 @@ def takes_turns(redis, db):
     return turn
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("passes", [None, True])
 @pytest.mark.parametrize("loop", [polls, polls_two, waits, takes_turns])
 def test_a_wait_for_what_nobody_does(loop, passes):
@@ -106,6 +107,7 @@ def takes_a_slice(redis, db):
             break
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "loop",
     [
@@ -376,6 +378,7 @@ class TestADeadlineAndATimeToLive:
 
         return explore({"holder": holder, "waiter": waiter}, invariant=always, **moves)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("moves", [{}, {"crashes": ["holder"]}])
     @pytest.mark.parametrize("ttl_s", [0.8, 0.96, 1.04])
     @pytest.mark.parametrize("scale", [1, 60])

@@ -446,6 +446,7 @@ class TestPassingTime:
             assert seen == {0, 1}
             assert report.exhausted
 
+    @pytest.mark.long
     def test_attempts_with_sleeps_until_an_entry_is_idle(self):
         """What moments a run has seen in passing, its replay sees, too: the orders are the same."""
 
@@ -654,6 +655,7 @@ class TestNobodyCanMoveOn:
         explore({"a": count, "b": lambda r, d: seen.add(r.get("n"))}, invariant=lambda r, d: True)
         assert seen == {None, "1", "2", "3", "4", "5", "6"}
 
+    @pytest.mark.long
     @pytest.mark.parametrize("crashes", [False, True])
     def test_a_deadlock_where_somebody_may_crash(self, crashes):
         """A crash would end it, and need not come: nobody can move on."""
@@ -708,6 +710,7 @@ class TestNobodyCanMoveOn:
         assert report.interleavings < 1_000
         explore(clients, invariant=lambda redis, db: redis.llen("in") == 2, passes=True).check()
 
+    @pytest.mark.long
     def test_many_steps_are_no_endless_ones(self):
         """Who takes a hundred steps in the first order may take as many in another."""
 

@@ -507,6 +507,7 @@ class TestOversleeping:
         assert "times more, in 4." in report.schedule
         assert len(report.schedule.splitlines()) < 25
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("between", "found"),
         [
@@ -631,6 +632,7 @@ class TestWhatIsNoRetry:
         )
         assert (report.interleavings, report.violations) == (11, 1)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("count", [30, 60])
     @pytest.mark.parametrize(
         "removes",
@@ -843,6 +845,7 @@ class TestWhatAFreshReaderBroke:
         found = outcomes({"a": reads}, given=given, expires="w:*")
         assert found == {((one, other),) for one in ("1", None) for other in ("1", None)}
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("attempt", "ends"),
         [
@@ -889,6 +892,7 @@ def once_in_any(seconds):
 class TestWindowsByTheClock:
     """A window that a key is named after may end at any time, also just after somebody was counted."""
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "window",
         [
@@ -1148,6 +1152,7 @@ class TestMomentsThatOnlyTheCodeKnows:
         )
         assert report.verdict.status == "broken", report
 
+    @pytest.mark.long
     @pytest.mark.parametrize("other", [10, 3600])
     @pytest.mark.parametrize("asked", ["redis.call('TIME')[1]", "ARGV[2]"])
     def test_a_deadline_that_a_script_reckons(self, asked, other):
@@ -1216,6 +1221,7 @@ class TestMomentsThatOnlyTheCodeKnows:
 class TestAnAttemptIsAnsweredAsBefore:
     """What a poll asks again is not asked of the server while nothing has changed, and is once it has."""
 
+    @pytest.mark.long
     @pytest.mark.parametrize("change", ["SET", "MULTI", "script", "GETSET", "expiry"])
     def test_until_something_changes(self, change):
         def waits(redis, db):

@@ -257,6 +257,7 @@ class TestTime:
             )
             assert report.violations == 0, report
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("draw", "due"),
         [
@@ -1157,6 +1158,7 @@ PROCESS = os.getpid()
 THREAD = threading.current_thread().name
 
 
+@pytest.mark.long
 def test_a_day_ends_at_the_same_moment_on_every_machine(monkeypatch):
     """Local time is UTC in an exploration, and what it was after it."""
 

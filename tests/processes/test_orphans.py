@@ -90,6 +90,7 @@ def test_a_kernel_killed_in_mid_run_leaves_nothing(kernel, attempt):
     assert not left, "a directory was left behind"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 def test_an_interrupted_run_leaves_the_lab_usable(kernel):
     """Interrupt ends the run's own processes; the lab's server answers in the next cell."""
@@ -115,6 +116,7 @@ def test_an_interrupted_run_leaves_the_lab_usable(kernel):
     )
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 def test_a_restarted_kernel_leaves_nothing(kernel):
     """A restart from the menu ends what the old kernel had started."""

@@ -14,6 +14,8 @@ from labsupport.servers.cluster import SLOTS, published_between, start_cluster
 from labsupport.servers.cluster.bus import _require_count
 from labsupport.servers.product import Product
 
+pytestmark = pytest.mark.long
+
 
 def wait_until(condition, what, seconds=30):
     end = time.monotonic() + seconds

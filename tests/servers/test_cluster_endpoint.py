@@ -12,6 +12,8 @@ from labsupport.labs.redis_cluster.exercises import EXERCISES
 from labsupport.servers import OWNER_KEY, connect_client, start_server
 from labsupport.servers.cluster import PRIMARIES, ClusterEndpoint, open_cluster, start_cluster
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def theirs():

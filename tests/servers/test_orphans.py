@@ -17,6 +17,8 @@ import labsupport
 from labsupport.processes import adopt, process_status, protect, release
 from labsupport.processes.reaper import _Reaper
 
+pytestmark = pytest.mark.long
+
 REPEATS = int(os.environ.get("SOAK", "3"))
 
 OPEN = (

@@ -119,6 +119,7 @@ class TestPanel:
             panel._knobs[name].value = value
             assert panel._knobs[name].value == value, "beyond its slider"
 
+    @pytest.mark.long
     def test_every_knob_counts_and_two_runs_compare(self, panel):
         assert list(panel._knobs) == list(MOVED)
         self.move(panel, **MOVED)
@@ -287,6 +288,7 @@ def results():
 
 
 class TestScore:
+    @pytest.mark.long
     def test_table(self, results):
         found = table_of(*results)
         assert list(found["shop"]) == ["✓"] * 8 + ["8", "6"]  # of two of the same name the last

@@ -73,6 +73,7 @@ class TestVerdicts:
         """A timeout alone makes errors of the waiting."""
         assert statuses(stopped.run(hasty, live=False)) == ["broken", "holds", "broken", "holds"]
 
+    @pytest.mark.long
     def test_never_comes_back(self, loads):
         """Who never asks again is served, and Redis is not used."""
         assert statuses(loads) == ["holds", "holds", "holds", "broken"]
