@@ -55,19 +55,7 @@ def timeline(
     """
     names = [_folded(name, _LONGEST_NAME, bold=True) for name in rows]
     left = max(_wide(name, bold=True) for name in names) + 0.25
-    times = [time for _, *both, _, _ in spans for time in both] + [time for _, time, _, _ in marks]
-    scale = (_ACROSS - left - _PAD) / (max(times) - min(times))
-    bars: list[list[tuple[float, float, str, str]]] = [[] for _ in rows]
-    notes: list[list[_Note]] = [[] for _ in (*rows, "all")]  # the last one is row -1
-    for row, start, end, text, role in spans:
-        at, wide = left + (start - min(times)) * scale, (end - start) * scale
-        inside = _folded(text, wide - _TAB - 2 * _PAD)
-        if _wide(inside) > wide - _TAB - 2 * _PAD:
-            notes[row].append(_note(at, text, ""))
-            inside = ""
-        bars[row].append((at, wide, inside, role))
-    for row, time, text, role in marks:
-        notes[row].append(_note(left + (time - min(times)) * scale, text, role))
+    bars, notes = _placed(len(rows), spans, marks, left)
     above = [_stacked(found) for found in notes]
     tops = [max((note.low + _high(note.text) for note in found), default=0.0) for found in above]
     thick = [max([_high(text) for *_, text, _ in found], default=0) + 2 * _PAD for found in bars]
@@ -88,6 +76,32 @@ def timeline(
         _draw_arrow(axes, (left, bottom), (_ACROSS, bottom), MUTED, "-")
         _write(axes, _ACROSS, bottom + 0.08, "time", ha="right", va="top")
         return sheet.fit()
+
+
+_Bar = tuple[float, float, str, str]  # left edge, width, text and role
+
+
+def _placed(
+    rows: int,
+    spans: Sequence[tuple[int, float, float, str, str]],
+    marks: Sequence[tuple[int, float, str, str]],
+    left: float,
+) -> tuple[list[list[_Bar]], list[list[_Note]]]:
+    """The bars of each row, right of `left`, and its notes; the last notes are those of row -1."""
+    times = [time for _, *both, _, _ in spans for time in both] + [time for _, time, _, _ in marks]
+    scale = (_ACROSS - left - _PAD) / (max(times) - min(times))
+    bars: list[list[_Bar]] = [[] for _ in range(rows)]
+    notes: list[list[_Note]] = [[] for _ in range(rows + 1)]
+    for row, start, end, text, role in spans:
+        at, wide = left + (start - min(times)) * scale, (end - start) * scale
+        inside = _folded(text, wide - _TAB - 2 * _PAD)
+        if _wide(inside) > wide - _TAB - 2 * _PAD:
+            notes[row].append(_note(at, text, ""))
+            inside = ""
+        bars[row].append((at, wide, inside, role))
+    for row, time, text, role in marks:
+        notes[row].append(_note(left + (time - min(times)) * scale, text, role))
+    return bars, notes
 
 
 def flow(

@@ -111,15 +111,10 @@ def draw(
     head = _LINE * max(name.count("\n") + 1 for name in names) + 2 * _HEAD_PAD
     rows = _rows(steps, list(clients), [*clients, *stores], lanes, across, held=held)
     height = _stack(rows, head + 0.14) + 0.1
+    sides, title = [(_MARGIN, _MARGIN)], _title(reason)
     with style():
         sheet = Sheet(
-            [height],
-            [(_MARGIN, _MARGIN)],
-            title=_title(reason),
-            subtitle=headline,
-            top=0.95,
-            bottom=0.2,
-            width=width,
+            [height], sides, title=title, subtitle=headline, top=0.95, bottom=0.2, width=width
         )
         ((axes,),) = sheet.grid
         axes.set_xlim(0, across)

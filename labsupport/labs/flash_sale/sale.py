@@ -190,12 +190,6 @@ class FlashSale(Experiment):
 
     def measure(self, history: History, facts: Mapping[str, Any]) -> dict[str, float]:
         sold, booked = set(_of(history, "sold").tolist()), facts["booked"]
-        struck = history.select("struck")
-        evicted, later = (
-            int(struck["start_ns"][struck["client"] == n].min(initial=np.iinfo("i8").max))
-            for n in map(FAULTS.index, ("an eviction", "a crowd at the door"))
-        )
-        loads = history.select("load")["start_ns"]
         endless, trips = facts["for_ever"], _of(history, "trips")
         bot_in, taken = len(_of(history, "bot in")), self.stock - facts["left"]
         found: dict[str, float] = {fault: int(fault in facts["met"]) for fault in FAULTS}
@@ -207,7 +201,7 @@ class FlashSale(Experiment):
             "taken": taken,
             "for_ever": sum(key.startswith("session:") for key in endless),
             "strangers": len(_of(history, "stranger")),
-            "loads": int(((loads > evicted) & (loads < later)).sum()),
+            "loads": _loads_between(history, "an eviction", "a crowd at the door"),
             "wrong_pages": int((_of(history, "served") == 0).sum()),
             "unserved": max(
                 0, len(CREW) - int((history.select("served")["client"] >= self.clients).sum())
@@ -234,6 +228,16 @@ class FlashSale(Experiment):
 
     def plots(self) -> tuple[Plot, ...]:
         return board(self.customers)
+
+
+def _loads_between(history: History, first: str, later: str) -> int:
+    """How many loads there were after the first fault had struck and before the later one did."""
+    loads, struck = history.select("load")["start_ns"], history.select("struck")
+    begin, end = (
+        struck["start_ns"][struck["client"] == FAULTS.index(fault)].min(initial=np.iinfo("i8").max)
+        for fault in (first, later)
+    )
+    return int(((loads > begin) & (loads < end)).sum())
 
 
 def _of(history: History, event: str) -> NDArray[np.float64]:
