@@ -1,6 +1,7 @@
 """Whether a run broke what must hold, and the shortest run of each kind that did."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 from typing import Any
@@ -15,6 +16,7 @@ from labsupport.explorer.system import System
 __all__ = ["Checker"]
 
 _STEPS = frozenset({"step", "arrive", "idle", "timeout"})
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+(?=>)")  # another in each call
 
 
 class Checker:
@@ -195,7 +197,8 @@ def _steps(trace: Sequence[Taken], names: Names) -> list[Step]:
 
 
 def _raised(name: str, error: BaseException) -> str:
-    told = f"{name} raised {type(error).__name__}: {plain_error(error)}".removesuffix(": ")
+    text = _ADDRESS.sub("", plain_error(error))
+    told = f"{name} raised {type(error).__name__}: {text}".removesuffix(": ")
     if isinstance(error, UnicodeDecodeError):
         told += " (what is stored is no text; read it with decode_responses=False)"
     return told

@@ -223,6 +223,16 @@ class TestWhatIsShown:
         assert "LookupError: none left at line" in found.value.problem
         assert 'raise LookupError("none left")' in found.value.problem
 
+    def test_an_error_that_names_an_object(self):
+        """Two calls tell the same of it: where the object lies in memory is left out."""
+
+        def fails(redis, db):
+            if redis.get("n"):
+                raise LookupError(object(), "at 0x10")
+
+        report = explore({"a": fails, "b": lambda r, d: r.set("n", 1)}, invariant=lambda r, d: True)
+        assert report.findings[0].reason == "a raised LookupError: (<object object>, 'at 0x10')"
+
     def test_the_deciding_clause_is_whole(self):
         """However long a statement is, the step that decides is shown to its end."""
         sql = "UPDATE products SET stock = stock - 1, price_cents = price_cents WHERE id = 1 AND fence <= 7"
