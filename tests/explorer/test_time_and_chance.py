@@ -15,6 +15,7 @@ import pickle
 import random
 import secrets
 import sys
+import sysconfig
 import threading
 import time
 import types
@@ -78,6 +79,24 @@ def draws():
         secrets.token_hex(4), secrets.token_urlsafe(6), secrets.randbelow(1 << 30),
         uuid.uuid4().hex[:8], uuid.uuid1().hex[:8],
     ]
+"""
+
+LIBRARY = """
+import time
+
+class Entry:
+    def __init__(self, ttl, clock=time.monotonic):
+        self.clock, self.ends = clock, clock() + ttl
+
+    @classmethod
+    def of(cls, ttl, clock=time.perf_counter):
+        return cls(ttl, clock)
+
+    def is_fresh(self):
+        return self.clock() < self.ends
+
+def entry(ttl, *, clock=time.time):
+    return Entry(ttl, clock)
 """
 
 
@@ -145,6 +164,28 @@ class TestTime:
 
         assert explore({"a": client}, invariant=always).violations == 0
         assert type(made[0]) is datetime.datetime
+
+    def test_a_clock_that_a_library_keeps_as_a_default(self, monkeypatch):
+        """cachetools' TTLCache has it in __init__; an entry may be over, as time has passed."""
+        library = types.ModuleType("library_with_a_clock")
+        library.__file__ = f"{sysconfig.get_path('purelib')}/library_with_a_clock.py"
+        exec(LIBRARY, library.__dict__)
+        monkeypatch.setitem(sys.modules, library.__name__, library)
+
+        def fresh(redis, db):
+            found = [library.Entry(30), library.Entry.of(30), library.entry(30)]
+            redis.get("k")
+            return [one.is_fresh() for one in found]
+
+        seen = set()
+        explore(
+            {"a": fresh},
+            invariant=lambda r, d, told: seen.add(tuple(told["a"])) or True,
+            passes=True,
+        ).check()
+        assert seen == {(True,) * 3, (False,) * 3}
+        assert library.Entry.__init__.__defaults__ == (time.monotonic,)
+        assert library.entry.__kwdefaults__ == {"clock": time.time}
 
     def test_a_log_whose_members_are_milliseconds(self):
         """Whether two calls fall into one millisecond is not chance: the answer is always the same."""

@@ -17,7 +17,7 @@ import timeit
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from labsupport.explorer.clients.captured import Captured, stand_in_for
@@ -89,6 +89,7 @@ _OF_ITS_OWN = (
 
 
 _Site = tuple[dict[str, Any], str, Any, Any]
+_Default = tuple[FunctionType, str, Any, Any]
 
 
 @contextmanager
@@ -115,7 +116,7 @@ def standing_in(functions: Iterable[Callable[..., Any]]) -> Iterator[Captured]:
             Captured(functions, _OF_ITS_OWN, goes_on=machine.has_one_process())
         )
         _hold_generators(found, undo)
-        _hold_scheduler(undo)
+        _hold_defaults(undo)
         own = (_own_sites(space) for space in Namespaces(functions).own)
         undo.enter_context(_placed([*chain.from_iterable(own), *_library_sites(), *_of_modules()]))
         yield found
@@ -134,10 +135,12 @@ def _hold_generators(found: Captured, undo: ExitStack) -> None:
         undo.callback(_forget, vars(generator), methods)
 
 
-def _hold_scheduler(undo: ExitStack) -> None:
-    init = sched.scheduler.__init__
-    undo.callback(setattr, init, "__defaults__", init.__defaults__)
-    init.__defaults__ = tuple(_OF_LIBRARIES.get(id(one), one) for one in init.__defaults__ or ())
+def _hold_defaults(undo: ExitStack) -> None:
+    """Let functions of libraries that keep a clock as a default argument be given the explorer's."""
+    for function, name, usual, held in _library_defaults():
+        if getattr(function, name) is usual:
+            undo.callback(setattr, function, name, usual)
+            setattr(function, name, held)
 
 
 def _forget(space: dict[str, Any], names: Iterable[str]) -> None:
@@ -221,14 +224,46 @@ def _own_sites(namespace: dict[str, Any]) -> list[_Site]:
 
 
 _looked_through: dict[int, tuple[list[str], list[Any], list[_Site]]] = {}  # by namespace, as it was
-_known: dict[str, Any] = {"namespaces": None, "sites": []}
+_known: dict[str, Any] = {"namespaces": None, "sites": [], "defaults": []}
 
 
 def _library_sites() -> list[_Site]:
     """Where libraries lead to a clock; looked for again only when there are more of them."""
+    found: list[_Site] = _of_libraries()["sites"]
+    return found
+
+
+def _library_defaults() -> list[_Default]:
+    """What cachetools and the sched of Python keep, say."""
+    found: list[_Default] = _of_libraries()["defaults"]
+    return found
+
+
+def _of_libraries() -> dict[str, Any]:
     namespaces = Namespaces.libraries()
     if _known["namespaces"] is not namespaces:
+        spaces = [vars(sched), vars(timeit), *namespaces]
         _known["namespaces"] = namespaces
         _known["sites"] = [one for each in namespaces for one in _sites(each, _OF_LIBRARIES)]
-    found: list[_Site] = _known["sites"]
-    return found
+        _known["defaults"] = [one for each in spaces for one in _defaults(each)]
+    return _known
+
+
+def _defaults(namespace: dict[str, Any]) -> Iterator[_Default]:
+    """Functions and methods of a module that have a clock as a default, and what replaces the defaults."""
+    values = list(namespace.values())
+    if not any(value is time or id(value) in _OF_LIBRARIES for value in values):
+        return
+    for thing in values:
+        is_class = issubclass(type(thing), type) and thing.__module__ == namespace["__name__"]
+        for one in list(vars(thing).values()) if is_class else [thing]:
+            function = one.__func__ if type(one) in (staticmethod, classmethod) else one
+            if type(function) is not FunctionType:
+                continue
+            usual, named = function.__defaults__ or (), function.__kwdefaults__ or {}
+            if not _OF_LIBRARIES.keys().isdisjoint(map(id, usual)):
+                held = tuple(_OF_LIBRARIES.get(id(value), value) for value in usual)
+                yield function, "__defaults__", usual, held
+            if not _OF_LIBRARIES.keys().isdisjoint(map(id, named.values())):
+                kept = {name: _OF_LIBRARIES.get(id(value), value) for name, value in named.items()}
+                yield function, "__kwdefaults__", named, kept
