@@ -28,7 +28,11 @@ class Names:
 
     def of(self, value: Any) -> str:
         """`value` as text, with tokens and times named."""
-        sent = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+        if isinstance(value, bytes):
+            sent = value
+        else:  # a text of an Enum is sent as the text
+            told = value if isinstance(value, str) else str(value)
+            sent = told.encode(errors="surrogateescape")
         text = sent.decode(errors="backslashreplace")
         text = _LINE_ENDS.sub(lambda end: repr(end[0])[1:-1], text)
         return RANDOM.sub(self._token, without_times(text))
@@ -77,13 +81,16 @@ class Names:
         else:
             shown, rest = [name, *args[1:2]], args[2:]
         parts = [shorten(self.of(part), 40) for part in shown]
-        return " ".join([*parts, *(shorten(self.of(part), 16) for part in rest)])
+        parts += [shorten(self.of(part), 16) for part in rest]
+        return " ".join(part or '""' for part in parts)
 
 
 def _as_told(reply: Any) -> Any:
     """What redis-py returned, in Redis's own words for nothing, yes and no; within a list, too."""
     if reply is None or reply == []:
         return "nil"
+    if isinstance(reply, str | bytes) and not reply:
+        return '""'
     if isinstance(reply, bool):
         return "OK" if reply else "no"
     return _listed(reply) if type(reply) is list else reply

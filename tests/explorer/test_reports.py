@@ -1,6 +1,7 @@
 """What a report says, and how it is asked: checks, kinds of findings, schedules, replays."""
 
 import asyncio
+import enum
 import json
 import os
 import time
@@ -198,6 +199,20 @@ class TestWhatIsShown:
             "SET rate 0.0166666666666…",
             "SET text one\\ntwo",
             "SET token ‹token 1›",
+        ]
+
+    def test_values_are_shown_as_they_are_sent(self):
+        """An Enum's text is the text, and a value that is empty is seen to be there."""
+        status = enum.Enum("Status", {"QUEUED": "queued"}, type=str)
+
+        def client(redis, db):
+            redis.hset("job", mapping={"error": "", "status": status.QUEUED})
+            redis.hget("job", "error")
+
+        report = explore({"a": client}, invariant=lambda r, d: False)
+        assert [str(step) for step in report.counterexample] == [
+            'HSET job error "" status queued → 2',
+            'HGET job error → ""',
         ]
 
     def test_an_id_is_no_time(self):
