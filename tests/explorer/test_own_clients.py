@@ -309,6 +309,15 @@ class TestRefused:
                 explore({"a": handed_out}, invariant=lambda r, d: line.ping())
             line.close()
 
+    def test_the_pool_of_the_client_that_is_handed_out(self):
+        """A library that is given it would send what is no step; the remedy is in the text."""
+
+        def client(redis, db):
+            redis_py.Redis(connection_pool=redis.connection_pool).incr("n")
+
+        with pytest.raises(NotSteppableError, match="the pool of the redis that it is given"):
+            explore({"a": client}, invariant=always)
+
     @pytest.mark.parametrize(
         ("use", "told"),
         [

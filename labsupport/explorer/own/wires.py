@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from redis.connection import AbstractConnection, ConnectionPool
 
 from labsupport.errors import NotSteppableError
-from labsupport.explorer.clients.actor import actor_here
+from labsupport.explorer.clients.actor import actor_here, refusal
 from labsupport.explorer.clients.direct_redis import DirectRedis, plain_numbers
 
 __all__ = ["Settings", "Wire", "Wires", "reserve"]
@@ -146,7 +146,17 @@ def reserve(pool: ConnectionPool) -> ConnectionPool:
     class Reserved(usual):  # type: ignore[misc, valid-type]
         send_command, send_packed_command = _USUAL
 
+    def get_connection(*args: Any) -> Any:
+        actor = actor_here()
+        if actor is not None and not actor.trusted:
+            raise refusal(
+                f"The client {actor.name!r} takes a connection from the pool of the redis that it is given.",
+                "Hand on that redis itself, or let the code make a client of its own, by any URL: its "
+                "commands are steps, too.",
+            )
+        return _TAKE(pool, *args)
+
     pool.connection_class = Reserved
-    pool.get_connection = _TAKE.__get__(pool)  # type: ignore[method-assign]
+    pool.get_connection = get_connection  # type: ignore[assignment]
     pool.release = _GIVE.__get__(pool)  # type: ignore[method-assign]
     return pool
