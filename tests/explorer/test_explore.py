@@ -853,6 +853,27 @@ class TestWaiting:
         assert report.verdict.status == "not exercised"
         assert "more than" in report.given_up
 
+    @pytest.mark.long
+    def test_orders_that_get_longer_and_longer_are_given_up(self):
+        """Two workers that take the job from each other for ever: 750 orders, up to 1,000 steps long."""
+
+        def work(redis, db):
+            while redis.lmove("taken", "jobs"):
+                pass
+            while job := redis.lmove("jobs", "taken"):
+                redis.rpush("done", job)
+                redis.lrem("taken", 1, job)
+
+        def kept(redis, db):
+            return any(map(redis.llen, ("done", "jobs", "taken")))
+
+        report = explore(
+            {"a": work, "b": work}, given=lambda r, d: r.rpush("jobs", 1), invariant=kept
+        )
+        assert not report.exhausted
+        assert report.verdict.status == "not exercised"
+        assert report.interleavings < 500
+
     def test_too_many_orders_is_not_exhausted(self):
         """The bound on runs is told, and what was seen still counts."""
         report = explore(

@@ -32,6 +32,10 @@ MAX_ALONE = 60
 """So many steps in a row, or four times as many as in the first order, though others could move, too."""
 MAX_ENDLESS = 20
 """After so many of those the search is, too."""
+LONG, TIMES_THE_FIRST = 200, 20
+"""A run of more steps, and of so many times those of the first order, is long: there may be ever longer ones."""
+MOST_MOVES_LONG = 60_000
+"""So many moves are made after the first long run."""
 MOST_MEETINGS = 500
 """How many orders with few switches are run where there are too many for all."""
 
@@ -295,6 +299,8 @@ class Search:
         adversary = self.adversary
         if ending is Ending.COMPLETE:
             self.interleavings += 1
+            if len(moves) > max(LONG, TIMES_THE_FIRST * self._steps.total()):
+                self._max_moves = min(self._max_moves, adversary.stage.moved + MOST_MOVES_LONG)
             self.checker.check(adversary.clients, adversary.trace, moves, adversary.stage.serial)
         elif ending is Ending.STUCK and (who := adversary.futility.counting):
             self._endless += MAX_ENDLESS // 4
