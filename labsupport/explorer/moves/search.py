@@ -33,9 +33,9 @@ MAX_ALONE = 60
 MAX_ENDLESS = 20
 """After so many of those the search is, too."""
 LONG, TIMES_THE_FIRST = 200, 20
-"""A run of more steps, and of so many times those of the first order, is long: there may be ever longer ones."""
+"""A run of more steps, and of so many times those of the first order, is long."""
 MOST_MOVES_LONG = 60_000
-"""So many moves are made after the first long run."""
+"""So many moves are made after the first long run: there may be ever longer ones."""
 MOST_MEETINGS = 500
 """How many orders with few switches are run where there are too many for all."""
 
