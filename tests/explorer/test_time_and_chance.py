@@ -95,6 +95,10 @@ class Entry:
     def is_fresh(self):
         return self.clock() < self.ends
 
+class Cache:
+    def __init__(self, ttl):
+        self.entry = Entry(ttl)
+
 def entry(ttl, *, clock=time.time):
     return Entry(ttl, clock)
 """
@@ -166,14 +170,17 @@ class TestTime:
         assert type(made[0]) is datetime.datetime
 
     def test_a_clock_that_a_library_keeps_as_a_default(self, monkeypatch):
-        """cachetools' TTLCache has it in __init__; an entry may be over, as time has passed."""
+        """cachetools' TTLCache has it in __init__, and an older one in a part; time may have passed."""
         library = types.ModuleType("library_with_a_clock")
         library.__file__ = f"{sysconfig.get_path('purelib')}/library_with_a_clock.py"
         exec(LIBRARY, library.__dict__)
         monkeypatch.setitem(sys.modules, library.__name__, library)
 
+        kept = library.Cache(30)
+
         def fresh(redis, db):
-            found = [library.Entry(30), library.Entry.of(30), library.entry(30)]
+            kept.entry.__init__(30, kept.entry.clock)
+            found = [kept.entry, library.Entry(30), library.Entry.of(30), library.entry(30)]
             redis.get("k")
             return [one.is_fresh() for one in found]
 
@@ -183,7 +190,8 @@ class TestTime:
             invariant=lambda r, d, told: seen.add(tuple(told["a"])) or True,
             passes=True,
         ).check()
-        assert seen == {(True,) * 3, (False,) * 3}
+        assert seen == {(True,) * 4, (False,) * 4}
+        assert kept.entry.clock is time.monotonic
         assert library.Entry.__init__.__defaults__ == (time.monotonic,)
         assert library.entry.__kwdefaults__ == {"clock": time.time}
 
