@@ -311,12 +311,12 @@ def _folded(steps: Sequence[Step]) -> list[Step]:
 
 
 def _fitted(step: Step, width: int) -> str:
-    """A step in so many characters; a statement gives up what it lists, never its condition."""
+    """A step in so many characters: neither a statement's condition nor a reply is given up."""
     text = str(step)
-    parts = _STATEMENT.match(text) if step.store == "database" and len(text) > width else None
-    if parts is None:
-        return shorten(text, width)
-    head, listed, rest = parts.groups()
+    if len(text) <= width:
+        return text
+    parts = _STATEMENT.match(text) if step.store == "database" else None
+    head, listed, rest = parts.groups() if parts else text.partition(step.label)
     return head + shorten(listed, max(width - len(head) - len(rest), 1)) + rest
 
 

@@ -274,6 +274,19 @@ class TestWhatIsShown:
         assert "… WHERE id = 1" in schedule
         assert query not in schedule
 
+    def test_a_reply_is_never_cut_off(self):
+        """A long command gives up its own end; what came back decides what the client does next."""
+
+        def client(redis, db):
+            redis.hset("cart:of:a:customer:with:a:long:name", "quantity-of-brass-kettles", 10_000)
+            redis.get("n")
+
+        report = explore({"a": client}, invariant=lambda redis, db: False)
+        row = report.schedule.splitlines()[1]
+        assert row.startswith(" 1  HSET cart:of:a:customer")
+        assert row.endswith("… → 1")
+        assert len(row) == 4 + 56
+
     def test_a_script_has_the_name_of_its_variable(self):
         """The learner's own name for a script stands in the label."""
 
