@@ -118,7 +118,7 @@ class GetProduct(_Asking):
         "product:*": 'product:{id} keeps a row for half an hour to an hour, and "no such product" for '
         "half a minute to a minute. A hit does not prolong that",
         "the count*": "while it is kept, the database is not asked",
-        "stays": "No key is without a TTL.",
+        "stays": "Every key has a TTL.",
         "at once": "Callers come at once, and may crash.",
         "crash": "Callers come at once, and may crash.",
     }

@@ -21,8 +21,8 @@ def get_product_stub(redis, db, product_id):
     """Return the product's row, or None when there is no such product.
 
     product:{id} keeps a row for half an hour to an hour, and "no such product" for half a minute to
-    a minute. A hit does not prolong that; while it is kept, the database is not asked. No key is
-    without a TTL. Callers come at once, and may crash.
+    a minute. A hit does not prolong that; while it is kept, the database is not asked. Every key
+    has a TTL. Callers come at once, and may crash.
     """
     key = f"product:{product_id}"
     cached = redis.get(key)
@@ -49,7 +49,7 @@ def get_product_solution(redis, db, product_id):
 def fetch_once_stub(redis, key, load, ttl):
     """Return the cached value, or load it; of many callers, one loads. The lock is {key}:lock.
 
-    The value, which JSON can hold, is cached for ttl seconds, None (nothing there) as well. An error
+    The value, which JSON can hold, is cached for ttl seconds, even None (nothing there). An error
     in load reaches its caller and frees the lock. A holder may crash, or be slower than its lock:
     nobody waits for ever, and nobody frees a lock that is not theirs.
     """
@@ -88,8 +88,8 @@ def user_cache_stub():
 
     get_user returns the row; on a hit it does not ask the database. When all have finished, no old
     row is in the cache; a reader may crash, or pause for any time. No reader waits for another
-    one: if it may not fill the cache, it returns the row that it read. While readers come without a
-    pause, the row is cached all the same.
+    one: if it may not fill the cache, it returns the row that it read. Even while readers come without
+    a pause, the row is cached.
     """
 
     def get_user(redis, db, user_id):
@@ -153,7 +153,7 @@ EXERCISES: tuple[Exercise, ...] = (
     ),
     Exercise(
         number="01.2",
-        title="One load for all, also when it fails, crashes or finds nothing",
+        title="One load for all, even when it fails, crashes or finds nothing",
         stub=fetch_once_stub,
         solution=fetch_once_solution,
         hints=(
