@@ -1,4 +1,4 @@
-"""What exercises 04.1 and 04.3 ask for, as models: no cached value is another than the database's."""
+"""What exercises 04.1 and 04.3 ask for, as models: no cached value differs from the database's."""
 
 import json
 import secrets
@@ -191,8 +191,8 @@ class RenameUser(_CachedRows):
     clauses: ClassVar = {
         "told": "return True, or False if there is no such user",
         "user ? in the database": "The row's version goes up by one",
-        "left": "no cached value is another than the database's",
-        "at once": "When all have finished, no cached value is another than the database's",
+        "left": "no cached value differs from the database's",
+        "at once": "When all have finished, no cached value differs from the database's",
         "pause": "each may pause for longer than any TTL",
     }
     keys: ClassVar = ["user:1", "user:2", "named:ada", "named:alan", "named:eve", "named:lin"]
@@ -243,10 +243,10 @@ class AnnounceUser(_CachedRows):
         "user ? in the database": "The row's version goes up by one",
         "the count of deadlines*": "only if no deadline in the sorted set user:{id}:writers is still "
         "ahead (one for each writer, in seconds on the server's clock)",
-        "the count of writers*": "what one leaves who has finished keeps no reader out",
+        "the count of writers*": "a finished writer keeps no reader out",
         "the last deadline*": "What a crashed writer leaves is over within a minute",
         "the TTL of*": "only if no deadline in the sorted set user:{id}:writers is still ahead",
-        "told": "what one leaves who has finished keeps no reader out",
+        "told": "a finished writer keeps no reader out",
         "lives": "What a crashed writer leaves is over within a minute",
         "stays": "What a crashed writer leaves is over within a minute",
         "at once": "Many read and write at once",

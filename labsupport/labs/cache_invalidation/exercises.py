@@ -17,9 +17,9 @@ def rename_user_stub(redis, db, user_id, name):
     """Rename a user in a transaction; return True, or False if there is no such user.
 
     The row's version goes up by one. Readers keep the row in user:{id}, and in named:{username} the
-    id of whoever has that name, or null. Each key is filled under a lease, in the same key with
-    :lease behind it. Others read and write at once, and each may pause for longer than any TTL.
-    When all have finished, no cached value is another than the database's, and each can be filled.
+    id of the user with that name, or null. Each key is filled under a lease, in the same key with
+    :lease appended. Others read and write at once, and each may pause for longer than any TTL.
+    When all have finished, no cached value differs from the database's, and each can be filled.
     """
     with db.transaction():
         rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id"
@@ -42,11 +42,11 @@ def rename_user_solution(redis, db, user_id, name):
 
 
 def listen_stub(subscriber, local):
-    """Keep a service's local copies true; runs in a thread of its own, and never returns.
+    """Keep a service's local copies current; runs in a thread of its own, and never returns.
 
-    local is a dict of rows by key. Whoever changes a row publishes its key on the channel
+    local is a dict of rows by key. Writers publish a changed row's key on the channel
     "invalidate", to which the subscriber (of redis-py) is subscribed. When its connection is lost,
-    it connects and subscribes anew by itself; what is published meanwhile, nobody hears.
+    it connects and subscribes anew by itself; nobody hears what is published meanwhile.
     """
     for message in subscriber.listen():
         if message["type"] == "message":
@@ -54,7 +54,7 @@ def listen_stub(subscriber, local):
 
 
 def listen_solution(subscriber, local):
-    """Keep a service's local copies true; runs in a thread of its own, and never returns."""
+    """Keep a service's local copies current; runs in a thread of its own, and never returns."""
     for message in subscriber.listen():
         if message["type"] == "message":
             local.pop(message["data"], None)
@@ -68,8 +68,8 @@ def announce_user_stub(redis, db, user_id, name):
     The row's version goes up by one. A reader asks user:{id} first; it fills it under
     user:{id}:lease, and only if no deadline in the sorted set user:{id}:writers is still ahead (one
     for each writer, in seconds on the server's clock). Many read and write at once, and each may
-    pause for longer than any TTL. What a crashed writer leaves is over within a minute; what one
-    leaves who has finished keeps no reader out.
+    pause for longer than any TTL. What a crashed writer leaves is over within a minute; a
+    finished writer keeps no reader out.
     """
     key = f"user:{user_id}"
     with db.transaction():

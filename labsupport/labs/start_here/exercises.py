@@ -28,7 +28,7 @@ def count_visit_solution(redis, page):
 def move_credit_stub(redis, giver, receiver, cents):
     """Move cents from credit:{giver} to credit:{receiver}, whoever they are.
 
-    Who has no credit yet has 0, and it may fall below 0. No credit expires. Transfers come at
+    A missing credit counts as 0, and it may fall below 0. No credit expires. Transfers come at
     once; each may pause for any time, or crash.
     """
     redis.decrby(f"credit:{giver}", cents)

@@ -187,8 +187,8 @@ class TakeMany(_Bucket):
     faults = ("crash", "clocks")
     clauses: ClassVar = {
         "told": "Return (allowed, remaining, retry_after) as `take` does: retry_after is when there "
-        "will be `cost` tokens, and math.inf when there can never be as many.",
-        "stays": "No key is without a TTL.",
+        "will be `cost` tokens, and math.inf when there can never be that many.",
+        "stays": "Every key has a TTL.",
         "left": "Take `cost` tokens at once, or none",
         "clock": "the time is the server's",
         "at once": "Callers come at once, and may crash",
@@ -263,8 +263,8 @@ class Reserve(_Bucket):
 
     answer = "reserve"
     clauses: ClassVar = {
-        "told": "Reserve a turn, and return in how many seconds it is: 0 for at once.",
-        "stays": "No key is without a TTL",
+        "told": "Reserve a turn, and return how many seconds away it is: 0 for at once.",
+        "stays": "Every key has a TTL",
         "at once": "Callers come at once, and may crash.",
         "crash": "Callers come at once, and may crash.",
     }
@@ -276,7 +276,7 @@ class Reserve(_Bucket):
         Or after a part of a millisecond; or it is over by the clock of a caller that is ahead.
         """
         ahead = tuple(("ada", self._call("bucket:7", 1 / 64, 90, at)) for at in (0, 100, 100))
-        return Case(State(), after=ahead, about="Nobody saves up turns that were not used."), *(
+        return Case(State(), after=ahead, about="Unused turns are not saved up."), *(
             Case(
                 State(),
                 after=in_time([(at, self._call("bucket:7", rate, 9, at)) for at in moments]),

@@ -59,7 +59,7 @@ def take_many_stub(redis, key, capacity, rate, cost):
     """Take `cost` tokens at once, or none; the time is the server's.
 
     Return (allowed, remaining, retry_after) as `take` does: retry_after is when there will be `cost`
-    tokens, and math.inf when there can never be as many. No key is without a TTL. Callers come at
+    tokens, and math.inf when there can never be that many. Every key has a TTL. Callers come at
     once, and may crash.
     """
     script = """
@@ -99,11 +99,11 @@ def take_many_solution(redis, key, capacity, rate, cost):
 
 
 def reserve_stub(redis, key, rate, longest, now):
-    """Reserve a turn, and return in how many seconds it is: 0 for at once.
+    """Reserve a turn, and return how many seconds away it is: 0 for at once.
 
     Turns are 1 / `rate` seconds apart, in the order of asking. If the next is more than `longest`
-    seconds away, return None, and take none. Nobody saves up turns that were not used. No key is
-    without a TTL. Callers come at once, and may crash.
+    seconds away, return None, and take none. Unused turns are not saved up. Every key has a
+    TTL. Callers come at once, and may crash.
     """
     turn = max(now, float(redis.get(key) or 0))
     if turn - now > longest:
@@ -113,7 +113,7 @@ def reserve_stub(redis, key, rate, longest, now):
 
 
 def reserve_solution(redis, key, rate, longest, now):
-    """Reserve a turn, and return in how many seconds it is: 0 for at once."""
+    """Reserve a turn, and return how many seconds away it is: 0 for at once."""
     script = """
     -- KEYS: the moment of the next turn; ARGV: seconds between two, the longest wait, now.
     -- Returns how many seconds the caller has to wait, or nothing when that is too long.

@@ -84,7 +84,7 @@ class FlushPage(_Views):
         "page *": "Add what views:{page} has gathered to the page's row in page_stats",
         "the count*": "With nothing gathered, return 0 and leave the database alone.",
         "left": "each view is added once",
-        "lives": "Visitors go on counting meanwhile (INCR views:{page})",
+        "lives": "Visitors keep counting (INCR views:{page})",
         "at once": "each view is added once",
     }
     others: ClassVar = {"visit": lambda redis, db, page: redis.incr(f"views:{page}") and None}
@@ -156,7 +156,7 @@ class FlushDeltas(_Views):
         "left": "Add the views in the hash deltas (a field for each page) to page_stats, each exactly "
         "once",
         "at once": "Visitors go on counting (HINCRBY deltas {page} 1), a second flusher may be at work",
-        "crash": "a flusher may crash at any step: what it leaves, later calls finish",
+        "crash": "a flusher may crash at any step: later calls finish what it leaves",
     }
     others: ClassVar = {
         "visit": lambda redis, db, page: redis.hincrby("deltas", page, 1) and None,
@@ -248,14 +248,14 @@ class ViewPage(_Views):
     faults = ("crash", "stall")
     visible = ("stats", "views")
     clauses: ClassVar = {
-        "views": 'as an entry {"page": page} of the stream views, while that has room',
+        "views": 'as an entry {"page": page} of the stream views, while it has room',
         "page *": "When it is full, add the view to the page's row in page_stats instead",
         "told": "The stream never has more than most entries",
         "left": "Count a view once",
         "ends": "nobody waits for room",
         "waits": "nobody waits for room",
-        "at once": "Others view pages, and a flusher empties the stream meanwhile",
-        "crash": "who crashes has counted once, or not at all",
+        "at once": "Meanwhile others view pages, and a flusher empties the stream",
+        "crash": "a crash leaves it counted once, or not at all",
     }
     others: ClassVar = {
         "how_many": lambda redis, db: redis.xlen("views"),

@@ -16,7 +16,7 @@ __all__ = ["EXERCISES"]
 def flush_page_stub(redis, db, page):
     """Add what views:{page} has gathered to the page's row in page_stats; return how many views.
 
-    Visitors go on counting meanwhile (INCR views:{page}), and another flusher may be at work: each
+    Visitors keep counting (INCR views:{page}), and another flusher may be at work: each
     view is added once. With nothing gathered, return 0 and leave the database alone.
     """
     views = int(redis.get(f"views:{page}") or 0)
@@ -40,7 +40,7 @@ def flush_deltas_stub(redis, db):
     """Add the views in the hash deltas (a field for each page) to page_stats, each exactly once.
 
     Visitors go on counting (HINCRBY deltas {page} 1), a second flusher may be at work, and a
-    flusher may crash at any step: what it leaves, later calls finish. All is done when three
+    flusher may crash at any step: later calls finish what it leaves. All is done when three
     calls in a row have returned. The table flushes(batch TEXT PRIMARY KEY) is yours to use.
     """
     with redis.pipeline(transaction=True) as pipe:
@@ -79,17 +79,17 @@ def flush_deltas_solution(redis, db):
 
 
 def view_page_stub(redis, db, page, most):
-    """Count a view once: as an entry {"page": page} of the stream views, while that has room.
+    """Count a view once: as an entry {"page": page} of the stream views, while it has room.
 
     The stream never has more than most entries. When it is full, add the view to the page's row in
-    page_stats instead. Others view pages, and a flusher empties the stream meanwhile. When this
-    returns, the view is counted; who crashes has counted once, or not at all; nobody waits for room.
+    page_stats instead. Meanwhile others view pages, and a flusher empties the stream. When this
+    returns, the view is counted; a crash leaves it counted once, or not at all; nobody waits for room.
     """
     redis.xadd("views", {"page": page}, maxlen=most, approximate=False)
 
 
 def view_page_solution(redis, db, page, most):
-    """Count a view once: as an entry {"page": page} of the stream views, while that has room."""
+    """Count a view once: as an entry {"page": page} of the stream views, while it has room."""
     script = """
     -- Adds a view if there is room. KEYS: stream; ARGV: page, most; returns 1 if it did, else 0.
     if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
