@@ -226,8 +226,8 @@ class NumberedLock(_Lock):
         "left": "While the lock is held, its key holds the number.",
         "lives": "take it for ttl seconds",
         "ends": "Wait for the lock `name`",
-        "at once": "Each number is greater than all that were handed out before it, to whomever.",
-        "pause": "Each number is greater than all that were handed out before it, to whomever.",
+        "at once": "Each number is greater than all that were handed out before it.",
+        "pause": "Each number is greater than all that were handed out before it.",
         "crash": "A crash leaves no lock that stays for ever.",
     }
     others: ClassVar = {

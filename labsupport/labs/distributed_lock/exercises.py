@@ -59,7 +59,7 @@ def own_lock_solution():
 def numbered_lock_stub(redis, name, ttl):
     """Wait for the lock `name`, take it for ttl seconds, and return its number, an int above 0.
 
-    Each number is greater than all that were handed out before it, to whomever. While the lock is
+    Each number is greater than all that were handed out before it. While the lock is
     held, its key holds the number. A crash leaves no lock that stays for ever.
     """
     number = redis.incr(f"{name}:number")
@@ -140,7 +140,7 @@ EXERCISES: tuple[Exercise, ...] = (
     ),
     Exercise(
         number="07.3",
-        title="A resource that refuses who was overtaken",
+        title="A resource that refuses an overtaken holder",
         stub=sell_once_stub,
         solution=sell_once_solution,
         hints=(

@@ -40,9 +40,9 @@ class Accounts(Contract):
         "session:*": "session:{session} holds the user's id for an hour, if email is the user's; else "
         "False. The user is there; while change_email is under way, or after a minute, anybody may be "
         "told False. change_email sets the email, then ends the user's sessions",
-        "at once": "Once both are done, or sign_in has crashed, no session is there that began with "
+        "at once": "Once both are done, or sign_in has crashed, no session exists that began with "
         "another address.",
-        "crash": "Once both are done, or sign_in has crashed, no session is there that began with "
+        "crash": "Once both are done, or sign_in has crashed, no session exists that began with "
         "another address.",
     }
     starts = st.just(State({"emails": {"1": _ADA, "2": _ALAN}}))

@@ -27,8 +27,8 @@ class Visit(Contract):
         "told": "Return the session's fields and prolong it, or None when it is over",
         "lives": "It lives for idle_ms from now on, and never beyond the server's time in its field "
         "`ends` (ms).",
-        "left": "The field `visits` counts the visits, this one too: none is lost.",
-        "stays": "no key is without a TTL",
+        "left": "The field `visits` counts the visits, including this one: none is lost.",
+        "stays": "every key has a TTL",
         "clock": "the server's time",
         "at once": "Visits and a logout come at once",
         "crash": "and may crash",
@@ -158,9 +158,9 @@ class Rotate(Contract):
         "session:*": "Afterwards `old` is void, and `new` has its fields, its TTL and the field `user`.",
         "sessions:*": "The set sessions:{user} names each session that has that user, and lives for "
         "eight hours from now.",
-        "stays": "no key is without a TTL",
+        "stays": "every key has a TTL",
         "at once": "Logins, visits and a logout come at once",
-        "crash": "All this holds after a crash at any step, too",
+        "crash": "All this holds even after a crash at any step",
     }
     others: ClassVar = {
         "log_out": lambda redis, name: redis.delete(f"session:{name}"),

@@ -16,8 +16,8 @@ def visit_stub(redis, session, idle_ms):
     """Return the session's fields and prolong it, or None when it is over; key: session:{session}.
 
     It lives for idle_ms from now on, and never beyond the server's time in its field `ends` (ms).
-    The field `visits` counts the visits, this one too: none is lost. What is over stays over, and
-    no key is without a TTL. Visits and a logout come at once, and may crash.
+    The field `visits` counts the visits, including this one: none is lost. What is over stays over, and
+    every key has a TTL. Visits and a logout come at once, and may crash.
     """
     key = f"session:{session}"
     fields = redis.hgetall(key)
@@ -49,7 +49,7 @@ def rotate_stub(redis, user, old, new):
 
     A session is a hash, session:{name}. Afterwards `old` is void, and `new` has its fields, its TTL
     and the field `user`. The set sessions:{user} names each session that has that user, and lives
-    for eight hours from now. All this holds after a crash at any step, too, and no key is without
+    for eight hours from now. All this holds even after a crash at any step, and every key has
     a TTL. Logins, visits and a logout come at once.
     """
     fields = redis.hgetall(f"session:{old}")
@@ -80,12 +80,12 @@ def rotate_solution(redis, user, old, new):
 
 
 def accounts_stub():
-    """Return sign_in and change_email; who comes by a link to an old address does not stay.
+    """Return sign_in and change_email; a link to an old address opens no lasting session.
 
     sign_in returns True, and session:{session} holds the user's id for an hour, if email is the
     user's; else False. The user is there; while change_email is under way, or after a minute,
     anybody may be told False. change_email sets the email, then ends the user's sessions. Once
-    both are done, or sign_in has crashed, no session is there that began with another address.
+    both are done, or sign_in has crashed, no session exists that began with another address.
     """
 
     def sign_in(redis, db, user_id, email, session):
@@ -103,7 +103,7 @@ def accounts_stub():
 
 
 def accounts_solution():
-    """Return sign_in and change_email; who comes by a link to an old address does not stay."""
+    """Return sign_in and change_email; a link to an old address opens no lasting session."""
     begin = """
     -- Begins a session, unless all were ended since the caller looked at the count of that.
     -- KEYS: session, the user's set, the count; ARGV: user, the count; returns 1 or 0.
@@ -168,7 +168,7 @@ EXERCISES: tuple[Exercise, ...] = (
     ),
     Exercise(
         number="12.3",
-        title="Log out everywhere, whoever is just logging in",
+        title="Log out everywhere, even while someone is logging in",
         stub=accounts_stub,
         solution=accounts_solution,
         hints=(

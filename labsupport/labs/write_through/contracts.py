@@ -31,7 +31,7 @@ class RenameUser(Rows):
         "told": "return the row, or None if there is no such user",
         "the table users": "Rename a user, count it in version",
         "lives": "Readers keep rows as JSON in user:{id}, for an hour.",
-        "stays": "No key is without a TTL.",
+        "stays": "Every key has a TTL.",
         "user:*,*": "other users' rows are left alone",
         "user:*": "When all writers have finished, that key holds the row of the database, or nothing",
         "at once": "When all writers have finished, that key holds the row of the database, or nothing",
@@ -258,9 +258,11 @@ class PutFenced(Contract):
     answer = "put_fenced"
     visible = ("user:[0-9]", "user:[0-9]:version")
     clauses: ClassVar = {
-        "told": "Keep a row in user:{id} for an hour, unless a newer one is or was there; return whether.",
-        "user:?": "Keep a row in user:{id} for an hour, unless a newer one is or was there; return whether.",
-        "user:?:version": "it lives for a day from the newest row on",
+        "told": "Keep a row in user:{id} for an hour, unless a newer one is or was there; return "
+        "whether it was kept.",
+        "user:?": "Keep a row in user:{id} for an hour, unless a newer one is or was there; return "
+        "whether it was kept.",
+        "user:?:version": "lives for a day from the newest row on",
         "stays": "What you remember for that goes under user:{id}:version",
         "at once": "Callers come at once, and may crash.",
         "crash": "Callers come at once, and may crash.",

@@ -18,7 +18,7 @@ def rename_user_stub(redis, db, user_id, name):
     Readers keep rows as JSON in user:{id}, for an hour. When all writers have finished, that key
     holds the row of the database, or nothing; other users' rows are left alone. Writers come at
     once, and may pause for any time. A crash may leave the row as it was, but never one that the
-    database has not had. No key is without a TTL.
+    database has not had. Every key has a TTL.
     """
     rename = "UPDATE users SET username = :name, version = version + 1 WHERE id = :id RETURNING *"
     row = db.fetch_one(rename, id=user_id, name=name)
@@ -62,11 +62,11 @@ def put_newer_solution(redis, key, row, ttl):
 
 
 def put_fenced_stub(redis, user_id, row):
-    """Keep a row in user:{id} for an hour, unless a newer one is or was there; return whether.
+    """Keep a row in user:{id} for an hour, unless a newer one is or was there; return whether it was kept.
 
     The row is kept as JSON. It may expire at any moment, and an older one must not take its place.
-    What you remember for that goes under user:{id}:version, and outlives the row by far: it lives
-    for a day from the newest row on. Callers come at once, and may crash.
+    What you remember for that goes under user:{id}:version, and lives for a day from the newest
+    row on. Callers come at once, and may crash.
     """
     script = """
     -- KEYS: the row; ARGV: the row as JSON, its version; returns 1 if kept, else 0.
@@ -79,7 +79,7 @@ def put_fenced_stub(redis, user_id, row):
 
 
 def put_fenced_solution(redis, user_id, row):
-    """Keep a row in user:{id} for an hour, unless a newer one is or was there; return whether."""
+    """Keep a row in user:{id} for an hour, unless a newer one is or was there; return whether it was kept."""
     script = """
     -- KEYS: the row, its fence; ARGV: the row as JSON, its version; returns 1 if kept, else 0.
     if tonumber(redis.call('GET', KEYS[2]) or 0) > tonumber(ARGV[2]) then return 0 end
