@@ -30,7 +30,7 @@ _LIMIT = 3
 _ADMIT = Call("admit", ("7",))
 _HAS_A_PIECE = "True for a customer who has a piece, else False."
 _ADMITS = "admit is True for the first three calls of a customer in a minute."
-_RESERVES = "reserve is True for a customer who has a piece, also when asked again, else False."
+_RESERVES = "reserve is True for a customer who has a piece, even when asked again, else False."
 _SIGNS_IN = "sign_in keeps the hash session:{token}, with the field customer, for half an hour."
 
 
@@ -73,7 +73,7 @@ class Checkout(Contract):
         "buyers": "put the customer into the set buyers",
         "orders": "add one entry with the field customer to the stream orders",
         "left": "One each: a customer of the set gets no second one, and no second entry.",
-        "at once": "Customers come at once, also the same one twice",
+        "at once": "Customers come at once, even the same one twice",
         "crash": "a process may crash, and have a wrong clock",
         "reply that is lost": "a reply may be lost: then the customer asks again.",
     }

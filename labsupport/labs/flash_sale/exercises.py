@@ -15,7 +15,7 @@ def checkout_stub(redis, customer):
 
     Take one from the number in stock, while there is one; put the customer into the set buyers, and
     add one entry with the field customer to the stream orders. One each: a customer of the set gets
-    no second one, and no second entry. Customers come at once, also the same one twice; a process
+    no second one, and no second entry. Customers come at once, even the same one twice; a process
     may crash, and have a wrong clock; a reply may be lost: then the customer asks again. At most one
     round trip to Redis for each call, but for the very first one of a client.
     """
@@ -50,7 +50,7 @@ def shop_stub():
 
     sign_in keeps the hash session:{token}, with the field customer, for half an hour. admit is True
     for the first three calls of a customer in a minute. reserve is True for a customer who has a
-    piece, also when asked again, else False. It takes one from the number in stock for each customer
+    piece, even when asked again, else False. It takes one from the number in stock for each customer
     of the set buyers. Nothing else stays for ever. Any call may crash, or be made again, or meet others.
     """
 

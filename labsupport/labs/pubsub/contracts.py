@@ -223,8 +223,8 @@ class Confirm(Contract):
         "left": "Queue one confirmation of `order`: one entry of the stream emails, with the field "
         '"order".',
         "lives": "when another one then calls, there is exactly one entry for the order",
-        "at once": "it is called several times for one order, also at once",
-        "pause": "it is called several times for one order, also at once",
+        "at once": "it is called several times for one order, even at once",
+        "pause": "it is called several times for one order, even at once",
         "crash": "A caller may crash at any step; when another one then calls, there is exactly one "
         "entry for the order.",
     }

@@ -46,7 +46,7 @@ def confirm_stub(redis, order):
     """Queue one confirmation of `order`: one entry of the stream emails, with the field "order".
 
     Every subscriber that hears of an order calls this, so it is called several times for one
-    order, also at once. A caller may crash at any step; when another one then calls, there is
+    order, even at once. A caller may crash at any step; when another one then calls, there is
     exactly one entry for the order.
     """
     if not redis.sismember("confirmed", order):

@@ -189,7 +189,7 @@ class ChangeStock(Contract):
         "False.",
         "left": "Set the stock of product 1 to compute(stock)",
         "at once": "each True is a change that no other overwrites",
-        "crash": "Who is alone is never refused, whatever others left behind.",
+        "crash": "A caller who is alone is never refused, whatever others left behind.",
     }
     # tokens are random: the later one may be smaller, or greater
     _tokens = st.sampled_from([_ONE, _TWO, "Zz9", "10", "9"])

@@ -69,8 +69,8 @@ def lock_on_stub(urls):
 
     take returns a token, or None without a majority. A server may be dead, or hang: it takes a
     command and answers late, or never. With a majority alive, take has the lock before its ttl
-    (in seconds) is over; nothing is raised. free frees every server that is there, also one that
-    hung, and carried out what it was sent when nobody waited any more; but no lock of another token.
+    (in seconds) is over; nothing is raised. free frees every server that is there, even one that
+    hung, and executed a command after the caller gave up; but no lock of another token.
     """
     nodes = [redis.Redis.from_url(url, decode_responses=True) for url in urls]
 
@@ -118,8 +118,8 @@ def change_stock_stub(db, token, compute):
     """Set the stock of product 1 to compute(stock); return True if it was written, else False.
 
     The caller holds a lock with this token, and so may others, each with another token, at the
-    same moment: each True is a change that no other overwrites. Who is alone is never refused,
-    whatever others left behind. The column products.claimed_by is there for you.
+    same moment: each True is a change that no other overwrites. A caller who is alone is never
+    refused, whatever others left behind. The column products.claimed_by is yours.
     """
     stock = db.fetch_one("SELECT stock FROM products WHERE id = 1")["stock"]
     return db.execute("UPDATE products SET stock = :new WHERE id = 1", new=compute(stock)) == 1

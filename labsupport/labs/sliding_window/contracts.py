@@ -128,7 +128,7 @@ class Allow(_Windows):
     clauses: ClassVar = {
         "told": "Admit a call at `now` if fewer than `limit` were admitted in the `window` seconds "
         f"before. {_REPLY}",
-        "stays": "No key is without a TTL",
+        "stays": "Every key has a TTL",
         "at once": "Callers come at once, and may crash.",
         "crash": "Callers come at once, and may crash.",
     }
@@ -202,7 +202,7 @@ class AllowAll(_Windows):
     answer = "allow_all"
     clauses: ClassVar = {
         "told": "Return (allowed, remaining, retry_after) as `allow` does: what all of them allow.",
-        "stays": "none is without a TTL",
+        "stays": "Each key begins with `key` and has a TTL.",
         "keys that do not begin with the key": "Each key begins with `key`",
         "at once": "Callers come at once, and may crash.",
         "crash": "Callers come at once, and may crash.",

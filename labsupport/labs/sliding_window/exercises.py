@@ -18,8 +18,8 @@ def allow_stub(redis, key, limit, window, now):
 
     Return (allowed, remaining, retry_after): True or False; how many more calls would be admitted
     at `now`; and, for a refused one, after how many seconds the next would be, else 0. A call that
-    was admitted exactly `window` seconds ago counts no longer, a refused one never does. No key is
-    without a TTL. Callers come at once, and may crash.
+    was admitted exactly `window` seconds ago no longer counts; a refused one never does. Every key
+    has a TTL. Callers come at once, and may crash.
     """
     with redis.pipeline(transaction=True) as pipe:
         pipe.zremrangebyscore(key, "-inf", now - window)
@@ -96,7 +96,7 @@ def allow_all_stub(redis, key, limits, now):
     """Admit a call at `now` if each of `limits`, pairs of a limit and a window in seconds, allows it.
 
     A call that any of them refuses counts in none of them. Return (allowed, remaining, retry_after)
-    as `allow` does: what all of them allow. Each key begins with `key`, and none is without a TTL.
+    as `allow` does: what all of them allow. Each key begins with `key` and has a TTL.
     Callers come at once, and may crash.
     """
     left = []

@@ -22,7 +22,7 @@ class Credit(Contract):
         "stays": "no key but the balances stays for ever",
         "lives": "no key but the balances stays for ever",
         "at once": "perhaps while the first one still works on it",
-        "crash": "It counts once, whoever is killed at whatever moment.",
+        "crash": "It counts once, no matter who is killed when.",
     }
     _credit = st.builds(
         lambda entry, account, amount: Call("credit", (entry, account, amount)),

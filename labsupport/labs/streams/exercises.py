@@ -19,7 +19,7 @@ __all__ = ["EXERCISES"]
 def consume_stub(redis, me, handle, min_idle):
     """Handle one job of the stream jobs as consumer me of the group mailers; return it, or None.
 
-    Jobs that were put before there was a group count, too; many consumers begin at once. A job
+    Jobs added before the group existed count, too; many consumers begin at once. A job
     that has been pending for min_idle ms comes before a new one. It is acknowledged when it was
     handled: a job whose handle raises (the error reaches the caller), or whose consumer is killed,
     is handled again later. The field is "job".
@@ -55,7 +55,7 @@ def consume_solution(redis, me, handle, min_idle):
 def take_stub(redis, me, min_idle):
     """Take a job that has been pending for min_idle ms; return (entry, job), or None.
 
-    The stream is jobs, the group mailers, and it is there. A job is handed out three times at the
+    The stream is jobs; the group is mailers, and exists. A job is handed out three times at the
     most: the next to find it puts it into the stream dead, with the same fields, instead, and
     acknowledges it. Many do this at once, and may be killed: no job is lost, and none is in dead
     twice.
@@ -91,7 +91,7 @@ def credit_stub(redis, entry, account, amount):
     """Add amount to the number in balance:{account}, once for each entry; return the balance.
 
     An entry is delivered again whenever its consumer was killed before the XACK, perhaps while
-    the first one still works on it. It counts once, whoever is killed at whatever moment. What is
+    the first one still works on it. It counts once, no matter who is killed when. What is
     remembered of an entry may be forgotten after a day, and no key but the balances stays for ever.
     """
     return redis.incrby(f"balance:{account}", amount)
