@@ -28,6 +28,7 @@ _SLOT = key_slot(_KEY.encode())
 _WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 _GONE = "Connection reset by peer"
 _ERRORS = (_WRONG_TYPE, _GONE)
+_MOVED_IS_ASK = " In redis-py a MovedError is an AskError, too: look for MovedError first."
 _NOTHING = ("DEL", _KEY)
 _WRITES: Mapping[Any, tuple[str, ...]] = {
     None: _NOTHING,
@@ -191,7 +192,9 @@ class _Walk:
                 f"{name} {'after' if flag else 'without'} ASKING on its connection"
                 for name, flag in ((node, asking), (stop.node, stop.asks))
             )
-            self.stray(f"GET went to {got}; {wanted} is due.")
+            led = self._route[self._done - 1].sends if self._done else ""
+            trap = _MOVED_IS_ASK if asking and led == "MOVED" else ""
+            self.stray(f"GET went to {got}; {wanted} is due.{trap}")
         self._done += 1
         self._prepare(stop)
 

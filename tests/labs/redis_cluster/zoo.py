@@ -311,7 +311,7 @@ def asks_no_node_twice(nodes, key):
     return following(nodes, key, lookup=lookup)
 
 
-@wrong("14.2", because="ASKING")
+@wrong("14.2", because="look for MovedError first")
 def moved_is_an_ask_too(nodes, key):
     return following(nodes, key, asks=lambda error: True)
 
