@@ -18,8 +18,8 @@ def test_prices_stub(shop):
     """Fail, with an AssertionError, for every shop whose prices may stay old; pass for the others.
 
     shop has the coroutine functions price(product) and reprice(product, cents), and its engine;
-    restock(shop.engine) writes product 1 at 100. Readers and changes come at once, also two
-    changes; some reader may have been there before. When all have finished, the next reader must be
+    restock(shop.engine) writes product 1 at 100. Readers and changes come at once, even two
+    changes; a reader may have come before. When all have finished, the next reader must be
     told what the table says. Each `explore` may run 2,000 orders: three clients have more.
     """
 

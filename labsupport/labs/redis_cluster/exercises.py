@@ -18,8 +18,8 @@ def reserve_stub(redis, product, user):
 
     The stock of a product is in the key stock:{product}, with the braces: stock:{kettle} holds "3".
     Reserving takes one from it. False when none is left, or when the user has reserved a piece of
-    this product before. In which key you remember that is up to you. It works on one server and on a
-    cluster, where different products lie on different nodes, and for any name of a user. Many users
+    this product before. Which key you remember that in is up to you. It works on one server and on a
+    cluster, where different products lie on different nodes, and for any user name. Many users
     reserve at once; a process may crash; then the user asks again.
     """
     script = """

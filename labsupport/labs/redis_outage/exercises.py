@@ -22,9 +22,9 @@ __all__ = ["EXERCISES"]
 def count_once_stub(redis, page, visit):
     """Count a visit of a page in visits:{page}, once for each visit's ID; return the count.
 
-    Who got no reply calls again, with the same arguments; a caller may crash at any step, and
-    calls of the same visit come at once, too. The count stays for ever; what else you keep in Redis
-    has a TTL, of a day.
+    A caller who got no reply calls again, with the same arguments; a caller may crash at any step,
+    and calls of the same visit come at once, too. The count stays for ever; what else you keep in
+    Redis has a TTL, of a day.
     """
     return redis.incr(f"visits:{page}")
 
@@ -47,7 +47,7 @@ def take_lock_stub(redis, name, token, ms):
 
     A lock that is free, or that holds your token, then holds it, for ms from now on; another's stays
     as it is, and lives as long as before. Several callers do this at once, each with a token of its
-    own; each may crash at any step. Who got no reply calls again, with the same arguments.
+    own; each may crash at any step. A caller who got no reply calls again, with the same arguments.
     """
     return redis.set(f"lock:{name}", token, nx=True, px=ms) is not None
 

@@ -17,7 +17,7 @@ def test_what_breaks_each_stub():
     assert "A client that crashes" in first.reason
     assert "crashes before XADD" in str(first)
     assert "was given False; True is due" in second.reason
-    assert "also when asked again" in second.reason
+    assert "even when asked again" in second.reason
     assert "admit" not in second.reason  # one fault, one sentence
 
 
