@@ -18,7 +18,7 @@ _LOOK_ALIKES = (
 _COUNT = "Count a visit of a page in visits:{page}, once for each visit's ID; return the count"
 _DAY_MS = 86_400_000
 _REMEMBERED = "what else you keep in Redis has a TTL, of a day"
-_AGAIN = "Who got no reply calls again, with the same arguments"
+_AGAIN = "A caller who got no reply calls again, with the same arguments"
 
 
 def _asking(*tokens: str, name: str = "till") -> tuple[tuple[str, Call], ...]:
