@@ -18,6 +18,7 @@ _STEPS = st.sampled_from(
     [0, 0, 0, 1 / 4, 1 / 2, 3 / 4, 1, 3 / 2]
 )  # in windows: whole ms, and exact
 _CALLS = 130
+_EARLIER = 2**-14, 30 + 2**-14, 60 + 2**-14  # the one in between prolongs what is kept
 _REPLY = (
     "Return (allowed, remaining, retry_after): True or False; how many more calls would be "
     "admitted at `now`; and, for a refused one, after how many seconds the next would be, else 0."
@@ -46,7 +47,7 @@ class _Windows(Contract):
         lowered = [(at, self.call("limit:7", limits, at)) for at, limits in moments]
         one = self.call("limit:7", ((_CALLS - 1, 60),), 0.0)
         many_calls = Case(State(), after=(("ada", one),) * _CALLS)
-        earlier = [(at, self.call("limit:7", ((1, 60),), at)) for at in (2**-14, 60 + 2**-14)]
+        earlier = [(at, self.call("limit:7", ((2, 60),), at)) for at in _EARLIER]
         cases = (Case(State(), after=in_time(some)) for some in (lowered, earlier))
         return *cases, self._days(((1, 604_800),)), many_calls
 

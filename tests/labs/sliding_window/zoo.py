@@ -176,6 +176,17 @@ def the_edge_still_counts(redis, key, limit, window, now):
 @wrong(
     "05.1",
     situation="One call after the other",
+    because="ada was given (False, 0, 0.0); (True, 0, 0) is due",
+    sequential=True,
+)
+def the_edge_rounded_up_seldom_counts(redis, key, limit, window, now):
+    drop = "'-inf', '(' .. now - window"  # of fourteen digits
+    return decide(script_of(drop=drop), redis, key, limit, window, now)
+
+
+@wrong(
+    "05.1",
+    situation="One call after the other",
     because="ada was given (False, 0, 60.0); (False, 0, 45) is due",
     sequential=True,
 )
