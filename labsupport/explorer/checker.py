@@ -8,6 +8,7 @@ from typing import Any
 
 from labsupport.errors import ImplementationError, InvalidSettingError, plain_error
 from labsupport.explorer.clients.actor import Actor
+from labsupport.explorer.clients.stepped_redis import blocks
 from labsupport.explorer.names import Names
 from labsupport.explorer.operations import Move, Taken, owner
 from labsupport.explorer.report import Finding, Step
@@ -91,8 +92,8 @@ class Checker:
         ]
         steps = self.steps([*shown, *waits])
         told += [
-            f"{step.client} {'waits for' if _blocks(step) else 'repeats'} {step.label} for ever"
-            for step in steps[len(shown) :]
+            f"{step.client} {'waits for' if _waits(taken) else 'repeats'} {step.label} for ever"
+            for step, taken in zip(steps[len(shown) :], waits, strict=True)
         ]
         self._keep(
             "stuck", f"Nobody can move on: {'; '.join(told)}.", [*shown, *waits], moves, serial
@@ -204,8 +205,9 @@ def _raised(name: str, error: BaseException) -> str:
     return told
 
 
-def _blocks(step: Step) -> bool:
-    return step.store == "redis" and step.label.startswith(("B", "XREAD"))
+def _waits(taken: Taken) -> bool:
+    operation = taken.operation
+    return operation is not None and operation.kind == "redis" and blocks(operation.commands[0])
 
 
 def _last_of(trace: Sequence[Taken], who: str) -> int | None:

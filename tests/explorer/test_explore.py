@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import re
 import resource
 import secrets
 import subprocess
@@ -722,6 +723,19 @@ class TestWaiting:
         assert {finding.kind for finding in report.findings} == {"stuck"}
         assert report.violations == report.interleavings
         assert "a repeats GET never for ever" in report.reason
+
+    @pytest.mark.parametrize(
+        "poll", [lambda redis: redis.bitcount("never"), lambda redis: redis.xread({"never": "0"})]
+    )
+    def test_who_asks_again_and_again_waits_for_no_reply(self, poll):
+        """Only a command that blocks is waited for, whatever its name begins with."""
+
+        def ask(redis, db):
+            while not poll(redis):
+                pass
+
+        report = explore({"a": ask}, invariant=always)
+        assert re.search(r"a repeats (BITCOUNT|XREAD STREAMS) never.* for ever", report.reason)
 
     @pytest.mark.parametrize("others", [1, 2])
     def test_a_wait_with_a_timeout_that_is_begun_anew_for_ever(self, others):

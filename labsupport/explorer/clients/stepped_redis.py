@@ -16,7 +16,7 @@ from labsupport.explorer.commands.server_time import word
 from labsupport.explorer.commands.wiring import Difference, Wiring
 from labsupport.explorer.operations import Operation
 
-__all__ = ["BLOCKING", "SteppedPipeline", "SteppedRedis", "without_timeout"]
+__all__ = ["BLOCKING", "SteppedPipeline", "SteppedRedis", "blocks", "without_timeout"]
 
 # Where a blocking command keeps its timeout. The explorer, not the clock, decides when it is over.
 _TIMEOUT_LAST = frozenset({"BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BZPOPMIN", "BZPOPMAX"})
@@ -243,7 +243,7 @@ class SteppedPipeline(DirectPipeline):
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         if args[0] == "WATCH":
             self._watched += args[1:]
-        elif _blocks(args):
+        elif blocks(args):
             return self._block(args, options)
         self._asked, self._version = args, self._stepped.wiring.version
         with self._connecting():
@@ -296,7 +296,7 @@ class SteppedPipeline(DirectPipeline):
             return execute(connection, [command], False)[0]
 
         def reply_to(args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-            if not _blocks(args):
+            if not blocks(args):
                 return self._step(Operation("redis", (args,)), execute_one, (args, options))
             try:
                 return self._stepped.execute_command(*args, **options)
@@ -351,7 +351,8 @@ def _question(args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=512)
-def _blocks(args: tuple[Any, ...]) -> bool:
+def blocks(args: tuple[Any, ...]) -> bool:
+    """Whether the server may hold back its reply to a command, as it goes over the wire."""
     return _may_block(args[0]) and without_timeout(args)[1] is not None
 
 
