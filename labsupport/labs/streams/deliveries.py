@@ -143,7 +143,7 @@ class Consume(_Group):
         "ends": "return it, or None",
         "what was handled": "Handle one job of the stream jobs",
         "pending": "It is acknowledged when it was handled",
-        "new": "Jobs that were put before there was a group count, too",
+        "new": "Jobs added before the group existed count, too",
         "crash": "or whose consumer is killed, is handled again later",
         "at once": "many consumers begin at once",
         "left": "It is acknowledged when it was handled",
