@@ -255,7 +255,7 @@ class ViewPage(_Views):
         "ends": "nobody waits for room",
         "waits": "nobody waits for room",
         "at once": "Meanwhile others view pages, and a flusher empties the stream",
-        "crash": "a crash counts it once, or not at all",
+        "crash": "after a crash it counts once, or not at all",
     }
     others: ClassVar = {
         "how_many": lambda redis, db: redis.xlen("views"),

@@ -83,7 +83,7 @@ def view_page_stub(redis, db, page, most):
 
     The stream never has more than most entries. When it is full, add the view to the page's row in
     page_stats instead. Meanwhile others view pages, and a flusher empties the stream. When this
-    returns, the view is counted; a crash counts it once, or not at all; nobody waits for room.
+    returns, the view is counted; after a crash it counts once, or not at all; nobody waits for room.
     """
     redis.xadd("views", {"page": page}, maxlen=most, approximate=False)
 
